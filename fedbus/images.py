@@ -1,0 +1,50 @@
+"""One picture file to one grey uint8 array, or an error that names the file."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from fedbus.errors import ImageError
+
+DECODER = "grey-1"
+"""Changes whenever `decode_image` or `resize_image` would give other pixels: it is part of the cache's key."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""File endings that count as images, lower case."""
+
+
+def decode_image(path: Path) -> Image.Image:
+    """Decode a picture whole, as 8-bit grey.
+
+    Colour is reduced by ITU-R 601 luma; palettes are resolved; transparency is dropped, not blended,
+    because an ultrasound frame saved with an alpha channel is opaque where there is an image.
+
+    Raises:
+        ImageError: missing, empty, truncated, not a picture, or more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode.startswith("I") or picture.mode == "F":
+                raise ImageError(
+                    f"{path} has more than 8 bits a pixel (mode {picture.mode}).",
+                    "Export it as 8-bit with the window that a reader would use.",
+                )
+            picture.load()
+            if picture.mode == "P":
+                picture = picture.convert("RGBA")
+            if picture.mode in ("RGBA", "LA", "PA"):
+                picture = picture.convert("RGB" if picture.mode == "RGBA" else "L")
+            return picture.convert("L")
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} is not there.", "Restore the file or take its row out of the list.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        size = path.stat().st_size if path.is_file() else 0
+        problem = "is an empty file" if size == 0 else f"can't be decoded ({error})"
+        raise ImageError(f"{path} {problem}.", "Fetch the file again from its source, or remove it.") from error
+
+
+def resize_image(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    """Squash a grey picture to [size, size] uint8, antialiased (Pillow's bilinear reduction)."""
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
