@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from fedbus.errors import ImageError
 
 DECODER = "grey-1"
-"""Changes whenever `decode_image` or `resize_image` would give other pixels: it is part of the cache's key."""
+"""Changes whenever `decode_image` or `resize_image` would give other pixels: part of the cache's key."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File endings that count as images, lower case."""
@@ -25,24 +25,29 @@ def decode_image(path: Path) -> Image.Image:
         ImageError: missing, empty, truncated, not a picture, or more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as picture:
-            if picture.mode.startswith("I") or picture.mode == "F":
+        with Image.open(path) as opened:
+            # Pillow opens 16-bit colour as 8-bit RGB; only the raw mode of its tiles (RGB;16B) tells.
+            deep_colour = any(";16" in str(tile) for tile in opened.tile)
+            if opened.mode.startswith("I") or opened.mode == "F" or deep_colour:
                 raise ImageError(
-                    f"{path} has more than 8 bits a pixel (mode {picture.mode}).",
+                    f"{path} has more than 8 bits a channel (opened as {opened.mode}).",
                     "Export it as 8-bit with the window that a reader would use.",
                 )
-            picture.load()
-            if picture.mode == "P":
-                picture = picture.convert("RGBA")
-            if picture.mode in ("RGBA", "LA", "PA"):
-                picture = picture.convert("RGB" if picture.mode == "RGBA" else "L")
+            opened.load()
+            picture = opened.convert("RGBA") if opened.mode == "P" else opened
+            if picture.mode == "RGBA":
+                picture = picture.convert("RGB")
             return picture.convert("L")
     except FileNotFoundError as error:
-        raise ImageError(f"{path} is not there.", "Restore the file or take its row out of the list.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(
+            f"{path} is not there.", "Restore the file or take its row out of the list."
+        ) from error
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         size = path.stat().st_size if path.is_file() else 0
         problem = "is an empty file" if size == 0 else f"can't be decoded ({error})"
-        raise ImageError(f"{path} {problem}.", "Fetch the file again from its source, or remove it.") from error
+        raise ImageError(
+            f"{path} {problem}.", "Fetch the file again from its source, or remove it."
+        ) from error
 
 
 def resize_image(picture: Image.Image, size: int) -> NDArray[np.uint8]:

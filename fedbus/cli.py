@@ -1,0 +1,76 @@
+"""The command line: one short function a verb, no logic."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedbus.errors import FedbusError
+from fedbus.quiet import hush
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+Sites = Annotated[
+    list[str] | None,
+    typer.Option("--site", metavar="NAME=PATH", help="A hospital: reader=folder, or name=reader:folder. May be repeated."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the study (see: fedbus settings). May be repeated."),
+]
+
+
+@app.command()
+def compare(
+    study: Annotated[Path | None, typer.Argument(help="A study file (TOML).")] = None,
+    site: Sites = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/compare-DATE-TIME.")] = None,
+    set_: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train hospitals alone, pooled and federated; print the table and write the report."""
+    from fedbus.study import load_study
+    from simulations.compare import DEFAULT_STUDY
+    from simulations.compare import compare as run
+    from simulations.compare import default_out
+
+    settings = load_study(study or (None if site else DEFAULT_STUDY), set_ or (), site or ())
+    folder = out or default_out()
+    try:
+        run(settings, folder, resume=resume, console=console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished rounds are kept; go on with: fedbus compare ... --out {folder} --resume")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def check(
+    sites: Annotated[list[str], typer.Argument(metavar="NAME=PATH...", help="Archives to look at.")],
+    out: Annotated[Path, typer.Option(help="Where the same goes as JSON.")] = Path("check.json"),
+) -> None:
+    """Say what is in an archive and what is wrong with it; exit 1 if one can't be used."""
+    from fedbus.check import check_sites
+    from fedbus.study import parse_sites
+
+    specs = [(name, source["reader"], Path(source["path"])) for name, source in parse_sites(sites).items()]
+    raise typer.Exit(check_sites(specs, out, console))
+
+
+@app.command()
+def settings() -> None:
+    """List every setting with its default."""
+    from fedbus.reports.settings import settings_table
+
+    console.print(settings_table())
+
+
+def main() -> None:
+    """Run the command line; an expected error is two lines, not a traceback."""
+    hush()
+    try:
+        app()
+    except FedbusError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error.problem}\n[bold]What to do:[/] {error.remedy}", highlight=False)
+        raise SystemExit(1) from None

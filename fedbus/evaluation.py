@@ -1,0 +1,246 @@
+"""What a model answered on labelled rows, its metrics with 95 % intervals, and arms compared in pairs."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedbus import bootstrap
+from fedbus.bootstrap import FloatArray
+from fedbus.errors import RunError
+from fedbus.files import write_text
+from fedbus.manifest import CLASSES
+
+METRICS = ("accuracy", "macro_f1", "auc", "ece")
+"""One number a model."""
+
+CLASS_METRICS = ("sensitivity", "specificity")
+"""One number a model and class."""
+
+COMPARED = ("accuracy", "macro_f1", "auc")
+"""Metrics of which differences between arms are given."""
+
+COLUMNS = ("site", "path", "label", "group", *CLASSES)
+"""Header of a predictions file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The answers of one trained model (one seed) on N rows.
+
+    Sequences and other number types are converted; the attributes always are arrays.
+
+    Attributes:
+        labels: int64 [N], the truth as positions in `CLASSES`.
+        probabilities: float64 [N, 3], in the order of `CLASSES`, rows sum to 1.
+        groups: str [N], rows that may not be parted, unique across sites ("site/group").
+        sites: str [N], the hospital of each row.
+        paths: str [N], the image of each row, relative to its site's archive.
+
+    Raises:
+        RunError: no rows, columns of different length, labels out of range, rows that are no probabilities.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: FloatArray
+    groups: NDArray[np.str_]
+    sites: NDArray[np.str_]
+    paths: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        for name, kind in (("labels", np.int64), ("probabilities", np.float64)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=kind))
+        for name in ("groups", "sites", "paths"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.str_))
+        count = len(self.labels)
+        if count == 0:
+            raise RunError("There are no predictions.", "Check that the split leaves rows to score.")
+        lengths = {len(column) for column in (self.groups, self.sites, self.paths)}
+        if lengths != {count} or self.probabilities.shape != (count, len(CLASSES)):
+            raise RunError(
+                f"Predictions: {count} labels, probabilities {self.probabilities.shape}, {lengths} names.",
+                f"Give each row one label, site, path, group and {len(CLASSES)} probabilities.",
+            )
+        if self.labels.min() < 0 or self.labels.max() >= len(CLASSES):
+            raise RunError("Predictions have labels out of range.", f"Use 0 to {len(CLASSES) - 1}.")
+        # Written so that NaN fails too: argmax would take it for an answer.
+        sound = (self.probabilities >= 0).all(axis=1) & (np.abs(self.probabilities.sum(axis=1) - 1) < 1e-4)
+        if not sound.all():
+            row = int(np.flatnonzero(~sound)[0])
+            raise RunError(
+                f"{self.sites[row]}/{self.paths[row]} was answered {self.probabilities[row].tolist()}.",
+                "Check whether training diverged (NaN losses), and lower its learning rate if so.",
+            )
+
+    def select(self, site: str) -> "Predictions":
+        """Keep the rows of one site, in their order.
+
+        Raises:
+            RunError: no row is of this site.
+        """
+        kept = self.sites == site
+        if not kept.any():
+            known = ", ".join(sorted(set(self.sites.tolist())))
+            raise RunError(f"There are no predictions of site {site!r}.", f"Choose from {known}.")
+        return Predictions(
+            self.labels[kept], self.probabilities[kept], self.groups[kept], self.sites[kept], self.paths[kept]
+        )
+
+    def to_csv(self, path: Path) -> None:
+        """Write the file under the header `COLUMNS`: labels by name, probabilities to the last digit."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        names = [CLASSES[label] for label in self.labels]
+        columns = (self.sites.tolist(), self.paths.tolist(), names, self.groups.tolist())
+        for *row, numbers in zip(*columns, self.probabilities.tolist(), strict=True):
+            writer.writerow((*row, *numbers))
+        write_text(path, text.getvalue())
+
+    @classmethod
+    def from_csv(cls, path: Path) -> "Predictions":
+        """Read what `to_csv` wrote.
+
+        Raises:
+            RunError: missing, another header, a label or a number that can't be read.
+        """
+        remedy = "Score the run again, or restore the file."
+        if not path.is_file():
+            raise RunError(f"{path} is not there.", remedy)
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                header, *rows = list(csv.reader(file)) or [[]]
+            if tuple(header) != COLUMNS:
+                raise RunError(f"{path} has the columns {header}, not {list(COLUMNS)}.", remedy)
+            sites, paths, names, groups, *numbers = zip(*rows, strict=True)
+            labels = np.array([CLASSES.index(name) for name in names])
+            probabilities = np.array(numbers, dtype=np.float64).T
+        except (ValueError, csv.Error) as error:
+            raise RunError(f"{path} can't be read as predictions ({error}).", remedy) from error
+        return cls(labels, probabilities, np.array(groups), np.array(sites), np.array(paths))
+
+
+def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, Any]:
+    """Score one arm: the mean over its seeds, and the interval that other patients would give.
+
+    The interval covers the choice of test patients, not that of training seeds; the latter is "spread". With
+    few groups it is too narrow, and with one group a site it has no width: look at "groups".
+
+    Args:
+        runs: one a seed, over the same rows in the same order.
+        draws: bootstrap draws of groups within sites, at least 1.
+        seed: of the draws; the same for all arms that will be compared.
+
+    Returns:
+        "accuracy", "macro_f1", "auc", "ece": {"value", "low", "high"[, "spread": sample standard deviation
+        over seeds]}, in 0..1; "sensitivity" and "specificity": the same for each class. None stands where the
+        rows define no value (an absent class; the AUC of one class). "confusion": [3][3] counts summed over
+        seeds, rows are the truth. "images" and "groups": how many were scored.
+
+    Raises:
+        SettingsError: fewer than one draw.
+        RunError: no runs, or runs over different rows.
+    """
+    rows = _same_rows(runs)
+    points, sampled = _measure(runs, draws, seed)
+    result: dict[str, Any] = {name: _summary(points[name][:, 0], sampled[name]) for name in METRICS}
+    for name in CLASS_METRICS:
+        result[name] = {
+            label: _summary(points[name][:, 0, c], sampled[name][:, c]) for c, label in enumerate(CLASSES)
+        }
+    confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
+    for run in runs:
+        np.add.at(confusion, (run.labels, run.probabilities.argmax(axis=1)), 1)
+    groups = len(set(zip(rows.sites.tolist(), rows.groups.tolist(), strict=True)))
+    return {**result, "confusion": confusion.tolist(), "images": len(rows.labels), "groups": groups}
+
+
+def differences(
+    arm: Sequence[Predictions], reference: Sequence[Predictions], draws: int, seed: int
+) -> dict[str, dict[str, float] | None]:
+    """Compare two arms on the same draws: accuracy, macro_f1 and auc of `arm` less those of `reference`.
+
+    Pairing takes out what both owe to the same hard patients: an interval can exclude 0 where the two arms'
+    own intervals overlap.
+
+    Returns:
+        A metric's {"value", "low", "high"}, in -1..1, or None where the rows don't define it.
+
+    Raises:
+        SettingsError: fewer than one draw.
+        RunError: no runs, or runs over different rows.
+    """
+    _same_rows([*arm, *reference])
+    points, sampled = _measure(arm, draws, seed)
+    other_points, other_sampled = _measure(reference, draws, seed)
+    return {
+        name: _summary(
+            points[name].mean(axis=0) - other_points[name].mean(axis=0), sampled[name] - other_sampled[name]
+        )
+        for name in COMPARED
+    }
+
+
+def confusion_metrics(confusion: NDArray[np.integer]) -> dict[str, Any]:
+    """Score a confusion matrix, such as the sum of those that sites report on their validation rows.
+
+    Args:
+        confusion: [3, 3] counts, rows are the truth.
+
+    Returns:
+        "accuracy", "macro_f1" (over the classes present in the truth) and "recall": {class: float or None}.
+
+    Raises:
+        RunError: an empty matrix.
+    """
+    if not confusion.any():
+        raise RunError("No rows were counted.", "Check that at least one site has validation rows.")
+    counts = confusion[None].astype(np.float64)
+    recall = bootstrap.sensitivity(counts)[0].tolist()
+    return {
+        "accuracy": float(bootstrap.accuracy(counts)[0]),
+        "macro_f1": float(bootstrap.macro_f1(counts)[0]),
+        "recall": {name: None if np.isnan(r) else r for name, r in zip(CLASSES, recall, strict=True)},
+    }
+
+
+def _same_rows(runs: Sequence[Predictions]) -> Predictions:
+    """Give the first run, if all are over its rows."""
+    if not runs:
+        raise RunError("There are no runs to score.", "Give at least one.")
+    for run in runs[1:]:
+        for name in ("sites", "paths", "labels", "groups"):
+            if not np.array_equal(getattr(run, name), getattr(runs[0], name)):
+                raise RunError(
+                    f"Runs to be compared differ in the {name} of their rows.",
+                    "Score all of them on the same split, in the same order.",
+                )
+    return runs[0]
+
+
+def _measure(
+    runs: Sequence[Predictions], draws: int, seed: int
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Give each metric on all rows once, by seed [R, 1, ...], and by draw, seeds averaged [B, ...]."""
+    weights = bootstrap.draw_weights(runs[0].groups, runs[0].sites, draws, seed)
+    once = np.ones((1, weights.shape[1]), dtype=np.uint8)
+    points = [bootstrap.weighted_metrics(run.labels, run.probabilities, once) for run in runs]
+    sampled = [bootstrap.weighted_metrics(run.labels, run.probabilities, weights) for run in runs]
+    return (
+        {name: np.stack([point[name] for point in points]) for name in points[0]},
+        {name: np.mean([sample[name] for sample in sampled], axis=0) for name in sampled[0]},
+    )
+
+
+def _summary(points: FloatArray, sampled: FloatArray) -> dict[str, float] | None:
+    """Sum up a metric's values [R] over seeds and [B] over draws; None where it is undefined."""
+    if np.isnan(points).any() or np.isnan(sampled).all():
+        return None
+    low, high = bootstrap.interval(sampled)
+    summary = {"value": float(points.mean()), "low": low, "high": high}
+    return summary if len(points) == 1 else {**summary, "spread": float(points.std(ddof=1))}

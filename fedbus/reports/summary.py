@@ -1,0 +1,147 @@
+"""What a comparison says, in plain sentences computed from its figures, and what to be careful about."""
+
+from typing import Any
+
+from fedbus.reports import words
+
+
+def findings(results: dict[str, Any]) -> list[str]:
+    """Say how federated, pooled and lone training compare; differences carry their interval and verdict."""
+    federated = [arm for arm in words.ordered_arms(results) if words.family(arm) == words.FEDERATED]
+    sentences = [_against_pooling(results, arm) for arm in federated]
+    if not federated:
+        sentences.append("No federated arm was run.")
+        if "centralised" in results["arms"]:
+            sentences.append(f"Pooling all images in one place reached AUC {_auc(results, 'centralised')}.")
+    sentences += [_alone(results), *(_at_home(results, arm) for arm in federated)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def cautions(results: dict[str, Any]) -> list[str]:
+    """Say what the figures hide or bend: lost classes, few groups, unequal work, refused updates."""
+    return [
+        *(_lost_classes(results, arm) for arm in words.shared_arms(results) if _lost(results, arm)),
+        *_few_groups(results),
+        *_unequal_work(results),
+        *_refusals(results),
+        *_one_seed(results),
+    ]
+
+
+def find_difference(
+    results: dict[str, Any], arm: str, reference: str, site: str, metric: str
+) -> dict[str, Any] | None:
+    """Look up one paired difference, None where it was not computed."""
+    for row in results.get("differences", []):
+        if (row["arm"], row["reference"], row["site"], row["metric"]) == (arm, reference, site, metric):
+            found: dict[str, Any] = row
+            return found if found.get("value") is not None else None
+    return None
+
+
+def _auc(results: dict[str, Any], arm: str, site: str = "all") -> str:
+    return words.with_interval(words.scores(results, arm, site).get("auc"))
+
+
+def _against_pooling(results: dict[str, Any], arm: str) -> str:
+    text = f"Federated training ({words.arm_label(arm)}) reached AUC {_auc(results, arm)} on all test images"
+    if "centralised" not in results["arms"]:
+        return f"{text}; no pooled arm was run."
+    text += f"; pooling all images in one place reached {_auc(results, 'centralised')}."
+    difference = find_difference(results, arm, "centralised", "all", "auc")
+    if difference is None:
+        return text
+    found = words.with_interval(difference, signed=True)
+    return f"{text} Difference {found}: {words.verdict_sentence(difference)}."
+
+
+def _alone(results: dict[str, Any]) -> str:
+    alone = [
+        (words.scores(results, arm, "all")["auc"]["value"], words.home(arm), _auc(results, arm))
+        for arm in words.ordered_arms(results)
+        if words.home(arm) is not None and words.scores(results, arm, "all").get("auc")
+    ]
+    if not alone:
+        return ""
+    low, high = min(alone, key=lambda row: row[0]), max(alone, key=lambda row: row[0])
+    if len(alone) == 1:
+        return f"Training alone, {low[1]} reached AUC {low[2]} on all test images."
+    return (
+        f"Hospitals that train alone reached, on the same images, between AUC {low[2]} ({low[1]}) "
+        f"and {high[2]} ({high[1]})."
+    )
+
+
+def _at_home(results: dict[str, Any], arm: str) -> str:
+    parts = []
+    for site in words.site_names(results):
+        difference = find_difference(results, arm, f"local-{site}", site, "auc")
+        if difference:
+            parts.append(
+                f"{site} {words.with_interval(difference, signed=True)}, {words.verdict(difference)}"
+            )
+    if not parts:
+        return ""
+    return (
+        f"What joining changes for a hospital on its own test images, AUC of {words.arm_label(arm)} less "
+        f"that of training alone: {'; '.join(parts)}."
+    )
+
+
+def _lost(results: dict[str, Any], arm: str) -> list[str]:
+    lost = []
+    for site in words.test_sets(results):
+        for label in results["classes"]:
+            found = words.recall(results, arm, site, label)
+            if found and found["value"] < words.GUESSING:
+                lost.append(f"{label} on {words.site_label(site)} {words.value(found)}")
+    return lost
+
+
+def _lost_classes(results: dict[str, Any], arm: str) -> str:
+    return (
+        f"{words.arm_label(arm)} finds fewer images of a class than guessing would "
+        f"(recall below {words.number(words.GUESSING)}): {'; '.join(_lost(results, arm))}."
+    )
+
+
+def _few_groups(results: dict[str, Any]) -> list[str]:
+    few = {}
+    for site in words.site_names(results):
+        counts = [words.scores(results, arm, site).get("groups") for arm in results["arms"]]
+        groups = next((count for count in counts if count is not None), None)
+        if groups is not None and groups < words.FEW_GROUPS:
+            few[site] = groups
+    return [
+        f"{site} has only {groups} test groups: its intervals are likely too narrow."
+        for site, groups in few.items()
+    ]
+
+
+def _unequal_work(results: dict[str, Any]) -> list[str]:
+    steps = {arm: work["steps"] for arm, work in results.get("work", {}).items() if "steps" in work}
+    shared = {arm: steps[arm] for arm in words.shared_arms(results) if arm in steps}
+    if len(set(shared.values())) < 2:
+        return []
+    listed = ", ".join(f"{words.arm_label(arm)} {count}" for arm, count in shared.items())
+    return [f"Pooled and federated arms did not take the same number of optimiser steps: {listed}."]
+
+
+def _refusals(results: dict[str, Any]) -> list[str]:
+    sentences = []
+    for arm, record in results.get("federation", {}).items():
+        short = [
+            entry["round"] for entry in record["rounds"] if len(entry["participants"]) < len(results["sites"])
+        ]
+        if short:
+            share = f"{len(short)} of {len(record['rounds'])}"
+            sentences.append(
+                f"{words.arm_label(arm)}: in {share} rounds a hospital was missing or its update was refused."
+            )
+    return sentences
+
+
+def _one_seed(results: dict[str, Any]) -> list[str]:
+    if words.has_spread(results):
+        return []
+    return ["Every arm was trained once: another seed would move these figures too, by how much is unknown."]

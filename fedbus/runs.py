@@ -1,0 +1,186 @@
+"""The run folder: it explains itself, survives a cut at any moment, and is the only thing that resuming needs.
+
+    OUT/study.json  environment.json  sites.json  splits/SITE.csv  results.json  report.html
+    OUT/arms/ARM/   history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors  predictions.csv  done.json
+"""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fedbus.errors import RunError, listed
+from fedbus.files import write_json, write_text, write_whole
+from fedbus.models import State
+from fedbus.study import Study
+
+MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache"}
+"""Settings that a resumed run may change: they do not touch the arms that are finished."""
+
+PACKAGES = (
+    "fedbus", "flwr", "ray", "torch", "torchvision", "timm", "imbalanced-learn", "scikit-learn", "numpy", "pillow", "imagehash",
+)  # fmt: skip
+
+
+def open_run(out: Path, study: Study, *, resume: bool) -> None:
+    """Make a new run folder, or check that an old one belongs to the same study.
+
+    Raises:
+        RunError: the folder holds a run and `resume` is off; or it holds none, or one with other settings, and it is on.
+    """
+    path = out / "study.json"
+    if not path.is_file():
+        if resume:
+            raise RunError(f"{out} holds no run to resume.", "Leave out --resume, or name the folder of the run.")
+        if out.exists() and any(out.iterdir()):
+            raise RunError(f"{out} is not empty and holds no run.", "Choose another --out.")
+        write_json(path, study.as_dict())
+        write_json(out / "environment.json", describe_environment())
+        return
+    if not resume:
+        raise RunError(f"{out} already holds a run.", "Go on with it by --resume, or choose another --out.")
+    before, now = json.loads(path.read_text(encoding="utf-8")), study.as_dict()
+    changed = sorted(k for k in before.keys() | now.keys() if k not in MAY_CHANGE and before.get(k) != now.get(k))
+    if changed:
+        said = [f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in changed]
+        raise RunError(
+            f"{out} was started with other settings: {listed(said)}.",
+            "Resume with the same settings, or choose another --out.",
+        )
+    write_json(path, now)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine and command, for the report."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "machine": {
+            "cpu": _processor(),
+            "cores": os.cpu_count(),
+            "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+            "gpu": gpu,
+        },
+    }
+
+
+def _processor() -> str:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
+
+
+@dataclass
+class Checkpoint:
+    """Where an arm stands after a round.
+
+    Attributes:
+        round: the last finished one, 0 before the first.
+        state: the model.
+        history: one dict a round.
+        best_round: the round with the best validation score so far, None before any.
+        best_rank: its `Score.rank`.
+        extra: further tensors that the next round needs: optimiser or strategy state.
+    """
+
+    round: int
+    state: State
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_round: int | None = None
+    best_rank: tuple[float, float] = (-1.0, 0.0)
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ArmFolder:
+    """The files of one arm and one seed."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the arm ran to its end."""
+        return (self.path / "done.json").is_file()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint in one file, so that its parts can't disagree, and the history beside it for people."""
+        notes = {
+            "round": str(checkpoint.round),
+            "history": json.dumps(checkpoint.history),
+            "best_round": json.dumps(checkpoint.best_round),
+            "best_rank": json.dumps(checkpoint.best_rank),
+        }
+        tensors = {f"model/{k}": v for k, v in checkpoint.state.items()}
+        tensors |= {f"extra/{k}": v for k, v in checkpoint.extra.items()}
+        write_whole(self.path / "checkpoint.safetensors", lambda temporary: save_file(tensors, temporary, notes))
+        self.write_history(checkpoint.history)
+
+    def load(self) -> Checkpoint | None:
+        """Read the checkpoint back, None if there is none yet.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self.path / "checkpoint.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                notes = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"{path} is damaged ({error}).", f"Delete {self.path} to run this arm again.") from error
+        return Checkpoint(
+            round=int(notes["round"]),
+            state={k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")},
+            history=json.loads(notes["history"]),
+            best_round=json.loads(notes["best_round"]),
+            best_rank=tuple(json.loads(notes["best_rank"])),
+            extra={k.removeprefix("extra/"): v for k, v in tensors.items() if k.startswith("extra/")},
+        )
+
+    def save_weights(self, which: str, state: State, **notes: str | int) -> None:
+        """Write `best.safetensors` or `final.safetensors`."""
+        text = {key: str(value) for key, value in notes.items()}
+        write_whole(self.path / f"{which}.safetensors", lambda temporary: save_file(state, temporary, text))
+
+    def load_weights(self, which: str) -> State:
+        """Read weights written by `save_weights`."""
+        with safe_open(self.path / f"{which}.safetensors", framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """One JSON line a round."""
+        write_text(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """The lines of `history.jsonl`; empty where there is none."""
+        path = self.path / "history.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Mark the arm as finished, last of all; the checkpoint is no longer needed for anything but a look."""
+        write_json(self.path / "done.json", facts)
+
+    def read_facts(self) -> dict[str, Any]:
+        """What `finish` was given."""
+        facts: dict[str, Any] = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
+        return facts
+
+
+def arm_folder(out: Path, study: Study, arm: str, seed: int) -> ArmFolder:
+    """`OUT/arms/ARM`, and one folder a seed in it where the study has several."""
+    path = out / "arms" / arm
+    return ArmFolder(path if len(study.seeds) == 1 else path / f"seed-{seed}")

@@ -1,0 +1,229 @@
+"""From archives to hospitals: decoded, grouped, split, frozen to disk, and opened again by any process."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedbus.datasets import read_archive
+from fedbus.datasets.phantoms import write_phantoms
+from fedbus.duplicates import cross_pairs, group_rows, near_pairs
+from fedbus.errors import RunError
+from fedbus.files import write_json
+from fedbus.manifest import CLASSES, Manifest
+from fedbus.pixels import Advance, Pixels, decode_archive
+from fedbus.seeds import derive_seed
+from fedbus.splits import PARTS, Split, SplitRow, assign_parts, read_split
+from fedbus.study import SiteSource, Study, load_study
+
+SITES_FILE = "sites.json"
+PHANTOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class Site:
+    """One hospital, ready to train on.
+
+    Attributes:
+        name: the study's name for it.
+        pixels: uint8 [N, H, W], memory-mapped, all pictures of the archive.
+        labels: int64 [N], position in `CLASSES`.
+        groups: group name of each row; empty for rows that were dropped.
+        paths: path of each row inside the archive.
+        parts: rows of `train`, `validation` and `test`, int64.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.str_]
+    paths: NDArray[np.str_]
+    parts: Mapping[str, NDArray[np.int64]]
+
+
+@dataclass
+class _Archive:
+    """An archive on its way to a site: what it holds, its fingerprints, what was dropped and why."""
+
+    manifest: Manifest
+    pixels: Pixels
+    groups: list[str]
+    dropped: dict[int, str]
+
+    @property
+    def kept(self) -> list[int]:
+        return [i for i in range(len(self.manifest.rows)) if i not in self.dropped]
+
+
+def prepare_sites(
+    study: Study, out: Path, names: Sequence[str] | None = None, progress: Callable[[str, int], Advance] | None = None
+) -> dict[str, Site]:
+    """Read, decode, group and split the archives of a study, and freeze the result in `out`.
+
+    Writes `out/splits/SITE.csv`, and `out/sites.json` with what the report says of each site.
+
+    Args:
+        study: names the archives.
+        out: the run folder.
+        names: prepare these sites only (a deployed site knows no other); None: all.
+        progress: makes an `Advance` from a site's name and its number of pictures.
+
+    Raises:
+        ArchiveError, ImageError, SplitError: an archive can't be used; nothing has been written.
+    """
+    archives: dict[str, _Archive] = {}
+    for name in names or study.sites:
+        source = study.sites[name]
+        manifest = read_archive(source.reader, source.path, name)
+        advance = progress(name, len(manifest.rows)) if progress else lambda _: None
+        pixels = decode_archive(manifest, study.image_size, study.cache, advance)
+        archive = _Archive(manifest, pixels, _group(manifest, pixels, study.near_bits), _conflicting_copies(manifest, pixels))
+        _drop_copies_of_other_sites(archive, archives.values(), study.near_bits)
+        archives[name] = archive
+    splits = {name: _split(archive, study) for name, archive in archives.items()}
+    for name, split in splits.items():
+        split.write(out / "splits" / f"{name}.csv")
+    facts = {name: _facts(archives[name], splits[name], study) for name in archives}
+    write_json(out / SITES_FILE, facts)
+    return {name: open_site(out, name) for name in archives}
+
+
+def open_site(out: Path, name: str) -> Site:
+    """Open a site that `prepare_sites` froze in `out`; its pixels are mapped, not read.
+
+    Raises:
+        RunError: the folder was not prepared, or the decoded pictures were deleted since.
+    """
+    try:
+        facts = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))[name]
+        pixels = np.load(facts["pixels"], mmap_mode="r")
+    except (OSError, KeyError, ValueError) as error:
+        raise RunError(f"{out} holds no prepared data of {name} ({error}).", "Start again in a new --out.") from error
+    split = read_split(name, out / "splits" / f"{name}.csv")
+    rows = np.array(facts["rows"], dtype=np.int64)
+    labels = np.full(len(pixels), -1, dtype=np.int64)
+    labels[rows] = [CLASSES.index(row.label) for row in split.rows]
+    by_row = dict(zip(facts["rows"], split.rows, strict=True))
+    groups = np.array([by_row[i].group if i in by_row else "" for i in range(len(pixels))])
+    paths = np.array([by_row[i].path if i in by_row else "" for i in range(len(pixels))])
+    part_of = np.array([row.part for row in split.rows])
+    return Site(name, pixels, labels, groups, paths, {part: rows[part_of == part] for part in PARTS})
+
+
+def read_facts(out: Path) -> dict[str, Any]:
+    """What the report says of each site: counts, patients, groups, dropped rows, notes, digests."""
+    facts: dict[str, Any] = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))
+    return facts
+
+
+def _group(manifest: Manifest, pixels: Pixels, near_bits: int) -> list[str]:
+    return group_rows([row.patient for row in manifest.rows], near_pairs(pixels.hashes, near_bits))
+
+
+def _conflicting_copies(manifest: Manifest, pixels: Pixels) -> dict[int, str]:
+    """Identical pictures under two labels teach a contradiction, and nobody knows which label is right: all go.
+
+    Near-copies under two labels stay, in one group: neighbouring frames of a scan may truly differ in what they show.
+    """
+    rows_of: dict[bytes, list[int]] = {}
+    for row, digest in enumerate(pixels.digests):
+        rows_of.setdefault(digest.tobytes(), []).append(row)
+    dropped = {}
+    for rows in rows_of.values():
+        if len({manifest.rows[i].label for i in rows}) > 1:
+            for i in rows:
+                others = ", ".join(manifest.rows[j].path for j in rows if j != i)
+                dropped[i] = f"same picture under another label: {others}"
+    return dropped
+
+
+def _drop_copies_of_other_sites(archive: _Archive, earlier: Sequence[_Archive] | Any, near_bits: int) -> None:
+    """A picture that an earlier site holds too could stand in its training part and in this one's test part."""
+    for other in earlier:
+        for pair in cross_pairs(other.pixels.hashes, archive.pixels.hashes, near_bits):
+            original = other.manifest.rows[pair.first].path
+            archive.dropped.setdefault(pair.second, f"copy of {original} of {other.manifest.site}")
+
+
+def _split(archive: _Archive, study: Study) -> Split:
+    rows, name = archive.manifest.rows, archive.manifest.site
+    kept = archive.kept
+    if study.limit and len(kept) > study.limit:
+        kept = _limited(kept, archive, study)
+    parts = assign_parts(
+        name,
+        [rows[i].label for i in kept],
+        [archive.groups[i] for i in kept],
+        folds=study.folds,
+        fold=study.fold,
+        validation_fraction=study.validation_fraction,
+        seed=study.split_seed,
+    )
+    return Split(
+        name,
+        tuple(
+            SplitRow(rows[i].path, rows[i].label, rows[i].patient or "", archive.groups[i], part)
+            for i, part in zip(kept, parts, strict=True)
+        ),
+    )
+
+
+def _limited(kept: Sequence[int], archive: _Archive, study: Study) -> list[int]:
+    """At most `limit` rows: whole groups in random order, first so many of each class that a split is possible."""
+    members: dict[str, list[int]] = {}
+    for i in kept:
+        members.setdefault(archive.groups[i], []).append(i)
+    generator = np.random.default_rng(derive_seed(study.split_seed, "limit", archive.manifest.site))
+    order = [sorted(members)[i] for i in generator.permutation(len(members))]
+    commonest = {g: Counter(archive.manifest.rows[i].label for i in members[g]).most_common(1)[0][0] for g in order}
+    rank = {g: sum(commonest[h] == commonest[g] for h in order[:place]) for place, g in enumerate(order)}
+    order.sort(key=lambda g: rank[g] >= study.folds)  # stable: the first `folds` groups of every class come first
+    chosen: list[int] = []
+    for group in order:
+        if len(chosen) + len(members[group]) <= study.limit:
+            chosen += members[group]
+    return sorted(chosen)
+
+
+def _facts(archive: _Archive, split: Split, study: Study) -> dict[str, Any]:
+    manifest = archive.manifest
+    position = {row.path: i for i, row in enumerate(manifest.rows)}
+    patients = {row.patient for row in split.rows if row.patient}
+    source = study.sites[manifest.site]
+    return {
+        "reader": source.reader,
+        "digest": manifest.digest,
+        "split_digest": split.digest,
+        "notes": list(manifest.notes),
+        "images": len(split.rows),
+        "patients": len(patients) or None,
+        "groups": len({row.group for row in split.rows}),
+        "dropped": [{"path": manifest.rows[i].path, "reason": why} for i, why in sorted(archive.dropped.items())],
+        "parts": split.counts,
+        "pixels": str(archive.pixels.path),
+        "rows": [position[row.path] for row in split.rows],
+    }
+
+
+def resolve_sites(study: Study) -> Study:
+    """A study that names no site gets the three synthetic hospitals (phantoms), written on first use."""
+    if study.sites:
+        return study
+    folders = write_phantoms(study.cache / "phantoms", study.phantom_images, PHANTOM_SEED)
+    sources = {name: SiteSource(reader="phantoms", path=path) for name, path in folders.items()}
+    return study.model_copy(update={"sites": sources})
+
+
+def study_of_run(run_config: Mapping[str, Any]) -> Study:
+    """The study that `flwr run . --run-config 'study="FILE"'` names; none: the defaults on phantoms.
+
+    Raises:
+        SettingsError: as `load_study`.
+    """
+    name = str(run_config.get("study", ""))
+    return resolve_sites(load_study(Path(name) if name else None))

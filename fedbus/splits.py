@@ -1,0 +1,153 @@
+"""Train, validation and test by group, stratified by class, frozen to a CSV file.
+
+A group is a patient, or images that are near-copies of each other, joined transitively: no group stands in two parts.
+The parts are folds of scikit-learn's `StratifiedGroupKFold`, so that cross-validation is the same split with another
+`fold`: fold `fold` of `folds` is the test part, and validation is cut from the rest the same way.
+"""
+
+import csv
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from fedbus.errors import SplitError
+from fedbus.files import write_text
+from fedbus.manifest import CLASSES
+from fedbus.seeds import derive_seed
+
+PARTS = ("train", "validation", "test")
+COLUMNS = ("path", "label", "patient", "group", "part")
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One image and the part that it belongs to; `patient` is empty where none is published."""
+
+    path: str
+    label: str
+    patient: str
+    group: str
+    part: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The frozen split of one site, rows in the order of its manifest."""
+
+    site: str
+    rows: tuple[SplitRow, ...]
+
+    @property
+    def text(self) -> str:
+        """The CSV file's text."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((r.path, r.label, r.patient, r.group, r.part) for r in self.rows)
+        return out.getvalue()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the CSV file."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images by part and class."""
+        return {
+            part: {name: sum(r.part == part and r.label == name for r in self.rows) for name in CLASSES}
+            for part in PARTS
+        }
+
+    def write(self, path: Path) -> None:
+        """Freeze the split to `path`."""
+        write_text(path, self.text)
+
+
+def read_split(site: str, path: Path) -> Split:
+    """Read a frozen split back.
+
+    Raises:
+        SplitError: the file is missing, has other columns, or a part or label that does not exist.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = tuple(SplitRow(**row) for row in reader)
+    except (OSError, TypeError) as error:
+        raise SplitError(f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}.") from error
+    if not all(row.part in PARTS and row.label in CLASSES for row in rows):
+        raise SplitError(f"{path} names a part or a label that does not exist.", "Make the split again in a new --out.")
+    return Split(site, rows)
+
+
+def assign_parts(
+    site: str,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    folds: int,
+    fold: int,
+    validation_fraction: float,
+    seed: int,
+) -> list[str]:
+    """Give every row its part.
+
+    Args:
+        site: names the site in errors, and enters the seed.
+        labels: one of `CLASSES` a row.
+        groups: rows with equal names stay together.
+        folds: the test part is one `folds`-th of the rows.
+        fold: which fold is the test part, 0 to folds - 1.
+        validation_fraction: of the rows that are not test rows, 0 < fraction <= 0.5.
+        seed: of the split.
+
+    Raises:
+        SplitError: a class has too few groups for every part to have one.
+    """
+    y, g = np.array(labels), np.array(groups)
+    _check_groups(site, y, g)
+    outer = _folds(y, g, folds, derive_seed(seed, "test", site))
+    rest, _ = outer[fold % len(outer)]
+    inner = _folds(y[rest], g[rest], max(2, round(1 / validation_fraction)), derive_seed(seed, "validation", site, fold))
+    present = set(labels)
+    for train, validation in inner:
+        parts = np.full(len(y), "test", dtype=object)
+        parts[rest[train]], parts[rest[validation]] = "train", "validation"
+        if all(set(y[parts == part]) == present for part in PARTS):
+            return [str(part) for part in parts]
+    rare = min(present, key=lambda name: len(set(g[y == name])))
+    raise SplitError(
+        f"{site}: no split gives every part all of {', '.join(sorted(present))}; "
+        f"{rare} has {len(set(g[y == rare]))} groups (patients, or near-copies taken together).",
+        "Use fewer folds (--set folds=3), another --set split-seed, or more patients of that class.",
+    )
+
+
+def _check_groups(site: str, labels: NDArray[np.str_], groups: NDArray[np.str_]) -> None:
+    for name in sorted(set(labels)):
+        count = len(set(groups[labels == name]))
+        if count < len(PARTS):
+            raise SplitError(
+                f"{site}: {name} has only {count} group(s) (patients, or near-copies taken together), "
+                f"and train, validation and test need one each.",
+                "Add patients of that class, or leave the class out of this site.",
+            )
+
+
+def _folds(
+    labels: NDArray[np.str_], groups: NDArray[np.str_], folds: int, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    # scikit-learn refuses more folds than the commonest class has rows; a small archive gets fewer, larger ones.
+    folds = min(folds, max(int((labels == name).sum()) for name in set(labels)))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    with warnings.catch_warnings():  # a rare class is checked, and explained, by the caller
+        warnings.filterwarnings("ignore", message="The least populated class")
+        return list(splitter.split(labels, labels, groups))

@@ -1,0 +1,69 @@
+"""The ServerApp: greets the sites, then runs one federated training after another with the same warm sites."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from rich.console import Console
+
+from fedbus.errors import SettingsError
+from fedbus.models import start_state
+from fedbus.runs import arm_folder, open_run
+from fedbus.seeds import derive_seed
+from fedbus.sites import study_of_run
+from fedbus.study import STRATEGIES
+from server.exchange import greet
+from server.rounds import Job, run_rounds
+
+GREETING_SECONDS = 600.0
+"""How long the sites may take to start and to read their archives."""
+
+
+def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> ServerApp:
+    """Build the application that the server runs; `plan` says how many sites to expect and what to train."""
+    app = ServerApp()
+
+    @app.main()  # type: ignore[untyped-decorator]
+    def main(grid: Grid, context: Context) -> None:
+        expected, jobs = plan(context)
+        if not jobs:
+            return
+        roster = greet(grid, expected, GREETING_SECONDS, jobs[0].stop)
+        for job in jobs:
+            run_rounds(grid, roster, job)
+
+    return app
+
+
+def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
+    """What `flwr run .` asks for: one arm of one study, its result in a run folder.
+
+    Run settings: `study` (a TOML file; empty: phantoms), `out` (a run folder; empty: `runs/flwr-ARM` in the current
+    folder), `arm`, `resume`. All paths must be absolute, because Flower starts the application in a folder of its own.
+    """
+    config = context.run_config
+    study = study_of_run(config)
+    arm, seed = str(config.get("arm", "fedavg")), study.seeds[0]
+    if arm not in STRATEGIES:
+        raise SettingsError(f"arm = {arm} is not a federated arm.", f"There are {', '.join(STRATEGIES)}.")
+    out = Path(str(config.get("out") or study.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
+    open_run(out, study, resume=bool(config.get("resume", False)))
+    console = Console(stderr=True)
+    console.print(f"{arm} on {', '.join(study.sites)}; results in {out}")
+    start = start_state(study.model, study.weights, derive_seed(seed, "init"))
+    job = Job(study, arm, seed, start, arm_folder(out, study, arm, seed), announce=lambda line: console.print(say(line)))
+    return len(study.sites), [job]
+
+
+def say(line: dict[str, Any]) -> str:
+    """One finished round in words."""
+    refused = "".join(f"; refused {site}: {why}" for site, why in line["refused"].items())
+    return (
+        f"round {line['round']}: loss {line['train_loss']:.3f}, {line['seconds']:.1f} s, "
+        f"{', '.join(line['participants'])} took part{refused}"
+    )
+
+
+app = make_server_app(plan_from_context)

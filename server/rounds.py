@@ -1,0 +1,178 @@
+"""The round loop: who takes part, what is refused, what is kept, and where a cut run goes on.
+
+A round is one message to each site and one back. The site scores the model that comes in before it trains it, so the
+validation score of round r arrives with the updates of round r + 1, and costs no message of its own.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from fedbus.errors import FedbusError, RunError
+from fedbus.models import State
+from fedbus.runs import ArmFolder, Checkpoint
+from fedbus.study import Study
+from fedbus.transport import ARRAYS, CONFIG, Order, Report, check_update, to_arrays, to_state
+from fedbus.validation import record, total
+from server.exchange import Replies, Roster, exchange, explain, metrics_of, nodes_named, state_of
+from server.strategies import SERVER_OPTIMISERS, average_statistics, make_strategy, recall, remember
+
+
+@dataclass(frozen=True)
+class Job:
+    """One federated training.
+
+    Attributes:
+        study: the settings.
+        arm: the strategy's name.
+        seed: the training seed.
+        start: the weights that every arm starts from.
+        folder: where checkpoints and weights go.
+        announce: told of every finished round's history line.
+        stop: set to end the run as Ctrl-C would.
+    """
+
+    study: Study
+    arm: str
+    seed: int
+    start: State
+    folder: ArmFolder
+    announce: Callable[[dict[str, Any]], object] = lambda line: None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def run_rounds(grid: Grid, roster: Roster, job: Job) -> None:
+    """Run a federated training from its start or its checkpoint to its end.
+
+    Leaves best and final weights, the history with participants and refusals, and the kept model's test scores of
+    each site in the job's folder.
+
+    Raises:
+        RunError: a round had fewer usable updates than the quorum; the checkpoint of the round before is kept.
+    """
+    _Rounds(grid, roster, job).run()
+
+
+class _Rounds:
+    def __init__(self, grid: Grid, roster: Roster, job: Job) -> None:
+        self.grid, self.roster, self.job, self.study = grid, roster, job, job.study
+        self.quorum = self.study.quorum or len(roster.hellos)
+        self.strategy: Strategy = make_strategy(job.arm, self.study, self.quorum)
+        self.order = Order(self.study, job.seed, roster.classes)
+        self.at = job.folder.load() or Checkpoint(0, job.start)
+        recall(self.strategy, self.at.extra)
+
+    def run(self) -> None:
+        began = time.monotonic()
+        for line in self.at.history:
+            self.job.announce(line)
+        for number in range(self.at.round + 1, self.study.rounds + 1):
+            self._round(number)
+        final = self._evaluate(self.at.state, "validation")
+        self._score_incoming(final)
+        self.job.folder.save(self.at)
+        self.job.folder.save_weights("final", self.at.state, round=self.study.rounds)
+        kept = self.at.state if self.at.best_round == self.at.round else self.job.folder.load_weights("best")
+        test = self._evaluate(kept, "test")
+        self.job.folder.finish(
+            {
+                "steps": sum(line["steps"] for line in self.at.history),
+                "kept_round": self.at.best_round,
+                "seconds": sum(line["seconds"] for line in self.at.history),
+                "wall_seconds": time.monotonic() - began,
+                "classes": list(self.order.classes) if self.study.missing_classes == "mask" else None,
+                "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in self.at.history],
+                "test": record({site: report.score for site, report in test.items()}),
+            }
+        )
+
+    def _round(self, number: int) -> None:
+        started = time.monotonic()
+        config = ConfigRecord(self.order.to_config())
+        messages = list(self.strategy.configure_train(number, _pack(self.at.state), config, self.grid))
+        replies = exchange(self.grid, self._in_order(messages), self.roster, self.study.round_timeout, self.job.stop)
+        updates, reports, refused = self._screen(replies)
+        if len(reports) < self.quorum:
+            why = "; ".join(f"{site}: {reason}" for site, reason in refused.items())
+            raise RunError(
+                f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} needed sites gave a usable update ({why}).",
+                "Mend the sites named, then go on with --resume; the rounds before are kept.",
+            )
+        self._score_incoming(reports)
+        weights = [reports[site].weight for site in reports]
+        arrays, _ = self.strategy.aggregate_train(number, [replies.content[site] for site in reports])
+        if arrays is None:
+            raise RunError(f"{self.job.arm}, round {number}: the strategy gave no model.", "Try another strategy.")
+        state = _unpack(arrays)
+        if self.job.arm in SERVER_OPTIMISERS:
+            state |= average_statistics(list(updates.values()), weights)
+        self.at.state, self.at.round, self.at.extra = state, number, remember(self.strategy)
+        self.at.history.append(
+            {
+                "round": number,
+                "train_loss": sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
+                "steps": sum(report.steps for report in reports.values()),
+                "seconds": time.monotonic() - started,
+                "participants": list(reports),
+                "refused": refused,
+            }
+        )
+        self.job.folder.save(self.at)
+        self.job.announce(self.at.history[-1])
+
+    def _screen(self, replies: Replies) -> tuple[dict[str, State], dict[str, Report], dict[str, str]]:
+        """Part the replies into updates that may be averaged and sites that are refused, with the reason."""
+        updates: dict[str, State] = {}
+        reports: dict[str, Report] = {}
+        refused = dict(replies.failures)
+        for site, message in replies.content.items():
+            try:
+                report, update = Report.from_metrics(metrics_of(message)), state_of(message)
+                reason = check_update(update, self.at.state, self.study.update_limit)
+            except FedbusError as error:
+                reason = explain(error)
+            if reason:
+                refused[site] = reason
+            else:
+                updates[site], reports[site] = update, report
+        return updates, reports, refused
+
+    def _score_incoming(self, reports: dict[str, Report]) -> None:
+        """Add the score of the model that the sites were sent to the round that made it, and keep it if it is best."""
+        if self.at.round == 0:
+            return
+        scores = {site: report.score for site, report in reports.items()}
+        self.at.history[-1] |= record(scores)
+        rank = total(scores.values()).rank
+        if rank > self.at.best_rank:
+            self.at.best_round, self.at.best_rank = self.at.round, rank
+            self.job.folder.save_weights("best", self.at.state, round=self.at.round)
+
+    def _evaluate(self, state: State, part: str) -> dict[str, Report]:
+        order = Order(self.study, self.job.seed, self.roster.classes, part)
+        content = RecordDict({ARRAYS: _pack(state), CONFIG: ConfigRecord(order.to_config())})
+        nodes = nodes_named(self.roster, self.roster.names)
+        messages = [Message(content, node, MessageType.EVALUATE) for node in nodes]
+        replies = exchange(self.grid, messages, self.roster, self.study.round_timeout, self.job.stop)
+        if replies.failures:
+            why = "; ".join(f"{site}: {reason}" for site, reason in replies.failures.items())
+            raise RunError(f"{self.job.arm}: not every site could evaluate the model ({why}).", "Go on with --resume.")
+        return {site: Report.from_metrics(metrics_of(message)) for site, message in replies.content.items()}
+
+    def _in_order(self, messages: list[Message]) -> list[Message]:
+        """By the sites' names: Flower draws the order of nodes from an unseeded generator."""
+        return sorted(messages, key=lambda message: self.roster.name(message.metadata.dst_node_id))
+
+
+def _pack(state: State) -> ArrayRecord:
+    return ArrayRecord({key: Array(value) for key, value in to_arrays(state).items()})
+
+
+def _unpack(arrays: ArrayRecord) -> State:
+    return to_state({key: array.numpy() for key, array in arrays.items()})

@@ -1,0 +1,102 @@
+"""The arms of a comparison: what each trains on, and for how many steps, so that all do equal work."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedbus.device import pick_device
+from fedbus.fitting import Fit, pooled_rows, site_rows
+from fedbus.models import State, start_state
+from fedbus.runs import ArmFolder, arm_folder
+from fedbus.seeds import derive_seed
+from fedbus.sites import Site
+from fedbus.study import STRATEGIES, Study
+from fedbus.training import TrainingRows
+from server.rounds import Job
+from simulations.federated import simulate
+from simulations.progress import ArmProgress
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the comparison, for one seed.
+
+    Attributes:
+        name: `local-SITE`, `centralised` or a strategy.
+        seed: the training seed.
+        folder: its files.
+    """
+
+    name: str
+    seed: int
+    folder: ArmFolder
+
+    @property
+    def federated(self) -> bool:
+        """Whether it runs on Flower."""
+        return self.name in STRATEGIES
+
+
+def list_arms(study: Study, out: Path) -> list[Arm]:
+    """All arms of a study, seed by seed: `local` stands for one arm a site."""
+    names = [
+        name
+        for arm in study.arms
+        for name in ([f"local-{site}" for site in study.sites] if arm == "local" else [arm])
+    ]
+    return [Arm(name, seed, arm_folder(out, study, name, seed)) for seed in study.seeds for name in names]
+
+
+def run_arms(study: Study, out: Path, sites: Mapping[str, Site], progress: ArmProgress) -> None:
+    """Train every arm that is not finished: first those in one place, then all federated ones in one simulation.
+
+    Raises:
+        FedbusError: an arm failed; what it had finished is kept for --resume.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    open_arms = [arm for arm in list_arms(study, out) if not arm.folder.finished]
+    stop = threading.Event()
+    jobs = []
+    for seed in study.seeds:
+        mine = [arm for arm in open_arms if arm.seed == seed]
+        if not mine:
+            continue
+        start = start_state(study.model, study.weights, derive_seed(seed, "init"))
+        rows = {name: site_rows(site, study, seed, torch.device("cpu")) for name, site in sites.items()}
+        for arm in mine:
+            if not arm.federated:
+                _fit(arm, study, sites, rows, start, progress)
+        jobs += [_job(arm, study, rows, start, progress, stop) for arm in mine if arm.federated]
+    if jobs:
+        progress.note("starting the simulation")
+        simulate(study, out, jobs, stop)
+
+
+def steps_per_round(study: Study, rows: Mapping[str, TrainingRows]) -> dict[str, int]:
+    """Optimiser steps of each site a round; the pooled baseline takes their sum."""
+    return {name: r.steps_per_round(study) for name, r in rows.items()}
+
+
+def _fit(
+    arm: Arm, study: Study, sites: Mapping[str, Site], rows: Mapping[str, TrainingRows], start: State, progress: ArmProgress
+) -> None:
+    steps = steps_per_round(study, rows)
+    device = pick_device(study.device)
+    if arm.name == "centralised":
+        data, validation, count = pooled_rows(list(sites.values()), study, arm.seed, device), list(sites.values()), sum(steps.values())
+    else:
+        name = arm.name.removeprefix("local-")
+        data, validation, count = site_rows(sites[name], study, arm.seed, device), [sites[name]], steps[name]
+    with progress.arm(arm.name, arm.seed, count * study.rounds * study.batch_size) as advance:
+        Fit(study, arm.seed, data, validation, count, start).run(arm.folder, advance)
+
+
+def _job(
+    arm: Arm, study: Study, rows: Mapping[str, TrainingRows], start: State, progress: ArmProgress, stop: threading.Event
+) -> Job:
+    images = sum(steps_per_round(study, rows).values()) * study.batch_size
+    announce = progress.rounds(arm.name, arm.seed, images, study.rounds)
+    return Job(study, arm.name, arm.seed, start, arm.folder, announce, stop)

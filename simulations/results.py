@@ -1,0 +1,131 @@
+"""Gather what a study found into `results.json`: the figures, their intervals, and what explains them."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fedbus.datasets import find_reader
+from fedbus.evaluation import Predictions, differences, evaluate
+from fedbus.fitting import site_rows
+from fedbus.manifest import CLASSES
+from fedbus.seeds import derive_seed
+from fedbus.sites import Site, read_facts
+from fedbus.study import STRATEGIES, Study
+from simulations.arms import Arm
+
+SAMPLES = 3
+"""Pictures of each class and site on the report page."""
+
+
+def gather(
+    study: Study, out: Path, sites: Mapping[str, Site], runs: Mapping[str, list[tuple[Arm, Predictions]]], *, phantoms: bool
+) -> dict[str, Any]:
+    """Build the content of `results.json`.
+
+    Args:
+        study: the settings.
+        out: the run folder.
+        sites: the hospitals.
+        runs: by arm, one (arm, predictions) a seed.
+        phantoms: whether the pictures are synthetic.
+    """
+    predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
+    environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
+    return {
+        "fedbus": environment["versions"]["fedbus"],
+        "phantoms": phantoms,
+        "classes": list(CLASSES),
+        "sites": {name: _site_facts(facts, study, sites[name]) for name, facts in read_facts(out).items()},
+        "arms": {name: score_everywhere(seeds, list(sites), study) for name, seeds in predictions.items()},
+        "differences": all_differences(predictions, list(sites), study),
+        "work": {name: _work([arm for arm, _ in pairs]) for name, pairs in runs.items()},
+        "federation": {
+            name: {"rounds": pairs[0][0].folder.read_facts()["rounds"]} for name, pairs in runs.items() if name in STRATEGIES
+        },
+        "settings": study.as_dict(),
+        "weights": describe_weights(study),
+        **environment,
+    }
+
+
+def score_everywhere(runs: list[Predictions], sites: list[str], study: Study) -> dict[str, Any]:
+    """One arm's metrics at each site and on `all` test rows, with intervals."""
+    places = {site: [run.select(site) for run in runs] for site in sites} | {"all": runs}
+    return {place: evaluate(chosen, study.bootstrap, _draw_seed(study)) for place, chosen in places.items()}
+
+
+def all_differences(predictions: Mapping[str, list[Predictions]], sites: list[str], study: Study) -> list[dict[str, Any]]:
+    """Federated minus centralised everywhere; federated minus each local model, at its own hospital and on `all`."""
+    found = []
+    for arm in (name for name in predictions if name in STRATEGIES):
+        pairs = [("centralised", place) for place in ("all", *sites)]
+        pairs += [(f"local-{site}", place) for site in sites for place in ("all", site)]
+        for reference, place in pairs:
+            if reference not in predictions:
+                continue
+            ours, theirs = predictions[arm], predictions[reference]
+            if place != "all":
+                ours, theirs = [run.select(place) for run in ours], [run.select(place) for run in theirs]
+            metrics = differences(ours, theirs, study.bootstrap, _draw_seed(study))
+            found += [
+                {"arm": arm, "reference": reference, "site": place, "metric": metric, **value}
+                for metric, value in metrics.items()
+                if value is not None
+            ]
+    return found
+
+
+def sample_pictures(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes]]]:
+    """A few training pictures of each site and class as PNG files, first rows first."""
+    found: dict[str, dict[str, list[bytes]]] = {}
+    for name, site in sites.items():
+        train = site.parts["train"]
+        found[name] = {
+            label: [_png(site.pixels[row]) for row in train[site.labels[train] == index][:SAMPLES]]
+            for index, label in enumerate(CLASSES)
+        }
+    return found
+
+
+def describe_weights(study: Study) -> str:
+    """What the arms start from, in words."""
+    if study.weights == "none":
+        return "random, the same in every arm"
+    return f"{study.model} of timm, ImageNet" if study.weights == "imagenet" else Path(study.weights).name
+
+
+def _site_facts(facts: dict[str, Any], study: Study, site: Site) -> dict[str, Any]:
+    reader = find_reader(facts["reader"])
+    rows = site_rows(site, study, study.seeds[0], torch.device("cpu"))
+    counts = np.bincount(rows.labels.numpy(), minlength=len(CLASSES))
+    kept = {key: value for key, value in facts.items() if key not in ("rows", "pixels")}
+    return kept | {
+        "citation": reader.citation,
+        "terms": reader.terms,
+        "balanced": {name: int(counts[index]) for index, name in enumerate(CLASSES)},
+    }
+
+
+def _work(arms: list[Arm]) -> dict[str, Any]:
+    facts = [arm.folder.read_facts() for arm in arms]
+    return {
+        "steps": facts[0]["steps"],
+        "seconds": float(np.mean([f["wall_seconds"] for f in facts])),
+        "kept_round": facts[0]["kept_round"],
+    }
+
+
+def _draw_seed(study: Study) -> int:
+    return derive_seed(study.split_seed, "bootstrap")
+
+
+def _png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(out, "PNG")
+    return out.getvalue()
