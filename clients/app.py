@@ -16,20 +16,20 @@ def make_client_app(locate: Callable[[Context], Place]) -> ClientApp:
     """Build the application that a node runs; `locate` says which site the node is."""
     app = ClientApp()
 
-    @app.query()  # type: ignore[untyped-decorator]
+    @app.query()
     def introduce(message: Message, context: Context) -> Message:
         config, metrics = work.introduce(locate(context)).to_records()
         content = RecordDict({CONFIG: ConfigRecord(config), METRICS: MetricRecord(metrics)})
         return Message(content=content, reply_to=message)
 
-    @app.train()  # type: ignore[untyped-decorator]
+    @app.train()
     def train(message: Message, context: Context) -> Message:
         state, report = work.train(locate(context), _order(message), _state(message))
         arrays = ArrayRecord({key: Array(value) for key, value in to_arrays(state).items()})
         content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord(report.to_metrics())})
         return Message(content=content, reply_to=message)
 
-    @app.evaluate()  # type: ignore[untyped-decorator]
+    @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         report = work.evaluate(locate(context), _order(message), _state(message))
         return Message(content=RecordDict({METRICS: MetricRecord(report.to_metrics())}), reply_to=message)

@@ -38,5 +38,8 @@ def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
     theta[:, :, 2] = 2 * SHIFT * centred[:, 3:5]
     grid = F.affine_grid(theta, list(batch.shape), align_corners=False)
     moved = F.grid_sample(batch, grid, padding_mode="border", align_corners=False)
-    contrast, gain = (1 + CONTRAST * centred[:, 5]).view(-1, 1, 1, 1), (GAIN * centred[:, 6]).view(-1, 1, 1, 1)
+    contrast, gain = (
+        (1 + CONTRAST * centred[:, 5]).view(-1, 1, 1, 1),
+        (GAIN * centred[:, 6]).view(-1, 1, 1, 1),
+    )
     return ((moved - 0.5) * contrast + 0.5 + gain).clamp(0, 1)

@@ -25,9 +25,7 @@ DRAWS_AT_ONCE = 1000
 """Draws held as int64 at once; part of the random stream, so another number gives other draws."""
 
 
-def draw_weights(
-    groups: NDArray[np.str_], sites: NDArray[np.str_], draws: int, seed: int
-) -> NDArray[np.uint8]:
+def draw_weights(groups: NDArray[np.str_], sites: NDArray[np.str_], draws: int, seed: int) -> NDArray[np.uint8]:
     """Redraw each site's groups with replacement, as many as it has.
 
     A site's draws depend on its name, its group names and the seed alone: every arm scored on the same rows
@@ -94,9 +92,7 @@ def weighted_metrics(
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def _chunk_metrics(
-    labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray
-) -> dict[str, FloatArray]:
+def _chunk_metrics(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray) -> dict[str, FloatArray]:
     confusion = weighted_confusion(labels, probabilities.argmax(axis=1), weights)
     return {
         "accuracy": accuracy(confusion),
@@ -108,9 +104,7 @@ def _chunk_metrics(
     }
 
 
-def weighted_confusion(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: FloatArray
-) -> FloatArray:
+def weighted_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: FloatArray) -> FloatArray:
     """Count truth (rows) against prediction (columns): [B, 3, 3] from labels [N] and weights [B, N]."""
     size = len(CLASSES)
     cells = np.eye(size * size)[labels * size + predicted]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from fedbus.errors import FedbusError
 from fedbus.quiet import hush
@@ -14,11 +15,17 @@ console = Console()
 
 Sites = Annotated[
     list[str] | None,
-    typer.Option("--site", metavar="NAME=PATH", help="A hospital: reader=folder, or name=reader:folder. May be repeated."),
+    typer.Option(
+        "--site",
+        metavar="NAME=PATH",
+        help="A hospital: reader=folder, or name=reader:folder. May be repeated.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the study (see: fedbus settings). May be repeated."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any setting of the study (see: fedbus settings). May be repeated."
+    ),
 ]
 
 
@@ -32,9 +39,8 @@ def compare(
 ) -> None:
     """Train hospitals alone, pooled and federated; print the table and write the report."""
     from fedbus.study import load_study
-    from simulations.compare import DEFAULT_STUDY
+    from simulations.compare import DEFAULT_STUDY, default_out
     from simulations.compare import compare as run
-    from simulations.compare import default_out
 
     settings = load_study(study or (None if site else DEFAULT_STUDY), set_ or (), site or ())
     folder = out or default_out()
@@ -72,5 +78,6 @@ def main() -> None:
     try:
         app()
     except FedbusError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error.problem}\n[bold]What to do:[/] {error.remedy}", highlight=False)
+        text = Text.assemble(("Error: ", "bold red"), error.problem, ("\nWhat to do: ", "bold"), error.remedy)
+        Console(stderr=True).print(text)
         raise SystemExit(1) from None

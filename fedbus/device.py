@@ -1,6 +1,7 @@
 """Which device and which arithmetic a run uses."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def pick_dtype(setting: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch supported
+            capabilities = processor_facts()
             native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
         return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if setting == "bfloat16" else torch.float32
@@ -38,3 +39,9 @@ def pick_dtype(setting: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Mixed precision for one forward pass; float32 leaves everything as it is."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def processor_facts() -> dict[str, Any]:
+    """What PyTorch knows of the processor; nothing, where it is too old to say."""
+    facts: dict[str, Any] = dict(getattr(torch.cpu, "get_capabilities", dict)())
+    return facts

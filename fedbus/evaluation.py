@@ -150,9 +150,7 @@ def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, An
     points, sampled = _measure(runs, draws, seed)
     result: dict[str, Any] = {name: _summary(points[name][:, 0], sampled[name]) for name in METRICS}
     for name in CLASS_METRICS:
-        result[name] = {
-            label: _summary(points[name][:, 0, c], sampled[name][:, c]) for c, label in enumerate(CLASSES)
-        }
+        result[name] = {label: _summary(points[name][:, 0, c], sampled[name][:, c]) for c, label in enumerate(CLASSES)}
     confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
     for run in runs:
         np.add.at(confusion, (run.labels, run.probabilities.argmax(axis=1)), 1)
@@ -179,9 +177,7 @@ def differences(
     points, sampled = _measure(arm, draws, seed)
     other_points, other_sampled = _measure(reference, draws, seed)
     return {
-        name: _summary(
-            points[name].mean(axis=0) - other_points[name].mean(axis=0), sampled[name] - other_sampled[name]
-        )
+        name: _summary(points[name].mean(axis=0) - other_points[name].mean(axis=0), sampled[name] - other_sampled[name])
         for name in COMPARED
     }
 
@@ -223,9 +219,7 @@ def _same_rows(runs: Sequence[Predictions]) -> Predictions:
     return runs[0]
 
 
-def _measure(
-    runs: Sequence[Predictions], draws: int, seed: int
-) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+def _measure(runs: Sequence[Predictions], draws: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Give each metric on all rows once, by seed [R, 1, ...], and by draw, seeds averaged [B, ...]."""
     weights = bootstrap.draw_weights(runs[0].groups, runs[0].sites, draws, seed)
     once = np.ones((1, weights.shape[1]), dtype=np.uint8)

@@ -39,15 +39,11 @@ def decode_image(path: Path) -> Image.Image:
                 picture = picture.convert("RGB")
             return picture.convert("L")
     except FileNotFoundError as error:
-        raise ImageError(
-            f"{path} is not there.", "Restore the file or take its row out of the list."
-        ) from error
+        raise ImageError(f"{path} is not there.", "Restore the file or take its row out of the list.") from error
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         size = path.stat().st_size if path.is_file() else 0
         problem = "is an empty file" if size == 0 else f"can't be decoded ({error})"
-        raise ImageError(
-            f"{path} {problem}.", "Fetch the file again from its source, or remove it."
-        ) from error
+        raise ImageError(f"{path} {problem}.", "Fetch the file again from its source, or remove it.") from error
 
 
 def resize_image(picture: Image.Image, size: int) -> NDArray[np.uint8]:

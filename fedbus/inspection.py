@@ -214,9 +214,7 @@ def _decode_all(manifest: Manifest, advance: Advance) -> tuple[list[_Seen], tupl
     # Pillow decodes without the interpreter lock, so threads are enough.
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(look, manifest.rows))
-    return [r for r in results if isinstance(r, _Seen)], tuple(
-        r for r in results if isinstance(r, Unreadable)
-    )
+    return [r for r in results if isinstance(r, _Seen)], tuple(r for r in results if isinstance(r, Unreadable))
 
 
 def _look(root: Path, row: Row) -> _Seen | Unreadable:

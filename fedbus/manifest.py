@@ -80,7 +80,12 @@ def build_manifest(
         )
     rows = sorted(
         (
-            Row(path.relative_to(root).as_posix(), label, patient, hashlib.sha256(path.read_bytes()).hexdigest())
+            Row(
+                path.relative_to(root).as_posix(),
+                label,
+                patient,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+            )
             for path, label, patient in found
         ),
         key=lambda row: row.path,

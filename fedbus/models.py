@@ -126,5 +126,4 @@ def _file_state(path: Path) -> Mapping[str, Tensor]:
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no state dict of tensors.", "Save torch.save(model.state_dict(), FILE).")
-    return state
-
+    return dict(state)

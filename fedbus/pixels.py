@@ -48,7 +48,10 @@ def decode_archive(manifest: Manifest, size: int, cache: Path, advance: Advance 
         ImageError: one or more pictures can't be used; all of them are named.
     """
     key = hashlib.sha256("\n".join([DECODER, str(size), *(r.sha256 for r in manifest.rows)]).encode()).hexdigest()
-    images_path, prints_path = cache / "pixels" / f"{key[:32]}.npy", cache / "pixels" / f"{key[:32]}-prints.npy"
+    images_path, prints_path = (
+        cache / "pixels" / f"{key[:32]}.npy",
+        cache / "pixels" / f"{key[:32]}-prints.npy",
+    )
     if not (images_path.is_file() and prints_path.is_file()):
         images, prints = _decode_all(manifest, size, advance)
         write_whole(prints_path, lambda temporary: np.save(temporary, prints))
@@ -62,9 +65,7 @@ def decode_archive(manifest: Manifest, size: int, cache: Path, advance: Advance 
     )
 
 
-def _decode_all(
-    manifest: Manifest, size: int, advance: Advance
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _decode_all(manifest: Manifest, size: int, advance: Advance) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     images = np.empty((len(manifest.rows), size, size), dtype=np.uint8)
     prints = np.empty((len(manifest.rows), 2 * HASH_BYTES), dtype=np.uint8)
     failures: list[ImageError] = []
@@ -86,5 +87,7 @@ def _decode_all(
     if failures:
         failures.sort(key=str)
         problems = listed([f.problem.rstrip(".") for f in failures])
-        raise ImageError(f"{len(failures)} picture(s) of {manifest.site} can't be used: {problems}.", failures[0].remedy)
+        raise ImageError(
+            f"{len(failures)} picture(s) of {manifest.site} can't be used: {problems}.", failures[0].remedy
+        )
     return images, prints

@@ -1,7 +1,7 @@
 """The run folder: it explains itself, survives a cut at any moment, and is the only thing that resuming needs.
 
-    OUT/study.json  environment.json  sites.json  splits/SITE.csv  results.json  report.html
-    OUT/arms/ARM/   history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors  predictions.csv  done.json
+OUT/study.json  environment.json  sites.json  splits/SITE.csv  results.json  report.html
+OUT/arms/ARM/   history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors  predictions.csv  done.json
 """
 
 import json
@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fedbus.device import processor_facts
 from fedbus.errors import RunError, listed
 from fedbus.files import write_json, write_text, write_whole
 from fedbus.models import State
@@ -37,7 +38,7 @@ def open_run(out: Path, study: Study, *, resume: bool) -> None:
     """Make a new run folder, or check that an old one belongs to the same study.
 
     Raises:
-        RunError: the folder holds a run and `resume` is off; or it holds none, or one with other settings, and it is on.
+        RunError: the folder holds a run and `resume` is off; or it is on, and there is none or one with other settings.
     """
     path = out / "study.json"
     if not path.is_file():
@@ -78,8 +79,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
+    return str(processor_facts().get("cpu_name") or platform.processor() or platform.machine())
 
 
 @dataclass

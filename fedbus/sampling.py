@@ -100,9 +100,7 @@ def _inverse_frequencies(labels: NDArray[np.int64]) -> NDArray[np.float32]:
     return share.astype(np.float32)
 
 
-def _resample(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], sampler: str, seed: int
-) -> NDArray[np.int64]:
+def _resample(rows: NDArray[np.int64], labels: NDArray[np.int64], sampler: str, seed: int) -> NDArray[np.int64]:
     """Repeat (ros) or drop (rus) rows; over-sampling keeps every row and appends the repeats."""
     from imblearn.over_sampling import RandomOverSampler
     from imblearn.under_sampling import RandomUnderSampler

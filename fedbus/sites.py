@@ -61,7 +61,10 @@ class _Archive:
 
 
 def prepare_sites(
-    study: Study, out: Path, names: Sequence[str] | None = None, progress: Callable[[str, int], Advance] | None = None
+    study: Study,
+    out: Path,
+    names: Sequence[str] | None = None,
+    progress: Callable[[str, int], Advance] | None = None,
 ) -> dict[str, Site]:
     """Read, decode, group and split the archives of a study, and freeze the result in `out`.
 
@@ -82,7 +85,9 @@ def prepare_sites(
         manifest = read_archive(source.reader, source.path, name)
         advance = progress(name, len(manifest.rows)) if progress else lambda _: None
         pixels = decode_archive(manifest, study.image_size, study.cache, advance)
-        archive = _Archive(manifest, pixels, _group(manifest, pixels, study.near_bits), _conflicting_copies(manifest, pixels))
+        archive = _Archive(
+            manifest, pixels, _group(manifest, pixels, study.near_bits), _conflicting_copies(manifest, pixels)
+        )
         _drop_copies_of_other_sites(archive, archives.values(), study.near_bits)
         archives[name] = archive
     splits = {name: _split(archive, study) for name, archive in archives.items()}

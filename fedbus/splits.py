@@ -82,7 +82,9 @@ def read_split(site: str, path: Path) -> Split:
             reader = csv.DictReader(file)
             rows = tuple(SplitRow(**row) for row in reader)
     except (OSError, TypeError) as error:
-        raise SplitError(f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}.") from error
+        raise SplitError(
+            f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}."
+        ) from error
     if not all(row.part in PARTS and row.label in CLASSES for row in rows):
         raise SplitError(f"{path} names a part or a label that does not exist.", "Make the split again in a new --out.")
     return Split(site, rows)
@@ -116,7 +118,9 @@ def assign_parts(
     _check_groups(site, y, g)
     outer = _folds(y, g, folds, derive_seed(seed, "test", site))
     rest, _ = outer[fold % len(outer)]
-    inner = _folds(y[rest], g[rest], max(2, round(1 / validation_fraction)), derive_seed(seed, "validation", site, fold))
+    inner = _folds(
+        y[rest], g[rest], max(2, round(1 / validation_fraction)), derive_seed(seed, "validation", site, fold)
+    )
     present = set(labels)
     for train, validation in inner:
         parts = np.full(len(y), "test", dtype=object)

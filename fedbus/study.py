@@ -48,7 +48,10 @@ class Study(BaseModel):
 
     image_size: int = Field(224, ge=32, le=1024, description="pixels a side")
     near_bits: int = Field(
-        20, ge=0, le=64, description="pictures whose 256-bit difference hashes differ in at most so many bits are near-copies"
+        20,
+        ge=0,
+        le=64,
+        description="pictures whose 256-bit difference hashes differ in at most so many bits are near-copies",
     )
     folds: int = Field(5, ge=2, le=50, description="the test part is one fold of so many")
     fold: int = Field(0, ge=0, description="which fold is the test part")
@@ -82,7 +85,8 @@ class Study(BaseModel):
 
     proximal_mu: float = Field(0.01, ge=0, le=100, description="FedProx's mu")
     site_weights: Literal["distinct", "balanced", "equal"] = Field(
-        "distinct", description="what FedAvg weighs a site by: its distinct or its balanced training rows, or equally"
+        "distinct",
+        description="what FedAvg weighs a site by: its distinct or its balanced training rows, or equally",
     )
     strategy_options: dict[str, dict[str, float | int | bool]] = Field(
         {}, description="arguments of Flower's strategies, by arm"
@@ -90,7 +94,9 @@ class Study(BaseModel):
     quorum: int = Field(0, ge=0, description="sites whose update a round needs; 0: all")
     round_timeout: float = Field(3600, gt=0, description="seconds a round waits for its sites")
     update_limit: float = Field(
-        10, gt=0, description="an update is refused if it moves the model by more than so many times the model's norm"
+        10,
+        gt=0,
+        description="an update is refused if it moves the model by more than so many times the model's norm",
     )
 
     workers: int = Field(1, ge=1, description="sites that train at the same time in a simulation")
@@ -145,9 +151,7 @@ class Study(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def load_study(
-    path: Path | None = None, overrides: Sequence[str] = (), sites: Sequence[str] = ()
-) -> Study:
+def load_study(path: Path | None = None, overrides: Sequence[str] = (), sites: Sequence[str] = ()) -> Study:
     """Read a study file, then apply `--set KEY=VALUE` and `--site NAME=PATH`, later ones winning.
 
     Relative paths in the file are relative to it; those on the command line to the current folder.
@@ -202,7 +206,8 @@ def parse_sites(specs: Sequence[str]) -> dict[str, dict[str, str]]:
             raise SettingsError(f"{spec!r} does not name a site.", "Write NAME=PATH, e.g. busi=/data/BUSI.")
         if name in found:
             raise SettingsError(
-                f"Two sites are called {name}.", "Give each its own name: NAME=READER:PATH, e.g. north=busi:/data/BUSI."
+                f"Two sites are called {name}.",
+                "Give each its own name: NAME=READER:PATH, e.g. north=busi:/data/BUSI.",
             )
         reader, colon, path = place.partition(":")
         known = colon and not Path(place).exists() and "/" not in reader
@@ -215,7 +220,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SettingsError(f"{path} is not there.", "Name a study file, e.g. simulations/studies/phantoms.toml.") from error
+        raise SettingsError(
+            f"{path} is not there.", "Name a study file, e.g. simulations/studies/phantoms.toml."
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} is not a TOML file ({error}).", "Mend that line.") from error
     for source in settings.get("sites", {}).values():

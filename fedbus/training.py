@@ -86,7 +86,10 @@ def make_optimiser(model: nn.Module, study: Study) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.9; no decay on biases and norms."""
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": study.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": weights, "weight_decay": study.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     if study.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=study.learning_rate, fused=True)
     return torch.optim.SGD(groups, lr=study.learning_rate, momentum=0.9, nesterov=True, fused=True)
@@ -197,7 +200,7 @@ def predict(
     dtype = pick_dtype(study.precision, device)
     parts = []
     for start in range(0, len(images), 64):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + 64])).to(device)
+        batch = torch.from_numpy(np.array(images[start : start + 64])).to(device)  # a copy: the map is read-only
         with autocast(device, dtype):
             logits = model(normalise(batch.unsqueeze(1).float() / 255)).float()
         if present is not None:
@@ -270,7 +273,7 @@ class _Criterion:
 
 
 def _add_proximal_gradient(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> None:
-    moved = [(p, anchor) for p, anchor in zip(parameters, anchors, strict=True) if p.grad is not None]
+    moved = [(p.grad, p, anchor) for p, anchor in zip(parameters, anchors, strict=True) if p.grad is not None]
     with torch.no_grad():
-        drift = torch._foreach_sub([p for p, _ in moved], [anchor for _, anchor in moved])
-        torch._foreach_add_([p.grad for p, _ in moved], drift, alpha=mu)
+        drift = torch._foreach_sub([p for _, p, _ in moved], [anchor for _, _, anchor in moved])
+        torch._foreach_add_([gradient for gradient, _, _ in moved], drift, alpha=mu)

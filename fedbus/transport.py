@@ -62,7 +62,12 @@ class Order:
 
     def to_config(self) -> dict[str, Any]:
         """The order as a config record; round and mu are the strategy's to add."""
-        return {"study": self.study.for_sites(), "seed": self.seed, "classes": list(self.classes), "part": self.part}
+        return {
+            "study": self.study.for_sites(),
+            "seed": self.seed,
+            "classes": list(self.classes),
+            "part": self.part,
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Order":
@@ -73,7 +78,9 @@ class Order:
         """
         try:
             order = cls(
-                study=build_study(Study.model_validate_json(str(config["study"])).model_dump(by_alias=True), "the server"),
+                study=build_study(
+                    Study.model_validate_json(str(config["study"])).model_dump(by_alias=True), "the server"
+                ),
                 seed=int(config["seed"]),
                 classes=tuple(int(c) for c in config["classes"]),
                 part=str(config["part"]),

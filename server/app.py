@@ -25,7 +25,7 @@ def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> Ser
     """Build the application that the server runs; `plan` says how many sites to expect and what to train."""
     app = ServerApp()
 
-    @app.main()  # type: ignore[untyped-decorator]
+    @app.main()
     def main(grid: Grid, context: Context) -> None:
         expected, jobs = plan(context)
         if not jobs:
@@ -53,7 +53,14 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
     console = Console(stderr=True)
     console.print(f"{arm} on {', '.join(study.sites)}; results in {out}")
     start = start_state(study.model, study.weights, derive_seed(seed, "init"))
-    job = Job(study, arm, seed, start, arm_folder(out, study, arm, seed), announce=lambda line: console.print(say(line)))
+    job = Job(
+        study,
+        arm,
+        seed,
+        start,
+        arm_folder(out, study, arm, seed),
+        announce=lambda line: console.print(say(line)),
+    )
     return len(study.sites), [job]
 
 

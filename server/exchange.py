@@ -54,9 +54,7 @@ class Replies:
     failures: dict[str, str]
 
 
-def exchange(
-    grid: Grid, messages: Iterable[Message], roster: Roster, timeout: float, stop: threading.Event
-) -> Replies:
+def exchange(grid: Grid, messages: Iterable[Message], roster: Roster, timeout: float, stop: threading.Event) -> Replies:
     """Push messages and wait for the replies until the time limit.
 
     Raises:
@@ -128,7 +126,9 @@ def state_of(message: Message) -> State:
     try:
         return to_state({key: array.numpy() for key, array in cast(ArrayRecord, _part(message, ARRAYS)).items()})
     except (ValueError, TypeError, EOFError) as error:
-        raise RunError(f"A site's arrays can't be read ({error}).", "Run the same version of FedBUS everywhere.") from error
+        raise RunError(
+            f"A site's arrays can't be read ({error}).", "Run the same version of FedBUS everywhere."
+        ) from error
 
 
 def _part(message: Message, name: str) -> object:

@@ -101,7 +101,7 @@ class _Rounds:
         if len(reports) < self.quorum:
             why = "; ".join(f"{site}: {reason}" for site, reason in refused.items())
             raise RunError(
-                f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} needed sites gave a usable update ({why}).",
+                f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} sites gave a usable update ({why}).",
                 "Mend the sites named, then go on with --resume; the rounds before are kept.",
             )
         self._score_incoming(reports)

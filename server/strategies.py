@@ -59,7 +59,8 @@ def make_strategy(arm: str, study: Study, quorum: int) -> Strategy:
         return CLASSES_BY_ARM[arm](**arguments)
     except (TypeError, ValueError) as error:
         raise SettingsError(
-            f"strategy-options.{arm}: {error}.", f"See the arguments of {CLASSES_BY_ARM[arm].__name__} in Flower."
+            f"strategy-options.{arm}: {error}.",
+            f"See the arguments of {CLASSES_BY_ARM[arm].__name__} in Flower.",
         ) from error
 
 
@@ -72,7 +73,7 @@ def average_statistics(updates: list[State], weights: list[float]) -> State:
 
 def remember(strategy: Strategy) -> dict[str, Tensor]:
     """The strategy's moments as tensors, so that a resumed run steps as an uncut one does."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for attribute in MEMORY:
         moments = getattr(strategy, attribute, None)
         if moments:

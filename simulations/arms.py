@@ -43,9 +43,7 @@ class Arm:
 def list_arms(study: Study, out: Path) -> list[Arm]:
     """All arms of a study, seed by seed: `local` stands for one arm a site."""
     names = [
-        name
-        for arm in study.arms
-        for name in ([f"local-{site}" for site in study.sites] if arm == "local" else [arm])
+        name for arm in study.arms for name in ([f"local-{site}" for site in study.sites] if arm == "local" else [arm])
     ]
     return [Arm(name, seed, arm_folder(out, study, name, seed)) for seed in study.seeds for name in names]
 
@@ -81,12 +79,21 @@ def steps_per_round(study: Study, rows: Mapping[str, TrainingRows]) -> dict[str,
 
 
 def _fit(
-    arm: Arm, study: Study, sites: Mapping[str, Site], rows: Mapping[str, TrainingRows], start: State, progress: ArmProgress
+    arm: Arm,
+    study: Study,
+    sites: Mapping[str, Site],
+    rows: Mapping[str, TrainingRows],
+    start: State,
+    progress: ArmProgress,
 ) -> None:
     steps = steps_per_round(study, rows)
     device = pick_device(study.device)
     if arm.name == "centralised":
-        data, validation, count = pooled_rows(list(sites.values()), study, arm.seed, device), list(sites.values()), sum(steps.values())
+        data, validation, count = (
+            pooled_rows(list(sites.values()), study, arm.seed, device),
+            list(sites.values()),
+            sum(steps.values()),
+        )
     else:
         name = arm.name.removeprefix("local-")
         data, validation, count = site_rows(sites[name], study, arm.seed, device), [sites[name]], steps[name]
@@ -95,7 +102,12 @@ def _fit(
 
 
 def _job(
-    arm: Arm, study: Study, rows: Mapping[str, TrainingRows], start: State, progress: ArmProgress, stop: threading.Event
+    arm: Arm,
+    study: Study,
+    rows: Mapping[str, TrainingRows],
+    start: State,
+    progress: ArmProgress,
+    stop: threading.Event,
 ) -> Job:
     images = sum(steps_per_round(study, rows).values()) * study.batch_size
     announce = progress.rounds(arm.name, arm.seed, images, study.rounds)

@@ -7,17 +7,17 @@ from pathlib import Path
 from rich.console import Console
 
 from fedbus.errors import RunError
+from fedbus.evaluation import Predictions
 from fedbus.files import write_json
 from fedbus.reports.page import write_report
 from fedbus.reports.tables import comparison_table, recall_table
 from fedbus.runs import open_run
 from fedbus.sites import SITES_FILE, prepare_sites, read_facts, resolve_sites
 from fedbus.study import Study
-from simulations.arms import list_arms, run_arms
+from simulations.arms import Arm, list_arms, run_arms
 from simulations.progress import ArmProgress
 from simulations.results import gather, sample_pictures
 from simulations.scoring import score_arm
-
 
 DEFAULT_STUDY = Path(__file__).parent / "studies" / "phantoms.toml"
 """What runs where no study and no site is named."""
@@ -48,7 +48,7 @@ def compare(study: Study, out: Path, *, resume: bool, console: Console) -> Path:
         _check_same_data(before, out)
         run_arms(study, out, sites, progress)
         progress.note("scoring the test rows")
-        runs = {}
+        runs: dict[str, list[tuple[Arm, Predictions]]] = {}
         for arm in list_arms(study, out):
             runs.setdefault(arm.name, []).append((arm, score_arm(arm, study, sites)))
         results = gather(study, out, sites, runs, phantoms=phantoms)

@@ -1,4 +1,4 @@
-"""Run federated trainings on one machine, or on a Ray cluster: Flower's simulation engine with one warm pool of workers."""
+"""Federated trainings on one machine or a Ray cluster: Flower's simulation engine with one warm pool of workers."""
 
 import os
 import signal

@@ -24,7 +24,12 @@ SAMPLES = 3
 
 
 def gather(
-    study: Study, out: Path, sites: Mapping[str, Site], runs: Mapping[str, list[tuple[Arm, Predictions]]], *, phantoms: bool
+    study: Study,
+    out: Path,
+    sites: Mapping[str, Site],
+    runs: Mapping[str, list[tuple[Arm, Predictions]]],
+    *,
+    phantoms: bool,
 ) -> dict[str, Any]:
     """Build the content of `results.json`.
 
@@ -46,7 +51,9 @@ def gather(
         "differences": all_differences(predictions, list(sites), study),
         "work": {name: _work([arm for arm, _ in pairs]) for name, pairs in runs.items()},
         "federation": {
-            name: {"rounds": pairs[0][0].folder.read_facts()["rounds"]} for name, pairs in runs.items() if name in STRATEGIES
+            name: {"rounds": pairs[0][0].folder.read_facts()["rounds"]}
+            for name, pairs in runs.items()
+            if name in STRATEGIES
         },
         "settings": study.as_dict(),
         "weights": describe_weights(study),
@@ -60,7 +67,9 @@ def score_everywhere(runs: list[Predictions], sites: list[str], study: Study) ->
     return {place: evaluate(chosen, study.bootstrap, _draw_seed(study)) for place, chosen in places.items()}
 
 
-def all_differences(predictions: Mapping[str, list[Predictions]], sites: list[str], study: Study) -> list[dict[str, Any]]:
+def all_differences(
+    predictions: Mapping[str, list[Predictions]], sites: list[str], study: Study
+) -> list[dict[str, Any]]:
     """Federated minus centralised everywhere; federated minus each local model, at its own hospital and on `all`."""
     found = []
     for arm in (name for name in predictions if name in STRATEGIES):

@@ -76,7 +76,7 @@ def envelope(echo_db: Floats, scanner: Scanner, rng: np.random.Generator) -> Flo
 
 
 def compress(signal: Floats, scanner: Scanner, gain_db: float) -> NDArray[np.uint8]:
-    """Time-gain compensation, electronic noise, gain and log compression.
+    """Time-gain compensation, the floor of electronic noise, gain and log compression.
 
     Args:
         signal: [H, W] float32 envelope.

@@ -37,7 +37,7 @@ def validation_curves(results: dict[str, Any], histories: Histories) -> str:
 
     A ring marks the round that was kept. Empty without histories.
     """
-    if not any(histories.values()):
+    if not any(histories.get(arm) for arm in results["arms"]):
         return ""
     description = "Training loss, validation loss and validation macro F1 in every round, one line an arm."
     return canvas.svg("curves", description, results["phantoms"], lambda: _curves(results, histories))

@@ -152,7 +152,7 @@ def tested(results: dict[str, Any], site: str, label: str) -> int:
 
 def has_spread(results: dict[str, Any]) -> bool:
     """Say whether arms were trained with several seeds."""
-    return any("spread" in (scores(results, arm, "all").get("auc") or {}) for arm in results["arms"])
+    return any("spread" in (scores(results, arm, "all").get("accuracy") or {}) for arm in results["arms"])
 
 
 def size(results: dict[str, Any], site: str) -> str:
