@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from fedbus.errors import RunError
 
 
@@ -29,7 +31,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps a full disk in its own
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -45,8 +47,9 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _cannot_write(path: Path, error: OSError) -> RunError:
+def _cannot_write(path: Path, error: OSError | SafetensorError) -> RunError:
+    why = getattr(error, "strerror", None) or error  # NumPy's OSError has a message alone
     return RunError(
-        f"{path} could not be written ({error.strerror}); nothing half-written is left.",
+        f"{path} could not be written ({why}); nothing half-written is left.",
         "Free some disk space or choose another --out, then go on with --resume.",
     )

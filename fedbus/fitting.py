@@ -124,10 +124,18 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave; nothing, for an optimiser that has not stepped yet."""
+    """Put back what `optimiser_tensors` gave; nothing, for an optimiser that has not stepped yet.
+
+    The fused optimisers walk a parameter and its momenta in the order of memory, so a momentum must lie there as its
+    parameter does (channels_last), and files hold it otherwise.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split("/")
         state.setdefault(int(index), {})[key] = value
     if state:
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, values in optimiser.state.items():
+        for key, value in values.items():
+            if value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter).copy_(value)

@@ -1,12 +1,10 @@
 """timm classifiers, their start weights, and the state that travels between sites."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -118,9 +116,10 @@ def _file_state(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle fails in any way: KeyError, IndexError, struct.error and more
+        why = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise WeightsError(
-            f"{path} can't be read as weights ({str(error).splitlines()[0][:200]}).",
+            f"{path} can't be read as weights ({why}).",
             "Save a plain state dict: torch.save(model.state_dict(), FILE), or use .safetensors.",
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None

@@ -51,7 +51,10 @@ def open_run(out: Path, study: Study, *, resume: bool) -> None:
         return
     if not resume:
         raise RunError(f"{out} already holds a run.", "Go on with it by --resume, or choose another --out.")
-    before, now = json.loads(path.read_text(encoding="utf-8")), study.as_dict()
+    try:
+        before, now = dict(json.loads(path.read_text(encoding="utf-8"))), study.as_dict()
+    except (OSError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}).", "Choose another --out.") from error
     changed = sorted(k for k in before.keys() | now.keys() if k not in MAY_CHANGE and before.get(k) != now.get(k))
     if changed:
         said = [f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in changed]
@@ -136,20 +139,18 @@ class ArmFolder:
         path = self.path / "checkpoint.safetensors"
         if not path.is_file():
             return None
+        tensors, notes = self._read(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                notes = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError) as error:
-            raise RunError(f"{path} is damaged ({error}).", f"Delete {self.path} to run this arm again.") from error
-        return Checkpoint(
-            round=int(notes["round"]),
-            state={k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")},
-            history=json.loads(notes["history"]),
-            best_round=json.loads(notes["best_round"]),
-            best_rank=tuple(json.loads(notes["best_rank"])),
-            extra={k.removeprefix("extra/"): v for k, v in tensors.items() if k.startswith("extra/")},
-        )
+            return Checkpoint(
+                round=int(notes["round"]),
+                state={k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")},
+                history=json.loads(notes["history"]),
+                best_round=json.loads(notes["best_round"]),
+                best_rank=tuple(json.loads(notes["best_rank"])),
+                extra={k.removeprefix("extra/"): v for k, v in tensors.items() if k.startswith("extra/")},
+            )
+        except (KeyError, ValueError) as error:
+            raise self._damaged(path, error) from error
 
     def save_weights(self, which: str, state: State, **notes: str | int) -> None:
         """Write `best.safetensors` or `final.safetensors`."""
@@ -157,9 +158,23 @@ class ArmFolder:
         write_whole(self.path / f"{which}.safetensors", lambda temporary: save_file(state, temporary, text))
 
     def load_weights(self, which: str) -> State:
-        """Read weights written by `save_weights`."""
-        with safe_open(self.path / f"{which}.safetensors", framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        """Read weights written by `save_weights`.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        return self._read(self.path / f"{which}.safetensors")[0]
+
+    def _read(self, path: Path) -> tuple[State, dict[str, str]]:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+                return tensors, file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(path, error) from error
+
+    def _damaged(self, path: Path, error: Exception) -> RunError:
+        return RunError(f"{path} is missing or damaged ({error}).", f"Delete {self.path} to run this arm again.")
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """One JSON line a round."""

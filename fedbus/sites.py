@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedbus.datasets import read_archive
 from fedbus.datasets.phantoms import write_phantoms
 from fedbus.duplicates import cross_pairs, group_rows, near_pairs
-from fedbus.errors import RunError
+from fedbus.errors import RunError, SplitError
 from fedbus.files import write_json
 from fedbus.manifest import CLASSES, Manifest
 from fedbus.pixels import Advance, Pixels, decode_archive
@@ -102,14 +102,17 @@ def open_site(out: Path, name: str) -> Site:
     """Open a site that `prepare_sites` froze in `out`; its pixels are mapped, not read.
 
     Raises:
-        RunError: the folder was not prepared, or the decoded pictures were deleted since.
+        RunError: the folder was not prepared, its split was changed, or the decoded pictures were deleted since.
     """
     try:
         facts = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))[name]
         pixels = np.load(facts["pixels"], mmap_mode="r")
     except (OSError, KeyError, ValueError) as error:
         raise RunError(f"{out} holds no prepared data of {name} ({error}).", "Start again in a new --out.") from error
-    split = read_split(name, out / "splits" / f"{name}.csv")
+    path = out / "splits" / f"{name}.csv"
+    split = read_split(name, path)
+    if split.digest != facts["split_digest"]:
+        raise RunError(f"{path} was changed after it was frozen.", "Put the old file back, or start in a new --out.")
     rows = np.array(facts["rows"], dtype=np.int64)
     labels = np.full(len(pixels), -1, dtype=np.int64)
     labels[rows] = [CLASSES.index(row.label) for row in split.rows]
@@ -160,6 +163,13 @@ def _split(archive: _Archive, study: Study) -> Split:
     kept = archive.kept
     if study.limit and len(kept) > study.limit:
         kept = _limited(kept, archive, study)
+    if len({rows[i].label for i in kept}) < 2:
+        example = next((f", e.g. {rows[i].path}: {why}" for i, why in archive.dropped.items()), "")
+        raise SplitError(
+            f"{name}: {len(kept)} of {len(rows)} images are left, of fewer than two classes; "
+            f"{len(archive.dropped)} were dropped as copies{example}.",
+            "Check that no archive is named twice; leave this site out, or raise --set limit.",
+        )
     parts = assign_parts(
         name,
         [rows[i].label for i in kept],

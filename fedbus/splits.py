@@ -81,7 +81,7 @@ def read_split(site: str, path: Path) -> Split:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             rows = tuple(SplitRow(**row) for row in reader)
-    except (OSError, TypeError) as error:
+    except (OSError, TypeError, UnicodeDecodeError, csv.Error) as error:
         raise SplitError(
             f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}."
         ) from error

@@ -111,6 +111,11 @@ class Study(BaseModel):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return (value,) if isinstance(value, int) else value
 
+    @field_validator("cache")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()  # the workers of a simulation start in other folders
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         known = (*CENTRAL_ARMS, *STRATEGIES)
@@ -225,13 +230,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} is not a TOML file ({error}).", "Mend that line.") from error
-    for source in settings.get("sites", {}).values():
-        if isinstance(source, dict) and "path" in source:
-            source["path"] = str((path.parent / Path(str(source["path"])).expanduser()).resolve())
-    weights = settings.get("weights")
-    if isinstance(weights, str) and weights not in ("imagenet", "none"):
-        settings["weights"] = str((path.parent / Path(weights).expanduser()).resolve())
+    sites = settings.get("sites")
+    for source in sites.values() if isinstance(sites, dict) else ():
+        if isinstance(source, dict):
+            _resolve(source, "path", path.parent)
+    _resolve(settings, "cache", path.parent)
+    if settings.get("weights") not in ("imagenet", "none"):
+        _resolve(settings, "weights", path.parent)
     return settings
+
+
+def _resolve(table: dict[str, Any], key: str, folder: Path) -> None:
+    if isinstance(table.get(key), str):
+        table[key] = str((folder / Path(table[key]).expanduser()).resolve())
 
 
 def _check_site_name(name: str) -> None:

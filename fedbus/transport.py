@@ -31,8 +31,8 @@ ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 
 
 def to_arrays(state: State) -> dict[str, NDArray[np.float32]]:
-    """Model state as float32 arrays."""
-    return {key: value.numpy() for key, value in state.items()}
+    """Model state as float32 arrays, sorted by name: some strategies remember arrays by their position."""
+    return {key: state[key].numpy() for key in sorted(state)}
 
 
 def to_state(arrays: Mapping[str, NDArray[Any]]) -> State:
@@ -87,9 +87,10 @@ class Order:
                 round=int(config.get(ROUND, 0)),
                 proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("The server's order", error) from error
-        if order.part not in PARTS or not set(order.classes) <= set(range(len(CLASSES))) or order.proximal_mu < 0:
+        sound = order.part in PARTS and set(order.classes) <= set(range(len(CLASSES)))
+        if not sound or order.round < 0 or not 0 <= order.proximal_mu < math.inf:
             raise _bad_message("The server's order", "a value is out of range")
         return order
 
@@ -119,7 +120,7 @@ class Hello:
         """
         try:
             hello = cls(str(config["site"]), tuple(int(count) for count in metrics["train"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("A site's introduction", error) from error
         if len(hello.train) != len(CLASSES) or min(hello.train) < 0 or not hello.site:
             raise _bad_message("A site's introduction", "a value is out of range")
@@ -176,9 +177,9 @@ class Report:
                 steps=int(metrics["steps"]),
                 seconds=float(metrics["seconds"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("A site's report", error) from error
-        numbers = (report.weight, report.score.loss_sum, report.loss, report.seconds)
+        numbers = (report.weight, report.score.loss_sum, report.loss, report.seconds, report.steps)
         if not all(math.isfinite(n) and n >= 0 for n in numbers) or confusion.min() < 0 or report.weight == 0:
             raise _bad_message("A site's report", "a number is negative, zero or not finite")
         return report

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fedbus.sites import Site, prepare_sites
+from fedbus.study import Study, build_study
+from tests.archives import make_class_folders, make_labels_csv
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -14,3 +18,35 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real archives at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two hospitals of small noise pictures, one without normals, and a model that trains in milliseconds."""
+    root = tmp_path_factory.mktemp("archives")
+    sources = {
+        "north": ("class-folders", make_class_folders(root / "north", {"benign": 12, "malignant": 9, "normal": 9}, seed=1)),
+        "south": ("labels-csv", make_labels_csv(root / "south", {"benign": 24, "malignant": 20}, seed=2)),
+    }
+    return build_study(
+        {
+            "sites": {name: {"reader": reader, "path": str(path)} for name, (reader, path) in sources.items()},
+            "cache": str(root / "cache"), "image-size": 32, "model": "test_resnet", "weights": "none",
+            "batch-size": 4, "rounds": 3, "learning-rate": 0.01, "bootstrap": 50, "folds": 3, "device": "cpu",
+        },
+        "the tests",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the sites of `tiny_study` are prepared."""
+    out = tmp_path_factory.mktemp("prepared")
+    prepare_sites(tiny_study, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_sites(tiny_study: Study, tiny_folder: Path) -> dict[str, Site]:
+    """The prepared sites of `tiny_study`."""
+    return prepare_sites(tiny_study, tiny_folder)

@@ -1,0 +1,79 @@
+"""A grid whose nodes live in this process: the real ServerApp side talks to the real ClientApp, without Ray."""
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients.app import make_client_app
+from clients.place import Place
+
+Hook = Callable[[str, Message], Message | None]
+"""Given a site's name and the message to it: a reply in its place, None to stay silent, or NotImplemented to pass."""
+
+
+class LocalGrid(Grid):
+    """Delivers each message to the node's ClientApp when it is pushed; `hook` may misbehave on a site's behalf."""
+
+    def __init__(self, out: Path, names: Sequence[str], hook: Hook | None = None) -> None:
+        self.names = dict(zip(range(101, 101 + len(names)), names, strict=True))
+        self.hook = hook
+        self.replies: dict[str, Message] = {}
+        self.sent: list[Message] = []
+
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # who sends, as Flower's processes set it
+
+        def locate(context: Context) -> Place:
+            return Place(out, self.names[context.node_id], "cpu")
+
+        self.app: ClientApp = make_client_app(locate)
+
+    def set_run(self, run: object) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> object:
+        raise NotImplementedError
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        raise NotImplementedError
+
+    def send_and_receive(self, *args: object, **kwargs: object) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def get_nodes(self) -> Iterable[object]:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.names)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        identifiers = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = identifier = str(uuid.uuid4())
+            self.sent.append(message)
+            reply = self._deliver(message)
+            if reply is not None:
+                self.replies[identifier] = reply
+            identifiers.append(identifier)
+        return identifiers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        # Last sent, first received: an order that the server must not depend on.
+        return [self.replies.pop(i) for i in reversed(list(message_ids)) if i in self.replies]
+
+    def _deliver(self, message: Message) -> Message | None:
+        node = message.metadata.dst_node_id
+        if self.hook is not None:
+            answer = self.hook(self.names[node], message)
+            if answer is not NotImplemented:
+                return answer
+        context = Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={})
+        try:
+            return self.app(message=message, context=context)
+        except Exception as error:  # as Flower does: an error becomes a reply
+            return Message(Error(code=1, reason=str(error)), reply_to=message)

@@ -1,0 +1,214 @@
+"""The round loop on real messages between the real applications, delivered in this process."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Error, Message, MessageType, MetricRecord
+
+from clients import work
+from clients.place import Place
+from fedbus.errors import RunError
+from fedbus.fitting import Fit, site_rows
+from fedbus.models import State, start_state
+from fedbus.runs import ArmFolder
+from fedbus.sites import Site
+from fedbus.study import Study
+from fedbus.transport import ARRAYS, METRICS, Order
+from server.exchange import greet
+from server.rounds import Job, run_rounds
+from tests.grid import Hook, LocalGrid
+
+
+def federate(study: Study, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, **job) -> ArmFolder:
+    grid = LocalGrid(prepared, list(study.sites), hook)
+    folder = ArmFolder(out)
+    stop = threading.Event()
+    roster = greet(grid, len(study.sites), 5, stop)
+    run_rounds(grid, roster, Job(study, arm, 7, start_state(study.model, "none", 7), folder, stop=stop, **job))
+    return folder
+
+
+def same(left: State, right: State) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_fedavg_is_the_mean_weighted_by_distinct_training_images(tiny_study, tiny_folder, tiny_sites, tmp_path):
+    study = tiny_study.model_copy(update={"rounds": 1})
+    folder = federate(study, tiny_folder, tmp_path)
+    start = start_state(study.model, "none", 7)
+    order = Order(study, 7, (0, 1, 2), round=1)
+    updates = {name: work.train(Place(tiny_folder, name, "cpu"), order, start)[0] for name in study.sites}
+    counts = {name: len(site.parts["train"]) for name, site in tiny_sites.items()}
+    assert len(set(counts.values())) == 2, "equal sites would not tell a weighted mean from a plain one"
+    for key, value in folder.load_weights("final").items():
+        expected = sum(updates[n][key].double() * counts[n] for n in counts) / sum(counts.values())
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_round_of_one_client_is_that_hospital_alone(tiny_study: Study, tmp_path: Path, tiny_folder: Path, tiny_sites: dict[str, Site]):
+    study = tiny_study.model_copy(update={"rounds": 1, "sites": {"north": tiny_study.sites["north"]}})
+    federated = federate(study, tiny_folder, tmp_path / "fed")
+    rows = site_rows(tiny_sites["north"], study, 7, torch.device("cpu"))
+    alone = ArmFolder(tmp_path / "alone")
+    Fit(study, 7, rows, [tiny_sites["north"]], rows.steps_per_round(study), start_state(study.model, "none", 7)).run(alone)
+    assert same(federated.load_weights("final"), alone.load_weights("final"))
+
+
+def test_fedprox_with_mu_0_is_fedavg_and_with_mu_is_not(tiny_study, tiny_folder, tmp_path):
+    fedavg = federate(tiny_study, tiny_folder, tmp_path / "avg").load_weights("final")
+    without = tiny_study.model_copy(update={"proximal_mu": 0.0})
+    assert same(federate(without, tiny_folder, tmp_path / "mu0", "fedprox").load_weights("final"), fedavg)
+    strong = tiny_study.model_copy(update={"proximal_mu": 1.0})
+    assert not same(federate(strong, tiny_folder, tmp_path / "mu1", "fedprox").load_weights("final"), fedavg)
+
+
+def test_the_same_seed_gives_the_same_run(tiny_study, tiny_folder, tmp_path):
+    first = federate(tiny_study, tiny_folder, tmp_path / "a")
+    second = federate(tiny_study, tiny_folder, tmp_path / "b")
+    assert same(first.load_weights("final"), second.load_weights("final"))
+    timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in f.read_history()] for f in (first, second)]
+    assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize("arm", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
+def test_a_run_cut_after_round_2_and_resumed_is_the_uncut_run(arm, tiny_study, tiny_folder, tmp_path):
+    options = {"fedavgm": {"server-momentum": 0.9}, "fedadam": {"eta": 0.01}, "fedyogi": {"eta": 0.01}}
+    study = tiny_study.model_copy(update={"rounds": 4, "strategy_options": options})
+    uncut = federate(study, tiny_folder, tmp_path / "uncut", arm)
+
+    def cut(line: dict) -> None:
+        if line["round"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        federate(study, tiny_folder, tmp_path / "cut", arm, announce=cut)
+    assert not ArmFolder(tmp_path / "cut").finished
+    resumed = federate(study, tiny_folder, tmp_path / "cut", arm)
+    for which in ("best", "final"):
+        assert same(resumed.load_weights(which), uncut.load_weights(which)), which
+    assert resumed.read_facts()["kept_round"] == uncut.read_facts()["kept_round"]
+
+
+def test_every_strategy_runs_and_keeps_variances_positive(tiny_study, tiny_folder, tmp_path):
+    for arm in ("fedadagrad", "qfedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum"):
+        study = tiny_study.model_copy(update={"rounds": 2, "learning_rate": 0.001, "strategy_options": {"fedadagrad": {"eta": 0.01}}})
+        final = federate(study, tiny_folder, tmp_path / arm, arm).load_weights("final")
+        assert all(torch.isfinite(v).all() for v in final.values()), arm
+        assert all((v >= 0).all() for k, v in final.items() if k.endswith("running_var")), arm
+
+
+def test_the_history_pools_the_sites_validation_rows_and_the_kept_round_is_the_best(tiny_study, tiny_folder, tiny_sites, tmp_path):
+    folder = federate(tiny_study, tiny_folder, tmp_path)
+    history = folder.read_history()
+    assert [line["round"] for line in history] == [1, 2, 3]
+    expected = sum(len(site.parts["validation"]) for site in tiny_sites.values())
+    for line in history:
+        assert line["participants"] == ["north", "south"]
+        assert line["validation"]["images"] == expected
+        assert line["sites"].keys() == tiny_study.sites.keys()
+    ranks = [(line["validation"]["macro_f1"], -line["validation"]["loss"]) for line in history]
+    assert folder.read_facts()["kept_round"] == 1 + ranks.index(max(ranks))
+
+
+def test_the_test_scores_are_those_of_the_kept_weights(tiny_study, tiny_folder, tmp_path):
+    folder = federate(tiny_study, tiny_folder, tmp_path)
+    order = Order(tiny_study, 7, (0, 1, 2), "test")
+    report = work.evaluate(Place(tiny_folder, "south", "cpu"), order, folder.load_weights("best"))
+    assert folder.read_facts()["test"]["sites"]["south"] == report.score.summary()
+
+
+def spoil(site: str, change: Callable[[Message], None]) -> Hook:
+    """A site whose training replies are changed on the way; every other message goes its way."""
+    state: dict[str, LocalGrid] = {}
+
+    def hook(name: str, message: Message) -> Message | None:
+        grid = state.get("grid")
+        if name != site or message.metadata.message_type != MessageType.TRAIN or grid is None:
+            return NotImplemented
+        grid.hook = None
+        reply = grid._deliver(message)
+        grid.hook = hook
+        change(reply)
+        return reply
+
+    hook.state = state
+    return hook
+
+
+def set_arrays(message: Message, change: Callable[[str, object], object]) -> None:
+    arrays = {key: array.numpy() for key, array in message.content[ARRAYS].items()}
+    message.content[ARRAYS] = ArrayRecord({k: Array(change(k, v)) for k, v in arrays.items()})
+
+
+BROKEN = {
+    "NaN": (lambda m: set_arrays(m, lambda k, v: v * float("nan") if k == "conv1.weight" or k.endswith("0.weight") else v), "not finite"),
+    "1000 times": (lambda m: set_arrays(m, lambda k, v: v * 1000), "times the model's norm"),
+    "wrong shapes": (lambda m: set_arrays(m, lambda k, v: v[:1] if v.ndim > 1 else v), "shape"),
+    "other names": (lambda m: set_arrays(m, lambda k, v: v) or m.content[ARRAYS].pop(next(iter(m.content[ARRAYS]))), "names"),
+    "NaN loss": (lambda m: m.content[METRICS].update({"train-loss": float("nan")}), "not finite"),
+    "no weight": (lambda m: m.content.__setitem__(METRICS, MetricRecord({"train-loss": 1.0})), "understood"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, tiny_study, tiny_folder, tmp_path):
+    change, reason = BROKEN[fault]
+    study = tiny_study.model_copy(update={"rounds": 1, "quorum": 1})
+    hook = spoil("south", change)
+    grid = LocalGrid(tiny_folder, list(study.sites), hook)
+    hook.state["grid"] = grid
+    folder = ArmFolder(tmp_path)
+    roster = greet(grid, 2, 5, threading.Event())
+    run_rounds(grid, roster, Job(study, "fedavg", 7, start_state(study.model, "none", 7), folder))
+    line = folder.read_history()[0]
+    assert line["participants"] == ["north"]
+    assert reason in line["refused"]["south"]
+    north, _ = work.train(Place(tiny_folder, "north", "cpu"), Order(study, 7, (0, 1, 2), round=1), start_state(study.model, "none", 7))
+    assert same(folder.load_weights("final"), north)
+
+
+def test_below_the_quorum_the_run_fails_names_the_site_and_keeps_the_rounds_before(tiny_study, tiny_folder, tmp_path):
+    def raises_in_round_2(site: str, message: Message) -> Message | None:
+        late = message.metadata.message_type == MessageType.TRAIN and message.content["config"]["server-round"] == 2
+        return Message(Error(1, "out of memory"), reply_to=message) if late and site == "south" else NotImplemented
+
+    with pytest.raises(RunError, match=r"round 2.*south: failed: out of memory"):
+        federate(tiny_study, tiny_folder, tmp_path, hook=raises_in_round_2)
+    assert ArmFolder(tmp_path).load().round == 1
+    resumed = federate(tiny_study, tiny_folder, tmp_path)
+    assert same(resumed.load_weights("final"), federate(tiny_study, tiny_folder, tmp_path / "uncut").load_weights("final"))
+
+
+def test_a_silent_site_is_waited_for_until_the_time_limit_only(tiny_study, tiny_folder, tmp_path):
+    def silent(site: str, message: Message) -> Message | None:
+        return None if site == "south" and message.metadata.message_type == MessageType.TRAIN else NotImplemented
+
+    study = tiny_study.model_copy(update={"rounds": 1, "quorum": 1, "round_timeout": 0.3})
+    line = federate(study, tiny_folder, tmp_path, hook=silent).read_history()[0]
+    assert line["participants"] == ["north"]
+    assert "no answer" in line["refused"]["south"]
+
+
+def test_a_stop_ends_the_run_between_messages(tiny_study, tiny_folder, tmp_path):
+    grid = LocalGrid(tiny_folder, list(tiny_study.sites), lambda site, message: None)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(KeyboardInterrupt):
+        greet(grid, 2, 5, stop)
+
+
+def test_two_sites_with_one_name_are_refused(tiny_study, tiny_folder):
+    with pytest.raises(RunError, match="Two sites call themselves north"):
+        greet(LocalGrid(tiny_folder, ["north", "north"]), 2, 5, threading.Event())
+
+
+def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder, tmp_path):
+    grid = LocalGrid(tiny_folder, list(tiny_study.sites))
+    roster = greet(grid, 2, 5, threading.Event())
+    run_rounds(grid, roster, Job(tiny_study, "fedprox", 7, start_state(tiny_study.model, "none", 7), ArmFolder(tmp_path)))
+    said = " ".join(str(dict(message.content.get("config", {}))) for message in grid.sent)
+    for secret in (str(tiny_folder), *(str(source.path) for source in tiny_study.sites.values()), "north", "south", ".png"):
+        assert secret not in said
