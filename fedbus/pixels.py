@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +53,17 @@ def decode_archive(manifest: Manifest, size: int, cache: Path, advance: Advance 
         cache / "pixels" / f"{key[:32]}.npy",
         cache / "pixels" / f"{key[:32]}-prints.npy",
     )
-    if not (images_path.is_file() and prints_path.is_file()):
-        images, prints = _decode_all(manifest, size, advance)
-        write_whole(prints_path, lambda temporary: np.save(temporary, prints))
-        write_whole(images_path, lambda temporary: np.save(temporary, images))
+    with suppress(OSError, ValueError, EOFError):  # not decoded yet, or cut short by a crash of the machine
+        pixels = _map(images_path, prints_path)
+        advance(len(manifest.rows))
+        return pixels
+    images, prints = _decode_all(manifest, size, advance)
+    write_whole(prints_path, lambda temporary: np.save(temporary, prints))
+    write_whole(images_path, lambda temporary: np.save(temporary, images))
+    return _map(images_path, prints_path)
+
+
+def _map(images_path: Path, prints_path: Path) -> Pixels:
     prints = np.load(prints_path)
     return Pixels(
         images=np.load(images_path, mmap_mode="r"),

@@ -30,7 +30,8 @@ MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "q
 """Settings that a resumed run may change: they do not touch the arms that are finished."""
 
 PACKAGES = (
-    "fedbus", "flwr", "ray", "torch", "torchvision", "timm", "imbalanced-learn", "scikit-learn", "numpy", "pillow", "imagehash",
+    "fedbus", "flwr", "ray", "torch", "torchvision", "timm",
+    "imbalanced-learn", "scikit-learn", "numpy", "pillow", "imagehash",
 )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def read_split(site: str, path: Path) -> Split:
     """Read a frozen split back.
 
     Raises:
-        SplitError: the file is missing, has other columns, or a part or label that does not exist.
+        SplitError: the file is missing, has other columns, or a part or label that does not exist, or no rows.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -85,8 +85,10 @@ def read_split(site: str, path: Path) -> Split:
         raise SplitError(
             f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}."
         ) from error
-    if not all(row.part in PARTS and row.label in CLASSES for row in rows):
-        raise SplitError(f"{path} names a part or a label that does not exist.", "Make the split again in a new --out.")
+    if not rows or not all(row.part in PARTS and row.label in CLASSES for row in rows):
+        raise SplitError(
+            f"{path} is empty, or names a part or a label that does not exist.", "Make the split again in a new --out."
+        )
     return Split(site, rows)
 
 
@@ -108,7 +110,8 @@ def assign_parts(
         groups: rows with equal names stay together.
         folds: the test part is one `folds`-th of the rows.
         fold: which fold is the test part, 0 to folds - 1.
-        validation_fraction: of the rows that are not test rows, 0 < fraction <= 0.5.
+        validation_fraction: of the rows that are not test rows, 0 < fraction <= 0.5; more where a class has
+            too few groups for so small a part.
         seed: of the split.
 
     Raises:
@@ -118,15 +121,14 @@ def assign_parts(
     _check_groups(site, y, g)
     outer = _folds(y, g, folds, derive_seed(seed, "test", site))
     rest, _ = outer[fold % len(outer)]
-    inner = _folds(
-        y[rest], g[rest], max(2, round(1 / validation_fraction)), derive_seed(seed, "validation", site, fold)
-    )
     present = set(labels)
-    for train, validation in inner:
-        parts = np.full(len(y), "test", dtype=object)
-        parts[rest[train]], parts[rest[validation]] = "train", "validation"
-        if all(set(y[parts == part]) == present for part in PARTS):
-            return [str(part) for part in parts]
+    for count in range(max(2, round(1 / validation_fraction)), 1, -1):  # few patients need a larger validation part
+        inner = _folds(y[rest], g[rest], count, derive_seed(seed, "validation", site, fold))
+        for train, validation in inner:
+            parts = np.full(len(y), "test", dtype=object)
+            parts[rest[train]], parts[rest[validation]] = "train", "validation"
+            if all(set(y[parts == part]) == present for part in PARTS):
+                return [str(part) for part in parts]
     rare = min(present, key=lambda name: len(set(g[y == name])))
     raise SplitError(
         f"{site}: no split gives every part all of {', '.join(sorted(present))}; "

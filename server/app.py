@@ -30,9 +30,13 @@ def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> Ser
         expected, jobs = plan(context)
         if not jobs:
             return
-        roster = greet(grid, expected, GREETING_SECONDS, jobs[0].stop)
-        for job in jobs:
-            run_rounds(grid, roster, job)
+        try:
+            roster = greet(grid, expected, GREETING_SECONDS, jobs[0].stop)
+            for job in jobs:
+                run_rounds(grid, roster, job)
+        except KeyboardInterrupt:
+            if not jobs[0].stop.is_set():  # else whoever set it knows
+                raise
 
     return app
 

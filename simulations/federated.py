@@ -15,6 +15,7 @@ from flwr.simulation import run_simulation
 
 from clients.app import make_client_app
 from clients.place import Place
+from fedbus.errors import FedbusError, RunError
 from fedbus.quiet import hush
 from fedbus.study import Study
 from server.app import make_server_app
@@ -40,13 +41,23 @@ def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event
     def locate(context: Context) -> Place:
         return Place(folder, names[int(context.node_config["partition-id"])], device)
 
-    with _stops_on_interrupt(stop):
-        run_simulation(
-            server_app=make_server_app(lambda _: (len(names), jobs)),
-            client_app=make_client_app(locate),
-            num_supernodes=len(names),
-            backend_config=ray_resources(study),
-        )
+    try:
+        with _stops_on_interrupt(stop):
+            run_simulation(
+                server_app=make_server_app(lambda _: (len(names), jobs)),
+                client_app=make_client_app(locate),
+                num_supernodes=len(names),
+                backend_config=ray_resources(study),
+            )
+    except FedbusError:
+        raise
+    except Exception as error:
+        if not stop.is_set():  # the workers were taken away in mid-work: whatever breaks then is expected
+            cause = error.__cause__ or error
+            raise RunError(
+                f"The simulation broke down ({type(cause).__name__}: {cause}).",
+                "Go on with --resume; fewer --set workers need less memory.",
+            ) from error
     if stop.is_set():
         raise KeyboardInterrupt
 

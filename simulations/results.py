@@ -55,7 +55,7 @@ def gather(
             for name, pairs in runs.items()
             if name in STRATEGIES
         },
-        "settings": study.as_dict(),
+        "settings": shown_settings(study),
         "weights": describe_weights(study),
         **environment,
     }
@@ -100,6 +100,13 @@ def sample_pictures(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes
             for index, label in enumerate(CLASSES)
         }
     return found
+
+
+def shown_settings(study: Study) -> dict[str, Any]:
+    """The settings without the places of archives, cache and weights: reports are passed on."""
+    hidden = {"cache": None, "weights": describe_weights(study)}
+    sources = {name: {"reader": source.reader} for name, source in study.sites.items()}
+    return {key: value for key, value in (study.as_dict() | hidden | {"sites": sources}).items() if value is not None}
 
 
 def describe_weights(study: Study) -> str:

@@ -1,0 +1,39 @@
+"""Studies and hospitals so small that a training takes a second: noise pictures of 32 pixels and timm's test model."""
+
+import numpy as np
+
+from fedbus.sites import Site
+from fedbus.study import Study, build_study
+
+PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+
+
+def tiny_settings(**changes: object) -> Study:
+    """A study of three rounds on `test_resnet` from random weights, float32 on the CPU."""
+    settings = {
+        "model": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 4, "rounds": 3,
+        "learning_rate": 0.01, "device": "cpu", "precision": "float32",
+    }  # fmt: skip
+    return build_study(settings | changes, "the tests")
+
+
+def noise_site(name: str = "north", counts: tuple[int, int, int] = (15, 10, 5), seed: int = 0) -> Site:
+    """A hospital of noise, a class the brighter the higher its number; each class stands in every part."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), counts)
+    pixels = generator.integers(0, 120, (len(labels), 32, 32)) + 60 * labels[:, None, None]
+    parts: dict[str, list[int]] = {part: [] for part in PARTS}
+    for label in range(3):
+        rows = np.flatnonzero(labels == label).tolist()
+        for part, share in PARTS.items():
+            count = round(share * counts[label])
+            parts[part] += rows[:count]
+            rows = rows[count:]
+    return Site(
+        name=name,
+        pixels=pixels.astype(np.uint8),
+        labels=labels,
+        groups=np.array([f"g{i:04d}" for i in range(len(labels))]),
+        paths=np.array([f"{i}.png" for i in range(len(labels))]),
+        parts={part: np.array(rows, dtype=np.int64) for part, rows in parts.items()},
+    )
