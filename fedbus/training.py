@@ -149,9 +149,7 @@ def train_round(
     anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
     total = torch.zeros((), device=device)
     for step in range(steps):
-        rate = learning_rate(study, (round_number - 1 + step / steps) / study.rounds)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        _set_rate(optimiser, learning_rate(study, (round_number - 1 + step / steps) / study.rounds))
         picked = order.batch((round_number - 1) * steps + step)
         batch = rows.images[rows.index[picked]].float() / 255
         if study.augmentation:
@@ -166,13 +164,21 @@ def train_round(
         optimiser.step()
         total += loss.detach()
         progress(len(picked))
-    mean = float(total / steps)
-    if not np.isfinite(mean):
+    return _finite(float(total / steps), f"{rows.holder}: the loss of round {round_number}")
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _finite(loss: float, what: str) -> float:
+    if not np.isfinite(loss):
         raise RunError(
-            f"{rows.holder}: the loss of round {round_number} is not a finite number.",
+            f"{what} is not a finite number.",
             "Lower the learning rate (--set learning-rate=1e-4) or use --set precision=float32.",
         )
-    return mean
+    return loss
 
 
 @torch.inference_mode()

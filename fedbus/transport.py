@@ -166,7 +166,7 @@ class Report:
         """Check a report where it enters the server.
 
         Raises:
-            RunError: a key is missing, a number is not finite or negative.
+            RunError: a key is missing, a number is not finite or negative, or no image was scored.
         """
         try:
             confusion = np.array(metrics["confusion"], dtype=np.int64).reshape(len(CLASSES), len(CLASSES))
@@ -182,6 +182,8 @@ class Report:
         numbers = (report.weight, report.score.loss_sum, report.loss, report.seconds, report.steps)
         if not all(math.isfinite(n) and n >= 0 for n in numbers) or confusion.min() < 0 or report.weight == 0:
             raise _bad_message("A site's report", "a number is negative, zero or not finite")
+        if not confusion.any():
+            raise _bad_message("A site's report", "it scored no image")
         return report
 
 
@@ -205,7 +207,8 @@ def check_update(update: State, before: State, limit: float) -> str | None:
     moved = math.sqrt(sum(float((update[k] - before[k]).square().sum(dtype=torch.float64)) for k in before))
     size = math.sqrt(sum(float(v.square().sum(dtype=torch.float64)) for v in before.values()))
     if moved > limit * size:
-        return f"it moves the model by {moved / size:.0f} times the model's norm; {limit:g} is allowed"
+        times = moved / size if size else math.inf
+        return f"it moves the model by {times:.0f} times the model's norm; {limit:g} is allowed"
     return None
 
 

@@ -31,9 +31,13 @@ class Score:
         return Score(self.confusion + other.confusion, self.loss_sum + other.loss_sum)
 
     def summary(self) -> dict[str, Any]:
-        """Loss (mean), accuracy, macro F1 and recall a class, as the history keeps them."""
-        images = int(self.confusion.sum())
-        return {"images": images, "loss": self.loss_sum / max(images, 1), **confusion_metrics(self.confusion)}
+        """Loss (mean), accuracy, macro F1 and recall a class, as the history keeps them.
+
+        Raises:
+            RunError: no image was counted.
+        """
+        metrics, images = confusion_metrics(self.confusion), int(self.confusion.sum())
+        return {"images": images, "loss": self.loss_sum / images, **metrics}
 
     @property
     def rank(self) -> tuple[float, float]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from fedbus.duplicates import HASH_BYTES, cross_pairs, group_rows, near_pairs, perceptual_hash
-from fedbus.duplicates import Pair as P
+from fedbus.duplicates import HASH_BYTES, Pair, cross_pairs, group_rows, near_pairs, perceptual_hash
 
 NEAR = 20
 
@@ -55,7 +54,7 @@ def test_near_pairs_are_those_of_a_comparison_bit_by_bit():
 def test_near_pairs_of_a_slice_of_a_wider_array():
     wide = np.random.default_rng(2).integers(0, 256, (6, 2 * HASH_BYTES), dtype=np.uint8)
     wide[4, :HASH_BYTES] = wide[1, :HASH_BYTES]
-    assert near_pairs(wide[:, :HASH_BYTES], 0) == [P(1, 4, 0)]
+    assert near_pairs(wide[:, :HASH_BYTES], 0) == [Pair(1, 4, 0)]
 
 
 def test_cross_pairs_count_rows_of_both_sides():
@@ -63,7 +62,7 @@ def test_cross_pairs_count_rows_of_both_sides():
     left, right = (generator.integers(0, 256, (n, HASH_BYTES), dtype=np.uint8) for n in (4, 3))
     right[2] = left[1]
     right[2, 0] ^= 0b101
-    assert cross_pairs(left, right, 2) == [P(1, 2, 2)]
+    assert cross_pairs(left, right, 2) == [Pair(1, 2, 2)]
     assert cross_pairs(left, right, 1) == []
     assert len(cross_pairs(left, right, 256)) == 12
 
@@ -104,13 +103,20 @@ def test_independent_noise_is_never_near():
 
 
 def test_pairs_join_rows_transitively_and_names_follow_first_appearance():
-    assert group_rows([None] * 6, [P(1, 3, 0), P(3, 5, 9)]) == ["g0001", "g0002", "g0003", "g0002", "g0004", "g0002"]
+    assert group_rows([None] * 6, [Pair(1, 3, 0), Pair(3, 5, 9)]) == [
+        "g0001",
+        "g0002",
+        "g0003",
+        "g0002",
+        "g0004",
+        "g0002",
+    ]
 
 
 def test_a_patient_joins_rows_and_a_pair_joins_patients():
     patients = ["a", "b", "a", None, "c", "b"]
     assert group_rows(patients, []) == ["g0001", "g0002", "g0001", "g0003", "g0004", "g0002"]
-    assert group_rows(patients, [P(2, 5, 3)]) == ["g0001", "g0001", "g0001", "g0002", "g0003", "g0001"]
+    assert group_rows(patients, [Pair(2, 5, 3)]) == ["g0001", "g0001", "g0001", "g0002", "g0003", "g0001"]
 
 
 def test_groups_are_the_components_that_a_search_finds():
@@ -118,7 +124,9 @@ def test_groups_are_the_components_that_a_search_finds():
     for _ in range(30):
         count = int(generator.integers(1, 40))
         patients = [None if p == 0 else f"p{p}" for p in generator.integers(0, 15, count)]
-        pairs = [P(int(min(e)), int(max(e)), 0) for e in generator.integers(0, count, (count // 3, 2)) if e[0] != e[1]]
+        pairs = [
+            Pair(int(min(e)), int(max(e)), 0) for e in generator.integers(0, count, (count // 3, 2)) if e[0] != e[1]
+        ]
         linked = {row: {row} for row in range(count)}
         for first, second in [(p.first, p.second) for p in pairs] + [
             (i, j) for i in range(count) for j in range(i) if patients[i] and patients[i] == patients[j]

@@ -18,8 +18,8 @@ from tests.tiny import noise_site, tiny_settings
 CPU = torch.device("cpu")
 
 
-class Cut(Exception):
-    """Stands for a power cut."""
+class PowerCutError(Exception):
+    """Ends a run in the middle."""
 
 
 def fit_of(study: Study, steps: int = 3) -> Fit:
@@ -35,7 +35,7 @@ def cut_after(rounds: int, study: Study, steps: int = 3):
         nonlocal images
         images += count
         if images > (rounds * steps + 1) * study.batch_size:
-            raise Cut
+            raise PowerCutError
 
     return progress
 
@@ -50,7 +50,7 @@ def test_a_cut_run_ends_bit_by_bit_as_an_uncut_one(tmp_path, optimiser, model):
     study = tiny_settings(rounds=4, optimiser=optimiser, model=model)
     uncut, cut = ArmFolder(tmp_path / "uncut"), ArmFolder(tmp_path / "cut")
     fit_of(study).run(uncut)
-    with pytest.raises(Cut):
+    with pytest.raises(PowerCutError):
         fit_of(study).run(cut, cut_after(2, study))
     assert not cut.finished
     assert cut.load().round == 2
@@ -69,8 +69,8 @@ def test_a_cut_run_ends_bit_by_bit_as_an_uncut_one(tmp_path, optimiser, model):
 def test_a_cut_between_the_last_round_and_the_end_trains_nothing_again(tmp_path, monkeypatch):
     study, folder = tiny_settings(rounds=2), ArmFolder(tmp_path / "arm")
     with monkeypatch.context() as patch:
-        patch.setattr(ArmFolder, "finish", lambda *_: (_ for _ in ()).throw(Cut))
-        with pytest.raises(Cut):
+        patch.setattr(ArmFolder, "finish", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
             fit_of(study).run(folder)
     before, told = folder.load_weights("final"), []
     fit_of(study).run(folder, told.append)
@@ -112,10 +112,13 @@ def test_an_optimiser_without_a_past_stays_so():
 
 
 def test_the_best_weights_are_those_of_the_round_with_the_highest_rank(tmp_path):
-    study = tiny_settings(rounds=6, learning_rate=0.02)
+    study = tiny_settings(rounds=6)
+    site = noise_site(counts=(30, 30, 30))
+    puzzle = dataclasses.replace(site, labels=np.random.default_rng(0).permutation(site.labels))
     kept = []
-    for seed in range(3):
-        fit, folder = dataclasses.replace(fit_of(study), seed=seed), ArmFolder(tmp_path / str(seed))
+    for seed in range(3):  # no model can learn the puzzle, so its best round is not always the last
+        fit = dataclasses.replace(fit_of(study), seed=seed, validation=[puzzle])
+        folder = ArmFolder(tmp_path / str(seed))
         fit.run(folder)
         history, best = folder.read_history(), folder.read_facts()["kept_round"]
         ranks = [(line["validation"]["macro_f1"], -line["validation"]["loss"]) for line in history]
@@ -126,7 +129,7 @@ def test_the_best_weights_are_those_of_the_round_with_the_highest_rank(tmp_path)
             score = score_part(model, fit.validation[0], "validation", study)
             assert score.rank == pytest.approx(ranks[number - 1], rel=1e-6)
         kept.append(best)
-    assert kept != [6, 6, 6]  # else the test says nothing
+    assert set(kept) - {1, 6}  # else the first or the last might be kept blindly
 
 
 def test_the_history_says_each_round_and_pools_its_sites(tmp_path):
@@ -159,9 +162,7 @@ def test_pooled_rows_are_the_training_rows_of_all_sites_balanced_together():
     study = tiny_settings()
     sites = [noise_site("north", (15, 10, 5)), noise_site("south", (30, 10, 0), seed=1)]
     rows = pooled_rows(sites, study, 0, CPU)
-    pictures = [
-        (site.pixels[i].tobytes(), int(site.labels[i])) for site in sites for i in site.parts["train"].tolist()
-    ]
+    pictures = [(site.pixels[i].tobytes(), int(site.labels[i])) for site in sites for i in site.parts["train"].tolist()]
     seen = [(rows.images[i, 0].numpy().tobytes(), int(x)) for i, x in zip(rows.index, rows.labels, strict=True)]
     assert set(seen) == set(pictures)
     assert rows.distinct == len(pictures) == 9 + 6 + 3 + 18 + 6
@@ -179,7 +180,7 @@ def test_all_arms_balance_a_site_alike_and_seeds_differ():
 def test_a_model_that_diverges_ends_the_run_and_keeps_the_rounds_before(tmp_path):
     study = tiny_settings(rounds=3)
     folder = ArmFolder(tmp_path)
-    with pytest.raises(Cut):
+    with pytest.raises(PowerCutError):
         fit_of(study).run(folder, cut_after(1, study))
     before = folder.load()
     spoilt = dataclasses.replace(before, state={k: v * float("nan") for k, v in before.state.items()})

@@ -150,7 +150,11 @@ def test_a_file_of_another_model_names_what_is_wrong(tmp_path):
     save_file(body, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError) as caught:
         start_state(NAME, str(tmp_path / "w.safetensors"), 0)
-    for words in ("missing: conv1.0.weight", "not of this model: strange.weight", "of another shape: bn1.weight [9] for"):
+    for words in (
+        "missing: conv1.0.weight",
+        "not of this model: strange.weight",
+        "of another shape: bn1.weight [9] for",
+    ):
         assert words in str(caught.value)
 
 

@@ -227,7 +227,7 @@ def test_nothing_is_written_when_one_archive_is_bad(prepare, north, tmp_path, sp
 def test_a_prepared_folder_that_was_changed_is_refused(prepare, north, tmp_path, spoil):
     prepare({"north": ("class-folders", north)})
     spoil(tmp_path / "out")
-    with pytest.raises(FedbusError, match="north|sites"):
+    with pytest.raises(FedbusError, match=r"north|sites"):
         open_site(tmp_path / "out", "north")
 
 

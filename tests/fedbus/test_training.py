@@ -119,7 +119,9 @@ def test_mu_zero_is_plain_training_bit_by_bit_and_a_large_mu_keeps_the_model_nea
         train(model, rows, study, 6, **changes)
         states[name] = get_state(model)
     assert all(torch.equal(states["plain"][key], states["zero"][key]) for key in start)
-    moved = {name: sum(float((s[k] - start[k]).norm()) for k in start if "running" not in k) for name, s in states.items()}
+    moved = {
+        name: sum(float((s[k] - start[k]).norm()) for k in start if "running" not in k) for name, s in states.items()
+    }
     assert moved["near"] < 0.8 * moved["plain"]
 
 

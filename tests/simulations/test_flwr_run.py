@@ -1,0 +1,65 @@
+"""`flwr run .`: the same applications, started the way Flower's users start one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fedbus.study import Study
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+@pytest.fixture
+def flower(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment with a Flower home and ports of its own; the SuperLink that Flower leaves behind is ended."""
+    home = tmp_path / "flower"
+    environment = os.environ | {
+        "FLWR_HOME": str(home),
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": free_port(),
+        "FLWR_LOCAL_CONTROL_API_PORT": free_port(),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    yield environment
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FLWR_HOME") == str(home):
+                process.kill()
+        except psutil.Error:  # gone already, or not ours to look at
+            continue
+
+
+def test_flwr_run_trains_the_same_application(flower: dict[str, str], tiny_study: Study, tmp_path: Path):
+    study, out = tmp_path / "study.toml", tmp_path / "out"
+    keys = ("image-size", "folds", "rounds", "batch-size")
+    values = tiny_study.as_dict()
+    lines = [f"{key} = {values[key]}" for key in keys]
+    lines += [f'{key} = "{values[key]}"' for key in ("model", "weights", "device", "cache")]
+    lines += [f'[sites.{name}]\nreader = "{s.reader}"\npath = "{s.path}"' for name, s in tiny_study.sites.items()]
+    study.write_text("\n".join(lines))
+    words = [
+        "flwr", "run", ".", "--stream",
+        "--federation-config", "num-supernodes=2 client-resources-num-cpus=2 init-args-num-cpus=2",
+        "--run-config", f"study='{study}' out='{out}' arm='fedprox'",
+    ]  # fmt: skip
+    done = subprocess.run(words, cwd=ROOT, env=flower, capture_output=True, text=True, timeout=240, check=False)
+    facts = out / "arms" / "fedprox" / "done.json"
+    assert facts.is_file(), done.stdout[-3000:] + done.stderr[-3000:]
+    assert [line["participants"] for line in json.loads(facts.read_text())["rounds"]] == [["north", "south"]] * 3
+    listed = subprocess.run(["flwr", "ls", "--format", "json"], cwd=ROOT, env=flower, capture_output=True, text=True, timeout=60, check=False)
+    assert "finished:completed" in listed.stdout
