@@ -120,7 +120,12 @@ def assign_parts(
     y, g = np.array(labels), np.array(groups)
     _check_groups(site, y, g)
     outer = _folds(y, g, folds, derive_seed(seed, "test", site))
-    rest, _ = outer[fold % len(outer)]
+    if fold >= len(outer):
+        raise SplitError(
+            f"{site}: fold {fold} of {folds} does not exist; its commonest class has {len(outer)} images.",
+            f"Use --set folds={len(outer)} or fewer.",
+        )
+    rest, _ = outer[fold]
     present = set(labels)
     for count in range(max(2, round(1 / validation_fraction)), 1, -1):  # few patients need a larger validation part
         inner = _folds(y[rest], g[rest], count, derive_seed(seed, "validation", site, fold))

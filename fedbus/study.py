@@ -83,7 +83,7 @@ class Study(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
-    proximal_mu: float = Field(0.01, ge=0, le=100, description="FedProx's mu")
+    proximal_mu: float = Field(0.1, ge=0, le=100, description="FedProx's mu")
     site_weights: Literal["distinct", "balanced", "equal"] = Field(
         "distinct",
         description="what FedAvg weighs a site by: its distinct or its balanced training rows, or equally",

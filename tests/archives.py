@@ -88,9 +88,7 @@ def make_bus_bra(root: Path, counts: Mapping[str, int] = LESIONS, seed: int = 0)
             make_picture(generator).save(folder / "Images" / f"bus_{name}.png")
             _make_mask().save(folder / "Masks" / f"mask_{name}.png")
             side = ("left", "right")[i % 2]
-            rows.append(
-                (f"bus_{name}", case, "cyst, simple", label, 4, "Scanner @10MHz", 48, 40, side, "[1,2,3,4]")
-            )
+            rows.append((f"bus_{name}", case, "cyst, simple", label, 4, "Scanner @10MHz", 48, 40, side, "[1,2,3,4]"))
     header = ("ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Width", "Height", "Side", "BBOX")
     write_table(folder / "bus_data.csv", header, rows)
     return root

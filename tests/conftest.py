@@ -25,7 +25,10 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Two hospitals of small noise pictures, one without normals, and a model that trains in milliseconds."""
     root = tmp_path_factory.mktemp("archives")
     sources = {
-        "north": ("class-folders", make_class_folders(root / "north", {"benign": 12, "malignant": 9, "normal": 9}, seed=1)),
+        "north": (
+            "class-folders",
+            make_class_folders(root / "north", {"benign": 12, "malignant": 9, "normal": 9}, seed=1),
+        ),
         "south": ("labels-csv", make_labels_csv(root / "south", {"benign": 24, "malignant": 20}, seed=2)),
     }
     return build_study(

@@ -61,9 +61,7 @@ def sample_results(phantoms: bool = True, seeds: int = 1) -> dict[str, Any]:
 
 def sample_histories(rounds: int = 12) -> dict[str, list[dict[str, Any]]]:
     """Build the rounds of every arm, round 0 being the start weights."""
-    return {
-        arm: [_round(arm, place, number) for number in range(rounds + 1)] for place, arm in enumerate(SKILL)
-    }
+    return {arm: [_round(arm, place, number) for number in range(rounds + 1)] for place, arm in enumerate(SKILL)}
 
 
 def sample_pictures(each: int = 3) -> dict[str, dict[str, list[bytes]]]:
@@ -79,9 +77,7 @@ def sample_pictures(each: int = 3) -> dict[str, dict[str, list[bytes]]]:
     }
 
 
-def _confusion(
-    random: np.random.Generator, counts: tuple[int, ...], skill: float, loses_normals: bool
-) -> np.ndarray:
+def _confusion(random: np.random.Generator, counts: tuple[int, ...], skill: float, loses_normals: bool) -> np.ndarray:
     matrix = np.zeros((3, 3), dtype=int)
     for truth, count in enumerate(counts):
         right = 0.06 if loses_normals and truth == 2 else skill
@@ -171,9 +167,7 @@ def _rounds(refused: bool) -> list[dict[str, Any]]:
     rounds = []
     for number in range(1, 13):
         out = {"BUS-UCLM": "the update holds NaN"} if refused and number == 4 else {}
-        there = [
-            name for name in TEST if name not in out and not (refused and number == 7 and name == "BUSI")
-        ]
+        there = [name for name in TEST if name not in out and not (refused and number == 7 and name == "BUSI")]
         rounds.append({"round": number, "participants": there, "refused": out})
     return rounds
 

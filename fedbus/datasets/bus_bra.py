@@ -45,12 +45,9 @@ def read(root: Path, site: str) -> Manifest:
     check_rows_and_files(data, names, [path.name for path in image_files(images)])
     caseless = [f"row {line}" for line, row in table if not row["case"]]
     if caseless:
-        raise ArchiveError(
-            f"{data} names no case in {listed(caseless)}.", "Restore the file from the archive."
-        )
+        raise ArchiveError(f"{data} names no case in {listed(caseless)}.", "Restore the file from the archive.")
     found = [
-        (images / name, label, row["case"])
-        for name, (_, label), (_, row) in zip(names, labels, table, strict=True)
+        (images / name, label, row["case"]) for name, (_, label), (_, row) in zip(names, labels, table, strict=True)
     ]
     return build_manifest(site, root, found, CENSUS)
 

@@ -60,8 +60,7 @@ def _holds_bus_uclm(folder: Path) -> bool:
 
 def _notes(patients: list[str]) -> list[str]:
     return [
-        f"the {patients.count(second)} images of patient {second} are copies of {first}'s: "
-        f"counted as patient {first}"
+        f"the {patients.count(second)} images of patient {second} are copies of {first}'s: counted as patient {first}"
         for second, first in SAME_PATIENT.items()
         if second in patients
     ]

@@ -29,9 +29,7 @@ def read(root: Path, site: str) -> Manifest:
         ArchiveError: not this layout, a picture outside the class folders, under another name than BUSI
             gives, or in the folder of another class.
     """
-    folder = find_folder(
-        root, _holds_busi, "BUSI (benign/, malignant/ and normal/ with 'benign (1).png', ...)"
-    )
+    folder = find_folder(root, _holds_busi, "BUSI (benign/, malignant/ and normal/ with 'benign (1).png', ...)")
     found: list[tuple[Path, str, str | None]] = []
     strays = []
     for path in image_files(folder, nested=True):

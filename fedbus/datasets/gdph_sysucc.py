@@ -79,15 +79,11 @@ def _read(root: Path, site: str, hospitals: tuple[str, ...], census: dict[str, i
 def _read_table(folder: Path) -> list[Path]:
     table, images = folder / "label.csv", folder / "img"
     rows = [(line, row["name"], row["label"]) for line, row in read_table(table, ("name", "label"))]
-    check_labels(
-        table, [(line, code) for line, _, code in rows if code not in _CODES], ("0 (benign)", "1 (malignant)")
-    )
+    check_labels(table, [(line, code) for line, _, code in rows if code not in _CODES], ("0 (benign)", "1 (malignant)"))
     paths = image_files(images)
     _check_names(images, paths)
     check_rows_and_files(table, [name for _, name, _ in rows], [path.name for path in paths])
-    contradicted = [
-        f"row {line} ({name}: {code})" for line, name, code in rows if not name.startswith(_CODES[code])
-    ]
+    contradicted = [f"row {line} ({name}: {code})" for line, name, code in rows if not name.startswith(_CODES[code])]
     if contradicted:
         raise ArchiveError(
             f"{table} contradicts the names of the files: {listed(contradicted)}.",
@@ -140,9 +136,7 @@ def _workbook_ids(workbook: Path) -> list[str]:
     ids = [str(row[header.index("ID")] or "").strip() for row in rows[1:]]
     strange = [name for name in ids if name and not _NAME.fullmatch(f"{name}.png")]
     if strange:
-        raise ArchiveError(
-            f"{workbook} names images that this archive can't have: {listed(strange)}.", remedy
-        )
+        raise ArchiveError(f"{workbook} names images that this archive can't have: {listed(strange)}.", remedy)
     return [name for name in ids if name]
 
 

@@ -50,9 +50,7 @@ def read(root: Path, site: str) -> Manifest:
     notes = [f"{len(masks)} files named like masks are left out"] if masks else []
     if None in patients and any(patients):
         notes.append(f"{patients.count(None)} rows name no patient; each counts as a patient of its own")
-    found = [
-        (root / name, label, patient) for name, label, patient in zip(names, labels, patients, strict=True)
-    ]
+    found = [(root / name, label, patient) for name, label, patient in zip(names, labels, patients, strict=True)]
     return build_manifest(site, root, found, CENSUS, notes)
 
 
@@ -64,9 +62,7 @@ def _check_names(table: Path, lines: list[int], names: list[str]) -> None:
             f"{table} names files outside its folder: {listed(escaping)}.",
             "Give paths relative to labels.csv, without '..'.",
         )
-    strange = [
-        f"row {line} ({name})" for line, name in rows if PurePosixPath(name).suffix.lower() not in SUFFIXES
-    ]
+    strange = [f"row {line} ({name})" for line, name in rows if PurePosixPath(name).suffix.lower() not in SUFFIXES]
     if strange:
         raise ArchiveError(
             f"{table} names files that are no pictures: {listed(strange)}.", f"Use {', '.join(SUFFIXES)}."

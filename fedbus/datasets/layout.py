@@ -80,9 +80,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ArchiveError(
-            f"{path} is not there.", f"Put it there, with the columns {','.join(columns)}."
-        ) from error
+        raise ArchiveError(f"{path} is not there.", f"Put it there, with the columns {','.join(columns)}.") from error
     except UnicodeDecodeError as error:
         raise ArchiveError(f"{path} is not UTF-8 text.", "Save it as 'CSV UTF-8'.") from error
     header = text.partition("\n")[0].strip()

@@ -102,9 +102,7 @@ def draw_patient(site: str, label: str, number: int, seed: int) -> list[View]:
         seed: of the whole set; with the other three it decides every pixel, whatever else is drawn.
     """
     scanner = SITES[site].scanner
-    rng = np.random.default_rng(
-        np.random.SeedSequence((seed, list(SITES).index(site), CLASSES.index(label), number))
-    )
+    rng = np.random.default_rng(np.random.SeedSequence((seed, list(SITES).index(site), CLASSES.index(label), number)))
     rows, columns = scanner.grid
     roam = round(ROAM_MM / scanner.pixel_mm)
     z_mm = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(scanner.pixel_mm)
@@ -122,9 +120,7 @@ def draw_patient(site: str, label: str, number: int, seed: int) -> list[View]:
         tissue, mask = tissue[window], mask[window]
         field = compress(envelope(tissue, scanner, rng), scanner, gain + rng.normal(0, 0.5))
         marks = _calipers(mask) if mask.any() and rng.random() < scanner.calipers else []
-        note = (
-            f"{rng.integers(10, 24)}:{rng.integers(60):02d}  {rng.choice(['L', 'R'])} {rng.integers(1, 13)}h"
-        )
+        note = f"{rng.integers(10, 24)}:{rng.integers(60):02d}  {rng.choice(['L', 'R'])} {rng.integers(1, 13)}h"
         views.append(View(annotate(field, scanner, marks, note), field, mask))
     return views
 

@@ -94,9 +94,7 @@ def compress(signal: Floats, scanner: Scanner, gain_db: float) -> NDArray[np.uin
     return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
 
 
-def annotate(
-    grey: NDArray[np.uint8], scanner: Scanner, marks: list[tuple[int, int]], note: str
-) -> NDArray[np.uint8]:
+def annotate(grey: NDArray[np.uint8], scanner: Scanner, marks: list[tuple[int, int]], note: str) -> NDArray[np.uint8]:
     """Frame a picture and burn in what scanners write: text, depth ticks, a probe mark, calipers.
 
     Args:
@@ -115,9 +113,7 @@ def annotate(
     font = ImageFont.load_default()
     text = f"{scanner.logo}\n{note}"
     box = draw.multiline_textbbox((0, 0), text, font=font)
-    place = [
-        share * (room - end) for share, room, end in zip(scanner.corner, scanner.size, box[2:], strict=True)
-    ]
+    place = [share * (room - end) for share, room, end in zip(scanner.corner, scanner.size, box[2:], strict=True)]
     draw.rectangle([place[0] - 1, place[1], place[0] + box[2], place[1] + box[3] + 1], fill=0)
     draw.multiline_text((place[0], place[1]), text, fill=210, font=font)
     for tick in np.arange(0, scanner.grid[0] * scanner.pixel_mm, 5):

@@ -78,9 +78,7 @@ def svg(name: str, description: str, phantoms: bool, draw: Callable[[], Figure])
     label = html.escape(description, quote=True)
     return re.sub(
         r'width="([^"]*)" height="[^"]*"',
-        lambda found: (
-            f'role="img" aria-label="{label}" style="width: 100%; max-width: {found[1]}; height: auto"'
-        ),
+        lambda found: f'role="img" aria-label="{label}" style="width: 100%; max-width: {found[1]}; height: auto"',
         text,
         count=1,
     )

@@ -174,9 +174,7 @@ def _balance(results: dict[str, Any]) -> Figure:
             (-0.2, before, canvas.BLUE, "", "distinct images"),
             (0.2, after, canvas.SKY, "///", "after balancing"),
         ):
-            bars = axes.bar(
-                places + shift, counts, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name
-            )
+            bars = axes.bar(places + shift, counts, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
             axes.bar_label(bars, fontsize=8, padding=2)
         axes.set_title(site)
         axes.set_xticks(places, classes)

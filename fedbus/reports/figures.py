@@ -23,9 +23,7 @@ def forest_plot(results: dict[str, Any]) -> str:
         "Forest plot: AUC and macro F1 with 95 % intervals of every arm, on all test images and on those of "
         "each hospital. The same figures stand in the comparison table."
     )
-    return canvas.svg(
-        "forest", description, results["phantoms"], lambda: _forest(results, words.test_sets(results))
-    )
+    return canvas.svg("forest", description, results["phantoms"], lambda: _forest(results, words.test_sets(results)))
 
 
 def headline_figure_png(results: dict[str, Any], path: Path) -> None:
@@ -70,13 +68,9 @@ def _forest(results: dict[str, Any], sites: list[str]) -> Figure:
 def _forest_panel(axes: Axes, results: dict[str, Any], arms: list[str], site: str, metric: str) -> None:
     pooled = words.scores(results, "centralised", site).get(metric)
     if pooled:
-        axes.axvline(
-            pooled["value"], color=canvas.BLUE, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.6, zorder=1
-        )
+        axes.axvline(pooled["value"], color=canvas.BLUE, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
     beside = axes.get_yaxis_transform()
-    axes.text(
-        1.015, -1.2, words.METRICS[metric], transform=beside, va="center", fontsize=8.5, fontweight="bold"
-    )
+    axes.text(1.015, -1.2, words.METRICS[metric], transform=beside, va="center", fontsize=8.5, fontweight="bold")
     for place, arm in enumerate(arms):
         found = words.scores(results, arm, site).get(metric)
         axes.text(1.015, place, words.with_interval(found), transform=beside, va="center", fontsize=8.5)
@@ -130,9 +124,7 @@ def _handle(colour: str, marker: str, label: str, filled: bool) -> Line2D:
 
 def _differences(results: dict[str, Any]) -> Figure:
     found = results["differences"]
-    rows = list(
-        dict.fromkeys((r["arm"], r["reference"], r["site"]) for r in found if r["metric"] in FOREST_METRICS)
-    )
+    rows = list(dict.fromkeys((r["arm"], r["reference"], r["site"]) for r in found if r["metric"] in FOREST_METRICS))
     figure = Figure(figsize=(10, 0.22 * len(rows) + 1.5), layout="constrained")
     panels = figure.subplots(1, len(FOREST_METRICS), sharey=True, sharex=True)
     # Symmetric, so that 0 is in the middle and both directions are drawn to the same scale.
@@ -155,10 +147,7 @@ def _differences(results: dict[str, Any]) -> Figure:
         axes.set_title(words.METRICS[metric], fontsize=10)
         axes.set_xlim(-furthest, furthest)
         axes.set_xlabel("← reference better  |  federated better →")
-    names = [
-        f"{words.arm_label(arm)} − {words.arm_label(ref)}, {words.site_label(site)}"
-        for arm, ref, site in rows
-    ]
+    names = [f"{words.arm_label(arm)} − {words.arm_label(ref)}, {words.site_label(site)}" for arm, ref, site in rows]
     panels[0].set_yticks(range(len(rows)), names)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     handles = [

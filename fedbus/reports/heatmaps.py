@@ -38,9 +38,7 @@ def confusion_matrices(results: dict[str, Any]) -> str:
     """Draw each arm's confusion matrix on all test images, rows the truth; empty without matrices."""
     if not any(words.scores(results, arm, "all").get("confusion") for arm in results["arms"]):
         return ""
-    description = (
-        "Confusion matrices on all test images, one an arm: rows the truth, columns what the model said."
-    )
+    description = "Confusion matrices on all test images, one an arm: rows the truth, columns what the model said."
     return canvas.svg("confusion", description, results["phantoms"], lambda: _confusions(results))
 
 
@@ -57,9 +55,7 @@ def _cross_site(results: dict[str, Any]) -> Figure:
             if words.home(arm) in sites:
                 column = sites.index(words.home(arm) or "")
                 axes.add_patch(
-                    Rectangle(
-                        (column, row), 1, 1, fill=False, edgecolor=canvas.VERMILLION, linewidth=2, zorder=4
-                    )
+                    Rectangle((column, row), 1, 1, fill=False, edgecolor=canvas.VERMILLION, linewidth=2, zorder=4)
                 )
     return figure
 
@@ -71,9 +67,7 @@ def _recall(results: dict[str, Any]) -> Figure:
     for axes, site in zip(panels, sites, strict=True):
         values = _values([[words.recall(results, arm, site, label) for label in classes] for arm in arms])
         headings = [f"{label}\nn={words.tested(results, site, label)}" for label in classes]
-        _heatmap(
-            axes, values, headings, [words.arm_label(arm) for arm in arms], 0.0, mark_below=words.GUESSING
-        )
+        _heatmap(axes, values, headings, [words.arm_label(arm) for arm in arms], 0.0, mark_below=words.GUESSING)
         axes.set_title(words.site_label(site), pad=10)
     return figure
 
@@ -99,9 +93,7 @@ def _confusions(results: dict[str, Any]) -> Figure:
 
 def _values(metrics: list[list[dict[str, Any] | None]]) -> NDArray[np.float64]:
     """Take the values [rows, columns], NaN where a metric is not defined."""
-    return np.array(
-        [[np.nan if not m or m.get("value") is None else m["value"] for m in row] for row in metrics]
-    )
+    return np.array([[np.nan if not m or m.get("value") is None else m["value"] for m in row] for row in metrics])
 
 
 def _heatmap(
@@ -124,9 +116,7 @@ def _heatmap(
         if counts is not None:
             text = f"{counts[row, column]:g}\n{text}" if not np.isnan(value) else "none"
         dark = (value - start) / (1 - start) > 0.8
-        colour = (
-            canvas.MUTED if np.isnan(value) else canvas.ALERT if lost else "white" if dark else canvas.INK
-        )
+        colour = canvas.MUTED if np.isnan(value) else canvas.ALERT if lost else "white" if dark else canvas.INK
         axes.text(
             column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=9,
             linespacing=1.35, fontweight="bold" if lost else "normal",

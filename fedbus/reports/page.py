@@ -52,15 +52,11 @@ def render_report(results: dict[str, Any], histories: Histories, samples: Sample
         results=results,
         words=words,
         headline=[*HEADLINE, "ece"],
-        arms_by_family=[
-            (name, list(arms)) for name, arms in groupby(words.ordered_arms(results), words.family)
-        ],
+        arms_by_family=[(name, list(arms)) for name, arms in groupby(words.ordered_arms(results), words.family)],
         findings=summary.findings(results),
         cautions=summary.cautions(results),
         differences=_differences(results),
-        federation={
-            arm: stretches(record["rounds"]) for arm, record in results.get("federation", {}).items()
-        },
+        federation={arm: stretches(record["rounds"]) for arm, record in results.get("federation", {}).items()},
         figures=_figures(results, histories),
         pictures=_pictures(samples),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),

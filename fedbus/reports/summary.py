@@ -28,9 +28,7 @@ def cautions(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def find_difference(
-    results: dict[str, Any], arm: str, reference: str, site: str, metric: str
-) -> dict[str, Any] | None:
+def find_difference(results: dict[str, Any], arm: str, reference: str, site: str, metric: str) -> dict[str, Any] | None:
     """Look up one paired difference, None where it was not computed."""
     for row in results.get("differences", []):
         if (row["arm"], row["reference"], row["site"], row["metric"]) == (arm, reference, site, metric):
@@ -77,9 +75,7 @@ def _at_home(results: dict[str, Any], arm: str) -> str:
     for site in words.site_names(results):
         difference = find_difference(results, arm, f"local-{site}", site, "auc")
         if difference:
-            parts.append(
-                f"{site} {words.with_interval(difference, signed=True)}, {words.verdict(difference)}"
-            )
+            parts.append(f"{site} {words.with_interval(difference, signed=True)}, {words.verdict(difference)}")
     if not parts:
         return ""
     return (
@@ -113,8 +109,7 @@ def _few_groups(results: dict[str, Any]) -> list[str]:
         if groups is not None and groups < words.FEW_GROUPS:
             few[site] = groups
     return [
-        f"{site} has only {groups} test groups: its intervals are likely too narrow."
-        for site, groups in few.items()
+        f"{site} has only {groups} test groups: its intervals are likely too narrow." for site, groups in few.items()
     ]
 
 
@@ -130,9 +125,7 @@ def _unequal_work(results: dict[str, Any]) -> list[str]:
 def _refusals(results: dict[str, Any]) -> list[str]:
     sentences = []
     for arm, record in results.get("federation", {}).items():
-        short = [
-            entry["round"] for entry in record["rounds"] if len(entry["participants"]) < len(results["sites"])
-        ]
+        short = [entry["round"] for entry in record["rounds"] if len(entry["participants"]) < len(results["sites"])]
         if short:
             share = f"{len(short)} of {len(record['rounds'])}"
             sentences.append(

@@ -44,9 +44,7 @@ def recall_table(results: dict[str, Any]) -> Table:
 
     A recall below that of guessing one of three classes is marked with the word LOST.
     """
-    note = (
-        f"LOST: recall below {words.number(words.GUESSING)}, that of guessing. n: test images of the class."
-    )
+    note = f"LOST: recall below {words.number(words.GUESSING)}, that of guessing. n: test images of the class."
     table = _table(results, "Is a class being lost?", f"Recall (95 % interval). {note}")
     table.add_column("")
     table.add_column("tested on")

@@ -29,9 +29,7 @@ def test_metrics_equal_those_of_scikit_learn_with_sample_weights(seed, decimals)
         expected = {
             "accuracy": accuracy_score(labels, predicted, sample_weight=weight),
             "macro_f1": f1_score(labels, predicted, average="macro", sample_weight=weight),
-            "auc": np.mean(
-                [roc_auc_score(labels == c, probabilities[:, c], sample_weight=weight) for c in range(3)]
-            ),
+            "auc": np.mean([roc_auc_score(labels == c, probabilities[:, c], sample_weight=weight) for c in range(3)]),
         }
         for name, value in expected.items():
             assert ours[name][draw] == pytest.approx(value, abs=1e-12)
@@ -83,9 +81,7 @@ def test_ece_equals_a_loop_over_the_fifteen_bins():
             inside = (confidence > m / 15) & (confidence <= (m + 1) / 15) & (weight > 0)
             if inside.any():
                 share = weight[inside]
-                gap = np.average(correct[inside], weights=share) - np.average(
-                    confidence[inside], weights=share
-                )
+                gap = np.average(correct[inside], weights=share) - np.average(confidence[inside], weights=share)
                 expected += abs(gap) * share.sum() / weight.sum()
         assert ours[draw] == pytest.approx(expected, abs=1e-12)
 
@@ -155,13 +151,9 @@ def test_draws_take_whole_groups_and_as_many_as_the_site_has():
 def test_draws_depend_on_names_and_seed_but_not_on_order_or_other_sites():
     weights = bootstrap.draw_weights(GROUPS, SITES, 50, seed=3)
     order = np.random.default_rng(0).permutation(50)
-    np.testing.assert_array_equal(
-        bootstrap.draw_weights(GROUPS[order], SITES[order], 50, 3), weights[:, order]
-    )
+    np.testing.assert_array_equal(bootstrap.draw_weights(GROUPS[order], SITES[order], 50, 3), weights[:, order])
     alone = SITES == "b"
-    np.testing.assert_array_equal(
-        bootstrap.draw_weights(GROUPS[alone], SITES[alone], 50, 3), weights[:, alone]
-    )
+    np.testing.assert_array_equal(bootstrap.draw_weights(GROUPS[alone], SITES[alone], 50, 3), weights[:, alone])
     assert (bootstrap.draw_weights(GROUPS, SITES, 50, seed=4) != weights).any()
 
 

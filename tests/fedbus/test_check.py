@@ -62,9 +62,7 @@ def test_sizes_and_modes(tmp_path):
 
 
 def test_builders_make_pictures_far_apart(tmp_path):
-    found = inspect_archive(
-        "class-folders", make_class_folders(tmp_path, {"benign": 30, "normal": 30}), "x", 80
-    )
+    found = inspect_archive("class-folders", make_class_folders(tmp_path, {"benign": 30, "normal": 30}), "x", 80)
     assert found.copies == ()
 
 
@@ -83,9 +81,7 @@ def test_copies_are_told_apart_by_kind_and_label(tmp_path):
         ("Benign/0.png", "Benign/copy.png"),
         ("Benign/2.png", "Malignant/recoloured.png"),
     ]
-    assert [(c.first, c.second, c.bits) for c in found.near_copies] == [
-        ("Benign/1.png", "Normal/retouched.png", 0)
-    ]
+    assert [(c.first, c.second, c.bits) for c in found.near_copies] == [("Benign/1.png", "Normal/retouched.png", 0)]
     assert [(c.labels, c.identical) for c in found.copies_under_two_labels] == [
         (("benign", "malignant"), True),
         (("benign", "normal"), False),
@@ -190,10 +186,7 @@ def test_check_sites_prints_and_writes(tmp_path, console):
     assert [s["site"] for s in json.loads(out.read_text())["sites"]] == ["busi", "east"]
     text = printed(console)
     assert "431 missing" in text
-    assert (
-        f"Next: fedbus compare \\\n    --site 'busi={roots[0]}' \\\n    --site east=labels-csv:{roots[1]}"
-        in text
-    )
+    assert f"Next: fedbus compare \\\n    --site 'busi={roots[0]}' \\\n    --site east=labels-csv:{roots[1]}" in text
     assert str(out) in text
 
 
@@ -201,9 +194,7 @@ def test_one_bad_site_does_not_stop_the_others(tmp_path, console):
     good, bad = make_busi(tmp_path / "good"), make_bus_bra(tmp_path / "bad")
     out = tmp_path / "check.json"
 
-    code = check_sites(
-        [("bad", "busi", bad), ("gone", "busi", tmp_path / "no"), ("busi", "busi", good)], out, console
-    )
+    code = check_sites([("bad", "busi", bad), ("gone", "busi", tmp_path / "no"), ("busi", "busi", good)], out, console)
 
     assert code == 1
     reports = json.loads(out.read_text())["sites"]
@@ -231,9 +222,7 @@ def test_writes_check_json_here_by_default(tmp_path, console, monkeypatch):
 
 def test_a_misspelt_reader_stops_before_any_work(tmp_path, console):
     with pytest.raises(SettingsError, match="Did you mean busi"):
-        check_sites(
-            [("ok", "busi", make_busi(tmp_path / "b")), ("x", "buzi", tmp_path)], tmp_path / "c.json", console
-        )
+        check_sites([("ok", "busi", make_busi(tmp_path / "b")), ("x", "buzi", tmp_path)], tmp_path / "c.json", console)
     assert printed(console) == ""
     assert not (tmp_path / "c.json").exists()
 

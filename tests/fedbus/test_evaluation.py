@@ -135,9 +135,7 @@ def test_a_site_without_normals_is_scored_benign_against_malignant():
     assert result["macro_f1"]["value"] == pytest.approx(f1, abs=1e-12)
     assert result["sensitivity"]["normal"] is None
     assert result["specificity"]["normal"] is None
-    assert result["specificity"]["benign"]["value"] == pytest.approx(
-        np.mean(predicted[site.labels == 1] != 0)
-    )
+    assert result["specificity"]["benign"]["value"] == pytest.approx(np.mean(predicted[site.labels == 1] != 0))
 
 
 def test_rows_of_one_class_have_no_auc_and_no_specificity():
@@ -194,9 +192,7 @@ def test_confusion_metrics_equal_those_of_the_rows_behind():
     counts = confusion_matrix(run.labels, predicted, labels=[0, 1, 2])
     scores = confusion_metrics(counts)
     assert scores["accuracy"] == pytest.approx(accuracy_score(run.labels, predicted))
-    assert scores["macro_f1"] == pytest.approx(
-        f1_score(run.labels, predicted, labels=[0, 1], average="macro")
-    )
+    assert scores["macro_f1"] == pytest.approx(f1_score(run.labels, predicted, labels=[0, 1], average="macro"))
     assert scores["recall"]["normal"] is None
     assert scores["recall"]["benign"] == pytest.approx(np.mean(predicted[run.labels == 0] == 0))
     with pytest.raises(RunError, match="No rows"):

@@ -17,9 +17,7 @@ def write_png(path, bits, colour_type, size, data):
     """A PNG of any bit depth, which Pillow itself can't write."""
 
     def chunk(name, content):
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     header = struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, 0)
     chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b""))

@@ -22,7 +22,9 @@ from server.rounds import Job, run_rounds
 from tests.grid import Hook, LocalGrid
 
 
-def federate(study: Study, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, **job) -> ArmFolder:
+def federate(
+    study: Study, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, **job
+) -> ArmFolder:
     grid = LocalGrid(prepared, list(study.sites), hook)
     folder = ArmFolder(out)
     stop = threading.Event()
@@ -48,12 +50,16 @@ def test_fedavg_is_the_mean_weighted_by_distinct_training_images(tiny_study, tin
         torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_one_round_of_one_client_is_that_hospital_alone(tiny_study: Study, tmp_path: Path, tiny_folder: Path, tiny_sites: dict[str, Site]):
+def test_one_round_of_one_client_is_that_hospital_alone(
+    tiny_study: Study, tmp_path: Path, tiny_folder: Path, tiny_sites: dict[str, Site]
+):
     study = tiny_study.model_copy(update={"rounds": 1, "sites": {"north": tiny_study.sites["north"]}})
     federated = federate(study, tiny_folder, tmp_path / "fed")
     rows = site_rows(tiny_sites["north"], study, 7, torch.device("cpu"))
     alone = ArmFolder(tmp_path / "alone")
-    Fit(study, 7, rows, [tiny_sites["north"]], rows.steps_per_round(study), start_state(study.model, "none", 7)).run(alone)
+    Fit(study, 7, rows, [tiny_sites["north"]], rows.steps_per_round(study), start_state(study.model, "none", 7)).run(
+        alone
+    )
     assert same(federated.load_weights("final"), alone.load_weights("final"))
 
 
@@ -69,7 +75,9 @@ def test_the_same_seed_gives_the_same_run(tiny_study, tiny_folder, tmp_path):
     first = federate(tiny_study, tiny_folder, tmp_path / "a")
     second = federate(tiny_study, tiny_folder, tmp_path / "b")
     assert same(first.load_weights("final"), second.load_weights("final"))
-    timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in f.read_history()] for f in (first, second)]
+    timeless = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in f.read_history()] for f in (first, second)
+    ]
     assert timeless[0] == timeless[1]
 
 
@@ -94,13 +102,17 @@ def test_a_run_cut_after_round_2_and_resumed_is_the_uncut_run(arm, tiny_study, t
 
 def test_every_strategy_runs_and_keeps_variances_positive(tiny_study, tiny_folder, tmp_path):
     for arm in ("fedadagrad", "qfedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum"):
-        study = tiny_study.model_copy(update={"rounds": 2, "learning_rate": 0.001, "strategy_options": {"fedadagrad": {"eta": 0.01}}})
+        study = tiny_study.model_copy(
+            update={"rounds": 2, "learning_rate": 0.001, "strategy_options": {"fedadagrad": {"eta": 0.01}}}
+        )
         final = federate(study, tiny_folder, tmp_path / arm, arm).load_weights("final")
         assert all(torch.isfinite(v).all() for v in final.values()), arm
         assert all((v >= 0).all() for k, v in final.items() if k.endswith("running_var")), arm
 
 
-def test_the_history_pools_the_sites_validation_rows_and_the_kept_round_is_the_best(tiny_study, tiny_folder, tiny_sites, tmp_path):
+def test_the_history_pools_the_sites_validation_rows_and_the_kept_round_is_the_best(
+    tiny_study, tiny_folder, tiny_sites, tmp_path
+):
     folder = federate(tiny_study, tiny_folder, tmp_path)
     history = folder.read_history()
     assert [line["round"] for line in history] == [1, 2, 3]
@@ -166,7 +178,9 @@ def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, tiny_st
     line = folder.read_history()[0]
     assert line["participants"] == ["north"]
     assert reason in line["refused"]["south"]
-    north, _ = work.train(Place(tiny_folder, "north", "cpu"), Order(study, 7, (0, 1, 2), round=1), start_state(study.model, "none", 7))
+    north, _ = work.train(
+        Place(tiny_folder, "north", "cpu"), Order(study, 7, (0, 1, 2), round=1), start_state(study.model, "none", 7)
+    )
     assert same(folder.load_weights("final"), north)
 
 
@@ -179,7 +193,9 @@ def test_below_the_quorum_the_run_fails_names_the_site_and_keeps_the_rounds_befo
         federate(tiny_study, tiny_folder, tmp_path, hook=raises_in_round_2)
     assert ArmFolder(tmp_path).load().round == 1
     resumed = federate(tiny_study, tiny_folder, tmp_path)
-    assert same(resumed.load_weights("final"), federate(tiny_study, tiny_folder, tmp_path / "uncut").load_weights("final"))
+    assert same(
+        resumed.load_weights("final"), federate(tiny_study, tiny_folder, tmp_path / "uncut").load_weights("final")
+    )
 
 
 def test_a_silent_site_is_waited_for_until_the_time_limit_only(tiny_study, tiny_folder, tmp_path):
@@ -208,7 +224,15 @@ def test_two_sites_with_one_name_are_refused(tiny_study, tiny_folder):
 def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder, tmp_path):
     grid = LocalGrid(tiny_folder, list(tiny_study.sites))
     roster = greet(grid, 2, 5, threading.Event())
-    run_rounds(grid, roster, Job(tiny_study, "fedprox", 7, start_state(tiny_study.model, "none", 7), ArmFolder(tmp_path)))
+    run_rounds(
+        grid, roster, Job(tiny_study, "fedprox", 7, start_state(tiny_study.model, "none", 7), ArmFolder(tmp_path))
+    )
     said = " ".join(str(dict(message.content.get("config", {}))) for message in grid.sent)
-    for secret in (str(tiny_folder), *(str(source.path) for source in tiny_study.sites.values()), "north", "south", ".png"):
+    for secret in (
+        str(tiny_folder),
+        *(str(source.path) for source in tiny_study.sites.values()),
+        "north",
+        "south",
+        ".png",
+    ):
         assert secret not in said

@@ -157,7 +157,9 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_
     resumed = run(command(archives, tmp_path / "cut", "--resume", **settings))
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     for which in ("best", "final"):
-        left, right = (load_file(tmp_path / name / "arms" / "fedavg" / f"{which}.safetensors") for name in ("cut", "uncut"))
+        left, right = (
+            load_file(tmp_path / name / "arms" / "fedavg" / f"{which}.safetensors") for name in ("cut", "uncut")
+        )
         assert all(torch.equal(left[key], right[key]) for key in right)
 
 

@@ -61,5 +61,13 @@ def test_flwr_run_trains_the_same_application(flower: dict[str, str], tiny_study
     facts = out / "arms" / "fedprox" / "done.json"
     assert facts.is_file(), done.stdout[-3000:] + done.stderr[-3000:]
     assert [line["participants"] for line in json.loads(facts.read_text())["rounds"]] == [["north", "south"]] * 3
-    listed = subprocess.run(["flwr", "ls", "--format", "json"], cwd=ROOT, env=flower, capture_output=True, text=True, timeout=60, check=False)
+    listed = subprocess.run(
+        ["flwr", "ls", "--format", "json"],
+        cwd=ROOT,
+        env=flower,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert "finished:completed" in listed.stdout

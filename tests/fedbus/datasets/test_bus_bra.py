@@ -22,9 +22,7 @@ def test_two_views_of_a_case_are_one_patient(tmp_path):
 def test_rows_and_files_must_agree(tmp_path):
     images = make_bus_bra(tmp_path) / "BUSBRA" / "Images"
     (images / "bus_0001-l.png").rename(images / "bus_0099-l.png")
-    with pytest.raises(
-        ArchiveError, match=r"without a file: bus_0001-l\.png; 1 files without a row: bus_0099"
-    ):
+    with pytest.raises(ArchiveError, match=r"without a file: bus_0001-l\.png; 1 files without a row: bus_0099"):
         bus_bra.read(tmp_path, "x")
 
 

@@ -63,8 +63,7 @@ def test_workbook_and_files_are_compared(tmp_path):
 
     assert "1 images in BIRADS&FOLD.xlsx but not on disk: malignant(7)" in notes
     assert any(
-        note.startswith("5 images on disk but not in BIRADS&FOLD.xlsx: benign(2), malignant(0)")
-        for note in notes
+        note.startswith("5 images on disk but not in BIRADS&FOLD.xlsx: benign(2), malignant(0)") for note in notes
     )
 
 

@@ -124,8 +124,7 @@ def test_log_compression_spends_the_dynamic_range():
 
 def test_benign_is_parallel_and_malignant_taller_than_wide(first_views):
     benign, malignant = (
-        np.array([height_over_width(view.mask) for view in first_views[label]])
-        for label in ("benign", "malignant")
+        np.array([height_over_width(view.mask) for view in first_views[label]]) for label in ("benign", "malignant")
     )
     assert np.median(benign) < 0.85
     assert (benign < 1).mean() > 0.75
@@ -146,8 +145,7 @@ def test_malignant_outline_is_irregular(first_views):
 
 def test_benign_enhances_and_malignant_shadows(first_views):
     benign, malignant = (
-        np.array([behind_minus_beside(view) for view in first_views[label]])
-        for label in ("benign", "malignant")
+        np.array([behind_minus_beside(view) for view in first_views[label]]) for label in ("benign", "malignant")
     )
     assert np.median(benign) > 8
     assert np.median(malignant) < -20
