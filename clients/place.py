@@ -2,12 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from flwr.app import Context
 
+from fedbus.datasets import read_archive
 from fedbus.errors import RunError
-from fedbus.sites import SITES_FILE, prepare_sites, study_of_run
+from fedbus.sites import prepare_sites, study_of_run
+from fedbus.study import Study
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,15 @@ def place_from_context(context: Context) -> Place:
             f"This node is number {index + 1}, and the study has {len(names)} sites.",
             f"Set num-supernodes={len(names)}.",
         )
-    key = hashlib.sha256(study.model_dump_json().encode()).hexdigest()[:16]
-    out = study.cache / "sites" / f"{names[index]}-{key}"
-    if not (out / SITES_FILE).is_file():
-        prepare_sites(study, out, [names[index]])
-    return Place(out, names[index], study.device)
+    return Place(_prepare(study.model_dump_json(by_alias=True), names[index]), names[index], study.device)
+
+
+@lru_cache(maxsize=64)
+def _prepare(settings: str, name: str) -> Path:
+    """Prepare a site once a process, in a folder named after settings and data: changed data get another."""
+    study = Study.model_validate_json(settings)
+    source = study.sites[name]
+    data = read_archive(source.reader, source.path, name).digest
+    out = study.cache / "sites" / f"{name}-{hashlib.sha256((settings + data).encode()).hexdigest()[:16]}"
+    prepare_sites(study, out, [name])
+    return out

@@ -50,11 +50,10 @@ def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
 def evaluate(place: Place, order: Order, state: State) -> Report:
     """Score the incoming model on the part that the order names."""
     began = time.monotonic()
-    study, device = order.study, pick_device(place.device)
-    model, rows = _model(study, device), _rows(place, study, order.seed, device)
+    model, site = _model(order.study, pick_device(place.device)), _site(place)
     set_state(model, state)
-    score = score_part(model, _site(place), order.part, study, _known(order))
-    return Report(weigh(rows, study), score, seconds=time.monotonic() - began)
+    score = score_part(model, site, order.part, order.study, _known(order))
+    return Report(float(len(site.parts[order.part])), score, seconds=time.monotonic() - began)
 
 
 def weigh(rows: TrainingRows, study: Study) -> float:

@@ -82,11 +82,12 @@ def render(inspection: Inspection) -> RenderableType:
     """Lay an inspection out for the terminal: verdict, classes, facts, broken files, copies, notes."""
     images = sum(inspection.counts.values())
     broken = len(inspection.unreadable)
-    verdict = (
-        Text(f"✔ can be used: {images} images", style=GOOD)
-        if inspection.usable
-        else Text(f"✘ can't be used yet: {broken} of {images} images can't be read", style=BAD)
-    )
+    if inspection.usable:
+        verdict = Text(f"✔ can be used: {images} images", style=GOOD)
+    elif broken:
+        verdict = Text(f"✘ can't be used yet: {broken} of {images} images can't be read", style=BAD)
+    else:
+        verdict = Text(f"✘ can't be used yet: {inspection.unsplittable}", style=BAD)
     parts: list[RenderableType] = [
         *_heading(inspection.site, inspection.reader, inspection.root),
         verdict,

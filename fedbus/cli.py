@@ -38,16 +38,17 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train hospitals alone, pooled and federated; print the table and write the report."""
-    from fedbus.study import load_study
-    from simulations.compare import DEFAULT_STUDY, default_out
+    from fedbus.study import DEFAULT_STUDY, load_study
     from simulations.compare import compare as run
+    from simulations.compare import default_out
 
     settings = load_study(study or (None if site else DEFAULT_STUDY), set_ or (), site or ())
     folder = out or default_out()
     try:
         run(settings, folder, resume=resume, console=console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. Finished rounds are kept; go on with: fedbus compare ... --out {folder} --resume")
+        words = "Stopped. Finished rounds are kept; go on with the same command and: --out"
+        console.print(f"{words} {folder} --resume", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 

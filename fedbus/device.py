@@ -16,6 +16,7 @@ def pick_device(setting: str) -> torch.device:
     """
     if setting == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device = cuda, and PyTorch sees no GPU here.", "Use --set device=auto.")
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False  # same seed, same result
     use_gpu = setting == "cuda" or (setting == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_gpu else "cpu")
 

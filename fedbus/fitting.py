@@ -72,7 +72,6 @@ class Fit:
             RunError: the loss is not finite, the disk is full.
         """
         study = self.study
-        began = time.monotonic()
         model = place_model(study.model, pick_device(study.device))
         optimiser = make_optimiser(model, study)
         at = folder.load() or Checkpoint(0, self.start)
@@ -98,7 +97,6 @@ class Fit:
                 "steps": study.rounds * self.steps,
                 "kept_round": at.best_round,
                 "seconds": sum(line["seconds"] for line in at.history),
-                "wall_seconds": time.monotonic() - began,
                 "classes": self.rows.present.tolist() if self.present is not None else None,
             }
         )

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbus.datasets import find_reader, read_archive
-from fedbus.duplicates import near_pairs, perceptual_hash
-from fedbus.errors import ImageError, listed
+from fedbus.duplicates import group_rows, near_pairs, perceptual_hash
+from fedbus.errors import ImageError, SplitError, listed
 from fedbus.images import decode_image
 from fedbus.manifest import Manifest, Row
 from fedbus.pixels import Advance
+from fedbus.splits import assign_parts
+from fedbus.study import Study
 
 MASK_GREYS = 8
 """A picture with no more grey values than this looks like a mask, not like an ultrasound image."""
@@ -72,6 +74,7 @@ class Inspection:
         copies: every pair of identical or nearly identical pictures.
         near_bits: hashes that differ in at most so many bits count as nearly identical.
         unreadable: every picture that can't be decoded.
+        unsplittable: why a study with default settings could not split it, None if it can.
         notes: what the reader noticed, and pictures that look like masks.
     """
 
@@ -89,12 +92,13 @@ class Inspection:
     copies: tuple[Copy, ...]
     near_bits: int
     unreadable: tuple[Unreadable, ...]
+    unsplittable: str | None
     notes: tuple[str, ...]
 
     @property
     def usable(self) -> bool:
         """Whether a study can train on the archive as it is."""
-        return not self.unreadable
+        return not self.unreadable and self.unsplittable is None
 
     @property
     def exact_copies(self) -> tuple[Copy, ...]:
@@ -144,6 +148,7 @@ class Inspection:
             "unreadable": [
                 {"file": each.path, "reason": each.reason, "remedy": each.remedy} for each in self.unreadable
             ],
+            "unsplittable": self.unsplittable,
             "notes": list(self.notes),
             "citation": reader.citation,
             "terms": reader.terms,
@@ -191,6 +196,7 @@ def inspect_archive(
         copies=_find_copies(seen, near_bits),
         near_bits=near_bits,
         unreadable=unreadable,
+        unsplittable=_why_unsplittable(site, seen, near_bits),
         notes=(*manifest.notes, mask_note) if flat else manifest.notes,
     )
 
@@ -255,6 +261,30 @@ def _find_copies(seen: Sequence[_Seen], near_bits: int) -> tuple[Copy, ...]:
         )
         for i, j in sorted(bits)
     )
+
+
+def _why_unsplittable(site: str, seen: Sequence[_Seen], near_bits: int) -> str | None:
+    """Try the split of a study with default settings; say why it can't be made, or None."""
+    if not seen:
+        return None
+    labels_of: dict[bytes, set[str]] = {}
+    for each in seen:
+        labels_of.setdefault(each.pixels, set()).add(each.row.label)
+    kept = [each for each in seen if len(labels_of[each.pixels]) == 1]
+    if len({each.row.label for each in kept}) < 2:
+        return "fewer than two classes are left without the pictures that stand under two labels"
+    pairs = near_pairs(np.stack([each.hash for each in kept]), near_bits)
+    groups = group_rows([each.row.patient for each in kept], pairs)
+    default = Study()
+    try:
+        assign_parts(
+            site, [each.row.label for each in kept], groups,
+            folds=default.folds, fold=default.fold, validation_fraction=default.validation_fraction,
+            seed=default.split_seed,
+        )  # fmt: skip
+    except SplitError as error:
+        return f"{error.problem} {error.remedy}"
+    return None
 
 
 def _range(values: Sequence[int]) -> tuple[int, float, int] | None:

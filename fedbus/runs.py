@@ -36,7 +36,17 @@ PACKAGES = (
 
 
 def open_run(out: Path, study: Study, *, resume: bool) -> None:
-    """Make a new run folder, or check that an old one belongs to the same study.
+    """Make a new run folder, or take up an old one of the same study.
+
+    Raises:
+        RunError: as `check_run`.
+    """
+    check_run(out, study, resume=resume)
+    record_run(out, study)
+
+
+def check_run(out: Path, study: Study, *, resume: bool) -> None:
+    """Check that a folder may be used, and write nothing: bad input found later must leave no run behind.
 
     Raises:
         RunError: the folder holds a run and `resume` is off; or it is on, and there is none or one with other settings.
@@ -47,8 +57,6 @@ def open_run(out: Path, study: Study, *, resume: bool) -> None:
             raise RunError(f"{out} holds no run to resume.", "Leave out --resume, or name the folder of the run.")
         if out.exists() and any(out.iterdir()):
             raise RunError(f"{out} is not empty and holds no run.", "Choose another --out.")
-        write_json(path, study.as_dict())
-        write_json(out / "environment.json", describe_environment())
         return
     if not resume:
         raise RunError(f"{out} already holds a run.", "Go on with it by --resume, or choose another --out.")
@@ -63,7 +71,13 @@ def open_run(out: Path, study: Study, *, resume: bool) -> None:
             f"{out} was started with other settings: {listed(said)}.",
             "Resume with the same settings, or choose another --out.",
         )
-    write_json(path, now)
+
+
+def record_run(out: Path, study: Study) -> None:
+    """Write the settings, and for a new run the versions, the machine and the command that started it."""
+    write_json(out / "study.json", study.as_dict())
+    if not (out / "environment.json").is_file():
+        write_json(out / "environment.json", describe_environment())
 
 
 def describe_environment() -> dict[str, Any]:
@@ -71,7 +85,7 @@ def describe_environment() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(_without_folder(word) for word in sys.argv),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         "machine": {
             "cpu": _processor(),
@@ -80,6 +94,12 @@ def describe_environment() -> dict[str, Any]:
             "gpu": gpu,
         },
     }
+
+
+def _without_folder(word: str) -> str:
+    """`--site=busi=/ward/7/BUSI` without its folders: reports are passed on."""
+    before, equals, path = word.rpartition("=")
+    return f"{before}{equals}{Path(path).name}" if "/" in path else word
 
 
 def _processor() -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from fedbus.datasets import read_archive
 from fedbus.datasets.phantoms import write_phantoms
 from fedbus.duplicates import cross_pairs, group_rows, near_pairs
-from fedbus.errors import RunError, SplitError
+from fedbus.errors import RunError, SettingsError, SplitError
 from fedbus.files import write_json
 from fedbus.manifest import CLASSES, Manifest
 from fedbus.pixels import Advance, Pixels, decode_archive
 from fedbus.seeds import derive_seed
 from fedbus.splits import PARTS, Split, SplitRow, assign_parts, read_split
-from fedbus.study import SiteSource, Study, load_study
+from fedbus.study import DEFAULT_STUDY, Study, build_study, load_study
 
 SITES_FILE = "sites.json"
 PHANTOM_SEED = 0
@@ -78,6 +78,7 @@ def prepare_sites(
 
     Raises:
         ArchiveError, ImageError, SplitError: an archive can't be used; nothing has been written.
+        RunError: `out` holds sites already, and the archives have changed since.
     """
     archives: dict[str, _Archive] = {}
     for name in names or study.sites:
@@ -91,9 +92,14 @@ def prepare_sites(
         _drop_copies_of_other_sites(archive, archives.values(), study.near_bits)
         archives[name] = archive
     splits = {name: _split(archive, study) for name, archive in archives.items()}
+    facts = {name: _facts(archives[name], splits[name], study) for name in archives}
+    if (out / SITES_FILE).is_file() and without_places(read_facts(out)) != without_places(facts):
+        raise RunError(
+            f"The archives are no longer what they were when {out} was started.",
+            "Bring the old files back, or choose another --out.",
+        )
     for name, split in splits.items():
         split.write(out / "splits" / f"{name}.csv")
-    facts = {name: _facts(archives[name], splits[name], study) for name in archives}
     write_json(out / SITES_FILE, facts)
     return {name: open_site(out, name) for name in archives}
 
@@ -150,7 +156,7 @@ def _conflicting_copies(manifest: Manifest, pixels: Pixels) -> dict[int, str]:
     return dropped
 
 
-def _drop_copies_of_other_sites(archive: _Archive, earlier: Sequence[_Archive] | Any, near_bits: int) -> None:
+def _drop_copies_of_other_sites(archive: _Archive, earlier: Iterable[_Archive], near_bits: int) -> None:
     """A picture that an earlier site holds too could stand in its training part and in this one's test part."""
     for other in earlier:
         for pair in cross_pairs(other.pixels.hashes, archive.pixels.hashes, near_bits):
@@ -163,6 +169,12 @@ def _split(archive: _Archive, study: Study) -> Split:
     kept = archive.kept
     if study.limit and len(kept) > study.limit:
         kept = _limited(kept, archive, study)
+        lost = {rows[i].label for i in archive.kept} - {rows[i].label for i in kept}
+        if lost:
+            raise SplitError(
+                f"{name}: limit = {study.limit} leaves no image of {', '.join(sorted(lost))}, as groups stay whole.",
+                "Raise --set limit.",
+            )
     if len({rows[i].label for i in kept}) < 2:
         example = next((f", e.g. {rows[i].path}: {why}" for i, why in archive.dropped.items()), "")
         raise SplitError(
@@ -226,19 +238,30 @@ def _facts(archive: _Archive, split: Split, study: Study) -> dict[str, Any]:
 
 
 def resolve_sites(study: Study) -> Study:
-    """A study that names no site gets the three synthetic hospitals (phantoms), written on first use."""
+    """A study that names no site gets the three synthetic hospitals (phantoms), written on first use.
+
+    Raises:
+        SettingsError: the settings do not fit three sites.
+    """
     if study.sites:
         return study
     folders = write_phantoms(study.cache / "phantoms", study.phantom_images, PHANTOM_SEED)
-    sources = {name: SiteSource(reader="phantoms", path=path) for name, path in folders.items()}
-    return study.model_copy(update={"sites": sources})
+    sources = {name: {"reader": "phantoms", "path": str(path)} for name, path in folders.items()}
+    return build_study(study.as_dict() | {"sites": sources}, "the study on phantoms")
 
 
 def study_of_run(run_config: Mapping[str, Any]) -> Study:
-    """The study that `flwr run . --run-config 'study="FILE"'` names; none: the defaults on phantoms.
+    """The study that `flwr run . --run-config 'study="FILE"'` names; none: the default one on phantoms.
 
     Raises:
-        SettingsError: as `load_study`.
+        SettingsError: as `load_study`; or the path is relative, and Flower starts applications in another folder.
     """
-    name = str(run_config.get("study", ""))
-    return resolve_sites(load_study(Path(name) if name else None))
+    path = Path(str(run_config.get("study") or DEFAULT_STUDY))
+    if not path.is_absolute():
+        raise SettingsError(f"study = {path} is not an absolute path.", "Flower starts elsewhere; write it in full.")
+    return resolve_sites(load_study(path))
+
+
+def without_places(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of sites without where their decoded copies lie."""
+    return {name: {key: fact for key, fact in site.items() if key != "pixels"} for name, site in facts.items()}

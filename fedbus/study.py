@@ -18,6 +18,9 @@ STRATEGIES = (
 )  # fmt: skip
 """Federated arms: the names of Flower's strategies in lower case."""
 
+DEFAULT_STUDY = Path(__file__).parents[1] / "simulations" / "studies" / "phantoms.toml"
+"""What runs where no study and no site is named."""
+
 RESERVED_NAMES = ("all", "pooled")
 """Names that stand for several sites in tables, and so can't be a site's."""
 
@@ -165,11 +168,14 @@ def load_study(path: Path | None = None, overrides: Sequence[str] = (), sites: S
         SettingsError: the file or a value is malformed, a key is unknown, two sites share a name.
     """
     settings: dict[str, Any] = _read_toml(path) if path else {}
+    given: dict[str, Any] = {}
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator:
             raise SettingsError(f"--set {override} has no value.", "Write --set KEY=VALUE.")
-        settings[key.strip()] = parse_value(value.strip())
+        given[key.strip()] = parse_value(value.strip())
+    _resolve_places(given, Path())
+    settings |= given
     if sites:
         settings["sites"] = parse_sites(sites)
     return build_study(settings, where=str(path) if path else "the command line")
@@ -234,10 +240,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     for source in sites.values() if isinstance(sites, dict) else ():
         if isinstance(source, dict):
             _resolve(source, "path", path.parent)
-    _resolve(settings, "cache", path.parent)
-    if settings.get("weights") not in ("imagenet", "none"):
-        _resolve(settings, "weights", path.parent)
+    _resolve_places(settings, path.parent)
     return settings
+
+
+def _resolve_places(settings: dict[str, Any], folder: Path) -> None:
+    _resolve(settings, "cache", folder)
+    if settings.get("weights") not in ("imagenet", "none"):
+        _resolve(settings, "weights", folder)
 
 
 def _resolve(table: dict[str, Any], key: str, folder: Path) -> None:

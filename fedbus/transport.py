@@ -4,6 +4,7 @@ This file is what `server/` and `clients/` must agree on, and all that they shar
 enters. It knows nothing of Flower: records are plain mappings here.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,9 +79,7 @@ class Order:
         """
         try:
             order = cls(
-                study=build_study(
-                    Study.model_validate_json(str(config["study"])).model_dump(by_alias=True), "the server"
-                ),
+                study=build_study(json.loads(str(config["study"])), "the server"),
                 seed=int(config["seed"]),
                 classes=tuple(int(c) for c in config["classes"]),
                 part=str(config["part"]),

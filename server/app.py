@@ -48,6 +48,10 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
     folder), `arm`, `resume`. All paths must be absolute, because Flower starts the application in a folder of its own.
     """
     config = context.run_config
+    if config.get("out") and not Path(str(config["out"])).is_absolute():
+        raise SettingsError(
+            f"out = {config['out']} is not an absolute path.", "Write it in full: Flower starts elsewhere."
+        )
     study = study_of_run(config)
     arm, seed = str(config.get("arm", "fedavg")), study.seeds[0]
     if arm not in STRATEGIES:

@@ -61,8 +61,9 @@ def exchange(grid: Grid, messages: Iterable[Message], roster: Roster, timeout: f
         KeyboardInterrupt: `stop` was set.
     """
     outgoing = list(messages)
-    names = {message.metadata.dst_node_id: roster.name(message.metadata.dst_node_id) for message in outgoing}
     waiting = set(grid.push_messages(outgoing))
+    # By message, not by sender: an error that Flower makes on a site's behalf carries Flower's own node number.
+    names = {message.metadata.message_id: roster.name(message.metadata.dst_node_id) for message in outgoing}
     del outgoing
     content: dict[str, Message] = {}
     failures: dict[str, str] = {}
@@ -72,8 +73,7 @@ def exchange(grid: Grid, messages: Iterable[Message], roster: Roster, timeout: f
             raise KeyboardInterrupt
         for reply in grid.pull_messages(waiting):
             waiting.discard(reply.metadata.reply_to_message_id)
-            # An error made on the site's behalf carries the maker's node number, so the site is looked up by both.
-            site = names.get(reply.metadata.src_node_id, roster.name(reply.metadata.src_node_id))
+            site = names[reply.metadata.reply_to_message_id]
             if reply.has_error():
                 failures[site] = f"failed: {reply.error.reason}"
             else:
@@ -90,13 +90,7 @@ def greet(grid: Grid, expected: int, timeout: float, stop: threading.Event) -> R
     Raises:
         RunError: too few nodes came, one could not read its data, or two sites share a name.
     """
-    deadline = time.monotonic() + timeout
-    while len(nodes := sorted(grid.get_node_ids())) < expected:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        if time.monotonic() > deadline:
-            raise RunError(f"Only {len(nodes)} of {expected} sites came within {timeout:.0f} s.", "Start the others.")
-        time.sleep(POLL_SECONDS)
+    nodes = wait_for_nodes(grid, expected, timeout, stop)
     roster = Roster()
     questions = [Message(RecordDict(), node, MessageType.QUERY) for node in nodes]
     replies = exchange(grid, questions, roster, timeout, stop)
@@ -109,6 +103,26 @@ def greet(grid: Grid, expected: int, timeout: float, stop: threading.Event) -> R
             raise RunError(f"Two sites call themselves {hello.site}.", "Give each site its own name.")
         roster.hellos[message.metadata.src_node_id] = hello
     return roster
+
+
+def wait_for_nodes(grid: Grid, expected: int, timeout: float, stop: threading.Event) -> list[int]:
+    """Wait until so many nodes are connected.
+
+    Raises:
+        RunError: fewer came within the time limit.
+        KeyboardInterrupt: `stop` was set.
+    """
+    deadline = time.monotonic() + timeout
+    while len(nodes := sorted(grid.get_node_ids())) < expected:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"Only {len(nodes)} of {expected} sites were there within {timeout:.0f} s.",
+                f"Start the others; in a simulation by flwr run, set num-supernodes={expected}.",
+            )
+        time.sleep(POLL_SECONDS)
+    return nodes
 
 
 def config_of(message: Message) -> dict[str, Any]:

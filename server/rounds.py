@@ -20,7 +20,7 @@ from fedbus.runs import ArmFolder, Checkpoint
 from fedbus.study import Study
 from fedbus.transport import ARRAYS, CONFIG, Order, Report, check_update, to_arrays, to_state
 from fedbus.validation import record, total
-from server.exchange import Replies, Roster, exchange, explain, metrics_of, nodes_named, state_of
+from server.exchange import Replies, Roster, exchange, explain, metrics_of, nodes_named, state_of, wait_for_nodes
 from server.strategies import SERVER_OPTIMISERS, average_statistics, make_strategy, recall, remember
 
 
@@ -63,13 +63,12 @@ class _Rounds:
     def __init__(self, grid: Grid, roster: Roster, job: Job) -> None:
         self.grid, self.roster, self.job, self.study = grid, roster, job, job.study
         self.quorum = self.study.quorum or len(roster.hellos)
-        self.strategy: Strategy = make_strategy(job.arm, self.study, self.quorum)
+        self.strategy: Strategy = make_strategy(job.arm, self.study)
         self.order = Order(self.study, job.seed, roster.classes)
         self.at = job.folder.load() or Checkpoint(0, job.start)
         recall(self.strategy, self.at.extra)
 
     def run(self) -> None:
-        began = time.monotonic()
         for line in self.at.history:
             self.job.announce(line)
         for number in range(self.at.round + 1, self.study.rounds + 1):
@@ -78,14 +77,15 @@ class _Rounds:
         self._score_incoming(final)
         self.job.folder.save(self.at)
         self.job.folder.save_weights("final", self.at.state, round=self.study.rounds)
-        kept = self.at.state if self.at.best_round == self.at.round else self.job.folder.load_weights("best")
-        test = self._evaluate(kept, "test")
+        if self.at.best_round is None:  # no round was scored by all sites: the last has had the most training
+            self.at.best_round = self.at.round
+            self.job.folder.save_weights("best", self.at.state, round=self.at.round)
+        test = self._evaluate(self.job.folder.load_weights("best"), "test")
         self.job.folder.finish(
             {
                 "steps": sum(line["steps"] for line in self.at.history),
                 "kept_round": self.at.best_round,
                 "seconds": sum(line["seconds"] for line in self.at.history),
-                "wall_seconds": time.monotonic() - began,
                 "classes": list(self.order.classes) if self.study.missing_classes == "mask" else None,
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in self.at.history],
                 "test": record({site: report.score for site, report in test.items()}),
@@ -94,6 +94,7 @@ class _Rounds:
 
     def _round(self, number: int) -> None:
         started = time.monotonic()
+        wait_for_nodes(self.grid, self.quorum, self.study.round_timeout, self.job.stop)
         config = ConfigRecord(self.order.to_config())
         messages = list(self.strategy.configure_train(number, _pack(self.at.state), config, self.grid))
         replies = exchange(self.grid, self._in_order(messages), self.roster, self.study.round_timeout, self.job.stop)
@@ -149,6 +150,8 @@ class _Rounds:
             return
         scores = {site: report.score for site, report in reports.items()}
         self.at.history[-1] |= record(scores)
+        if scores.keys() != set(self.roster.names):
+            return  # fewer sites' rows can't be compared with the other rounds
         rank = total(scores.values()).rank
         if rank > self.at.best_rank:
             self.at.best_round, self.at.best_rank = self.at.round, rank
@@ -160,9 +163,9 @@ class _Rounds:
         nodes = nodes_named(self.roster, self.roster.names)
         messages = [Message(content, node, MessageType.EVALUATE) for node in nodes]
         replies = exchange(self.grid, messages, self.roster, self.study.round_timeout, self.job.stop)
-        if replies.failures:
+        if len(replies.content) < self.quorum:
             why = "; ".join(f"{site}: {reason}" for site, reason in replies.failures.items())
-            raise RunError(f"{self.job.arm}: not every site could evaluate the model ({why}).", "Go on with --resume.")
+            raise RunError(f"{self.job.arm}: too few sites could evaluate the model ({why}).", "Go on with --resume.")
         return {site: Report.from_metrics(metrics_of(message)) for site, message in replies.content.items()}
 
     def _in_order(self, messages: list[Message]) -> list[Message]:

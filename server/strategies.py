@@ -36,8 +36,10 @@ MEMORY = ("m_t", "v_t", "momentum_vector")
 """Attributes in which Flower's strategies keep moments between rounds."""
 
 
-def make_strategy(arm: str, study: Study, quorum: int) -> Strategy:
+def make_strategy(arm: str, study: Study) -> Strategy:
     """Set up the strategy of an arm: every connected site takes part in every round.
+
+    The least numbers of nodes are 1, because Flower waits for them without end; the round loop keeps the quorum itself.
 
     Raises:
         SettingsError: `strategy-options` names an argument that the strategy does not have.
@@ -45,9 +47,9 @@ def make_strategy(arm: str, study: Study, quorum: int) -> Strategy:
     arguments: dict[str, Any] = {
         "fraction_train": 1.0,
         "fraction_evaluate": 1.0,
-        "min_train_nodes": quorum,
-        "min_evaluate_nodes": quorum,
-        "min_available_nodes": quorum,
+        "min_train_nodes": 1,
+        "min_evaluate_nodes": 1,
+        "min_available_nodes": 1,
         "weighted_by_key": WEIGHT,
     }
     if arm == "fedprox":

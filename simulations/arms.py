@@ -9,9 +9,8 @@ import torch
 
 from fedbus.device import pick_device
 from fedbus.fitting import Fit, pooled_rows, site_rows
-from fedbus.models import State, start_state
+from fedbus.models import State
 from fedbus.runs import ArmFolder, arm_folder
-from fedbus.seeds import derive_seed
 from fedbus.sites import Site
 from fedbus.study import STRATEGIES, Study
 from fedbus.training import TrainingRows
@@ -48,8 +47,17 @@ def list_arms(study: Study, out: Path) -> list[Arm]:
     return [Arm(name, seed, arm_folder(out, study, name, seed)) for seed in study.seeds for name in names]
 
 
-def run_arms(study: Study, out: Path, sites: Mapping[str, Site], progress: ArmProgress) -> None:
+def run_arms(
+    study: Study, out: Path, sites: Mapping[str, Site], starts: Mapping[int, State], progress: ArmProgress
+) -> None:
     """Train every arm that is not finished: first those in one place, then all federated ones in one simulation.
+
+    Args:
+        study: the settings.
+        out: the run folder.
+        sites: the hospitals.
+        starts: the weights that all arms of a seed start from.
+        progress: what the terminal shows.
 
     Raises:
         FedbusError: an arm failed; what it had finished is kept for --resume.
@@ -62,13 +70,14 @@ def run_arms(study: Study, out: Path, sites: Mapping[str, Site], progress: ArmPr
         mine = [arm for arm in open_arms if arm.seed == seed]
         if not mine:
             continue
-        start = start_state(study.model, study.weights, derive_seed(seed, "init"))
-        rows = {name: site_rows(site, study, seed, torch.device("cpu")) for name, site in sites.items()}
+        start = starts[seed]
+        rows = {name: site_rows(site, study, seed, pick_device(study.device)) for name, site in sites.items()}
         for arm in mine:
             if not arm.federated:
                 _fit(arm, study, sites, rows, start, progress)
         jobs += [_job(arm, study, rows, start, progress, stop) for arm in mine if arm.federated]
     if jobs:
+        torch.cuda.empty_cache()  # the workers are other processes on the same card
         progress.note("starting the simulation")
         simulate(study, out, jobs, stop)
 
@@ -87,16 +96,12 @@ def _fit(
     progress: ArmProgress,
 ) -> None:
     steps = steps_per_round(study, rows)
-    device = pick_device(study.device)
     if arm.name == "centralised":
-        data, validation, count = (
-            pooled_rows(list(sites.values()), study, arm.seed, device),
-            list(sites.values()),
-            sum(steps.values()),
-        )
+        validation, count = list(sites.values()), sum(steps.values())
+        data = pooled_rows(validation, study, arm.seed, pick_device(study.device))
     else:
         name = arm.name.removeprefix("local-")
-        data, validation, count = site_rows(sites[name], study, arm.seed, device), [sites[name]], steps[name]
+        validation, count, data = [sites[name]], steps[name], rows[name]
     with progress.arm(arm.name, arm.seed, count * study.rounds * study.batch_size) as advance:
         Fit(study, arm.seed, data, validation, count, start).run(arm.folder, advance)
 

@@ -2,25 +2,24 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from fedbus.errors import RunError
 from fedbus.evaluation import Predictions
-from fedbus.files import write_json
+from fedbus.files import write_json, write_text
+from fedbus.manifest import CLASSES
+from fedbus.models import start_state
+from fedbus.reports.figures import headline_figure_png
 from fedbus.reports.page import write_report
-from fedbus.reports.tables import comparison_table, recall_table
-from fedbus.runs import open_run
-from fedbus.sites import SITES_FILE, prepare_sites, read_facts, resolve_sites
+from fedbus.reports.tables import comparison_table, markdown_table, recall_table
+from fedbus.runs import check_run, record_run
+from fedbus.seeds import derive_seed
+from fedbus.sites import Site, prepare_sites, resolve_sites
 from fedbus.study import Study
 from simulations.arms import Arm, list_arms, run_arms
 from simulations.progress import ArmProgress
 from simulations.results import gather, sample_pictures
 from simulations.scoring import score_arm
-
-DEFAULT_STUDY = Path(__file__).parent / "studies" / "phantoms.toml"
-"""What runs where no study and no site is named."""
 
 
 def default_out() -> Path:
@@ -37,16 +36,19 @@ def compare(study: Study, out: Path, *, resume: bool, console: Console) -> Path:
     Raises:
         FedbusError: bad input, before anything is trained; or an arm that failed, with the finished ones kept.
     """
-    phantoms = not study.sites
-    open_run(out, study, resume=resume)
+    asked = study
+    check_run(out, study, resume=resume)
+    starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}
+    study = resolve_sites(study)
+    phantoms = any(source.reader == "phantoms" for source in study.sites.values())
     if phantoms:
-        console.print("No --site given: three synthetic hospitals (phantoms). No figure says anything about patients.")
-        study = resolve_sites(study)
+        console.print("These hospitals are phantoms, synthetic pictures: no figure says anything about patients.")
     with ArmProgress(console, len(study.seeds)) as progress:
-        before = read_facts(out) if (out / SITES_FILE).is_file() else None
         sites = prepare_sites(study, out, progress=progress.decoding)
-        _check_same_data(before, out)
-        run_arms(study, out, sites, progress)
+        for name, site in sites.items():
+            _say_missing_classes(name, site, study, progress)
+        record_run(out, asked)  # only now: nothing is left behind by weights or archives that can't be used
+        run_arms(study, out, sites, starts, progress)
         progress.note("scoring the test rows")
         runs: dict[str, list[tuple[Arm, Predictions]]] = {}
         for arm in list_arms(study, out):
@@ -56,21 +58,17 @@ def compare(study: Study, out: Path, *, resume: bool, console: Console) -> Path:
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}
     report = out / "report.html"
     write_report(results, histories, sample_pictures(sites), report)
+    headline_figure_png(results, out / "headline.png")
+    write_text(out / "table.md", markdown_table(results))
     console.print(comparison_table(results))
     console.print(recall_table(results))
-    console.print(f"Report: {report}   figures: {out / 'results.json'}")
+    console.print(f"Report: {report}   figures: {out / 'results.json'}", markup=False, soft_wrap=True)
     return report
 
 
-def _check_same_data(before: dict[str, Any] | None, out: Path) -> None:
-    """A resumed run must go on with the rows that it began with; where their decoded copies lie may change."""
-    if before is not None and _without_places(before) != _without_places(read_facts(out)):
-        write_json(out / SITES_FILE, before)
-        raise RunError(
-            f"The archives are no longer what they were when {out} was started.",
-            "Bring the old files back, or choose another --out.",
-        )
-
-
-def _without_places(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: {key: fact for key, fact in site.items() if key != "pixels"} for name, site in facts.items()}
+def _say_missing_classes(name: str, site: Site, study: Study, progress: ArmProgress) -> None:
+    """A class that a site lacks can't be balanced into being, and its loss treats it by a policy that has a name."""
+    labels = site.labels[site.parts["train"]]
+    missing = [label for index, label in enumerate(CLASSES) if not (labels == index).any()]
+    if missing:
+        progress.note(f"{name} has no {' and no '.join(missing)} images (missing-classes = {study.missing_classes})")

@@ -1,7 +1,9 @@
 """Federated trainings on one machine or a Ray cluster: Flower's simulation engine with one warm pool of workers."""
 
+import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from flwr.simulation import run_simulation
 from clients.app import make_client_app
 from clients.place import Place
 from fedbus.errors import FedbusError, RunError
-from fedbus.quiet import hush
+from fedbus.quiet import SETTINGS, hush
 from fedbus.study import Study
 from server.app import make_server_app
 from server.rounds import Job
@@ -45,14 +47,16 @@ def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event
         with _stops_on_interrupt(stop):
             run_simulation(
                 server_app=make_server_app(lambda _: (len(names), jobs)),
-                client_app=make_client_app(locate),
+                client_app=make_client_app(locate, candid=True),
                 num_supernodes=len(names),
                 backend_config=ray_resources(study),
             )
     except FedbusError:
         raise
     except Exception as error:
-        if not stop.is_set():  # the workers were taken away in mid-work: whatever breaks then is expected
+        interrupted = stop.is_set()  # then the workers were taken away in mid-work, and whatever broke was expected
+        stop.set()  # the server's thread must not wait for workers that are gone
+        if not interrupted:
             cause = error.__cause__ or error
             raise RunError(
                 f"The simulation broke down ({type(cause).__name__}: {cause}).",
@@ -63,16 +67,45 @@ def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event
 
 
 def ray_resources(study: Study) -> dict[str, Any]:
-    """Ray's settings: `workers` sites train at the same time and share the processors and GPUs equally."""
-    init: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    """Ray's settings: `workers` sites train at the same time and share processors and GPUs equally.
+
+    Raises:
+        RunError: no cluster answers at `ray-address`.
+    """
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     if study.ray_address:
-        init["address"] = study.ray_address
-    processors = os.cpu_count() or 1
-    gpus = torch.cuda.device_count() if study.device != "cpu" else 0
-    share = {"num_cpus": max(1, processors // study.workers), "num_gpus": gpus / study.workers}
-    if not study.ray_address:
-        init |= {"num_cpus": max(processors, study.workers), "num_gpus": gpus}
-    return {"init_args": init, "client_resources": share}
+        processors, gpus = _join_cluster(study.ray_address)
+        start: dict[str, Any] = {}
+    else:
+        processors, gpus = max(os.cpu_count() or 1, study.workers), torch.cuda.device_count()
+        start = quiet | {"num_cpus": processors, "num_gpus": gpus}
+    if study.device == "cpu":
+        gpus = 0
+    share = {"num_cpus": max(1, processors // study.workers), "num_gpus": share_of(gpus, study.workers)}
+    return {"init_args": start, "client_resources": share}
+
+
+def share_of(gpus: int, workers: int) -> float:
+    """GPUs a worker: whole ones where there are enough (Ray accepts no 1.5), else a fraction of one."""
+    if gpus == 0:
+        return 0.0
+    return float(gpus // workers) if gpus >= workers else 1 / math.ceil(workers / gpus)
+
+
+def _join_cluster(address: str) -> tuple[int, int]:
+    """Connect to a running cluster; processors and GPUs of its largest node, since a worker lives on one node."""
+    import ray
+
+    try:
+        environment = {"env_vars": SETTINGS | {"PYTHONPATH": os.pathsep.join(sys.path)}}
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"No Ray cluster answers at {address} ({error}).", "Start one (ray start --head) or mend ray-address."
+        ) from error
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    best = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
+    return int(best.get("CPU", 1)), int(best.get("GPU", 0))
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def gather(
         "differences": all_differences(predictions, list(sites), study),
         "work": {name: _work([arm for arm, _ in pairs]) for name, pairs in runs.items()},
         "federation": {
-            name: {"rounds": pairs[0][0].folder.read_facts()["rounds"]}
+            name: {"rounds": [_without_error_texts(line) for line in pairs[0][0].folder.read_facts()["rounds"]]}
             for name, pairs in runs.items()
             if name in STRATEGIES
         },
@@ -128,11 +128,17 @@ def _site_facts(facts: dict[str, Any], study: Study, site: Site) -> dict[str, An
     }
 
 
+def _without_error_texts(line: dict[str, Any]) -> dict[str, Any]:
+    """A site's own error may name files; it stays in the arm's history, and the report says that there was one."""
+    said = {site: why.partition(":")[0] if why.startswith("failed:") else why for site, why in line["refused"].items()}
+    return line | {"refused": said}
+
+
 def _work(arms: list[Arm]) -> dict[str, Any]:
     facts = [arm.folder.read_facts() for arm in arms]
     return {
         "steps": facts[0]["steps"],
-        "seconds": float(np.mean([f["wall_seconds"] for f in facts])),
+        "seconds": float(np.mean([f["seconds"] for f in facts])),
         "kept_round": facts[0]["kept_round"],
     }
 

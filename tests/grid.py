@@ -15,13 +15,18 @@ from clients.place import Place
 Hook = Callable[[str, Message], Message | None]
 """Given a site's name and the message to it: a reply in its place, None to stay silent, or NotImplemented to pass."""
 
+Spoil = Callable[[str, Message], None]
+"""Given a site's name and its reply: changes the reply on the way."""
+
 
 class LocalGrid(Grid):
-    """Delivers each message to the node's ClientApp when it is pushed; `hook` may misbehave on a site's behalf."""
+    """Delivers each message to the node's ClientApp as it is pushed; `hook` and `spoil` misbehave for a site."""
 
-    def __init__(self, out: Path, names: Sequence[str], hook: Hook | None = None) -> None:
+    def __init__(
+        self, out: Path, names: Sequence[str], hook: Hook | None = None, spoil: Spoil = lambda site, reply: None
+    ) -> None:
         self.names = dict(zip(range(101, 101 + len(names)), names, strict=True))
-        self.hook = hook
+        self.hook, self.spoil = hook, spoil
         self.replies: dict[str, Message] = {}
         self.sent: list[Message] = []
 
@@ -58,6 +63,7 @@ class LocalGrid(Grid):
             self.sent.append(message)
             reply = self._deliver(message)
             if reply is not None:
+                self.spoil(self.names[message.metadata.dst_node_id], reply)
                 self.replies[identifier] = reply
             identifiers.append(identifier)
         return identifiers

@@ -19,17 +19,18 @@ from fedbus.study import Study
 from fedbus.transport import ARRAYS, METRICS, Order
 from server.exchange import greet
 from server.rounds import Job, run_rounds
-from tests.grid import Hook, LocalGrid
+from tests.grid import Hook, LocalGrid, Spoil
 
 
 def federate(
-    study: Study, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, **job
-) -> ArmFolder:
-    grid = LocalGrid(prepared, list(study.sites), hook)
+    study: Study, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, spoil: Spoil | None = None,
+    **job,
+) -> ArmFolder:  # fmt: skip
+    """Run one federated training of the study in `out`, resuming what is there."""
+    grid = LocalGrid(prepared, list(study.sites), hook, spoil or (lambda site, reply: None))
     folder = ArmFolder(out)
-    stop = threading.Event()
-    roster = greet(grid, len(study.sites), 5, stop)
-    run_rounds(grid, roster, Job(study, arm, 7, start_state(study.model, "none", 7), folder, stop=stop, **job))
+    roster = greet(grid, len(study.sites), 5, threading.Event())
+    run_rounds(grid, roster, Job(study, arm, 7, start_state(study.model, "none", 7), folder, **job))
     return folder
 
 
@@ -101,7 +102,7 @@ def test_a_run_cut_after_round_2_and_resumed_is_the_uncut_run(arm, tiny_study, t
 
 
 def test_every_strategy_runs_and_keeps_variances_positive(tiny_study, tiny_folder, tmp_path):
-    for arm in ("fedadagrad", "qfedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum"):
+    for arm in ("fedadagrad", "qfedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan"):
         study = tiny_study.model_copy(
             update={"rounds": 2, "learning_rate": 0.001, "strategy_options": {"fedadagrad": {"eta": 0.01}}}
         )
@@ -132,55 +133,44 @@ def test_the_test_scores_are_those_of_the_kept_weights(tiny_study, tiny_folder, 
     assert folder.read_facts()["test"]["sites"]["south"] == report.score.summary()
 
 
-def spoil(site: str, change: Callable[[Message], None]) -> Hook:
-    """A site whose training replies are changed on the way; every other message goes its way."""
-    state: dict[str, LocalGrid] = {}
-
-    def hook(name: str, message: Message) -> Message | None:
-        grid = state.get("grid")
-        if name != site or message.metadata.message_type != MessageType.TRAIN or grid is None:
-            return NotImplemented
-        grid.hook = None
-        reply = grid._deliver(message)
-        grid.hook = hook
-        change(reply)
-        return reply
-
-    hook.state = state
-    return hook
-
-
 def set_arrays(message: Message, change: Callable[[str, object], object]) -> None:
     arrays = {key: array.numpy() for key, array in message.content[ARRAYS].items()}
     message.content[ARRAYS] = ArrayRecord({k: Array(change(k, v)) for k, v in arrays.items()})
 
 
-BROKEN = {
-    "NaN": (lambda m: set_arrays(m, lambda k, v: v * float("nan") if k == "conv1.weight" or k.endswith("0.weight") else v), "not finite"),
-    "1000 times": (lambda m: set_arrays(m, lambda k, v: v * 1000), "times the model's norm"),
-    "wrong shapes": (lambda m: set_arrays(m, lambda k, v: v[:1] if v.ndim > 1 else v), "shape"),
-    "other names": (lambda m: set_arrays(m, lambda k, v: v) or m.content[ARRAYS].pop(next(iter(m.content[ARRAYS]))), "names"),
+def with_nan(message: Message) -> None:
+    set_arrays(message, lambda key, value: value * float("nan") if key == "conv1.0.weight" else value)
+
+
+def without_one_array(message: Message) -> None:
+    message.content[ARRAYS].pop(next(iter(message.content[ARRAYS])))
+
+
+BROKEN: dict[str, tuple[Callable[[Message], object], str]] = {
+    "NaN": (with_nan, "not finite"),
+    "1000 times": (lambda m: set_arrays(m, lambda key, value: value * 1000), "times the model's norm"),
+    "wrong shapes": (lambda m: set_arrays(m, lambda key, value: value[:1]), "shape"),
+    "other names": (without_one_array, "names"),
     "NaN loss": (lambda m: m.content[METRICS].update({"train-loss": float("nan")}), "not finite"),
     "no weight": (lambda m: m.content.__setitem__(METRICS, MetricRecord({"train-loss": 1.0})), "understood"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, tiny_study, tiny_folder, tmp_path):
     change, reason = BROKEN[fault]
     study = tiny_study.model_copy(update={"rounds": 1, "quorum": 1})
-    hook = spoil("south", change)
-    grid = LocalGrid(tiny_folder, list(study.sites), hook)
-    hook.state["grid"] = grid
-    folder = ArmFolder(tmp_path)
-    roster = greet(grid, 2, 5, threading.Event())
-    run_rounds(grid, roster, Job(study, "fedavg", 7, start_state(study.model, "none", 7), folder))
+
+    def spoil(site: str, reply: Message) -> None:
+        if site == "south" and reply.metadata.message_type == MessageType.TRAIN:
+            change(reply)
+
+    folder = federate(study, tiny_folder, tmp_path, spoil=spoil)
     line = folder.read_history()[0]
     assert line["participants"] == ["north"]
     assert reason in line["refused"]["south"]
-    north, _ = work.train(
-        Place(tiny_folder, "north", "cpu"), Order(study, 7, (0, 1, 2), round=1), start_state(study.model, "none", 7)
-    )
+    order = Order(study, 7, (0, 1, 2), round=1)
+    north, _ = work.train(Place(tiny_folder, "north", "cpu"), order, start_state(study.model, "none", 7))
     assert same(folder.load_weights("final"), north)
 
 
@@ -236,3 +226,10 @@ def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder,
         ".png",
     ):
         assert secret not in said
+
+
+def test_an_error_at_a_site_tells_the_server_no_path(tiny_study, tmp_path):
+    with pytest.raises(RunError) as refused:
+        greet(LocalGrid(tmp_path / "ward-7", ["north"]), 1, 5, threading.Event())
+    assert "RunError; the site's own log says more" in str(refused.value)
+    assert "ward-7" not in str(refused.value)
