@@ -21,7 +21,7 @@ from fedbus.images import decode_image
 from fedbus.manifest import Manifest, Row
 from fedbus.pixels import Advance
 from fedbus.splits import assign_parts
-from fedbus.study import Study
+from fedbus.study import build_study
 
 MASK_GREYS = 8
 """A picture with no more grey values than this looks like a mask, not like an ultrasound image."""
@@ -275,7 +275,7 @@ def _why_unsplittable(site: str, seen: Sequence[_Seen], near_bits: int) -> str |
         return "fewer than two classes are left without the pictures that stand under two labels"
     pairs = near_pairs(np.stack([each.hash for each in kept]), near_bits)
     groups = group_rows([each.row.patient for each in kept], pairs)
-    default = Study()
+    default = build_study({}, "the defaults")
     try:
         assign_parts(
             site, [each.row.label for each in kept], groups,

@@ -1,5 +1,6 @@
 """timm classifiers, their start weights, and the state that travels between sites."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def get_state(model: nn.Module) -> State:
         for key, value in model.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
+
+
+def state_digest(state: State) -> str:
+    """SHA-256 over names and values: equal digests, equal models."""
+    content = hashlib.sha256()
+    for key in sorted(state):
+        content.update(key.encode())
+        content.update(state[key].numpy().tobytes())
+    return content.hexdigest()
 
 
 def set_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """The run folder: it explains itself, survives a cut at any moment, and is the only thing that resuming needs.
 
-OUT/study.json  environment.json  sites.json  splits/SITE.csv  results.json  report.html
+OUT/study.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
 OUT/arms/ARM/   history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors  predictions.csv  done.json
 """
 

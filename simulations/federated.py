@@ -1,5 +1,6 @@
 """Federated trainings on one machine or a Ray cluster: Flower's simulation engine with one warm pool of workers."""
 
+import logging
 import math
 import os
 import signal
@@ -98,12 +99,12 @@ def _join_cluster(address: str) -> tuple[int, int]:
 
     try:
         environment = {"env_vars": SETTINGS | {"PYTHONPATH": os.pathsep.join(sys.path)}}
-        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="error")
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(
             f"No Ray cluster answers at {address} ({error}).", "Start one (ray start --head) or mend ray-address."
         ) from error
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     best = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
     return int(best.get("CPU", 1)), int(best.get("GPU", 0))
 

@@ -19,6 +19,9 @@ from fedbus.sites import Site, read_facts
 from fedbus.study import STRATEGIES, Study
 from simulations.arms import Arm
 
+START_FILE = "start.json"
+"""Digests of the weights that every arm of a seed starts from."""
+
 SAMPLES = 3
 """Pictures of each class and site on the report page."""
 
@@ -56,7 +59,7 @@ def gather(
             if name in STRATEGIES
         },
         "settings": shown_settings(study),
-        "weights": describe_weights(study),
+        "weights": f"{describe_weights(study)}; SHA-256 of the start {_start_digests(out)}",
         **environment,
     }
 
@@ -132,6 +135,11 @@ def _without_error_texts(line: dict[str, Any]) -> dict[str, Any]:
     """A site's own error may name files; it stays in the arm's history, and the report says that there was one."""
     said = {site: why.partition(":")[0] if why.startswith("failed:") else why for site, why in line["refused"].items()}
     return line | {"refused": said}
+
+
+def _start_digests(out: Path) -> str:
+    digests = json.loads((out / START_FILE).read_text(encoding="utf-8"))
+    return ", ".join(f"{digest[:16]} (seed {seed})" for seed, digest in digests.items())
 
 
 def _work(arms: list[Arm]) -> dict[str, Any]:

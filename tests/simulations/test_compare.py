@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fedbus.manifest import CLASSES
+from fedbus.models import build_model
 from tests.archives import make_bus_bra, make_bus_uclm, make_busi
 
 SETTINGS = {
@@ -170,6 +171,17 @@ def test_weights_that_do_not_fit_leave_no_run_behind(archives, tmp_path):
     assert done.returncode == 1
     assert "missing: " in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_replaced_start_weights_are_refused_on_resume(archives, tmp_path):
+    weights, settings = tmp_path / "start.pth", {"arms": "local", "rounds": 1}
+    torch.save(build_model("test_resnet").state_dict(), weights)
+    done = run(command(archives, tmp_path / "out", weights=weights, **settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    torch.save(build_model("test_resnet").state_dict(), weights)
+    done = run(command(archives, tmp_path / "out", "--resume", weights=weights, **settings))
+    assert done.returncode == 1
+    assert "start weights are no longer" in " ".join(done.stderr.split())
 
 
 def test_an_archive_that_is_not_there_leaves_no_run_behind(archives, tmp_path):
