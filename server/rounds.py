@@ -109,7 +109,10 @@ class _Rounds:
         weights = [reports[site].weight for site in reports]
         arrays, _ = self.strategy.aggregate_train(number, [replies.content[site] for site in reports])
         if arrays is None:
-            raise RunError(f"{self.job.arm}, round {number}: the strategy gave no model.", "Try another strategy.")
+            raise RunError(
+                f"{self.job.arm}, round {number}: Flower's strategy makes no model of {len(reports)} updates.",
+                "It needs more sites (Bulyan at least 3); name another arm.",
+            )
         state = _unpack(arrays)
         if self.job.arm in SERVER_OPTIMISERS:
             state |= average_statistics(list(updates.values()), weights)
