@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -97,13 +98,15 @@ def _join_cluster(address: str) -> tuple[int, int]:
     """Connect to a running cluster; processors and GPUs of its largest node, since a worker lives on one node."""
     import ray
 
+    remedy = "Start one (ray start --head) or mend ray-address."
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would go on trying for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         environment = {"env_vars": SETTINGS | {"PYTHONPATH": os.pathsep.join(sys.path)}}
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(
-            f"No Ray cluster answers at {address} ({error}).", "Start one (ray start --head) or mend ray-address."
-        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(f"No Ray cluster answers at {address} ({error}).", remedy) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     best = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
     return int(best.get("CPU", 1)), int(best.get("GPU", 0))
