@@ -1,75 +1,25 @@
 """The training loop against NumPy: gradients, losses, rates and the order of rows, and what a seed decides."""
 
 import math
-from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from fedbus.errors import RunError
 from fedbus.fitting import site_rows
 from fedbus.models import get_state
-from fedbus.sampling import balance
-from fedbus.study import Study
 from fedbus.training import (
-    MEAN,
-    STD,
-    TrainingRows,
     _add_proximal_gradient,
     _Criterion,
     _RowOrder,
     learning_rate,
-    load_rows,
     make_optimiser,
-    normalise,
     predict,
-    train_round,
 )
+from tests.models import CPU, PLAIN, conv_model, features, linear_model, sgd, softmax, train, weights_of
 from tests.tiny import noise_site, tiny_settings
-
-CPU = torch.device("cpu")
-PLAIN = {"augmentation": False, "schedule": "constant", "warmup": 0.0, "label_smoothing": 0.0, "sampler": "none"}
-
-
-def linear_model(seed: int = 0) -> nn.Sequential:
-    """Multinomial logistic regression on 4 x 4 cells, whose gradient fits in one line of NumPy."""
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 3))
-
-
-def conv_model(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    layers = [nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3)]
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
-
-
-def sgd(model: nn.Module, study: Study) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=study.learning_rate)
-
-
-def train(model: nn.Module, rows: TrainingRows, study: Study, steps: int = 3, **changes: object) -> float:
-    settings = {"seed": 0, "round_number": 1, "steps": steps, "optimiser": make_optimiser(model, study)} | changes
-    return train_round(model, rows, study, **settings)
-
-
-def features(images: np.ndarray) -> np.ndarray:
-    """What `linear_model` sees of uint8 [N, 32, 32]: three normalised channels of 4 x 4 means, and 1 for the bias."""
-    cells = (images / 255).reshape(-1, 4, 8, 4, 8).mean(axis=(2, 4)).reshape(-1, 16)
-    channels = [(cells - mean) / std for mean, std in zip(MEAN, STD, strict=True)]
-    return np.concatenate([*channels, np.ones((len(images), 1))], axis=1)
-
-
-def weights_of(model: nn.Sequential) -> np.ndarray:
-    linear = model[2]
-    return torch.cat([linear.weight, linear.bias[:, None]], dim=1).detach().double().numpy()
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.7])
@@ -221,75 +171,6 @@ def test_biases_and_norms_do_not_decay():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("count", "batch"), [(30, 4), (30, 7), (5, 32), (8, 8)])
-def test_each_pass_covers_every_balanced_row_once_also_across_rounds(count, batch):
-    study = tiny_settings(**PLAIN, batch_size=batch)
-    rows = site_rows(noise_site(counts=(count * 5 // 3, 0, 0)), study, 0, CPU)
-    assert len(rows.index) == count
-    order = _RowOrder(rows, study, 0)
-    batches = [order.batch(step).tolist() for step in range(3 * count)]
-    assert {len(b) for b in batches} == {batch}
-    stream = [row for b in batches for row in b]
-    passes = [stream[start : start + count] for start in range(0, len(stream) - count + 1, count)]
-    assert len(passes) >= 3
-    assert all(sorted(one) == list(range(count)) for one in passes)
-    assert passes[0] != passes[1]
-
-
-def test_the_order_after_a_cut_is_that_of_an_uncut_run():
-    study = tiny_settings()
-    rows = site_rows(noise_site(), study, 0, CPU)
-    uncut = _RowOrder(rows, study, 3)
-    expected = [uncut.batch(step).tolist() for step in range(40)]
-    resumed = _RowOrder(rows, study, 3)
-    assert [resumed.batch(step).tolist() for step in range(23, 40)] == expected[23:]
-    assert [_RowOrder(rows, study, 4).batch(step).tolist() for step in range(40)] != expected
-
-
-def test_sites_shuffle_independently():
-    study = tiny_settings()
-    north, south = (site_rows(noise_site(name), study, 0, CPU) for name in ("north", "south"))
-    assert _RowOrder(north, study, 0).batch(0).tolist() != _RowOrder(south, study, 0).batch(0).tolist()
-
-
-@pytest.mark.parametrize("sampler", ["ros", "rus", "none", "class-weights", "smote"])
-def test_only_training_rows_are_trained_on_with_their_own_labels(sampler):
-    site, study = noise_site(counts=(40, 20, 15)), tiny_settings(sampler=sampler)
-    rows = site_rows(site, study, 0, CPU)
-    train_rows = site.parts["train"]
-    allowed = {(site.pixels[i].tobytes(), int(site.labels[i])) for i in train_rows}
-    held_out = {site.pixels[i].tobytes() for part in ("validation", "test") for i in site.parts[part]}
-    balanced = balance(site.pixels, site.labels, train_rows, sampler, 0)
-    real = len(rows.images) - len(balanced.synthetic)
-    seen = [
-        (rows.images[place, 0].numpy().tobytes(), int(label))
-        for place, label in zip(rows.index, rows.labels, strict=True)
-        if place < real
-    ]
-    assert set(seen) <= allowed
-    assert not {picture for picture, _ in seen} & held_out
-    assert len(rows.images[:real].unique(dim=0)) == real <= len(train_rows)
-    assert rows.distinct == len(train_rows)
-    if sampler in ("ros", "smote"):
-        assert set(Counter(rows.labels.tolist()).values()) == {24}
-
-
-def test_rows_on_the_device_are_the_balanced_rows_and_then_the_synthetic_ones():
-    site = noise_site(counts=(40, 20, 15))
-    balanced = balance(site.pixels, site.labels, site.parts["train"], "smote", 0)
-    rows = load_rows("north", site.pixels, balanced, 45, CPU)
-    items = np.concatenate([site.pixels[balanced.rows], balanced.synthetic])
-    np.testing.assert_array_equal(rows.images[rows.index][:, 0].numpy(), items)
-    np.testing.assert_array_equal(rows.labels.numpy(), balanced.labels)
-    assert rows.present.tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 7), (2, 14), (0.5, 4), (0.01, 1)])
-def test_steps_a_round_are_passes_over_the_balanced_rows(epochs, steps):
-    study = tiny_settings(local_epochs=epochs)  # 27 balanced rows, batches of 4
-    assert site_rows(noise_site(), study, 0, CPU).steps_per_round(study) == steps
-
-
 def test_a_loss_that_is_not_finite_names_site_round_and_remedy():
     study = tiny_settings()
     rows, model = site_rows(noise_site("west"), study, 0, CPU), linear_model()
@@ -325,49 +206,3 @@ def test_training_learns_what_can_be_learnt():
     train(model, rows, study, 120)
     test = site.parts["test"]
     assert (predict(model, site.pixels[test], study).argmax(axis=1) == site.labels[test]).mean() > 0.9
-
-
-def test_pictures_are_normalised_as_imagenet_was():
-    batch = torch.rand(2, 1, 5, 4)
-    normal = normalise(batch)
-    assert normal.is_contiguous(memory_format=torch.channels_last)
-    for channel, (mean, std) in enumerate(zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)):
-        np.testing.assert_allclose(normal[:, channel].numpy(), (batch[:, 0].numpy() - mean) / std, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("count", [1, 64, 150])
-def test_predictions_are_the_softmax_of_the_model(count):
-    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8)
-    images.setflags(write=False)
-    model = linear_model()
-    told: list[int] = []
-    probabilities = predict(model, images, tiny_settings(), progress=told.append)
-    np.testing.assert_allclose(probabilities, softmax(features(images) @ weights_of(model).T), atol=1e-6)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
-    assert probabilities.dtype == np.float64
-    assert sum(told) == count
-
-
-def test_a_class_that_was_not_trained_on_gets_probability_zero():
-    images = np.random.default_rng(0).integers(0, 256, (9, 32, 32), dtype=np.uint8)
-    model = linear_model()
-    probabilities = predict(model, images, tiny_settings(), torch.tensor([0, 2]))
-    logits = features(images) @ weights_of(model).T
-    assert (probabilities[:, 1] == 0).all()
-    np.testing.assert_allclose(probabilities[:, [0, 2]], softmax(logits[:, [0, 2]]), atol=1e-6)
-
-
-def test_predicting_changes_nothing_and_does_not_depend_on_the_company():
-    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32), dtype=np.uint8)
-    model = conv_model().train()
-    before = get_state(model)
-    together = predict(model, images, tiny_settings())
-    np.testing.assert_allclose(together[3:4], predict(model, images[3:4], tiny_settings()), atol=1e-6)
-    assert all(torch.equal(value, before[key]) for key, value in get_state(model).items())
-    assert predict(model, images[:0], tiny_settings()).shape == (0, 3)
-
-
-def test_bfloat16_stays_near_float32():
-    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32), dtype=np.uint8)
-    one, other = (predict(linear_model(), images, tiny_settings(precision=p)) for p in ("float32", "bfloat16"))
-    assert 0 < np.abs(one - other).max() < 0.02
