@@ -20,7 +20,7 @@ from fedbus.errors import ImageError, SplitError, listed
 from fedbus.images import decode_image
 from fedbus.manifest import Manifest, Row
 from fedbus.pixels import Advance
-from fedbus.splits import assign_parts
+from fedbus.splits import PARTS, assign_parts
 from fedbus.study import build_study
 
 MASK_GREYS = 8
@@ -74,7 +74,7 @@ class Inspection:
         copies: every pair of identical or nearly identical pictures.
         near_bits: hashes that differ in at most so many bits count as nearly identical.
         unreadable: every picture that can't be decoded.
-        unsplittable: why a study with default settings could not split it, None if it can.
+        unsplittable: why no study could part it into train, validation and test; None if one can.
         notes: what the reader noticed, and pictures that look like masks.
     """
 
@@ -264,7 +264,7 @@ def _find_copies(seen: Sequence[_Seen], near_bits: int) -> tuple[Copy, ...]:
 
 
 def _why_unsplittable(site: str, seen: Sequence[_Seen], near_bits: int) -> str | None:
-    """Try the split of a study with default settings; say why it can't be made, or None."""
+    """Try the least demanding split; say why not even that can be made, or None."""
     if not seen:
         return None
     labels_of: dict[bytes, set[str]] = {}
@@ -275,7 +275,7 @@ def _why_unsplittable(site: str, seen: Sequence[_Seen], near_bits: int) -> str |
         return "fewer than two classes are left without the pictures that stand under two labels"
     pairs = near_pairs(np.stack([each.hash for each in kept]), near_bits)
     groups = group_rows([each.row.patient for each in kept], pairs)
-    default = build_study({}, "the defaults")
+    default = build_study({"folds": len(PARTS)}, "the laxest split")
     try:
         assign_parts(
             site, [each.row.label for each in kept], groups,

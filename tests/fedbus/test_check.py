@@ -37,17 +37,29 @@ def shown(inspection, width=200):
 
 
 def test_a_sound_archive(tmp_path):
-    found = inspect_archive("bus-uclm", make_bus_uclm(tmp_path), "south", 20)
+    found = inspect_archive(
+        "bus-uclm", make_bus_uclm(tmp_path, {"benign": 12, "malignant": 12, "normal": 12}), "south", 20
+    )
 
     assert found.usable
-    assert found.counts == {"benign": 6, "malignant": 5, "normal": 4}
+    assert found.unsplittable is None
+    assert found.counts == {"benign": 12, "malignant": 12, "normal": 12}
     assert found.census == {"benign": 174, "malignant": 90, "normal": 419}
-    assert found.patients == 8
+    assert found.patients == 18
     assert found.images_per_patient == (2, 2)
     assert found.widths == (48, 48, 48)
     assert found.heights == (40, 40, 40)
-    assert found.modes == {"L": 15}
+    assert found.modes == {"L": 36}
     assert found.copies == ()
+
+
+def test_an_archive_with_too_few_patients_to_split_cannot_be_used(tmp_path):
+    found = inspect_archive("bus-uclm", make_bus_uclm(tmp_path), "south", 20)
+    assert not found.unreadable
+    assert not found.usable
+    assert "normal has only 2 group(s)" in found.unsplittable
+    assert "normal has only 2 group(s)" in shown(found)
+    assert found.to_json()["usable"] is False
 
 
 def test_sizes_and_modes(tmp_path):
@@ -177,7 +189,7 @@ def test_json_holds_everything(tmp_path):
 
 
 def test_check_sites_prints_and_writes(tmp_path, console):
-    roots = make_busi(tmp_path / "my busi"), make_labels_csv(tmp_path / "own")
+    roots = make_busi(tmp_path / "my busi"), make_labels_csv(tmp_path / "own", {"benign": 12, "malignant": 12})
     out = tmp_path / "new" / "found.json"
 
     code = check_sites([("busi", "busi", roots[0]), ("east", "labels-csv", roots[1])], out, console)
