@@ -4,6 +4,7 @@ The fingerprint is a difference hash of 16 x 16 = 256 bits (imagehash's `dhash`)
 shrunken picture is brighter than its left neighbour, so gain, compression and size hardly move it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,11 @@ class Pair:
 def perceptual_hash(picture: Image.Image) -> NDArray[np.uint8]:
     """Return the 256-bit difference hash of a picture, packed to uint8 [32]."""
     return np.packbits(imagehash.dhash(picture, hash_size=16).hash)
+
+
+def pixel_digest(picture: Image.Image) -> bytes:
+    """SHA-256 over size and decoded pixels, 32 bytes: equal digests, equal pictures, however their files differ."""
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).digest()
 
 
 def near_pairs(hashes: NDArray[np.uint8], bits: int) -> list[Pair]:

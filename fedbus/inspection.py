@@ -1,6 +1,5 @@
 """What is in an archive, before anybody trains on it: counts, patients, sizes, copies, broken files."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbus.datasets import find_reader, read_archive
-from fedbus.duplicates import group_rows, near_pairs, perceptual_hash
+from fedbus.duplicates import group_rows, near_pairs, perceptual_hash, pixel_digest
 from fedbus.errors import ImageError, SplitError, listed
 from fedbus.images import decode_image
 from fedbus.manifest import Manifest, Row
@@ -236,7 +235,7 @@ def _look(root: Path, row: Row) -> _Seen | Unreadable:
         size=picture.size,
         mode=mode,
         looks_like_mask=picture.getcolors(MASK_GREYS) is not None,
-        pixels=hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).digest(),
+        pixels=pixel_digest(picture),
         hash=perceptual_hash(picture),
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbus.duplicates import HASH_BYTES, perceptual_hash
+from fedbus.duplicates import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.errors import ImageError, listed
 from fedbus.files import write_whole
 from fedbus.images import DECODER, decode_image, resize_image
@@ -85,8 +85,8 @@ def _decode_all(manifest: Manifest, size: int, advance: Advance) -> tuple[NDArra
             failures.append(error)
             return
         images[index] = resize_image(picture, size)
-        content = hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).digest()
-        prints[index] = np.concatenate([perceptual_hash(picture), np.frombuffer(content, dtype=np.uint8)])
+        content = np.frombuffer(pixel_digest(picture), dtype=np.uint8)
+        prints[index] = np.concatenate([perceptual_hash(picture), content])
         advance(1)
 
     # Pillow decodes and resizes without the interpreter lock, so threads are enough.

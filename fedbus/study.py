@@ -144,11 +144,6 @@ class Study(BaseModel):
         """The arms that run on Flower."""
         return tuple(arm for arm in self.arms if arm in STRATEGIES)
 
-    @property
-    def total_rounds_of_work(self) -> float:
-        """Passes over the balanced training rows that every arm makes."""
-        return self.rounds * self.local_epochs
-
     def for_sites(self) -> str:
         """The settings that a hub sends to its sites, as JSON: no path, no site's name or address."""
         hidden = {"sites", "cache", "weights", "ray_address", "workers", "device"}
