@@ -10,19 +10,24 @@ from flwr.clientapp import ClientApp
 from clients import work
 from clients.place import Place, place_from_context
 from fedbus.models import State
-from fedbus.transport import ARRAYS, CONFIG, METRICS, Order, to_arrays, to_state
+from fedbus.packing import pack, unpack
+from fedbus.transport import ARRAYS, CONFIG, METRICS, Order
+from fedbus.wire import check_answer, check_introduction
 
 APP_RAISED = 2
 """Flower's code for an error that the application raised."""
 
 Handler = Callable[[Message, Context], Message]
 
+Locate = Callable[[Context, Order], Place]
+"""Says which site a node is, and where its data lie, prepared for the order's study."""
 
-def make_client_app(locate: Callable[[Context], Place], *, candid: bool = False) -> ClientApp:
+
+def make_client_app(locate: Locate, *, candid: bool = False) -> ClientApp:
     """Build the application that a node runs.
 
     Args:
-        locate: says which site the node is.
+        locate: finds the site.
         candid: tell the server an error's text. Only for simulations, where server and site are one machine: the text
             may name files of the archive.
     """
@@ -34,23 +39,30 @@ def make_client_app(locate: Callable[[Context], Place], *, candid: bool = False)
     @app.query()
     @guarded
     def introduce(message: Message, context: Context) -> Message:
-        config, metrics = work.introduce(locate(context)).to_records()
+        order = _order(message)
+        config, metrics = work.introduce(locate(context, order), order).to_records()
+        check_introduction(config, metrics)
         content = RecordDict({CONFIG: ConfigRecord(config), METRICS: MetricRecord(metrics)})
         return Message(content=content, reply_to=message)
 
     @app.train()
     @guarded
     def train(message: Message, context: Context) -> Message:
-        state, report = work.train(locate(context), _order(message), _state(message))
-        arrays = ArrayRecord({key: Array(value) for key, value in to_arrays(state).items()})
-        content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord(report.to_metrics())})
+        order = _order(message)
+        state, report = work.train(locate(context, order), order, _state(message, order))
+        arrays, metrics = pack(state, order.study.transport), report.to_metrics()
+        check_answer(metrics, {key: value.shape for key, value in arrays.items()}, work.layout(order))
+        packed = ArrayRecord({key: Array(value) for key, value in arrays.items()})
+        content = RecordDict({ARRAYS: packed, METRICS: MetricRecord(metrics)})
         return Message(content=content, reply_to=message)
 
     @app.evaluate()
     @guarded
     def evaluate(message: Message, context: Context) -> Message:
-        report = work.evaluate(locate(context), _order(message), _state(message))
-        return Message(content=RecordDict({METRICS: MetricRecord(report.to_metrics())}), reply_to=message)
+        order = _order(message)
+        metrics = work.evaluate(locate(context, order), order, _state(message, order)).to_metrics()
+        check_answer(metrics, {}, work.layout(order))
+        return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
     return app
 
@@ -73,9 +85,10 @@ def _order(message: Message) -> Order:
     return Order.from_config(cast(ConfigRecord, message.content[CONFIG]))
 
 
-def _state(message: Message) -> State:
+def _state(message: Message, order: Order) -> State:
     record = cast(ArrayRecord, message.content[ARRAYS])
-    return to_state({key: array.numpy() for key, array in record.items()})
+    arrays = {key: array.numpy() for key, array in record.items()}
+    return unpack(arrays, order.study.transport, work.layout(order))
 
 
 app = make_client_app(place_from_context)

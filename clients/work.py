@@ -6,26 +6,48 @@ A process is kept warm: its model is built once, and each site's balanced rows a
 import time
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from clients.place import Place
+from clients.received import keep_model
 from fedbus.device import pick_device
 from fedbus.fitting import place_model, site_rows
 from fedbus.manifest import CLASSES
-from fedbus.models import State, get_state, set_state
-from fedbus.sites import Site, open_site
+from fedbus.models import State, build_model, get_state, set_state
+from fedbus.packing import Layout, layout_of
+from fedbus.prediction import predict_part
+from fedbus.site_scores import score_site
+from fedbus.sites import Site, open_site, read_facts
+from fedbus.splits import PARTS
 from fedbus.study import Study
 from fedbus.training import TrainingRows, make_optimiser, train_round
 from fedbus.transport import Hello, Order, Report
-from fedbus.validation import score_part
+from fedbus.validation import score_part, score_probabilities
 
 
-def introduce(place: Place) -> Hello:
-    """Say who this site is and how many training images of each class it has."""
-    site = _site(place)
-    labels = site.labels[site.parts["train"]]
-    return Hello(place.name, tuple(int((labels == index).sum()) for index in range(len(CLASSES))))
+def introduce(place: Place, order: Order) -> Hello:
+    """Say who this site is and how many images it has of what."""
+    site, facts = _site(place), read_facts(place.out)[place.name]
+    balanced = _rows(place, order.study, order.seed, torch.device("cpu")).labels.numpy()
+    return Hello(
+        site=place.name,
+        labels=CLASSES,
+        image_size=int(site.pixels.shape[1]),
+        parts={part: _count(site.labels[site.parts[part]]) for part in PARTS},
+        balanced=_count(balanced),
+        groups=int(facts["groups"]),
+        patients=int(facts["patients"] or 0),
+        dropped=len(facts["dropped"]),
+        phantoms=facts["reader"] == "phantoms",
+    )
+
+
+def layout(order: Order) -> Layout:
+    """The names and shapes of the study's model."""
+    return _layout_of(order.study.model)
 
 
 def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
@@ -48,12 +70,25 @@ def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
 
 
 def evaluate(place: Place, order: Order, state: State) -> Report:
-    """Score the incoming model on the part that the order names."""
+    """Score the incoming model on the part that the order names.
+
+    The model that is scored on the test rows is the one that the run kept: a deployed site keeps it too, and says
+    how good it is there with intervals, because the hub will never see its predictions.
+    """
     began = time.monotonic()
-    model, site = _model(order.study, pick_device(place.device)), _site(place)
+    study, site = order.study, _site(place)
+    model = _model(study, pick_device(place.device))
     set_state(model, state)
-    score = score_part(model, site, order.part, order.study, _known(order))
-    return Report(float(len(site.parts[order.part])), score, seconds=time.monotonic() - began)
+    predictions = predict_part(model, site, order.part, study, _known(order))
+    score, test = score_probabilities(predictions.labels, predictions.probabilities), None
+    if order.part == "test" and place.models is not None:
+        test = score_site(predictions, study.bootstrap, study.draw_seed)
+        keep_model(place.models / order.title, place.name, order, state, test)
+    return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - began, test=test)
+
+
+def _count(labels: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(count) for count in np.bincount(labels, minlength=len(CLASSES)))
 
 
 def weigh(rows: TrainingRows, study: Study) -> float:
@@ -73,6 +108,11 @@ def _model_of(name: str, device: torch.device) -> nn.Module:
 
 def _model(study: Study, device: torch.device) -> nn.Module:
     return _model_of(study.model, device)
+
+
+@lru_cache(maxsize=4)
+def _layout_of(name: str) -> Layout:
+    return layout_of(get_state(build_model(name)))
 
 
 @lru_cache(maxsize=64)

@@ -7,10 +7,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from clients.cli import app as site_app
 from fedbus.errors import FedbusError
 from fedbus.quiet import hush
+from server.cli import app as hub_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(hub_app, name="hub")
+app.add_typer(site_app, name="site")
 console = Console()
 
 Sites = Annotated[

@@ -148,9 +148,9 @@ def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, An
     """
     rows = _same_rows(runs)
     points, sampled = _measure(runs, draws, seed)
-    result: dict[str, Any] = {name: _summary(points[name][:, 0], sampled[name]) for name in METRICS}
+    result: dict[str, Any] = {name: summarise(points[name][:, 0], sampled[name]) for name in METRICS}
     for name in CLASS_METRICS:
-        result[name] = {label: _summary(points[name][:, 0, c], sampled[name][:, c]) for c, label in enumerate(CLASSES)}
+        result[name] = {label: summarise(points[name][:, 0, c], sampled[name][:, c]) for c, label in enumerate(CLASSES)}
     confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
     for run in runs:
         np.add.at(confusion, (run.labels, run.probabilities.argmax(axis=1)), 1)
@@ -177,7 +177,9 @@ def differences(
     points, sampled = _measure(arm, draws, seed)
     other_points, other_sampled = _measure(reference, draws, seed)
     return {
-        name: _summary(points[name].mean(axis=0) - other_points[name].mean(axis=0), sampled[name] - other_sampled[name])
+        name: summarise(
+            points[name].mean(axis=0) - other_points[name].mean(axis=0), sampled[name] - other_sampled[name]
+        )
         for name in COMPARED
     }
 
@@ -231,8 +233,16 @@ def _measure(runs: Sequence[Predictions], draws: int, seed: int) -> tuple[dict[s
     )
 
 
-def _summary(points: FloatArray, sampled: FloatArray) -> dict[str, float] | None:
-    """Sum up a metric's values [R] over seeds and [B] over draws; None where it is undefined."""
+def summarise(points: FloatArray, sampled: FloatArray) -> dict[str, float] | None:
+    """Sum up a metric: its mean over seeds, and the interval of its draws.
+
+    Args:
+        points: float64 [R], one a seed.
+        sampled: float64 [B], one a draw, NaN where the draw doesn't define it.
+
+    Returns:
+        {"value", "low", "high"[, "spread" of several seeds]}; None where the rows don't define it.
+    """
     if np.isnan(points).any() or np.isnan(sampled).all():
         return None
     low, high = bootstrap.interval(sampled)

@@ -47,6 +47,21 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that FedBUS wrote.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is missing or damaged ({error}).", "Restore it, or start in a new --out.") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} does not hold what FedBUS wrote.", "Restore it, or start in a new --out.")
+    return content
+
+
 def _umask() -> int:
     """The user's: a hospital's files may be for nobody else to read."""
     mask = os.umask(0)
@@ -58,5 +73,5 @@ def _cannot_write(path: Path, error: OSError | SafetensorError) -> RunError:
     why = getattr(error, "strerror", None) or error  # NumPy's OSError has a message alone
     return RunError(
         f"{path} could not be written ({why}); nothing half-written is left.",
-        "Free some disk space or choose another --out, then go on with --resume.",
+        "Free some disk space or name another place, then run the command again; a study goes on with --resume.",
     )

@@ -1,18 +1,42 @@
 """One picture file to one grey uint8 array, or an error that names the file."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from fedbus.dicom import decode_dicom
 from fedbus.errors import ImageError
 
 DECODER = "grey-1"
 """Changes whenever `decode_image` or `resize_image` would give other pixels: part of the cache's key."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+DICOM = ".dcm"
+"""The file ending of DICOM, lower case."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", DICOM)
 """File endings that count as images, lower case."""
+
+_WITH_FRAME = re.compile(rf"(.*{re.escape(DICOM)})#(\d+)", re.IGNORECASE | re.DOTALL)
+
+
+def split_frame(path: Path) -> tuple[Path, int | None]:
+    """Part `scan.dcm#12` into the file and its frame, counted from 1; None where no frame is named.
+
+    No picture's own name is of that form, as its ending would not be among `SUFFIXES`.
+    """
+    match = _WITH_FRAME.fullmatch(str(path))
+    return (Path(match[1]), int(match[2])) if match else (path, None)
+
+
+def stored_mode(path: Path) -> str:
+    """Name how a picture is stored: Pillow's name of its mode, or DICOM."""
+    if split_frame(path)[0].suffix.lower() == DICOM:
+        return "DICOM"
+    with Image.open(path) as picture:
+        return picture.mode
 
 
 def decode_image(path: Path) -> Image.Image:
@@ -20,10 +44,14 @@ def decode_image(path: Path) -> Image.Image:
 
     Colour is reduced by ITU-R 601 luma; palettes are resolved; transparency is dropped, not blended,
     because an ultrasound frame saved with an alpha channel is opaque where there is an image.
+    DICOM goes through `decode_dicom`; `scan.dcm#12` is its twelfth frame, `scan.dcm` its middle one.
 
     Raises:
-        ImageError: missing, empty, truncated, not a picture, or more than 8 bits a channel.
+        ImageError: missing, empty, truncated, not a picture, or, but in DICOM, more than 8 bits a channel.
     """
+    file, frame = split_frame(path)
+    if file.suffix.lower() == DICOM:
+        return decode_dicom(file, frame)
     try:
         with Image.open(path) as opened:
             # Pillow opens 16-bit colour as 8-bit RGB; only the raw mode of its tiles (RGB;16B) tells.

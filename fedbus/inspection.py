@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fedbus.datasets import find_reader, read_archive
 from fedbus.duplicates import group_rows, near_pairs, perceptual_hash, pixel_digest
 from fedbus.errors import ImageError, SplitError, listed
-from fedbus.images import decode_image
+from fedbus.images import decode_image, split_frame, stored_mode
 from fedbus.manifest import Manifest, Row
 from fedbus.pixels import Advance
 from fedbus.splits import PARTS, assign_parts
@@ -69,7 +68,7 @@ class Inspection:
         images_per_patient: median and maximum, None where no ids are published.
         widths: minimum, median and maximum in pixels, None if no picture can be read.
         heights: likewise.
-        modes: pictures of each colour mode (Pillow's names: L grey, RGB, RGBA, P palette, 1 black and white).
+        modes: pictures of each colour mode (Pillow's names: L grey, RGB, RGBA, P palette, 1 black and white), or DICOM.
         copies: every pair of identical or nearly identical pictures.
         near_bits: hashes that differ in at most so many bits count as nearly identical.
         unreadable: every picture that can't be decoded.
@@ -227,13 +226,12 @@ def _look(root: Path, row: Row) -> _Seen | Unreadable:
     try:
         picture = decode_image(path)
     except ImageError as error:
-        return Unreadable(row.path, error.problem.removeprefix(f"{path} ").rstrip("."), error.remedy)
-    with Image.open(path) as original:
-        mode = original.mode
+        file, _ = split_frame(path)
+        return Unreadable(row.path, error.problem.removeprefix(f"{file} ").rstrip("."), error.remedy)
     return _Seen(
         row=row,
         size=picture.size,
-        mode=mode,
+        mode=stored_mode(path),
         looks_like_mask=picture.getcolors(MASK_GREYS) is not None,
         pixels=pixel_digest(picture),
         hash=perceptual_hash(picture),

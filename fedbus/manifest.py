@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedbus.errors import ArchiveError, listed
+from fedbus.images import split_frame
 
 CLASSES = ("benign", "malignant", "normal")
 """The classes of every model, in the order of its outputs, also where a site lacks one."""
@@ -17,7 +18,7 @@ class Row:
     """One image of an archive.
 
     Attributes:
-        path: relative to the archive's root, with forward slashes.
+        path: relative to the archive's root, with forward slashes; `scan.dcm#12` is the file's twelfth frame.
         label: one of `CLASSES`.
         patient: the archive's own patient id, or None where it publishes none.
         sha256: of the file's bytes, hexadecimal.
@@ -27,6 +28,12 @@ class Row:
     label: str
     patient: str | None
     sha256: str
+
+    @property
+    def content(self) -> str:
+        """The file's digest, and the frame where one is named: rows with equal contents show the same picture."""
+        _, frame = split_frame(Path(self.path))
+        return self.sha256 if frame is None else f"{self.sha256}#{frame}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def build_manifest(
     Args:
         site: the name that the study gives to this hospital.
         root: the folder that the user named; row paths are relative to it.
-        found: absolute image paths with their label and patient.
+        found: absolute image paths with their label and patient; a DICOM file's path may end in #FRAME.
         census: published images of each class; a difference becomes a note.
         notes: what the reader noticed itself.
 
@@ -78,14 +85,10 @@ def build_manifest(
             f"{root} has labels that nobody knows: {listed(strange)}.",
             f"Use {', '.join(CLASSES)}.",
         )
+    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in {split_frame(p)[0] for p, _, _ in found}}
     rows = sorted(
         (
-            Row(
-                path.relative_to(root).as_posix(),
-                label,
-                patient,
-                hashlib.sha256(path.read_bytes()).hexdigest(),
-            )
+            Row(path.relative_to(root).as_posix(), label, patient, digests[split_frame(path)[0]])
             for path, label, patient in found
         ),
         key=lambda row: row.path,

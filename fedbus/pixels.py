@@ -48,7 +48,7 @@ def decode_archive(manifest: Manifest, size: int, cache: Path, advance: Advance 
     Raises:
         ImageError: one or more pictures can't be used; all of them are named.
     """
-    key = hashlib.sha256("\n".join([DECODER, str(size), *(r.sha256 for r in manifest.rows)]).encode()).hexdigest()
+    key = hashlib.sha256("\n".join([DECODER, str(size), *(r.content for r in manifest.rows)]).encode()).hexdigest()
     images_path, prints_path = (
         cache / "pixels" / f"{key[:32]}.npy",
         cache / "pixels" / f"{key[:32]}-prints.npy",

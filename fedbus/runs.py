@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,11 +24,14 @@ from torch import Tensor
 from fedbus.device import processor_facts
 from fedbus.errors import RunError, listed
 from fedbus.files import write_json, write_text, write_whole
-from fedbus.models import State
+from fedbus.models import State, state_digest
 from fedbus.study import Study
 
 MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache"}
 """Settings that a resumed run may change: they do not touch the arms that are finished."""
+
+START_FILE = "start.json"
+"""Digests of the weights that every arm of a seed starts from."""
 
 PACKAGES = (
     "fedbus", "flwr", "ray", "torch", "torchvision", "timm",
@@ -78,6 +82,25 @@ def record_run(out: Path, study: Study) -> None:
     write_json(out / "study.json", study.as_dict())
     if not (out / "environment.json").is_file():
         write_json(out / "environment.json", describe_environment())
+
+
+def check_same_start(starts: Mapping[int, State], out: Path) -> None:
+    """All arms start from the same weights, also those that a resumed run adds; a file may have been replaced since.
+
+    Args:
+        starts: the start weights by seed.
+        out: the run folder; their digests are kept in it.
+
+    Raises:
+        RunError: the start weights are not those that the run began with.
+    """
+    path, digests = out / START_FILE, {str(seed): state_digest(state) for seed, state in starts.items()}
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != digests:
+        raise RunError(
+            f"The start weights are no longer those that {out} began with.",
+            "Bring the old file back, or choose another --out.",
+        )
+    write_json(path, digests)
 
 
 def describe_environment() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fedbus.errors import SettingsError
+from fedbus.seeds import derive_seed
 
 CENTRAL_ARMS = ("local", "centralised")
 STRATEGIES = (
@@ -102,6 +103,9 @@ class Study(BaseModel):
         description="an update is refused if it moves the model by more than so many times the model's norm",
     )
 
+    transport: Literal["dict", "flat", "flat-fp16"] = Field(
+        "flat", description="how models travel: an array a parameter, or one array, whole or in half precision"
+    )
     workers: int = Field(1, ge=1, description="sites that train at the same time in a simulation")
     ray_address: str = Field("", description="a running Ray cluster; empty: one of its own on this machine")
     bootstrap: int = Field(2000, ge=1, le=100_000, description="draws behind every interval")
@@ -136,7 +140,7 @@ class Study(BaseModel):
         if self.sites and self.quorum > len(self.sites):
             raise ValueError(f"quorum: {self.quorum} of {len(self.sites)} sites can't be reached")
         for name in self.sites:
-            _check_site_name(name)
+            check_site_name(name)
         return self
 
     @property
@@ -144,9 +148,14 @@ class Study(BaseModel):
         """The arms that run on Flower."""
         return tuple(arm for arm in self.arms if arm in STRATEGIES)
 
+    @property
+    def draw_seed(self) -> int:
+        """Of the bootstrap draws behind every interval."""
+        return derive_seed(self.split_seed, "bootstrap")
+
     def for_sites(self) -> str:
         """The settings that a hub sends to its sites, as JSON: no path, no site's name or address."""
-        hidden = {"sites", "cache", "weights", "ray_address", "workers", "device"}
+        hidden = {"sites", "cache", "weights", "ray_address", "workers", "device", "quorum"}
         return self.model_dump_json(by_alias=True, exclude=hidden)
 
     def as_dict(self) -> dict[str, Any]:
@@ -250,7 +259,12 @@ def _resolve(table: dict[str, Any], key: str, folder: Path) -> None:
         table[key] = str((folder / Path(table[key]).expanduser()).resolve())
 
 
-def _check_site_name(name: str) -> None:
+def check_site_name(name: str) -> None:
+    """Check that a site's name can name a folder and no several sites together.
+
+    Raises:
+        ValueError: it can't.
+    """
     plain = name.replace("-", "").replace("_", "").replace(".", "")
     if not (plain.isalnum() and plain.isascii()) or name.startswith("."):
         raise ValueError(f"sites: {name!r} can't name a folder; use letters, digits, '-', '_' and '.'")

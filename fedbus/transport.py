@@ -1,24 +1,25 @@
-"""What crosses the wire, all of it: model state, orders to sites, and their reports: weights, counts and metrics.
+"""What hub and sites say to each other besides weights: orders to sites, their introductions and their reports.
 
-This file is what `server/` and `clients/` must agree on, and all that they share. Every message is checked where it
-enters. It knows nothing of Flower: records are plain mappings here.
+Every message is checked where it enters; `wire.py` lists all that a message may hold. Nothing here knows of Flower:
+records are plain mappings.
 """
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from fedbus.errors import RunError
+from fedbus.errors import RunError, SettingsError
 from fedbus.manifest import CLASSES
 from fedbus.models import State
+from fedbus.site_scores import SiteScores
 from fedbus.splits import PARTS
-from fedbus.study import Study, build_study
+from fedbus.study import Study, build_study, check_site_name
 from fedbus.validation import Score
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
@@ -30,15 +31,11 @@ WEIGHT = "num-examples"
 ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 """Settings that Flower's strategies write into an order themselves."""
 
+NOT_ALLOWED = 403
+"""Code of a site's error when its operator has not approved the application: the hub waits until that is done."""
 
-def to_arrays(state: State) -> dict[str, NDArray[np.float32]]:
-    """Model state as float32 arrays, sorted by name: some strategies remember arrays by their position."""
-    return {key: state[key].numpy() for key in sorted(state)}
-
-
-def to_state(arrays: Mapping[str, NDArray[Any]]) -> State:
-    """Arrays as model state; half precision is raised to float32 first."""
-    return {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in arrays.items()}
+TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""What may name a folder at a site."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ class Order:
         seed: the training seed.
         classes: positions in `CLASSES` of the classes that some site of the federation has.
         part: which rows an evaluation is about.
+        title: of the run, arm and seed; names the folder in which a site keeps the model that it receives.
         round: from 1.
         proximal_mu: FedProx's mu, 0 for every other strategy.
     """
@@ -58,6 +56,7 @@ class Order:
     seed: int
     classes: tuple[int, ...]
     part: str = "validation"
+    title: str = "run"
     round: int = 0
     proximal_mu: float = 0.0
 
@@ -68,10 +67,11 @@ class Order:
             "seed": self.seed,
             "classes": list(self.classes),
             "part": self.part,
+            "title": self.title,
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Order":
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Check an order where it enters the site.
 
         Raises:
@@ -83,11 +83,14 @@ class Order:
                 seed=int(config["seed"]),
                 classes=tuple(int(c) for c in config["classes"]),
                 part=str(config["part"]),
+                title=str(config["title"]),
                 round=int(config.get(ROUND, 0)),
                 proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("The server's order", error) from error
+        if not re.fullmatch(TITLE, order.title):
+            raise _bad_message("The server's order", "its title can't name a folder")
         sound = order.part in PARTS and set(order.classes) <= set(range(len(CLASSES)))
         if not sound or order.round < 0 or not 0 <= order.proximal_mu < math.inf:
             raise _bad_message("The server's order", "a value is out of range")
@@ -96,39 +99,86 @@ class Order:
 
 @dataclass(frozen=True)
 class Hello:
-    """How a site introduces itself before the first round.
+    """How a site introduces itself before the first round: counts of what it trains on, no image and no patient.
 
     Attributes:
         site: its name.
-        train: training images of each class, in the order of `CLASSES`.
+        labels: the classes that it knows, in the order of its labels.
+        image_size: pixels a side of its prepared images.
+        parts: images of each class in each part, in the order of `CLASSES`.
+        balanced: training rows of each class after balancing.
+        groups: groups of images that may not be parted.
+        patients: known patients, 0 where no image names one.
+        dropped: images that were left out as copies.
+        phantoms: whether its images are synthetic.
     """
 
     site: str
-    train: tuple[int, ...]
+    labels: tuple[str, ...]
+    image_size: int
+    parts: dict[str, tuple[int, ...]]
+    balanced: tuple[int, ...]
+    groups: int
+    patients: int
+    dropped: int
+    phantoms: bool = False
 
     def to_records(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Config and metrics of the reply."""
-        return {"site": self.site}, {"train": list(self.train)}
+        counts = {f"images-{part}": list(self.parts[part]) for part in PARTS}
+        numbers = {"image-size": self.image_size, "balanced": list(self.balanced), "groups": self.groups}
+        numbers |= {"patients": self.patients, "dropped": self.dropped, "phantoms": int(self.phantoms)}
+        return {"site": self.site, "labels": list(self.labels)}, counts | numbers
 
     @classmethod
-    def from_records(cls, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> "Hello":
+    def from_records(cls, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> Self:
         """Check an introduction where it enters the server.
 
         Raises:
             RunError: a key is missing or out of range.
         """
         try:
-            hello = cls(str(config["site"]), tuple(int(count) for count in metrics["train"]))
+            check_site_name(str(config["site"]))
+            hello = cls(
+                site=str(config["site"]),
+                labels=tuple(str(label) for label in config["labels"]),
+                image_size=int(metrics["image-size"]),
+                parts={part: tuple(int(count) for count in metrics[f"images-{part}"]) for part in PARTS},
+                balanced=tuple(int(count) for count in metrics["balanced"]),
+                groups=int(metrics["groups"]),
+                patients=int(metrics["patients"]),
+                dropped=int(metrics["dropped"]),
+                phantoms={0: False, 1: True}[metrics["phantoms"]],
+            )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("A site's introduction", error) from error
-        if len(hello.train) != len(CLASSES) or min(hello.train) < 0 or not hello.site:
+        rows = [*hello.parts.values(), hello.balanced]
+        numbers = [*(count for row in rows for count in row), hello.groups, hello.patients, hello.dropped]
+        if any(len(row) != len(CLASSES) for row in rows) or min(numbers) < 0:
             raise _bad_message("A site's introduction", "a value is out of range")
         return hello
 
     @property
     def classes(self) -> set[int]:
         """Positions in `CLASSES` of the classes that this site trains on."""
-        return {index for index, count in enumerate(self.train) if count}
+        return {index for index, count in enumerate(self.parts["train"]) if count}
+
+    def check_fits(self, study: Study) -> None:
+        """Check that what the site prepared is what the study is about.
+
+        Raises:
+            SettingsError: it knows other classes, or prepared images of another size.
+        """
+        if self.labels != CLASSES:
+            raise SettingsError(
+                f"{self.site} knows the classes {', '.join(self.labels)}; the study has {', '.join(CLASSES)}.",
+                "Install the same version of FedBUS there, or leave the site out.",
+            )
+        if self.image_size != study.image_size:
+            raise SettingsError(
+                f"{self.site} prepared images of {self.image_size} pixels a side; the study wants {study.image_size}.",
+                "Install the same version of FedBUS there and let it prepare its images again.",
+            )
 
 
 @dataclass(frozen=True)
@@ -141,6 +191,7 @@ class Report:
         loss: mean training loss; 0 for an evaluation.
         steps: optimiser steps; 0 for an evaluation.
         seconds: spent on the order at the site.
+        test: what a deployed site says of the kept model on its test rows; None in all other replies.
     """
 
     weight: float
@@ -148,6 +199,7 @@ class Report:
     loss: float = 0.0
     steps: int = 0
     seconds: float = 0.0
+    test: SiteScores | None = None
 
     def to_metrics(self) -> dict[str, Any]:
         """The report as a metric record."""
@@ -158,10 +210,11 @@ class Report:
             "train-loss": self.loss,
             "steps": self.steps,
             "seconds": self.seconds,
+            **(self.test.to_metrics() if self.test else {}),
         }
 
     @classmethod
-    def from_metrics(cls, metrics: Mapping[str, Any]) -> "Report":
+    def from_metrics(cls, metrics: Mapping[str, Any]) -> Self:
         """Check a report where it enters the server.
 
         Raises:
@@ -175,6 +228,7 @@ class Report:
                 loss=float(metrics["train-loss"]),
                 steps=int(metrics["steps"]),
                 seconds=float(metrics["seconds"]),
+                test=SiteScores.from_metrics(metrics) if "test-images" in metrics else None,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("A site's report", error) from error

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -14,11 +13,9 @@ from fedbus.runs import arm_folder, open_run
 from fedbus.seeds import derive_seed
 from fedbus.sites import study_of_run
 from fedbus.study import STRATEGIES
-from server.exchange import greet
-from server.rounds import Job, run_rounds
-
-GREETING_SECONDS = 600.0
-"""How long the sites may take to start and to read their archives."""
+from server.deployment import run_deployment, say
+from server.rounds import Job
+from server.training import train_all
 
 
 def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> ServerApp:
@@ -27,13 +24,14 @@ def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> Ser
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
+        if context.run_config.get("hub-run"):
+            run_deployment(grid, Path(str(context.run_config["hub-run"])))
+            return
         expected, jobs = plan(context)
         if not jobs:
             return
         try:
-            roster = greet(grid, expected, GREETING_SECONDS, jobs[0].stop)
-            for job in jobs:
-                run_rounds(grid, roster, job)
+            train_all(grid, expected, jobs)
         except KeyboardInterrupt:
             if not jobs[0].stop.is_set():  # else whoever set it knows
                 raise
@@ -70,15 +68,6 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
         announce=lambda line: console.print(say(line)),
     )
     return len(study.sites), [job]
-
-
-def say(line: dict[str, Any]) -> str:
-    """One finished round in words."""
-    refused = "".join(f"; refused {site}: {why}" for site, why in line["refused"].items())
-    return (
-        f"round {line['round']}: loss {line['train_loss']:.3f}, {line['seconds']:.1f} s, "
-        f"{', '.join(line['participants'])} took part{refused}"
-    )
 
 
 app = make_server_app(plan_from_context)

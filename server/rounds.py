@@ -10,17 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedbus.errors import FedbusError, RunError
 from fedbus.models import State
+from fedbus.packing import layout_of
 from fedbus.runs import ArmFolder, Checkpoint
 from fedbus.study import Study
-from fedbus.transport import ARRAYS, CONFIG, Order, Report, check_update, to_arrays, to_state
+from fedbus.transport import Order, Report, check_update
 from fedbus.validation import record, total
-from server.exchange import Replies, Roster, exchange, explain, metrics_of, nodes_named, state_of, wait_for_nodes
+from server.exchange import Replies, Roster, Tell, exchange, explain, metrics_of, nodes_named, wait_for_nodes
+from server.packets import evaluation, for_strategy, record_of, state_of, to_send, update_of
 from server.strategies import SERVER_OPTIMISERS, average_statistics, make_strategy, recall, remember
 
 
@@ -34,7 +36,9 @@ class Job:
         seed: the training seed.
         start: the weights that every arm starts from.
         folder: where checkpoints and weights go.
+        title: names the folder in which a deployed site keeps the final model.
         announce: told of every finished round's history line.
+        tell: told what the run waits for.
         stop: set to end the run as Ctrl-C would.
     """
 
@@ -43,7 +47,9 @@ class Job:
     seed: int
     start: State
     folder: ArmFolder
+    title: str = "run"
     announce: Callable[[dict[str, Any]], object] = lambda line: None
+    tell: Tell = lambda words: None
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -64,7 +70,8 @@ class _Rounds:
         self.grid, self.roster, self.job, self.study = grid, roster, job, job.study
         self.quorum = self.study.quorum or len(roster.hellos)
         self.strategy: Strategy = make_strategy(job.arm, self.study)
-        self.order = Order(self.study, job.seed, roster.classes)
+        self.order = Order(self.study, job.seed, roster.classes, title=job.title)
+        self.layout = layout_of(job.start)
         self.at = job.folder.load() or Checkpoint(0, job.start)
         recall(self.strategy, self.at.extra)
 
@@ -89,15 +96,17 @@ class _Rounds:
                 "classes": list(self.order.classes) if self.study.missing_classes == "mask" else None,
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in self.at.history],
                 "test": record({site: report.score for site, report in test.items()}),
+                "site_scores": {site: report.test.to_metrics() for site, report in test.items() if report.test},
             }
         )
 
     def _round(self, number: int) -> None:
-        started = time.monotonic()
-        wait_for_nodes(self.grid, self.quorum, self.study.round_timeout, self.job.stop)
+        self._wait()
+        started, limit = time.monotonic(), self.study.round_timeout
         config = ConfigRecord(self.order.to_config())
-        messages = list(self.strategy.configure_train(number, _pack(self.at.state), config, self.grid))
-        replies = exchange(self.grid, self._in_order(messages), self.roster, self.study.round_timeout, self.job.stop)
+        wanted = self.strategy.configure_train(number, record_of(self.at.state), config, self.grid)
+        messages = to_send(wanted, self.at.state, self.roster, self.study.transport, limit)
+        replies = exchange(self.grid, messages, self.roster, limit, self.job.stop)
         updates, reports, refused = self._screen(replies)
         if len(reports) < self.quorum:
             why = "; ".join(f"{site}: {reason}" for site, reason in refused.items())
@@ -107,13 +116,14 @@ class _Rounds:
             )
         self._score_incoming(reports)
         weights = [reports[site].weight for site in reports]
-        arrays, _ = self.strategy.aggregate_train(number, [replies.content[site] for site in reports])
+        usable = [for_strategy(replies.content[site], updates[site], self.study.transport) for site in reports]
+        arrays, _ = self.strategy.aggregate_train(number, usable)
         if arrays is None:
             raise RunError(
                 f"{self.job.arm}, round {number}: Flower's strategy makes no model of {len(reports)} updates.",
                 "It needs more sites (Bulyan at least 3); name another arm.",
             )
-        state = _unpack(arrays)
+        state = state_of(arrays)
         if self.job.arm in SERVER_OPTIMISERS:
             state |= average_statistics(list(updates.values()), weights)
         self.at.state, self.at.round, self.at.extra = state, number, remember(self.strategy)
@@ -123,6 +133,7 @@ class _Rounds:
                 "train_loss": sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
                 "steps": sum(report.steps for report in reports.values()),
                 "seconds": time.monotonic() - started,
+                "site_seconds": {site: report.seconds for site, report in reports.items()},
                 "participants": list(reports),
                 "refused": refused,
             }
@@ -137,7 +148,8 @@ class _Rounds:
         refused = dict(replies.failures)
         for site, message in replies.content.items():
             try:
-                report, update = Report.from_metrics(metrics_of(message)), state_of(message)
+                report = Report.from_metrics(metrics_of(message))
+                update = update_of(message, self.study.transport, self.layout)
                 reason = check_update(update, self.at.state, self.study.update_limit)
             except FedbusError as error:
                 reason = explain(error)
@@ -161,24 +173,17 @@ class _Rounds:
             self.job.folder.save_weights("best", self.at.state, round=self.at.round)
 
     def _evaluate(self, state: State, part: str) -> dict[str, Report]:
-        order = Order(self.study, self.job.seed, self.roster.classes, part)
-        content = RecordDict({ARRAYS: _pack(state), CONFIG: ConfigRecord(order.to_config())})
-        nodes = nodes_named(self.roster, self.roster.names)
-        messages = [Message(content, node, MessageType.EVALUATE) for node in nodes]
-        replies = exchange(self.grid, messages, self.roster, self.study.round_timeout, self.job.stop)
+        self._wait()
+        order = Order(self.study, self.job.seed, self.roster.classes, part, self.job.title)
+        nodes, limit = nodes_named(self.roster, self.roster.names), self.study.round_timeout
+        messages = evaluation(order, state, nodes, limit)
+        replies = exchange(self.grid, messages, self.roster, limit, self.job.stop)
         if len(replies.content) < self.quorum:
             why = "; ".join(f"{site}: {reason}" for site, reason in replies.failures.items())
             raise RunError(f"{self.job.arm}: too few sites could evaluate the model ({why}).", "Go on with --resume.")
         return {site: Report.from_metrics(metrics_of(message)) for site, message in replies.content.items()}
 
-    def _in_order(self, messages: list[Message]) -> list[Message]:
-        """By the sites' names: Flower draws the order of nodes from an unseeded generator."""
-        return sorted(messages, key=lambda message: self.roster.name(message.metadata.dst_node_id))
-
-
-def _pack(state: State) -> ArrayRecord:
-    return ArrayRecord({key: Array(value) for key, value in to_arrays(state).items()})
-
-
-def _unpack(arrays: ArrayRecord) -> State:
-    return to_state({key: array.numpy() for key, array in arrays.items()})
+    def _wait(self) -> None:
+        """Wait for the sites: those that are away may come back in time, and the quorum is enough if they don't."""
+        limit = self.study.round_timeout
+        wait_for_nodes(self.grid, self.quorum, self.quorum, self.roster, limit, self.job.stop, self.job.tell)

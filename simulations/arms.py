@@ -116,4 +116,4 @@ def _job(
 ) -> Job:
     images = sum(steps_per_round(study, rows).values()) * study.batch_size
     announce = progress.rounds(arm.name, arm.seed, images, study.rounds)
-    return Job(study, arm.name, arm.seed, start, arm.folder, announce, stop)
+    return Job(study, arm.name, arm.seed, start, arm.folder, announce=announce, stop=stop)

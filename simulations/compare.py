@@ -1,27 +1,22 @@
 """The main job: hospitals alone, pooled, and federated, on the same rows with the same steps, in one table."""
 
-import json
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from fedbus.errors import RunError
 from fedbus.evaluation import Predictions
-from fedbus.files import write_json, write_text
 from fedbus.manifest import CLASSES
-from fedbus.models import State, start_state, state_digest
-from fedbus.reports.figures import headline_figure_png
-from fedbus.reports.page import write_report
-from fedbus.reports.tables import comparison_table, markdown_table, recall_table
-from fedbus.runs import check_run, record_run
+from fedbus.models import start_state
+from fedbus.reports.results import RESULTS_FILE, write_results
+from fedbus.reports.tables import comparison_table, recall_table
+from fedbus.runs import check_run, check_same_start, record_run
 from fedbus.seeds import derive_seed
 from fedbus.sites import Site, prepare_sites, resolve_sites
 from fedbus.study import Study
 from simulations.arms import Arm, list_arms, run_arms
 from simulations.progress import ArmProgress
-from simulations.results import START_FILE, gather, sample_pictures
+from simulations.results import gather, sample_pictures
 from simulations.scoring import score_arm
 
 
@@ -50,7 +45,7 @@ def compare(study: Study, out: Path, *, resume: bool, console: Console) -> Path:
         sites = prepare_sites(study, out, progress=progress.decoding)
         for name, site in sites.items():
             _say_missing_classes(name, site, study, progress)
-        _check_same_start(starts, out)
+        check_same_start(starts, out)
         record_run(out, asked)  # only now: nothing is left behind by weights or archives that can't be used
         run_arms(study, out, sites, starts, progress)
         progress.note("scoring the test rows")
@@ -58,31 +53,12 @@ def compare(study: Study, out: Path, *, resume: bool, console: Console) -> Path:
         for arm in list_arms(study, out):
             runs.setdefault(arm.name, []).append((arm, score_arm(arm, study, sites)))
         results = gather(study, out, sites, runs, phantoms=phantoms)
-    write_json(out / "results.json", results)
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}
-    report = out / "report.html"
-    write_report(results, histories, sample_pictures(sites), report)
-    headline_figure_png(results, out / "headline.png")
-    write_text(out / "table.md", markdown_table(results))
+    report = write_results(results, histories, sample_pictures(sites), out)
     console.print(comparison_table(results))
     console.print(recall_table(results))
-    console.print(f"Report: {report}   figures: {out / 'results.json'}", markup=False, soft_wrap=True)
+    console.print(f"Report: {report}   figures: {out / RESULTS_FILE}", markup=False, soft_wrap=True)
     return report
-
-
-def _check_same_start(starts: Mapping[int, State], out: Path) -> None:
-    """All arms start from the same weights, also those that a resumed run adds; a file may have been replaced since.
-
-    Raises:
-        RunError: the start weights are not those that the run began with.
-    """
-    path, digests = out / START_FILE, {str(seed): state_digest(state) for seed, state in starts.items()}
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != digests:
-        raise RunError(
-            f"The start weights are no longer those that {out} began with.",
-            "Bring the old file back, or choose another --out.",
-        )
-    write_json(path, digests)
 
 
 def _say_missing_classes(name: str, site: Site, study: Study, progress: ArmProgress) -> None:

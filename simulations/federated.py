@@ -22,6 +22,7 @@ from clients.place import Place
 from fedbus.errors import FedbusError, RunError
 from fedbus.quiet import SETTINGS, hush
 from fedbus.study import Study
+from fedbus.transport import Order
 from server.app import make_server_app
 from server.rounds import Job
 
@@ -42,7 +43,7 @@ def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event
     hush()
     names, device, folder = list(study.sites), study.device, out.resolve()
 
-    def locate(context: Context) -> Place:
+    def locate(context: Context, order: Order) -> Place:
         return Place(folder, names[int(context.node_config["partition-id"])], device)
 
     try:

@@ -1,7 +1,6 @@
 """Gather what a study found into `results.json`: the figures, their intervals, and what explains them."""
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,10 @@ from fedbus.datasets import find_reader
 from fedbus.evaluation import Predictions, differences, evaluate
 from fedbus.fitting import site_rows
 from fedbus.manifest import CLASSES
-from fedbus.seeds import derive_seed
+from fedbus.reports.results import assemble
 from fedbus.sites import Site, read_facts
 from fedbus.study import STRATEGIES, Study
 from simulations.arms import Arm
-
-START_FILE = "start.json"
-"""Digests of the weights that every arm of a seed starts from."""
 
 SAMPLES = 3
 """Pictures of each class and site on the report page."""
@@ -44,30 +40,21 @@ def gather(
         phantoms: whether the pictures are synthetic.
     """
     predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
-    environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
-    return {
-        "fedbus": environment["versions"]["fedbus"],
-        "phantoms": phantoms,
-        "classes": list(CLASSES),
-        "sites": {name: _site_facts(facts, study, sites[name]) for name, facts in read_facts(out).items()},
-        "arms": {name: score_everywhere(seeds, list(sites), study) for name, seeds in predictions.items()},
-        "differences": all_differences(predictions, list(sites), study),
-        "work": {name: _work([arm for arm, _ in pairs]) for name, pairs in runs.items()},
-        "federation": {
-            name: {"rounds": [_without_error_texts(line) for line in pairs[0][0].folder.read_facts()["rounds"]]}
-            for name, pairs in runs.items()
-            if name in STRATEGIES
-        },
-        "settings": shown_settings(study),
-        "weights": f"{describe_weights(study)}; SHA-256 of the start {_start_digests(out)}",
-        **environment,
-    }
+    return assemble(
+        study,
+        out,
+        {name: [arm.folder for arm, _ in pairs] for name, pairs in runs.items()},
+        phantoms=phantoms,
+        sites={name: _site_facts(facts, study, sites[name]) for name, facts in read_facts(out).items()},
+        arms={name: score_everywhere(seeds, list(sites), study) for name, seeds in predictions.items()},
+        differences=all_differences(predictions, list(sites), study),
+    )
 
 
 def score_everywhere(runs: list[Predictions], sites: list[str], study: Study) -> dict[str, Any]:
     """One arm's metrics at each site and on `all` test rows, with intervals."""
     places = {site: [run.select(site) for run in runs] for site in sites} | {"all": runs}
-    return {place: evaluate(chosen, study.bootstrap, _draw_seed(study)) for place, chosen in places.items()}
+    return {place: evaluate(chosen, study.bootstrap, study.draw_seed) for place, chosen in places.items()}
 
 
 def all_differences(
@@ -84,7 +71,7 @@ def all_differences(
             ours, theirs = predictions[arm], predictions[reference]
             if place != "all":
                 ours, theirs = [run.select(place) for run in ours], [run.select(place) for run in theirs]
-            metrics = differences(ours, theirs, study.bootstrap, _draw_seed(study))
+            metrics = differences(ours, theirs, study.bootstrap, study.draw_seed)
             found += [
                 {"arm": arm, "reference": reference, "site": place, "metric": metric, **value}
                 for metric, value in metrics.items()
@@ -105,20 +92,6 @@ def sample_pictures(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes
     return found
 
 
-def shown_settings(study: Study) -> dict[str, Any]:
-    """The settings without the places of archives, cache and weights: reports are passed on."""
-    hidden = {"cache": None, "weights": describe_weights(study)}
-    sources = {name: {"reader": source.reader} for name, source in study.sites.items()}
-    return {key: value for key, value in (study.as_dict() | hidden | {"sites": sources}).items() if value is not None}
-
-
-def describe_weights(study: Study) -> str:
-    """What the arms start from, in words."""
-    if study.weights == "none":
-        return "random, the same in every arm"
-    return f"{study.model} of timm, ImageNet" if study.weights == "imagenet" else Path(study.weights).name
-
-
 def _site_facts(facts: dict[str, Any], study: Study, site: Site) -> dict[str, Any]:
     reader = find_reader(facts["reader"])
     rows = site_rows(site, study, study.seeds[0], torch.device("cpu"))
@@ -129,30 +102,6 @@ def _site_facts(facts: dict[str, Any], study: Study, site: Site) -> dict[str, An
         "terms": reader.terms,
         "balanced": {name: int(counts[index]) for index, name in enumerate(CLASSES)},
     }
-
-
-def _without_error_texts(line: dict[str, Any]) -> dict[str, Any]:
-    """A site's own error may name files; it stays in the arm's history, and the report says that there was one."""
-    said = {site: why.partition(":")[0] if why.startswith("failed:") else why for site, why in line["refused"].items()}
-    return line | {"refused": said}
-
-
-def _start_digests(out: Path) -> str:
-    digests = json.loads((out / START_FILE).read_text(encoding="utf-8"))
-    return ", ".join(f"{digest[:16]} (seed {seed})" for seed, digest in digests.items())
-
-
-def _work(arms: list[Arm]) -> dict[str, Any]:
-    facts = [arm.folder.read_facts() for arm in arms]
-    return {
-        "steps": facts[0]["steps"],
-        "seconds": float(np.mean([f["seconds"] for f in facts])),
-        "kept_round": facts[0]["kept_round"],
-    }
-
-
-def _draw_seed(study: Study) -> int:
-    return derive_seed(study.split_seed, "bootstrap")
 
 
 def _png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 from fedbus.device import pick_device
 from fedbus.evaluation import Predictions
 from fedbus.fitting import place_model
 from fedbus.models import set_state
+from fedbus.prediction import join, predict_part
 from fedbus.sites import Site
 from fedbus.study import Study
-from fedbus.training import predict
 from simulations.arms import Arm
 
 
@@ -29,13 +28,4 @@ def predict_test_rows(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Pred
     set_state(model, arm.folder.load_weights("best"))
     classes = arm.folder.read_facts()["classes"]
     present = None if classes is None else torch.tensor(classes)
-    parts = {name: site.parts["test"] for name, site in sites.items()}
-    return Predictions(
-        labels=np.concatenate([site.labels[parts[name]] for name, site in sites.items()]),
-        probabilities=np.concatenate(
-            [predict(model, site.pixels[parts[name]], study, present) for name, site in sites.items()]
-        ),
-        groups=np.concatenate([[f"{name}/{g}" for g in site.groups[parts[name]]] for name, site in sites.items()]),
-        sites=np.concatenate([[name] * len(parts[name]) for name in sites]),
-        paths=np.concatenate([site.paths[parts[name]] for name, site in sites.items()]),
-    )
+    return join([predict_part(model, site, "test", study, present) for site in sites.values()])

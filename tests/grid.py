@@ -11,6 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import make_client_app
 from clients.place import Place
+from fedbus.transport import Order
 
 Hook = Callable[[str, Message], Message | None]
 """Given a site's name and the message to it: a reply in its place, None to stay silent, or NotImplemented to pass."""
@@ -32,7 +33,7 @@ class LocalGrid(Grid):
 
         TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # who sends, as Flower's processes set it
 
-        def locate(context: Context) -> Place:
+        def locate(context: Context, order: Order) -> Place:
             return Place(out, self.names[context.node_id], "cpu")
 
         self.app: ClientApp = make_client_app(locate)

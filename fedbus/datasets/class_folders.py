@@ -1,7 +1,8 @@
-"""A hospital's own pictures, one folder a class: benign/, malignant/, normal/; no patient ids."""
+"""A hospital's own pictures, one folder a class: benign/, malignant/, normal/; patients are known from DICOM alone."""
 
 from pathlib import Path
 
+from fedbus.datasets.dicom_patients import find_patients
 from fedbus.datasets.layout import image_files, looks_like_mask
 from fedbus.errors import ArchiveError, listed
 from fedbus.manifest import CLASSES, Manifest, build_manifest
@@ -21,6 +22,8 @@ def matches(root: Path) -> bool:
 
 def read(root: Path, site: str) -> Manifest:
     """Read every picture below a class's folder as that class; folder names in any case.
+
+    The patient of a DICOM file is the pseudonym of its patient id; other files have none.
 
     Raises:
         ArchiveError: pictures outside the class folders or in a folder that no class has, masks among the
@@ -46,4 +49,6 @@ def read(root: Path, site: str) -> Manifest:
             f"{root} has pictures in folders that are no class: {listed(unknown)}.",
             f"Name folders {', '.join(CLASSES)}, and move other pictures elsewhere.",
         )
-    return build_manifest(site, root, [(path, classes[path], None) for path in files], CENSUS)
+    patients, notes = find_patients(root, files, site)
+    found = [(path, classes[path], patient) for path, patient in zip(files, patients, strict=True)]
+    return build_manifest(site, root, found, CENSUS, notes)

@@ -1,7 +1,8 @@
-"""A hospital's own pictures, listed in labels.csv: file,label and, where known, patient."""
+"""A hospital's own pictures, listed in labels.csv: file,label and, where known, patient; frame for DICOM."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from fedbus.datasets.dicom_patients import complete_patients, find_patients
 from fedbus.datasets.layout import (
     check_labels,
     check_rows_and_files,
@@ -10,7 +11,7 @@ from fedbus.datasets.layout import (
     read_table,
 )
 from fedbus.errors import ArchiveError, listed
-from fedbus.images import SUFFIXES
+from fedbus.images import DICOM, SUFFIXES
 from fedbus.manifest import CLASSES, Manifest, build_manifest
 
 CENSUS: dict[str, int] | None = None
@@ -27,11 +28,14 @@ def read(root: Path, site: str) -> Manifest:
     """Read the pictures that `labels.csv` lists, by paths relative to it.
 
     Every picture below root needs its row, and every row its picture; only files named like masks may stay
-    unlisted, and a note counts them. Rows with an empty patient have none.
+    unlisted, and a note counts them. Rows with an empty patient have none, but for DICOM files with a patient id:
+    theirs is its pseudonym. A DICOM file may have a row for each of several frames, of one patient; `frame` counts
+    from 1, and an empty one is the middle one.
 
     Raises:
         ArchiveError: a path that leads out of root, a file that is no picture, a mask listed as an image, an
-            unknown label, rows and files that do not agree, or fewer than two classes.
+            unknown label, a frame that can't be, rows and files that do not agree, several patients in one file, or
+            fewer than two classes.
     """
     table = root / "labels.csv"
     rows = read_table(table, ("file", "label"))
@@ -42,16 +46,51 @@ def read(root: Path, site: str) -> Manifest:
     unknown = [(line, row["label"]) for line, row in rows if row["label"].lower() not in CLASSES]
     check_labels(table, unknown, CLASSES)
 
-    present = [path.relative_to(root) for path in image_files(root, nested=True)]
-    masks = [path for path in present if looks_like_mask(path)]
-    check_rows_and_files(table, names, [path.as_posix() for path in present if path not in set(masks)])
+    frames = _read_frames(table, [(line, row.get("frame", "")) for line, row in rows], names)
+    masks = _check_files(table, names, frames)
 
-    patients = [row.get("patient") or None for _, row in rows]
-    notes = [f"{len(masks)} files named like masks are left out"] if masks else []
+    paths = [root / (name if frame is None else f"{name}#{frame}") for name, frame in zip(names, frames, strict=True)]
+    named = [row.get("patient") or None for _, row in rows]
+    known, notes = find_patients(root, paths, site)
+    patients = complete_patients(table, paths, named, known)
+    notes = notes if None in named else []
+    if masks:
+        notes.append(f"{masks} files named like masks are left out")
     if None in patients and any(patients):
         notes.append(f"{patients.count(None)} rows name no patient; each counts as a patient of its own")
-    found = [(root / name, label, patient) for name, label, patient in zip(names, labels, patients, strict=True)]
-    return build_manifest(site, root, found, CENSUS, notes)
+    return build_manifest(site, root, list(zip(paths, labels, patients, strict=True)), CENSUS, notes)
+
+
+def _read_frames(table: Path, cells: list[tuple[int, str]], names: list[str]) -> list[int | None]:
+    """The frame that each row names, counted from 1; None where it names none."""
+    strange = [
+        f"row {line} ({cell!r} of {name})"
+        for (line, cell), name in zip(cells, names, strict=True)
+        if cell
+        and not (PurePosixPath(name).suffix.lower() == DICOM and cell.isascii() and cell.isdigit() and int(cell) > 0)
+    ]
+    if strange:
+        raise ArchiveError(
+            f"{table} names frames that can't be: {listed(strange)}.",
+            f"Count the frames of {DICOM} files from 1, as viewers do; leave the column empty for all other files.",
+        )
+    return [int(cell) if cell else None for _, cell in cells]
+
+
+def _check_files(table: Path, names: list[str], frames: list[int | None]) -> int:
+    """Check that rows and files agree; returns the number of unlisted files named like masks."""
+    present = [path.relative_to(table.parent) for path in image_files(table.parent, nested=True)]
+    masks = {path for path in present if looks_like_mask(path)}
+    listed_as: dict[str, list[str]] = {}
+    for name, frame in zip(names, frames, strict=True):
+        listed_as.setdefault(name, []).append(name if frame is None else f"{name}#{frame}")
+    pictures = [path.as_posix() for path in present if path not in masks]
+    check_rows_and_files(
+        table,
+        [row for rows in listed_as.values() for row in rows],
+        [row for name in pictures for row in listed_as.get(name, [name])],
+    )
+    return len(masks)
 
 
 def _check_names(table: Path, lines: list[int], names: list[str]) -> None:

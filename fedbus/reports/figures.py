@@ -9,18 +9,19 @@ from matplotlib.lines import Line2D
 
 from fedbus.reports import canvas, words
 
-FOREST_METRICS = ("auc", "macro_f1")
+DIFFERENCE_METRICS = ("auc", "macro_f1")
 
 ROW = 0.24
 """Height of one line of a forest plot, inches."""
 
 
 def forest_plot(results: dict[str, Any]) -> str:
-    """Draw every arm's AUC and macro F1 with intervals, on every test set; empty without arms."""
+    """Draw every arm's two leading metrics with intervals, on every test set; empty without arms."""
     if not results["arms"]:
         return ""
+    shown = " and ".join(words.METRICS[metric] for metric in words.leading(results))
     description = (
-        "Forest plot: AUC and macro F1 with 95 % intervals of every arm, on all test images and on those of "
+        f"Forest plot: {shown} with 95 % intervals of every arm, on all test images and on those of "
         "each hospital. The same figures stand in the comparison table."
     )
     return canvas.svg("forest", description, results["phantoms"], lambda: _forest(results, words.test_sets(results)))
@@ -37,7 +38,7 @@ def headline_figure_png(results: dict[str, Any], path: Path) -> None:
 
 def differences_plot(results: dict[str, Any]) -> str:
     """Draw the paired differences in AUC and macro F1 with their intervals; empty if there are none."""
-    if not any(row["metric"] in FOREST_METRICS for row in results.get("differences", [])):
+    if not any(row["metric"] in DIFFERENCE_METRICS for row in results.get("differences", [])):
         return ""
     description = (
         "Paired differences in AUC and macro F1, federated less its reference, with 95 % intervals. "
@@ -47,17 +48,17 @@ def differences_plot(results: dict[str, Any]) -> str:
 
 
 def _forest(results: dict[str, Any], sites: list[str]) -> Figure:
-    arms = words.ordered_arms(results)
+    arms, metrics = words.ordered_arms(results), words.leading(results)
     height = (ROW * len(arms) + 0.7) * len(sites) + 0.9
     figure = Figure(figsize=(10, height), layout="constrained")
-    grid = figure.subplots(len(sites), len(FOREST_METRICS), squeeze=False, sharey=True, sharex="col")
+    grid = figure.subplots(len(sites), len(metrics), squeeze=False, sharey=True, sharex="col")
     for row, site in zip(grid, sites, strict=True):
-        for axes, metric in zip(row, FOREST_METRICS, strict=True):
+        for axes, metric in zip(row, metrics, strict=True):
             _forest_panel(axes, results, arms, site, metric)
         row[0].set_title("All test images" if site == "all" else site, pad=10)
         size = words.size(results, site)
         row[-1].set_title(size, loc="right", pad=10, fontweight="normal", fontsize=8.5, color=canvas.MUTED)
-    for axes, metric in zip(grid[-1], FOREST_METRICS, strict=True):
+    for axes, metric in zip(grid[-1], metrics, strict=True):
         axes.set_xlabel(words.METRICS[metric])
         axes.set_xlim(_lowest(results, arms, sites, metric), 1.0)
     handles = _legend(arms, away=len(sites) > 1)
@@ -70,7 +71,9 @@ def _forest_panel(axes: Axes, results: dict[str, Any], arms: list[str], site: st
     if pooled:
         axes.axvline(pooled["value"], color=canvas.BLUE, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
     beside = axes.get_yaxis_transform()
-    axes.text(1.015, -1.2, words.METRICS[metric], transform=beside, va="center", fontsize=8.5, fontweight="bold")
+    # Above the first row; rows of few arms are higher, and the heading must not leave the figure.
+    heading = -0.6 - 0.6 * min(1.0, len(arms) / 4)
+    axes.text(1.015, heading, words.METRICS[metric], transform=beside, va="center", fontsize=8.5, fontweight="bold")
     for place, arm in enumerate(arms):
         found = words.scores(results, arm, site).get(metric)
         axes.text(1.015, place, words.with_interval(found), transform=beside, va="center", fontsize=8.5)
@@ -124,12 +127,14 @@ def _handle(colour: str, marker: str, label: str, filled: bool) -> Line2D:
 
 def _differences(results: dict[str, Any]) -> Figure:
     found = results["differences"]
-    rows = list(dict.fromkeys((r["arm"], r["reference"], r["site"]) for r in found if r["metric"] in FOREST_METRICS))
+    rows = list(
+        dict.fromkeys((r["arm"], r["reference"], r["site"]) for r in found if r["metric"] in DIFFERENCE_METRICS)
+    )
     figure = Figure(figsize=(10, 0.22 * len(rows) + 1.5), layout="constrained")
-    panels = figure.subplots(1, len(FOREST_METRICS), sharey=True, sharex=True)
+    panels = figure.subplots(1, len(DIFFERENCE_METRICS), sharey=True, sharex=True)
     # Symmetric, so that 0 is in the middle and both directions are drawn to the same scale.
     furthest = 1.08 * max(abs(r[key] or 0) for r in found for key in ("value", "low", "high")) or 1
-    for axes, metric in zip(panels, FOREST_METRICS, strict=True):
+    for axes, metric in zip(panels, DIFFERENCE_METRICS, strict=True):
         values = {(r["arm"], r["reference"], r["site"]): r for r in found if r["metric"] == metric}
         for place, key in enumerate(rows):
             row = values.get(key)

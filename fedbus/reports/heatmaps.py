@@ -48,7 +48,9 @@ def _cross_site(results: dict[str, Any]) -> Figure:
     panels = figure.subplots(1, len(MATRIX_METRICS), sharey=True)
     for axes, (metric, start) in zip(panels, MATRIX_METRICS.items(), strict=True):
         values = _values([[words.scores(results, arm, site).get(metric) for site in sites] for arm in arms])
-        _heatmap(axes, values, ["all", *sites[1:]], [words.arm_label(arm) for arm in arms], start)
+        _heatmap(
+            axes, values, ["all", *sites[1:]], [words.arm_label(arm) for arm in arms], start, missing=words.MISSING
+        )
         axes.axvline(1, color=canvas.INK, linewidth=1.2)
         axes.set_title(f"{words.METRICS[metric]} on the test images of", pad=10)
         for row, arm in enumerate(arms):
@@ -104,17 +106,18 @@ def _heatmap(
     start: float,
     counts: NDArray[np.float64] | None = None,
     mark_below: float = 0.0,
+    missing: str = "none",
 ) -> None:
-    """Colour values [rows, columns] from `start` to 1; write each in its cell, under its count if given."""
+    """Colour values [rows, columns] from `start` to 1; write each, or `missing`, under its count if given."""
     axes.set_facecolor("#f3f3f1")
     axes.pcolormesh(
         np.ma.masked_invalid(values), cmap=canvas.SHADES, vmin=start, vmax=1, edgecolor="white", linewidth=1.5
     )
     for (row, column), value in np.ndenumerate(values):
         lost = value < mark_below
-        text = "none" if np.isnan(value) else f"▼ {words.number(value)}" if lost else words.number(value)
+        text = missing if np.isnan(value) else f"▼ {words.number(value)}" if lost else words.number(value)
         if counts is not None:
-            text = f"{counts[row, column]:g}\n{text}" if not np.isnan(value) else "none"
+            text = f"{counts[row, column]:g}\n{text}" if not np.isnan(value) else missing
         dark = (value - start) / (1 - start) > 0.8
         colour = canvas.MUTED if np.isnan(value) else canvas.ALERT if lost else "white" if dark else canvas.INK
         axes.text(

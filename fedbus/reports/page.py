@@ -51,7 +51,7 @@ def render_report(results: dict[str, Any], histories: Histories, samples: Sample
     return environment.get_template("page.html").render(
         results=results,
         words=words,
-        headline=[*HEADLINE, "ece"],
+        headline=list(HEADLINE) if words.note_on_auc(results) else [*HEADLINE, "ece"],
         arms_by_family=[(name, list(arms)) for name, arms in groupby(words.ordered_arms(results), words.family)],
         findings=summary.findings(results),
         cautions=summary.cautions(results),

@@ -12,8 +12,9 @@ def findings(results: dict[str, Any]) -> list[str]:
     if not federated:
         sentences.append("No federated arm was run.")
         if "centralised" in results["arms"]:
-            sentences.append(f"Pooling all images in one place reached AUC {_auc(results, 'centralised')}.")
-    sentences += [_alone(results), *(_at_home(results, arm) for arm in federated)]
+            sentences.append(f"Pooling all images in one place reached {_leading(results, 'centralised')}.")
+    sentences.append(_alone(results))
+    sentences += [sentence(results, arm) for sentence in (_at_each_site, _at_home) for arm in federated]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -24,6 +25,7 @@ def cautions(results: dict[str, Any]) -> list[str]:
         *_few_groups(results),
         *_unequal_work(results),
         *_refusals(results),
+        *_unscored(results),
         *_one_seed(results),
     ]
 
@@ -37,16 +39,25 @@ def find_difference(results: dict[str, Any], arm: str, reference: str, site: str
     return None
 
 
+def _leading(results: dict[str, Any], arm: str) -> str:
+    """Name and give what is known on all test images: the AUC, else accuracy and macro F1."""
+    found, metrics = words.scores(results, arm, "all"), words.leading(results)
+    shown = metrics[:1] if metrics[0] == "auc" else metrics
+    return " and ".join(f"{words.METRICS[metric]} {words.with_interval(found.get(metric))}" for metric in shown)
+
+
 def _auc(results: dict[str, Any], arm: str, site: str = "all") -> str:
     return words.with_interval(words.scores(results, arm, site).get("auc"))
 
 
 def _against_pooling(results: dict[str, Any], arm: str) -> str:
-    text = f"Federated training ({words.arm_label(arm)}) reached AUC {_auc(results, arm)} on all test images"
+    text = f"Federated training ({words.arm_label(arm)}) reached {_leading(results, arm)} on all test images"
     if "centralised" not in results["arms"]:
-        return f"{text}; no pooled arm was run."
-    text += f"; pooling all images in one place reached {_auc(results, 'centralised')}."
-    difference = find_difference(results, arm, "centralised", "all", "auc")
+        return f"{text}." if words.apart(results) else f"{text}; no pooled arm was run."
+    lead = words.leading(results)[0]
+    pooled = _auc(results, "centralised") if lead == "auc" else _leading(results, "centralised")
+    text += f"; pooling all images in one place reached {pooled}."
+    difference = find_difference(results, arm, "centralised", "all", lead)
     if difference is None:
         return text
     found = words.with_interval(difference, signed=True)
@@ -68,6 +79,15 @@ def _alone(results: dict[str, Any]) -> str:
         f"Hospitals that train alone reached, on the same images, between AUC {low[2]} ({low[1]}) "
         f"and {high[2]} ({high[1]})."
     )
+
+
+def _at_each_site(results: dict[str, Any], arm: str) -> str:
+    """Give the AUC where it is known, if it is not on all test images."""
+    known = [site for site in words.site_names(results) if words.scores(results, arm, site).get("auc")]
+    if words.leading(results)[0] == "auc" or not known:
+        return ""
+    found = "; ".join(f"{site} {_auc(results, arm, site)}" for site in known)
+    return f"AUC of {words.arm_label(arm)} on each hospital's own test images: {found}."
 
 
 def _at_home(results: dict[str, Any], arm: str) -> str:
@@ -130,6 +150,18 @@ def _refusals(results: dict[str, Any]) -> list[str]:
             share = f"{len(short)} of {len(record['rounds'])}"
             sentences.append(
                 f"{words.arm_label(arm)}: in {share} rounds a hospital was missing or its update was refused."
+            )
+    return sentences
+
+
+def _unscored(results: dict[str, Any]) -> list[str]:
+    sentences = []
+    for arm in results["arms"] if words.apart(results) else ():
+        without = [site for site in words.site_names(results) if not words.scores(results, arm, site)]
+        if without:
+            sentences.append(
+                f"{words.arm_label(arm)} was not scored at {', '.join(without)}: here all test images are those of "
+                "the other hospitals."
             )
     return sentences
 

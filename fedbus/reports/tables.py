@@ -25,7 +25,7 @@ def comparison_table(results: dict[str, Any]) -> Table:
 
     It fits 110 columns with three hospitals, and folds where the terminal is narrower.
     """
-    table = _table(results, "Which training does best?", f"{NOTE} all: all test images. F1: macro F1.")
+    table = _table(results, "Which training does best?", f"{_note(results)} all: all test images. F1: macro F1.")
     table.add_column("", overflow="fold")
     for metric in HEADLINE:
         table.add_column(f"{words.METRICS[metric]}\nall", overflow="fold")
@@ -93,12 +93,16 @@ def markdown_table(results: dict[str, Any]) -> str:
             lines.append(_comparison_row(results, arm))
     head, rule, *body = ["| " + " | ".join(_markdown_cell(cell) for cell in line) + " |" for line in lines]
     above = [f"**{words.PHANTOMS}**", ""] if results["phantoms"] else []
-    return "\n".join([*above, head, rule, *body, "", NOTE]) + "\n"
+    return "\n".join([*above, head, rule, *body, "", _note(results)]) + "\n"
 
 
 def _table(results: dict[str, Any], title: str, caption: str) -> Table:
     title = f"{words.PHANTOMS}\n{title}" if results["phantoms"] else title
     return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def _note(results: dict[str, Any]) -> str:
+    return f"{NOTE} {words.note_on_auc(results)}".rstrip()
 
 
 def _families(results: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:

@@ -19,6 +19,9 @@ FEW_GROUPS = 20
 
 MISSING = "n/a"
 
+PER_IMAGE = "AUC over all hospitals needs per-image scores, which stay at the hospitals."
+"""Stands under tables whose AUC over all hospitals is not defined for that reason."""
+
 _STRATEGIES = {
     "fedavg": "FedAvg", "fedprox": "FedProx", "fedavgm": "FedAvgM", "fedadam": "FedAdam",
     "fedyogi": "FedYogi", "fedadagrad": "FedAdagrad", "qfedavg": "q-FedAvg", "fedmedian": "FedMedian",
@@ -146,6 +149,22 @@ def tested(results: dict[str, Any], site: str, label: str) -> int:
     """Count the test images of a class at a site, or at all of them."""
     names = site_names(results) if site == "all" else [site]
     return sum(results["sites"].get(name, {}).get("parts", {}).get("test", {}).get(label, 0) for name in names)
+
+
+def leading(results: dict[str, Any]) -> tuple[str, str]:
+    """Name the two metrics that pictures and summary lead with: those that are known on all test images."""
+    known = not results["arms"] or any(scores(results, arm, "all").get("auc") for arm in results["arms"])
+    return ("auc" if known else "accuracy", "macro_f1")
+
+
+def apart(results: dict[str, Any]) -> bool:
+    """Say whether the images stayed at the hospitals: what wrote the results has no digest of any."""
+    return not any("digest" in site for site in results["sites"].values())
+
+
+def note_on_auc(results: dict[str, Any]) -> str:
+    """Say why there is no AUC on all test images; empty if there is one."""
+    return PER_IMAGE if apart(results) and leading(results)[0] != "auc" else ""
 
 
 def has_spread(results: dict[str, Any]) -> bool:

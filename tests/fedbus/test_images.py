@@ -3,14 +3,16 @@
 import contextlib
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fedbus.errors import ImageError
-from fedbus.images import SUFFIXES, decode_image, resize_image
+from fedbus.images import SUFFIXES, decode_image, resize_image, split_frame, stored_mode
 from tests.archives import make_picture
+from tests.dicoms import write_dicom
 
 
 def write_png(path, bits, colour_type, size, data):
@@ -29,7 +31,7 @@ def grey():
     return make_picture(np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if "jp" not in s])
+@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if "jp" not in s and s != ".dcm"])
 def test_grey_is_kept_exactly(tmp_path, grey, suffix):
     grey.save(tmp_path / f"a{suffix}")
     picture = decode_image(tmp_path / f"a{suffix}")
@@ -151,3 +153,19 @@ def test_real_pictures_with_transparency_decode(shared_data):
         pixels = np.asarray(decode_image(path))
         assert pixels.shape == red.shape
         assert pixels.std() > 10
+
+
+def test_a_frame_is_part_of_a_dicom_files_path_alone():
+    assert split_frame(Path("a/scan.dcm#12")) == (Path("a/scan.dcm"), 12)
+    assert split_frame(Path("a/SCAN.DCM#3")) == (Path("a/SCAN.DCM"), 3)
+    for name in ("a/scan.dcm", "a/scan.png#12", "a/scan#12.dcm", "scan.dcm#1/b.png", "scan.dcm#", "scan.dcm#1a"):
+        assert split_frame(Path(name)) == (Path(name), None)
+
+
+def test_dicom_and_other_files_go_their_own_ways(tmp_path, grey):
+    frames = np.stack([np.asarray(grey), 255 - np.asarray(grey)])
+    path = write_dicom(tmp_path / "A.DCM", frames, NumberOfFrames=2)
+    grey.convert("RGB").save(tmp_path / "b.png")
+    np.testing.assert_array_equal(np.asarray(decode_image(path)), frames[0])
+    np.testing.assert_array_equal(np.asarray(decode_image(Path(f"{path}#2"))), frames[1])
+    assert [stored_mode(p) for p in (path, Path(f"{path}#2"), tmp_path / "b.png")] == ["DICOM", "DICOM", "RGB"]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.errors import FedbusError, RunError
-from fedbus.transport import PROXIMAL_MU, ROUND, Hello, Order, Report, check_update, to_arrays, to_state
+from fedbus.errors import FedbusError, RunError, SettingsError
+from fedbus.manifest import CLASSES
+from fedbus.transport import PROXIMAL_MU, ROUND, Hello, Order, Report, check_update
 from fedbus.validation import Score
 from tests.tiny import tiny_settings
 
@@ -58,6 +59,7 @@ def test_an_order_that_lacks_a_key_is_refused(key):
         {"seed": "x"}, {"seed": math.nan}, {"seed": math.inf}, {"seed": None}, {"classes": 3}, {"classes": [3]},
         {"classes": [-1]}, {"classes": [math.inf]}, {"part": "training"}, {"part": ""}, {ROUND: -1}, {ROUND: math.nan},
         {PROXIMAL_MU: -0.1}, {PROXIMAL_MU: math.nan}, {PROXIMAL_MU: math.inf}, {PROXIMAL_MU: "much"},
+        {"title": ""}, {"title": "../up"}, {"title": "a/b"}, {"title": "x" * 101},
         {"study": "{"}, {"study": "3"}, {"study": '{"rounds": 0}'}, {"study": '{"roundz": 3}'}, {"study": 7},
     ],
     ids=str,
@@ -67,27 +69,46 @@ def test_an_order_with_a_wrong_value_is_refused(change):
         Order.from_config(order_config() | change)
 
 
+def hello(**changes: object) -> Hello:
+    parts = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
+    values = {"site": "north", "labels": CLASSES, "image_size": 32, "parts": parts, "balanced": (12, 0, 12)}
+    return Hello(**(values | {"groups": 20, "patients": 18, "dropped": 2, "phantoms": True} | changes))
+
+
 def test_an_introduction_comes_through():
-    hello = Hello("north", (12, 0, 4))
-    assert Hello.from_records(*hello.to_records()) == hello
-    assert hello.classes == {0, 2}
+    assert Hello.from_records(*hello().to_records()) == hello()
+    assert hello().classes == {0, 2}
 
 
-@pytest.mark.parametrize(
-    ("config", "metrics"),
-    [
-        ({}, {"train": [1, 2, 3]}),
-        ({"site": ""}, {"train": [1, 2, 3]}),
-        ({"site": "north"}, {}),
-        *[
-            ({"site": "north"}, {"train": value})
-            for value in ([], [1, 2], [1, 2, 3, 4], [1, -1, 3], [1, math.nan, 3], [1, math.inf, 3], 5, None, ["a"] * 3)
-        ],
-    ],
-)
-def test_a_wrong_introduction_is_refused(config, metrics):
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "all", ".hidden"])
+def test_a_site_whose_name_can_name_no_folder_is_refused(name):
+    config, metrics = hello().to_records()
     with pytest.raises(RunError, match="introduction"):
+        Hello.from_records(config | {"site": name}, metrics)
+
+
+@pytest.mark.parametrize("key", sorted(hello().to_records()[1]))
+@pytest.mark.parametrize("value", [None, [], [1, 2], [1, -1, 3], [1, 2, 3, 4], [1, math.nan, 3], -1, math.inf], ids=str)
+def test_a_wrong_introduction_is_refused(key, value):
+    config, metrics = hello().to_records()
+    if key == "image-size" and value == -1:
+        pytest.skip("any size may be said: it is compared with the study's")
+    with pytest.raises(RunError, match="introduction"):
+        Hello.from_records(config, metrics | {key: value})
+    del metrics[key]
+    with pytest.raises(RunError, match=key):
         Hello.from_records(config, metrics)
+
+
+def test_a_site_that_prepared_something_else_does_not_fit_the_study():
+    study = tiny_settings()
+    hello(image_size=study.image_size).check_fits(study)
+    with pytest.raises(
+        SettingsError, match=f"north prepared images of 48 pixels a side; the study wants {study.image_size}"
+    ):
+        hello(image_size=48).check_fits(study)
+    with pytest.raises(SettingsError, match="north knows the classes benign, cancer"):
+        hello(image_size=study.image_size, labels=("benign", "cancer")).check_fits(study)
 
 
 def test_a_report_comes_through():
@@ -125,24 +146,6 @@ def test_a_weight_of_zero_is_refused_and_an_idle_report_is_not():
         Report.from_metrics(report().to_metrics() | {"num-examples": 0.0})
     idle = Report(1.0, Score(CONFUSION, 0.0))
     assert Report.from_metrics(idle.to_metrics()).steps == 0
-
-
-def test_arrays_come_back_as_the_state_that_they_were():
-    given = state()
-    back = to_state(to_arrays(given))
-    assert all(torch.equal(back[key], given[key]) for key in given)
-    half = to_state({key: value.astype(np.float16) for key, value in to_arrays(given).items()})
-    assert all(torch.equal(half[key], given[key].half().float()) for key in given)
-    assert {value.dtype for value in half.values()} == {torch.float32}
-
-
-def test_a_state_from_the_wire_is_a_copy_that_may_be_written():
-    arrays = to_arrays(state())
-    for array in arrays.values():
-        array.setflags(write=False)
-    back = to_state(arrays)
-    back["fc.weight"].add_(1)
-    assert torch.equal(torch.from_numpy(arrays["fc.weight"].copy()), state()["fc.weight"])
 
 
 def test_an_update_that_moves_a_little_is_accepted():

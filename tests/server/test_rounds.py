@@ -17,7 +17,7 @@ from fedbus.runs import ArmFolder
 from fedbus.sites import Site
 from fedbus.study import Study
 from fedbus.transport import ARRAYS, METRICS, Order
-from server.exchange import greet
+from server.exchange import Roster, greet
 from server.rounds import Job, run_rounds
 from tests.grid import Hook, LocalGrid, Spoil
 
@@ -29,9 +29,13 @@ def federate(
     """Run one federated training of the study in `out`, resuming what is there."""
     grid = LocalGrid(prepared, list(study.sites), hook, spoil or (lambda site, reply: None))
     folder = ArmFolder(out)
-    roster = greet(grid, len(study.sites), 5, threading.Event())
-    run_rounds(grid, roster, Job(study, arm, 7, start_state(study.model, "none", 7), folder, **job))
+    run_rounds(grid, meet(grid, study), Job(study, arm, 7, start_state(study.model, "none", 7), folder, **job))
     return folder
+
+
+def meet(grid: LocalGrid, study: Study, stop: threading.Event | None = None) -> Roster:
+    """Let all sites of a grid introduce themselves."""
+    return greet(grid, len(grid.names), Order(study, 7, ()), len(grid.names), 5, stop or threading.Event())
 
 
 def same(left: State, right: State) -> bool:
@@ -77,7 +81,8 @@ def test_the_same_seed_gives_the_same_run(tiny_study, tiny_folder, tmp_path):
     second = federate(tiny_study, tiny_folder, tmp_path / "b")
     assert same(first.load_weights("final"), second.load_weights("final"))
     timeless = [
-        [{k: v for k, v in line.items() if k != "seconds"} for line in f.read_history()] for f in (first, second)
+        [{k: v for k, v in line.items() if not k.endswith("seconds")} for line in f.read_history()]
+        for f in (first, second)
     ]
     assert timeless[0] == timeless[1]
 
@@ -157,14 +162,23 @@ BROKEN: dict[str, tuple[Callable[[Message], object], str]] = {
     "wrong shapes": (lambda m: set_arrays(m, lambda key, value: value[:1]), "shape"),
     "other names": (without_one_array, "names"),
     "NaN loss": (lambda m: m.content[METRICS].update({"train-loss": float("nan")}), "not finite"),
+    "flat NaN": (lambda m: set_arrays(m, lambda key, value: value * float("nan")), "not finite"),
+    "flat, too short": (lambda m: set_arrays(m, lambda key, value: value[:-1]), "values, not"),
+    "flat, of half precision": (
+        lambda m: set_arrays(m, lambda key, value: value.astype("float16")),
+        "not packed as flat",
+    ),
     "no weight": (lambda m: m.content.__setitem__(METRICS, MetricRecord({"train-loss": 1.0})), "understood"),
 }
+
+
+TRANSPORT = {fault: "flat" for fault in BROKEN if fault.startswith("flat")}
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, tiny_study, tiny_folder, tmp_path):
     change, reason = BROKEN[fault]
-    study = tiny_study.model_copy(update={"rounds": 1, "quorum": 1})
+    study = tiny_study.model_copy(update={"rounds": 1, "quorum": 1, "transport": TRANSPORT.get(fault, "dict")})
 
     def spoil(site: str, reply: Message) -> None:
         if site == "south" and reply.metadata.message_type == MessageType.TRAIN:
@@ -193,6 +207,17 @@ def test_below_the_quorum_the_run_fails_names_the_site_and_keeps_the_rounds_befo
     )
 
 
+@pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
+def test_how_models_travel_does_not_change_the_result(arm, tiny_study, tiny_folder, tmp_path):
+    finals = {}
+    for transport in ("dict", "flat", "flat-fp16"):
+        study = tiny_study.model_copy(update={"transport": transport})
+        finals[transport] = federate(study, tiny_folder, tmp_path / transport, arm=arm).load_weights("final")
+    assert same(finals["dict"], finals["flat"])
+    assert not same(finals["flat"], finals["flat-fp16"])
+    assert {value.dtype for value in finals["flat-fp16"].values()} == {torch.float32}
+
+
 def test_a_silent_site_is_waited_for_until_the_time_limit_only(tiny_study, tiny_folder, tmp_path):
     def silent(site: str, message: Message) -> Message | None:
         return None if site == "south" and message.metadata.message_type == MessageType.TRAIN else NotImplemented
@@ -208,19 +233,20 @@ def test_a_stop_ends_the_run_between_messages(tiny_study, tiny_folder, tmp_path)
     stop = threading.Event()
     stop.set()
     with pytest.raises(KeyboardInterrupt):
-        greet(grid, 2, 5, stop)
+        meet(grid, tiny_study, stop)
 
 
 def test_two_sites_with_one_name_are_refused(tiny_study, tiny_folder):
     with pytest.raises(RunError, match="Two sites call themselves north"):
-        greet(LocalGrid(tiny_folder, ["north", "north"]), 2, 5, threading.Event())
+        meet(LocalGrid(tiny_folder, ["north", "north"]), tiny_study)
 
 
 def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder, tmp_path):
     grid = LocalGrid(tiny_folder, list(tiny_study.sites))
-    roster = greet(grid, 2, 5, threading.Event())
     run_rounds(
-        grid, roster, Job(tiny_study, "fedprox", 7, start_state(tiny_study.model, "none", 7), ArmFolder(tmp_path))
+        grid,
+        meet(grid, tiny_study),
+        Job(tiny_study, "fedprox", 7, start_state(tiny_study.model, "none", 7), ArmFolder(tmp_path)),
     )
     said = " ".join(str(dict(message.content.get("config", {}))) for message in grid.sent)
     for secret in (
@@ -235,6 +261,6 @@ def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder,
 
 def test_an_error_at_a_site_tells_the_server_no_path(tiny_study, tmp_path):
     with pytest.raises(RunError) as refused:
-        greet(LocalGrid(tmp_path / "ward-7", ["north"]), 1, 5, threading.Event())
+        meet(LocalGrid(tmp_path / "ward-7", ["north"]), tiny_study)
     assert "RunError; the site's own log says more" in str(refused.value)
     assert "ward-7" not in str(refused.value)

@@ -77,7 +77,7 @@ def test_rows_without_files_files_without_rows_and_duplicates_are_named(tmp_path
         ("scans/benign-0.png", "/etc/benign-0.png", r"outside its folder: row 2 \(/etc"),
         ("scans/benign-0.png", "C:\\scans\\benign-0.png", r"outside its folder: row 2 \(C:/scans"),
         ("scans/benign-0.png", "scans/benign-0_mask.png", r"lists 1 masks as images: row 2 "),
-        ("scans/benign-0.png", "scans/benign-0.dcm", r"no pictures: row 2 \(scans/benign-0\.dcm\)"),
+        ("scans/benign-0.png", "scans/benign-0.txt", r"no pictures: row 2 \(scans/benign-0\.txt\)"),
         ("file,label", "name,label", "no column file; its header is 'name,label,patient'"),
         ("file,label", "name,class", "no column file and no column label"),
     ],

@@ -5,9 +5,11 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
+from matplotlib import style
+from matplotlib.text import Text
 from PIL import Image
 
-from fedbus.reports import curves, figures, heatmaps, words
+from fedbus.reports import canvas, curves, figures, heatmaps, words
 from tests.report_sample import sample_histories, sample_results
 
 DRAWN = {
@@ -99,6 +101,19 @@ def test_the_headline_picture_is_a_repeatable_png(tmp_path):
         assert picture.width == 2000
         assert "Software" not in picture.info
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_no_text_leaves_the_headline_picture(count):
+    results = sample_results()
+    results["arms"] = dict(list(results["arms"].items())[-count:])
+    with style.context(["default", canvas._LOOK]):
+        figure = figures._forest(results, ["all"])
+        figure.draw_without_rendering()
+        extents = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert len(extents) > 4 * count
+    assert max(extent.y1 for extent in extents) <= figure.bbox.y1
+    assert min(extent.y0 for extent in extents) >= figure.bbox.y0
 
 
 def test_figures_without_their_data_are_empty():

@@ -1,0 +1,108 @@
+"""What a site can find out about its hub: does it answer, whose certificate, what time is it there, am I let in."""
+
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from clients.folder import SiteFolder
+
+MOST_SKEW_SECONDS = 60.0
+"""Flower lets a request be 5 s ahead and 305 s behind; clocks that are this far apart soon are too far."""
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What came of asking the hub.
+
+    Attributes:
+        answers: whether a hub with a certificate of the right authority answers.
+        wrong_authority: whether somebody answers with another certificate.
+        skew: seconds by which this clock is ahead of the hub's; None if nobody answers.
+        too_skewed: whether that is more than Flower lets pass.
+        approved: whether the hub knows this site's key; None if it could not be asked.
+        problem: what is wrong, in words; empty if nothing is.
+    """
+
+    answers: bool
+    wrong_authority: bool = False
+    skew: float | None = None
+    too_skewed: bool = False
+    approved: bool | None = None
+    problem: str = ""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether trying again can't help before somebody mends something."""
+        return self.approved is False or self.wrong_authority or self.too_skewed
+
+
+def ask_hub(site: SiteFolder) -> Contact:
+    """Ask the hub for its time and whether it lets this site in; do not ask while the site is joined."""
+    hub = site.settings.hub
+    context = ssl.create_default_context(cafile=str(site.ca_certificate))
+    try:
+        answer = httpx.get(f"https://{hub}/", verify=context, timeout=10)
+    except httpx.ConnectError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return Contact(
+                False,
+                wrong_authority=True,
+                problem=f"the certificate of {hub} is not of the authority in {site.ca_certificate}",
+            )
+        return Contact(False, problem=f"{hub} does not answer ({error})")
+    except httpx.TransportError as error:
+        return Contact(False, problem=f"{hub} does not answer ({type(error).__name__})")
+    there = parsedate_to_datetime(answer.headers["date"]) if "date" in answer.headers else None
+    skew = (datetime.now(UTC) - there).total_seconds() if there else None
+    if skew is not None and abs(skew) > MOST_SKEW_SECONDS:
+        side = "ahead of" if skew > 0 else "behind"
+        problem = f"this machine's clock is {abs(skew):.0f} s {side} the hub's"
+        return Contact(True, skew=skew, too_skewed=True, problem=problem)
+    approved, problem = _knock(site)
+    return Contact(True, skew=skew, approved=approved, problem=problem)
+
+
+def _knock(site: SiteFolder) -> tuple[bool | None, str]:
+    """Activate the node and deactivate it again: the only call in which Flower says whether it knows a key."""
+    private = load_ssh_private_key(site.key.read_bytes(), password=None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        return None, f"{site.key} is not an ECDSA key"
+    public = private.public_key()
+    client = FleetHttpClient.from_server_address(
+        site.settings.hub,
+        insecure=False,
+        root_certificates=str(site.ca_certificate),
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+            NodeAuthHttpInterceptor(private, public),
+        ],
+    )
+    with client:
+        try:
+            node = client.ActivateNode(
+                ActivateNodeRequest(
+                    public_key=public_key_to_bytes(public), heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
+                )
+            )
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node.node_id))
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status == httpx.codes.UNAUTHORIZED:
+                return False, f"the hub has not approved this site's key: send it {site.public_key.name}, or ask why"
+            if status in (502, 503, 504):
+                return None, "the hub is not ready yet"
+            return True, "the hub still counts this site as connected, as it does for a minute after a sudden end"
+        except httpx.TransportError as error:
+            return None, f"the hub does not answer ({type(error).__name__})"
+    return True, ""

@@ -1,0 +1,124 @@
+"""`fedbus site join`: Flower's SuperNode and the worker beside it, until somebody ends them."""
+
+import secrets
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+
+from flwr.app import Error
+from flwr.supercore.fab import Fab
+
+from clients.app import make_client_app
+from clients.contact import ask_hub
+from clients.folder import SiteFolder
+from clients.lock import hold
+from clients.place import place_in
+from clients.supernode import HOST, supernode_command
+from clients.worker import Worker
+from fedbus.application import differing_files, digest_of, installed_files
+from fedbus.errors import RunError, SettingsError
+from fedbus.processes import end_child, last_words, start_child
+from fedbus.transport import NOT_ALLOWED
+
+Say = Callable[[str], object]
+
+RETRY_SECONDS = 5.0
+
+OTHER_VERSION = 409
+"""Code of the error for an approved bundle that is not what is installed."""
+
+
+def join(site: SiteFolder, say: Say) -> None:
+    """Take part in a hub's runs until Ctrl-C or SIGTERM; the SuperNode ends with this process.
+
+    A hub that is away is waited for, however long.
+
+    Args:
+        site: its folder.
+        say: told in words what is going on; nothing that it is told names an image or a patient.
+
+    Raises:
+        SettingsError: nobody has said where the images are.
+        RunError: another process is joined as this site; or the hub does not let it in, and waiting can't help.
+    """
+    _need_data(site)
+    stop, installed = threading.Event(), installed_files()  # now: later ones are not what this process has loaded
+    once = lru_cache(maxsize=16)(say)  # the hub asks again and again
+    application = make_client_app(lambda _, order: place_in(site, order))
+    with hold(site), _stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
+        secret_file, secret = Path(folder) / "secret", secrets.token_bytes(32)
+        secret_file.write_bytes(secret)  # the folder is this user's alone
+        runtime = f"{HOST}:{site.settings.runtime_port}"
+        worker = Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, once), say)
+        say(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")
+        while not stop.is_set():
+            node = start_child(supernode_command(site, secret_file), site.log)
+            try:
+                worker.run(stop, lambda node=node: node.poll() is None)  # type: ignore[misc]
+            finally:
+                end_child(node)
+            if not stop.is_set():
+                _wait_for_hub(site, stop, once)
+
+
+def _need_data(site: SiteFolder) -> None:
+    if not site.settings.data:
+        raise SettingsError(
+            f"{site.path} does not say where {site.settings.name}'s images are.",
+            f"Run: fedbus site check {site.path} --data READER=FOLDER",
+        )
+
+
+def _wait_for_hub(site: SiteFolder, stop: threading.Event, say: Say) -> None:
+    """After a SuperNode ended: raise RunError if the hub will not let this site in, else wait a little."""
+    contact = ask_hub(site)
+    if contact.hopeless:
+        raise RunError(f"{site.settings.name} can't join: {contact.problem}.", f"Flower's words are in {site.log}.")
+    why = contact.problem or f"Flower's SuperNode ended ({last_words(site.log, 1)})"
+    say(f"{why}; trying again every {RETRY_SECONDS:.0f} s")
+    stop.wait(RETRY_SECONDS)
+
+
+def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], say: Say) -> Error | None:
+    """Decide whether this site works for a bundle: its operator has approved it, and it is what is installed here.
+
+    Args:
+        bundle: what the hub runs.
+        site: whose operator decides.
+        installed: the application here, as `installed_files` gives it.
+        say: told why not, and what the operator can do.
+
+    Returns:
+        None if it does, else what the hub is told.
+    """
+    digest = digest_of(bundle.content)
+    if digest not in site.approved():
+        say(f"the hub wants to run application {digest}, which is not approved here")
+        say(f"to allow it: fedbus site approve {site.path} {digest}")
+        return Error(NOT_ALLOWED, f"its operator has not approved application {digest[:16]} yet")
+    differing = differing_files(bundle.content, installed)
+    if differing:
+        say(f"application {digest} is approved, but {len(differing)} files differ here, {differing[0]} among them")
+        say("install the hub's version of FedBUS here")
+        return Error(OTHER_VERSION, "another version of FedBUS is installed there")
+    return None
+
+
+@contextmanager
+def _stops_on_signals(stop: threading.Event) -> Iterator[None]:
+    def end(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():  # the second time: do not wait for what is being trained
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,50 @@
+"""`fedbus site status`: whether this site takes part, and what it has received."""
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clients.contact import ask_hub
+from clients.folder import SiteFolder
+from clients.lock import is_held
+from fedbus.reports import words
+
+# Blue and orange stay apart for every kind of colour blindness, and the words say the same.
+GOOD, BAD = "bold dodger_blue1", "bold dark_orange"
+
+
+def show(site: SiteFolder, console: Console) -> None:
+    """Print what the site is, whether it is joined, and the models that it received with their figures here.
+
+    Raises:
+        RunError, SettingsError: the folder is damaged.
+    """
+    own = site.settings
+    console.print(Text.assemble((own.name, "bold"), f"  of the hub {own.hub}"))
+    console.print(_connection(site))
+    images = f"{own.data} (read with {own.reader})" if own.data else "not named yet: fedbus site check --data"
+    console.print(Text(f"Images: {images}"), soft_wrap=True)
+    console.print(Text(f"Approved applications: {', '.join(site.approved()) or 'none'}"), soft_wrap=True)
+    received = sorted(site.models.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime)
+    if not received:
+        console.print("No model received yet.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("Received model", "accuracy", "macro F1", "AUC"):
+        table.add_column(heading, overflow="fold")
+    for path in received:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        figures = [words.with_interval(metrics[name]) for name in ("accuracy", "macro_f1", "auc")]
+        table.add_row(str(path.with_name("model.safetensors")), *figures)
+    console.print(table)
+
+
+def _connection(site: SiteFolder) -> Text:
+    if is_held(site):
+        return Text("joined: a process of this machine works for the hub", style=GOOD)
+    contact = ask_hub(site)
+    if contact.problem:
+        return Text(f"not joined; {contact.problem}", style=BAD)
+    return Text(f"not joined; the hub lets this site in: fedbus site join {site.path}", style=GOOD)

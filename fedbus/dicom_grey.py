@@ -1,0 +1,117 @@
+"""Stored DICOM values to 8-bit grey, in the order of the standard's grey-scale pipeline (PS3.3, C.11.1 and C.11.2).
+
+Grey values go through the modality transformation (a look-up table, or rescale slope and intercept) and then the VOI
+transformation (a look-up table, else the first window). Without one, values of up to 8 bits are shown as stored, and
+deeper ones are spread from their minimum to their maximum in this picture. MONOCHROME1 is inverted last. Colour is
+reduced by ITU-R 601 luma, as in every other format.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+from pydicom.pixels.processing import apply_color_lut
+from scipy.special import expit
+
+TAGS = [
+    "BitsStored", "PhotometricInterpretation", "PixelRepresentation",
+    "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope",
+    "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
+    "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+]  # fmt: skip
+"""What `to_grey` reads of a header."""
+
+
+def to_grey(stored: NDArray[Any], header: Dataset) -> Image.Image:
+    """Show one frame in 8-bit grey.
+
+    Args:
+        stored: [H, W] as stored, or [H, W, 3] in RGB; integers of any width.
+        header: with those of `TAGS` that the file has.
+
+    Returns:
+        Of mode L, W by H pixels.
+
+    Raises:
+        AttributeError: the header lacks what its kind of picture needs.
+    """
+    if header.PhotometricInterpretation == "PALETTE COLOR":
+        colours = apply_color_lut(stored, header)
+        return _luma(colours, 8 * colours.dtype.itemsize)
+    if stored.ndim == 3:
+        return _luma(stored, header.BitsStored)
+    shown = _display(stored, header)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        shown = 255 - shown
+    return Image.fromarray(np.rint(shown).astype(np.uint8))
+
+
+def _luma(colours: NDArray[Any], bits: int) -> Image.Image:
+    eight = np.rint(np.clip(colours * (255 / (2**bits - 1)), 0, 255)).astype(np.uint8)
+    return Image.fromarray(eight).convert("L")
+
+
+def _display(stored: NDArray[Any], header: Dataset) -> NDArray[np.float64]:
+    """Grey values of 0 to 255, not yet rounded."""
+    values = _modality(stored, header)
+    if header.get("VOILUTSequence"):
+        shown, bits = _look_up(values, header.VOILUTSequence[0], header)
+        return np.asarray(np.clip(shown * (255 / (2**bits - 1)), 0, 255))
+    window = _first_window(header)
+    if window is not None:
+        return 255 * _apply_window(values, *window, str(header.get("VOILUTFunction") or "LINEAR"))
+    if header.BitsStored <= 8 and not header.PixelRepresentation and not header.get("ModalityLUTSequence"):
+        return np.asarray(stored * (255 / (2**header.BitsStored - 1)))
+    low, high = float(values.min()), float(values.max())
+    return (values - low) * 255 / (high - low) if high > low else np.zeros(values.shape)
+
+
+def _modality(stored: NDArray[Any], header: Dataset) -> NDArray[np.float64]:
+    if header.get("ModalityLUTSequence"):
+        return _look_up(stored, header.ModalityLUTSequence[0], header)[0]
+    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    return np.asarray(stored * float(1 if slope is None else slope) + float(0 if intercept is None else intercept))
+
+
+def _look_up(values: NDArray[Any], item: Dataset, header: Dataset) -> tuple[NDArray[np.float64], int]:
+    """Map values by a table; those outside take its first or last entry. Returns the bits of its entries too."""
+    count, first, bits = item.LUTDescriptor
+    table = item.LUTData
+    if isinstance(table, bytes):
+        order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        # 0 stands for 65536 entries; entries of 8 bits may be packed two to a word.
+        table = np.frombuffer(table, "u1" if len(table) == (count or 2**16) else f"{order}u2")
+    entries = np.asarray(table, dtype=np.float64)
+    return entries[np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)], bits
+
+
+def _first_window(header: Dataset) -> tuple[float, float] | None:
+    """Centre and width of the first window, None where it is missing or has no extent."""
+    values = (_first(header.get("WindowCenter")), _first(header.get("WindowWidth")))
+    if any(value in (None, "") for value in values):
+        return None
+    centre, width = map(float, values)
+    return (centre, width) if math.isfinite(centre) and math.isfinite(width) and width > 0 else None
+
+
+def _apply_window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
+    """Values of 0 to 1 by the three functions of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
+    if function.upper() == "SIGMOID":
+        return np.asarray(expit(4 * (values - centre) / width))
+    if function.upper() != "LINEAR_EXACT":  # LINEAR counts whole grey levels, from the middle of the first one
+        centre, width = centre - 0.5, width - 1
+    if width <= 0:
+        return (values > centre).astype(np.float64)
+    return np.clip((values - centre) / width + 0.5, 0, 1)
+
+
+def _first(value: Any) -> Any:
+    return (value[0] if value else None) if isinstance(value, MultiValue | list) else value

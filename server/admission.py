@@ -1,0 +1,52 @@
+"""Who may take part: a site's key is let in by the operator of the hub, and shut out again."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedbus.errors import RunError
+from server import flower
+from server.approved import ApprovedSite
+from server.folder import HubFolder
+from server.keys import read_public_key
+
+
+def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
+    """Register a site's key with Flower under the site's name.
+
+    Raises:
+        RunError: the file is no public key, the name or key is approved already, or the hub does not answer.
+    """
+    name, fingerprint = read_public_key(public_key)
+    for site in hub.sites().values():
+        if name == site.name or fingerprint == site.key:
+            raise RunError(
+                f"{site.name} is approved already (key {site.key}).",
+                f"To change its key, first run: fedbus hub revoke {hub.path} {site.name}",
+            )
+    node = int(flower.register(hub, public_key, name).run()["node-id"])
+    approved = ApprovedSite(name, node, fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))
+    hub.add_site(approved)
+    return approved
+
+
+def revoke_site(hub: HubFolder, name: str) -> None:
+    """Take a site's key out of Flower's hands; a site that is connected is cut off.
+
+    Raises:
+        RunError: no such site is approved, or the hub does not answer.
+    """
+    node = find_site(hub, name).node
+    hub.remove_site(name)  # first: the gate shuts at once, whatever Flower answers
+    flower.unregister(hub, node).run()
+
+
+def find_site(hub: HubFolder, name: str) -> ApprovedSite:
+    """Look an approved site up.
+
+    Raises:
+        RunError: there is none of that name.
+    """
+    sites = hub.sites()
+    if name not in sites:
+        raise RunError(f"No site called {name} is approved.", f"Name one of: {', '.join(sites) or 'none yet'}.")
+    return sites[name]

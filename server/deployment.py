@@ -1,0 +1,113 @@
+"""The ServerApp's work in a deployment: all arms of a prepared run folder, with the sites that the hub approved."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from fedbus.errors import FedbusError, RunError
+from fedbus.files import read_json, write_json
+from fedbus.models import start_state
+from fedbus.runs import arm_folder, check_same_start
+from fedbus.seeds import derive_seed
+from fedbus.sites import SITES_FILE
+from fedbus.study import Study, build_study
+from server.exchange import Roster
+from server.rounds import Job
+from server.status import State, Status, write_status
+from server.training import train_all
+
+PLAN_FILE = "deployment.json"
+"""In the run folder: the approved sites' nodes by name, and the run's title."""
+
+
+def prepare_deployment(out: Path, title: str, nodes: dict[str, int]) -> None:
+    """Write what the ServerApp needs besides the study: who may take part, and what the run is called."""
+    write_json(out / PLAN_FILE, {"title": title, "nodes": nodes})
+    write_status(out, Status("starting"))
+
+
+def run_deployment(grid: Grid, out: Path) -> None:
+    """Train every arm of the run folder that is not finished, and say in its status how it goes.
+
+    Raises:
+        FedbusError: the sites can't take part, or an arm failed; what was finished is kept for --resume.
+    """
+    try:
+        study, plan = build_study(read_json(out / "study.json"), str(out / "study.json")), read_json(out / PLAN_FILE)
+        jobs = _open_jobs(study, out, plan["title"])
+        names = {int(node): name for name, node in plan["nodes"].items()}
+        if jobs:
+            train_all(grid, names, jobs, study.round_timeout, lambda roster: _record_sites(out, roster))
+        write_status(out, Status("finished"))
+    except FedbusError as error:
+        write_status(out, Status("failed", error.problem, remedy=error.remedy))
+        raise
+    except Exception as error:
+        write_status(out, Status("failed", f"{type(error).__name__}: {error}", remedy="See the hub's hub.log."))
+        raise
+
+
+def _open_jobs(study: Study, out: Path, title: str) -> list[Job]:
+    starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}
+    check_same_start(starts, out)
+    jobs = []
+    for seed in study.seeds:
+        for arm in study.federated_arms:
+            folder, teller = arm_folder(out, study, arm, seed), _Teller(out, study, arm, seed)
+            if not folder.finished:
+                title_of_arm = f"{title}-{arm}-{seed}"
+                jobs.append(
+                    Job(study, arm, seed, starts[seed], folder, title_of_arm, teller.round_done, teller.waiting)
+                )
+    return jobs
+
+
+@dataclass
+class _Teller:
+    """Says in the run's status how one arm goes."""
+
+    out: Path
+    study: Study
+    arm: str
+    seed: int
+    round: int = 0
+
+    def round_done(self, line: dict[str, Any]) -> None:
+        self.round = line["round"]
+        self._write("training", say(line))
+
+    def waiting(self, words: str) -> None:
+        self._write("waiting", words)
+
+    def _write(self, state: State, words: str) -> None:
+        write_status(self.out, Status(state, words, self.arm, self.seed, self.round, self.study.rounds))
+
+
+def _record_sites(out: Path, roster: Roster) -> None:
+    """Keep what the sites said of themselves, counts only; a run that goes on must find the same images.
+
+    Raises:
+        RunError: it does not.
+    """
+    path = out / SITES_FILE
+    found = {hello.site: json.loads(json.dumps(asdict(hello))) for hello in roster.hellos.values()}
+    before = read_json(path) if path.is_file() else {}
+    changed = [name for name in before.keys() & found.keys() if before[name] != found[name]]
+    if changed:
+        raise RunError(
+            f"{', '.join(sorted(changed))} no longer has the images with which {out} was started.",
+            "Bring the old ones back there, or choose another --out.",
+        )
+    write_json(path, before | dict(sorted(found.items())))
+
+
+def say(line: dict[str, Any]) -> str:
+    """One finished round in words."""
+    refused = "".join(f"; refused {site}: {why}" for site, why in line["refused"].items())
+    return (
+        f"round {line['round']}: loss {line['train_loss']:.3f}, {line['seconds']:.1f} s, "
+        f"{', '.join(line['participants'])} took part{refused}"
+    )

@@ -1,0 +1,89 @@
+"""`fedbus hub start`: the SuperLink behind the gate, until somebody ends it."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from fedbus.errors import RunError
+from fedbus.processes import end_child, last_words
+from server.folder import SITES, HubFolder
+from server.gate import make_gate
+from server.superlink import HOST, start_superlink
+
+WATCH_SECONDS = 0.5
+
+
+def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
+    """Run a hub until Ctrl-C or SIGTERM; the SuperLink ends with it.
+
+    Args:
+        hub: its folder.
+        ready: called once sites can connect.
+
+    Raises:
+        RunError: a port is taken, or the SuperLink could not start or ended.
+    """
+    settings = hub.settings
+    _check_free(settings.listen, settings.port)
+    child = start_superlink(hub)
+    try:
+        gate = uvicorn.Server(
+            uvicorn.Config(
+                make_gate(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, KeyList(hub)),
+                host=settings.listen, port=settings.port, ssl_certfile=str(hub.certificate),
+                ssl_keyfile=str(hub.key), log_level=logging.ERROR, access_log=False, server_header=False,
+                timeout_graceful_shutdown=2, lifespan="on",
+            )
+        )  # fmt: skip
+        asyncio.run(_serve(gate, lambda: child.poll() is None, ready))
+        if child.poll() is not None:
+            raise RunError(
+                f"Flower's SuperLink ended: {last_words(hub.log)}.",
+                f"Start the hub again; the whole story is in {hub.log}.",
+            )
+    finally:
+        end_child(child)
+
+
+class KeyList:
+    """The fingerprints of a hub's approved keys, read again when sites.json changes."""
+
+    def __init__(self, hub: HubFolder) -> None:
+        self.hub, self.stamp, self.keys = hub, -1, frozenset[str]()
+
+    def __call__(self) -> frozenset[str]:
+        """The keys that are let in now."""
+        stamp = (self.hub.path / SITES).stat().st_mtime_ns
+        if stamp != self.stamp:
+            self.keys, self.stamp = frozenset(site.key for site in self.hub.sites().values()), stamp
+        return self.keys
+
+
+async def _serve(gate: uvicorn.Server, alive: Callable[[], bool], ready: Callable[[], object]) -> None:
+    serving = asyncio.create_task(gate.serve())
+    said = False
+    while not serving.done():
+        if gate.started and not said:
+            said = True
+            ready()
+        if not alive():
+            gate.should_exit = True
+        await asyncio.wait([serving], timeout=WATCH_SECONDS)
+    serving.result()
+
+
+def _check_free(host: str, port: int) -> None:
+    family: Any = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise RunError(
+                f"{host}:{port} can't be used ({error.strerror}).",
+                "Is this hub running already? Else set another port in hub.toml, and tell the sites.",
+            ) from error

@@ -1,0 +1,123 @@
+"""`fedbus hub run`: a study with the approved sites, from its settings to its report."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedbus.errors import RunError, SettingsError
+from fedbus.models import start_state
+from fedbus.runs import arm_folder, check_run, check_same_start, record_run
+from fedbus.seeds import derive_seed
+from fedbus.sites import read_facts
+from fedbus.study import STRATEGIES, Study, load_study
+from server import flower
+from server.bundle import stage_application
+from server.deployment import prepare_deployment
+from server.folder import HubFolder
+from server.report import write_hub_report
+from server.status import Status, read_status
+from server.superlink import is_up
+
+Say = Callable[[str], object]
+
+POLL_SECONDS = 0.5
+ASK_FLOWER_SECONDS = 20.0
+"""How often Flower is asked whether the run still exists: the run itself says everything else."""
+
+
+def load_deployed_study(path: Path, overrides: Sequence[str], say: Say) -> Study:
+    """Read a study for a hub: sites bring their own images, and only federated arms can be trained.
+
+    Raises:
+        SettingsError: as `load_study`; or there is no federated arm.
+    """
+    study = load_study(path, overrides)
+    arms = tuple(arm for arm in study.arms if arm in STRATEGIES)
+    if not arms:
+        raise SettingsError(
+            f"{path} names no federated arm.", f"Set arms to some of {', '.join(STRATEGIES)}, e.g. --set arms=fedavg."
+        )
+    left = [arm for arm in study.arms if arm not in arms]
+    if left:
+        say(f"left out: {', '.join(left)} (a hub has no images to train on)")
+    return study.model_copy(update={"arms": arms, "sites": {}})
+
+
+def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say) -> Path:
+    """Run a study and write its report.
+
+    Args:
+        hub: must be running (`fedbus hub start`).
+        study: without sites; see `load_deployed_study`.
+        out: the run folder.
+        resume: go on with what is in it.
+        say: told in words what is going on.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        FedbusError: bad input, before anything is started; or the run failed, with what it had finished kept.
+        KeyboardInterrupt: the run was ended; its finished rounds are kept.
+    """
+    check_run(out, study, resume=resume)
+    sites = hub.sites()
+    if not sites:
+        raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")
+    if study.quorum > len(sites):
+        raise SettingsError(
+            f"quorum: {study.quorum} of {len(sites)} approved sites can't be reached.", "Approve more, or lower it."
+        )
+    if not is_up(hub):
+        raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
+    starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}
+    check_same_start(starts, out)
+    record_run(out, study)
+    if any(not arm_folder(out, study, arm, seed).finished for arm in study.arms for seed in study.seeds):
+        application, digest = stage_application(hub)
+        say(f"application {digest}")
+        say("each site approves it once: fedbus site approve DIR DIGEST")
+        prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
+        _follow(hub, application, out, say)
+    phantoms = any(hello["phantoms"] for hello in read_facts(out).values())
+    return write_hub_report(out, study, phantoms=phantoms)
+
+
+def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
+    number = str(flower.start_run(hub, application, out).run()["run-id"])
+    said, asked = "", time.monotonic()
+    try:
+        while True:
+            status = read_status(out) or Status("starting")
+            words = _in_words(status)
+            if words and words != said:
+                said = words
+                say(words)
+            if status.over:
+                break
+            if time.monotonic() - asked > ASK_FLOWER_SECONDS:
+                asked = time.monotonic()
+                _check_going_on(hub, number, out)
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        flower.stop_run(hub, number).run()
+        raise
+    if status.state == "failed":
+        raise RunError(status.words, status.remedy)
+
+
+def _in_words(status: Status) -> str:
+    if status.state not in ("waiting", "training") or not status.words:
+        return ""
+    return f"{status.arm}: {status.words}" if status.arm else status.words
+
+
+def _check_going_on(hub: HubFolder, number: str, out: Path) -> None:
+    """Raise RunError if Flower no longer runs what the status says is going on: the hub was ended in between."""
+    remedy = "Start the hub again and go on with --resume; finished rounds are kept."
+    if not is_up(hub):
+        raise RunError("The hub ended during the run.", remedy)
+    runs = {str(run["run-id"]): str(run["status"]) for run in flower.list_runs(hub).run()["runs"]}
+    status = read_status(out)
+    if runs.get(number, "gone").startswith(("finished", "gone")) and not (status and status.over):
+        raise RunError(f"Flower ended the run ({runs.get(number, 'gone')}).", remedy)

@@ -1,0 +1,79 @@
+"""Between Flower's strategies and the wire: strategies see one array a parameter, whatever travels."""
+
+from collections.abc import Iterable
+from typing import cast
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+
+from fedbus.errors import RunError
+from fedbus.models import State
+from fedbus.packing import Layout, pack, unpack
+from fedbus.transport import ARRAYS, CONFIG, Order
+from server.exchange import Roster, part_of
+
+
+def record_of(state: State) -> ArrayRecord:
+    """A model as strategies see it."""
+    return ArrayRecord({key: Array(value) for key, value in pack(state, "dict").items()})
+
+
+def state_of(arrays: ArrayRecord) -> State:
+    """A model as a strategy made it."""
+    return unpack({key: array.numpy() for key, array in arrays.items()}, "dict", {})
+
+
+def to_send(
+    messages: Iterable[Message], state: State, roster: Roster, transport: str, patience: float
+) -> list[Message]:
+    """Pack what a strategy wants sent; the order is that of the sites' names, as Flower draws its own unseeded.
+
+    Args:
+        messages: the strategy's, one a node, all with the same model.
+        state: that model.
+        roster: nodes that are not in it get nothing: they never introduced themselves.
+        transport: as `fedbus.packing.pack`.
+        patience: seconds until a message that was not fetched expires, so that a site that comes back late does not
+            work on a round that is over.
+    """
+    packed = ArrayRecord({key: Array(value) for key, value in pack(state, transport).items()})
+    known = [message for message in messages if message.metadata.dst_node_id in roster.hellos]
+    known.sort(key=lambda message: roster.name(message.metadata.dst_node_id))
+    return [
+        Message(
+            RecordDict({ARRAYS: packed, CONFIG: cast(ConfigRecord, part_of(message, CONFIG))}),
+            message.metadata.dst_node_id,
+            message.metadata.message_type,
+            ttl=patience,
+            group_id=message.metadata.group_id,
+        )
+        for message in known
+    ]
+
+
+def evaluation(order: Order, state: State, nodes: Iterable[int], patience: float) -> list[Message]:
+    """Ask nodes to score a model."""
+    packed = ArrayRecord({key: Array(value) for key, value in pack(state, order.study.transport).items()})
+    content = RecordDict({ARRAYS: packed, CONFIG: ConfigRecord(order.to_config())})
+    return [Message(content, node, MessageType.EVALUATE, ttl=patience) for node in nodes]
+
+
+def update_of(reply: Message, transport: str, layout: Layout) -> State:
+    """Unpack the model that a site sent back.
+
+    Raises:
+        RunError: it is packed in another way or has another size.
+    """
+    arrays = cast(ArrayRecord, part_of(reply, ARRAYS))
+    try:
+        return unpack({key: array.numpy() for key, array in arrays.items()}, transport, layout)
+    except (ValueError, TypeError, EOFError) as error:
+        raise RunError(
+            f"A site's arrays can't be read ({error}).", "Run the same version of FedBUS everywhere."
+        ) from error
+
+
+def for_strategy(reply: Message, update: State, transport: str) -> Message:
+    """A reply as the strategy expects it, with one array a parameter."""
+    if transport != "dict":
+        reply.content[ARRAYS] = record_of(update)
+    return reply

@@ -1,0 +1,76 @@
+"""The report of a run between hospitals: the files of a simulation's, from what the hub holds: counts and metrics."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedbus.errors import RunError
+from fedbus.manifest import CLASSES
+from fedbus.reports.results import assemble, write_results
+from fedbus.runs import ArmFolder, arm_folder
+from fedbus.site_scores import SiteScores, mean_over_seeds, pool_sites
+from fedbus.sites import read_facts
+from fedbus.study import Study
+
+
+def write_hub_report(out: Path, study: Study, *, phantoms: bool) -> Path:
+    """Write `results.json`, `report.html`, `headline.png` and `table.md` of a run whose federated arms are finished.
+
+    Args:
+        out: the run folder: its environment, what the sites said of themselves, the digests of its start weights, and
+            its arms with what the sites said of the models that were kept.
+        study: the settings.
+        phantoms: whether the pictures are synthetic.
+
+    Returns:
+        The path of the report page.
+
+    Raises:
+        RunError: no site scored an arm, its scores can't be used, a site's seeds are about different test rows, or the
+            disk is full.
+    """
+    folders = {arm: [arm_folder(out, study, arm, seed) for seed in study.seeds] for arm in study.federated_arms}
+    hellos = read_facts(out)
+    results = assemble(
+        study,
+        out,
+        folders,
+        phantoms=phantoms,
+        sites={name: _facts_of(hello) for name, hello in hellos.items()},
+        arms={
+            arm: _everywhere(arm, [_scores_in(folder) for folder in seeds], list(hellos), study)
+            for arm, seeds in folders.items()
+        },
+        differences=[],  # paired ones need the predictions of both arms
+    )
+    return write_results(results, {arm: seeds[0].read_history() for arm, seeds in folders.items()}, {}, out)
+
+
+def _facts_of(hello: Mapping[str, Any]) -> dict[str, Any]:
+    """What the results say of a hospital, from its introduction (`fedbus.transport.Hello`): counts."""
+    parts = {part: dict(zip(CLASSES, counts, strict=True)) for part, counts in hello["parts"].items()}
+    return {
+        "images": sum(sum(counts.values()) for counts in parts.values()),
+        "patients": hello["patients"] or None,
+        "groups": hello["groups"],
+        "dropped_images": hello["dropped"],
+        "parts": parts,
+        "balanced": dict(zip(CLASSES, hello["balanced"], strict=True)),
+    }
+
+
+def _scores_in(folder: ArmFolder) -> dict[str, SiteScores]:
+    """What the sites said of the model that one seed kept."""
+    return {site: SiteScores.from_metrics(found) for site, found in folder.read_facts()["site_scores"].items()}
+
+
+def _everywhere(
+    arm: str, seeds: Sequence[Mapping[str, SiteScores]], sites: Sequence[str], study: Study
+) -> dict[str, Any]:
+    """An arm's metrics at each site that scored every seed, and on `all` of their rows."""
+    there = [site for site in sites if all(site in scores for scores in seeds)]
+    if not there:
+        raise RunError(f"{arm}: no site scored the model that was kept.", "Let the sites join, and run it again.")
+    places = {site: mean_over_seeds([scores[site].metrics for scores in seeds]) for site in there}
+    pooled = [pool_sites({site: scores[site] for site in there}, study.bootstrap, study.draw_seed) for scores in seeds]
+    return places | {"all": mean_over_seeds(pooled)}
