@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
+from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
@@ -18,7 +19,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from clients.folder import SiteFolder
 
 MOST_SKEW_SECONDS = 60.0
-"""Flower lets a request be 5 s ahead and 305 s behind; clocks that are this far apart soon are too far."""
+"""Flower lets a request be 5 s ahead and 305 s behind; a clock that is this far behind will soon be too far."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,24 @@ def ask_hub(site: SiteFolder) -> Contact:
             return Contact(
                 False,
                 wrong_authority=True,
-                problem=f"the certificate of {hub} is not of the authority in {site.ca_certificate}",
+                problem=f"{hub} has no certificate that {site.ca_certificate} vouches for ({_reason(error)})",
             )
         return Contact(False, problem=f"{hub} does not answer ({error})")
     except httpx.TransportError as error:
         return Contact(False, problem=f"{hub} does not answer ({type(error).__name__})")
     there = parsedate_to_datetime(answer.headers["date"]) if "date" in answer.headers else None
     skew = (datetime.now(UTC) - there).total_seconds() if there else None
-    if skew is not None and abs(skew) > MOST_SKEW_SECONDS:
+    if skew is not None and not -MAX_TIMESTAMP_DIFF_SECONDS < skew < -MIN_TIMESTAMP_DIFF_SECONDS:
         side = "ahead of" if skew > 0 else "behind"
         problem = f"this machine's clock is {abs(skew):.0f} s {side} the hub's"
         return Contact(True, skew=skew, too_skewed=True, problem=problem)
     approved, problem = _knock(site)
     return Contact(True, skew=skew, approved=approved, problem=problem)
+
+
+def _reason(error: httpx.ConnectError) -> str:
+    """OpenSSL's words: unknown issuer, expired, another host's."""
+    return str(error).partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or str(error)
 
 
 def _knock(site: SiteFolder) -> tuple[bool | None, str]:
@@ -102,7 +108,22 @@ def _knock(site: SiteFolder) -> tuple[bool | None, str]:
                 return False, f"the hub has not approved this site's key: send it {site.public_key.name}, or ask why"
             if status in (502, 503, 504):
                 return None, "the hub is not ready yet"
-            return True, "the hub still counts this site as connected, as it does for a minute after a sudden end"
+            if status == httpx.codes.PRECONDITION_FAILED:
+                return True, _leave_late(site, client)
+            return None, f"the hub answers strangely (HTTP {status}); is it another version of FedBUS?"
         except httpx.TransportError as error:
             return None, f"the hub does not answer ({type(error).__name__})"
     return True, ""
+
+
+def _leave_late(site: SiteFolder, client: FleetHttpClient) -> str:
+    """Tell the hub that this site is not connected, which it could not say when it ended suddenly.
+
+    Returns:
+        What is still wrong: without its number a site must wait for a minute, until the hub has noticed by itself.
+    """
+    number = site.node.read_text(encoding="utf-8") if site.node.is_file() else ""
+    if number.isdigit():
+        client.DeactivateNode(DeactivateNodeRequest(node_id=int(number)))
+        return ""
+    return "the hub still counts this site as connected, as it does for a minute after a sudden end"

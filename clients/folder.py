@@ -138,6 +138,11 @@ class SiteFolder:
         return self.path / "models"
 
     @property
+    def node(self) -> Path:
+        """The number that the hub knows this site by, once it has been told."""
+        return self.path / "node"
+
+    @property
     def log(self) -> Path:
         """What the site's processes print."""
         return self.path / "site.log"

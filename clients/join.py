@@ -10,27 +10,22 @@ from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 
-from flwr.app import Error
+from flwr.app import Context, Error
 from flwr.supercore.fab import Fab
 
-from clients.app import make_client_app
 from clients.contact import ask_hub
 from clients.folder import SiteFolder
 from clients.lock import hold
-from clients.place import place_in
 from clients.supernode import HOST, supernode_command
 from clients.worker import Worker
-from fedbus.application import differing_files, digest_of, installed_files
+from fedbus.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
 from fedbus.errors import RunError, SettingsError
+from fedbus.files import write_text
 from fedbus.processes import end_child, last_words, start_child
-from fedbus.transport import NOT_ALLOWED
 
 Say = Callable[[str], object]
 
 RETRY_SECONDS = 5.0
-
-OTHER_VERSION = 409
-"""Code of the error for an approved bundle that is not what is installed."""
 
 
 def join(site: SiteFolder, say: Say) -> None:
@@ -47,14 +42,12 @@ def join(site: SiteFolder, say: Say) -> None:
         RunError: another process is joined as this site; or the hub does not let it in, and waiting can't help.
     """
     _need_data(site)
-    stop, installed = threading.Event(), installed_files()  # now: later ones are not what this process has loaded
-    once = lru_cache(maxsize=16)(say)  # the hub asks again and again
-    application = make_client_app(lambda _, order: place_in(site, order))
+    stop, once = threading.Event(), lru_cache(maxsize=16)(say)  # the hub asks again and again
     with hold(site), _stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
+        _wait_for_hub(site, stop, say)
         secret_file, secret = Path(folder) / "secret", secrets.token_bytes(32)
         secret_file.write_bytes(secret)  # the folder is this user's alone
-        runtime = f"{HOST}:{site.settings.runtime_port}"
-        worker = Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, once), say)
+        worker = _make_worker(site, secret, say, once)
         say(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")
         while not stop.is_set():
             node = start_child(supernode_command(site, secret_file), site.log)
@@ -63,7 +56,25 @@ def join(site: SiteFolder, say: Say) -> None:
             finally:
                 end_child(node)
             if not stop.is_set():
-                _wait_for_hub(site, stop, once)
+                say(f"Flower's SuperNode ended ({last_words(site.log, 1)})")
+                _wait_for_hub(site, stop, say)
+
+
+def _make_worker(site: SiteFolder, secret: bytes, say: Say, once: Say) -> Worker:
+    # Imported here: PyTorch takes seconds, and a site that is not let in should hear it first.
+    from clients.app import make_client_app
+    from clients.place import Place, place_in
+    from fedbus.transport import Order
+
+    installed = installed_files()  # now: later ones are not what this process has loaded
+
+    def locate(context: Context, order: Order) -> Place:
+        write_text(site.node, str(context.node_id))
+        return place_in(site, order)
+
+    runtime = f"{HOST}:{site.settings.runtime_port}"
+    application = make_client_app(locate)
+    return Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, once), say)
 
 
 def _need_data(site: SiteFolder) -> None:
@@ -75,13 +86,25 @@ def _need_data(site: SiteFolder) -> None:
 
 
 def _wait_for_hub(site: SiteFolder, stop: threading.Event, say: Say) -> None:
-    """After a SuperNode ended: raise RunError if the hub will not let this site in, else wait a little."""
-    contact = ask_hub(site)
-    if contact.hopeless:
-        raise RunError(f"{site.settings.name} can't join: {contact.problem}.", f"Flower's words are in {site.log}.")
-    why = contact.problem or f"Flower's SuperNode ended ({last_words(site.log, 1)})"
-    say(f"{why}; trying again every {RETRY_SECONDS:.0f} s")
-    stop.wait(RETRY_SECONDS)
+    """Wait until the hub lets this site in.
+
+    Raises:
+        RunError: it will not, before somebody mends something.
+    """
+    said = ""
+    while not stop.is_set():
+        contact = ask_hub(site)
+        if contact.hopeless:
+            raise RunError(
+                f"{site.settings.name} can't join: {contact.problem}.",
+                f"Mend that, then join again; to see more: fedbus site check {site.path}",
+            )
+        if not contact.problem:
+            return
+        if contact.problem != said:
+            said = contact.problem
+            say(f"{said}; trying again every {RETRY_SECONDS:.0f} s")
+        stop.wait(RETRY_SECONDS)
 
 
 def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], say: Say) -> Error | None:

@@ -5,9 +5,12 @@ imported, the model built and the images mapped once. And it never runs what the
 the operator's approval and with the files that are installed, and only then do the installed ones run.
 """
 
+import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
 import httpx
 from flwr.app import Context, Error, Message
@@ -17,6 +20,7 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -33,14 +37,29 @@ Refuse = Callable[[Fab], Error | None]
 """Gives the error that the hub gets in place of work for a bundle, or None if the site works for it."""
 
 
+@dataclass
+class _Task:
+    """One message that the SuperNode was sent, with the connection over which it is answered."""
+
+    client: RuntimeHttpClient
+    heartbeat: HeartbeatSender
+    message: Message
+    context: Context
+    bundle: Fab
+
+
 class Worker:
     """Works for one SuperNode on this machine.
+
+    Messages are fetched by threads and answered by the one that calls `run`, one after another. A fetch can take as
+    long as the line to the hub needs, or be in vain: when a run ends while its message is on the way, the SuperNode
+    goes on offering a task whose content will never come.
 
     Args:
         runtime: host:port of the SuperNode's runtime API.
         secret: what the SuperNode knows its worker by.
         application: the installed ClientApp.
-        refuse: checks a bundle before its first message is looked at.
+        refuse: checks a bundle before its message is looked at.
         say: told in words what is going on.
     """
 
@@ -48,6 +67,7 @@ class Worker:
         self, runtime: str, secret: bytes, application: ClientApp, refuse: Refuse, say: Callable[[str], object]
     ) -> None:
         self.runtime, self.application, self.refuse, self.say = runtime, application, refuse, say
+        self.fetched: queue.Queue[_Task] = queue.Queue()
         self.doorman = self._client(
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE}))
         )
@@ -56,42 +76,44 @@ class Worker:
         """Work until `stop` is set or the SuperNode is no longer alive."""
         request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
         while not stop.is_set() and alive():
-            try:
-                answer = self.doorman.AcquireTask(request)
-            except httpx.HTTPError:  # the SuperNode is starting, or about to end
-                stop.wait(POLL_SECONDS)
-                continue
-            if answer.HasField("task") and answer.token:
-                self._work(answer.token)
-            stop.wait(POLL_SECONDS)
+            with suppress(httpx.HTTPError):  # the SuperNode is starting, or about to end
+                offer = self.doorman.AcquireTask(request)
+                if offer.HasField("task") and offer.token:
+                    threading.Thread(target=self._fetch, args=(offer.token,), daemon=True).start()
+            with suppress(queue.Empty):
+                self._serve(self.fetched.get(timeout=POLL_SECONDS))
 
-    def _work(self, token: str) -> None:
+    def _fetch(self, token: str) -> None:
         client = self._client(RuntimeTokenHttpInterceptor(token))
         heartbeat = HeartbeatSender(lambda: _beat(client))
         heartbeat.start()
-        context: Context | None = None
-        status, details = SubStatus.FAILED, ""
         try:
             message, context, _, bundle = pull_task_input(client)
-            reply = self._answer(message, context, bundle)
-            push_message(client, reply, context)
-            status = SubStatus.COMPLETED
-        except (httpx.HTTPError, RuntimeError) as error:  # the hub or the SuperNode went away in between
-            details = type(error).__name__
-            self.say(f"an answer could not be handed over ({details}); the hub will ask again")
-        finally:
-            push_task_output(client, context, status, details)
-            heartbeat.stop()
-            client.close()
+        except (httpx.HTTPError, RuntimeError, ObjectPullError):  # the run or the SuperNode ended in between
+            _finish(client, heartbeat, None, SubStatus.FAILED)
+        else:
+            self.fetched.put(_Task(client, heartbeat, message, context, bundle))
 
-    def _answer(self, message: Message, context: Context, bundle: Fab) -> Message:
-        refusal = self.refuse(bundle)
+    def _serve(self, task: _Task) -> None:
+        status = SubStatus.FAILED
+        try:
+            reply = self._answer(task)
+            push_message(task.client, reply, task.context)
+            status = SubStatus.COMPLETED
+        except (httpx.HTTPError, ObjectPushError) as error:
+            self.say(f"an answer could not be handed over ({type(error).__name__}); the hub will ask again")
+        finally:
+            _finish(task.client, task.heartbeat, task.context, status)
+
+    def _answer(self, task: _Task) -> Message:
+        refusal = self.refuse(task.bundle)
         if refusal is not None:
-            return Message(refusal, reply_to=message)
+            return Message(refusal, reply_to=task.message)
         started = time.monotonic()
-        reply = self.application(message=message, context=context)
-        kind = message.metadata.message_type
-        self.say(f"{kind} answered in {time.monotonic() - started:.1f} s")
+        reply = self.application(message=task.message, context=task.context)
+        kind = task.message.metadata.message_type
+        outcome = "failed" if reply.has_error() else "answered"
+        self.say(f"{kind} {outcome} in {time.monotonic() - started:.1f} s")
         return reply
 
     def _client(self, identity: ProtobufClientInterceptor) -> RuntimeHttpClient:
@@ -101,6 +123,12 @@ class Worker:
             root_certificates=None,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="fedbus"), identity],
         )
+
+
+def _finish(client: RuntimeHttpClient, heartbeat: HeartbeatSender, context: Context | None, status: str) -> None:
+    heartbeat.stop()
+    push_task_output(client, context, status, "")
+    client.close()
 
 
 def _beat(client: RuntimeHttpClient) -> bool:

@@ -11,6 +11,10 @@ from fedbus.errors import SettingsError
 PACKAGES = ("fedbus", "server", "clients")
 """What of FedBUS travels in Flower's bundle; studies and reports stay at home."""
 
+NOT_ALLOWED, OTHER_VERSION = 403, 409
+"""Codes of a site's errors: its operator has not approved the application (the hub waits until that is done), or it
+is approved and not what is installed there."""
+
 DIGEST = r"[0-9a-f]{64}"
 
 ROOT = Path(__file__).parents[1]

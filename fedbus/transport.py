@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from fedbus.errors import RunError, SettingsError
+from fedbus.errors import RunError
 from fedbus.manifest import CLASSES
 from fedbus.models import State
 from fedbus.site_scores import SiteScores
@@ -30,9 +30,6 @@ WEIGHT = "num-examples"
 
 ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 """Settings that Flower's strategies write into an order themselves."""
-
-NOT_ALLOWED = 403
-"""Code of a site's error when its operator has not approved the application: the hub waits until that is done."""
 
 TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What may name a folder at a site."""
@@ -163,22 +160,13 @@ class Hello:
         """Positions in `CLASSES` of the classes that this site trains on."""
         return {index for index, count in enumerate(self.parts["train"]) if count}
 
-    def check_fits(self, study: Study) -> None:
-        """Check that what the site prepared is what the study is about.
-
-        Raises:
-            SettingsError: it knows other classes, or prepared images of another size.
-        """
+    def misfit(self, study: Study) -> str:
+        """Why what the site prepared is not what a study is about, in words; empty if it is."""
         if self.labels != CLASSES:
-            raise SettingsError(
-                f"{self.site} knows the classes {', '.join(self.labels)}; the study has {', '.join(CLASSES)}.",
-                "Install the same version of FedBUS there, or leave the site out.",
-            )
+            return f"{self.site} knows the classes {', '.join(self.labels)}; the study has {', '.join(CLASSES)}"
         if self.image_size != study.image_size:
-            raise SettingsError(
-                f"{self.site} prepared images of {self.image_size} pixels a side; the study wants {study.image_size}.",
-                "Install the same version of FedBUS there and let it prepare its images again.",
-            )
+            return f"{self.site} prepared images of {self.image_size} pixels a side; the study wants {study.image_size}"
+        return ""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,18 @@ from server.bundle import stage_application
 from server.deployment import prepare_deployment
 from server.folder import HubFolder
 from server.report import write_hub_report
-from server.status import Status, read_status
+from server.status import STATUS_FILE, Status, read_status
 from server.superlink import is_up
 
 Say = Callable[[str], object]
 
 POLL_SECONDS = 0.5
-ASK_FLOWER_SECONDS = 20.0
-"""How often Flower is asked whether the run still exists: the run itself says everything else."""
+
+QUIET_SECONDS = 30.0
+"""A run that has not said anything for so long is asked after."""
+
+LOOK_SECONDS = 3.0
+"""How often the hub is looked after: a run that died with it can't say so."""
 
 
 def load_deployed_study(path: Path, overrides: Sequence[str], say: Say) -> Study:
@@ -85,7 +89,7 @@ def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say
 
 def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
     number = str(flower.start_run(hub, application, out).run()["run-id"])
-    said, asked = "", time.monotonic()
+    said, looked = "", time.monotonic()
     try:
         while True:
             status = read_status(out) or Status("starting")
@@ -95,8 +99,8 @@ def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
                 say(words)
             if status.over:
                 break
-            if time.monotonic() - asked > ASK_FLOWER_SECONDS:
-                asked = time.monotonic()
+            if time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
                 _check_going_on(hub, number, out)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
@@ -117,7 +121,10 @@ def _check_going_on(hub: HubFolder, number: str, out: Path) -> None:
     remedy = "Start the hub again and go on with --resume; finished rounds are kept."
     if not is_up(hub):
         raise RunError("The hub ended during the run.", remedy)
+    age = time.time() - (out / STATUS_FILE).stat().st_mtime
+    if age < QUIET_SECONDS:
+        return
     runs = {str(run["run-id"]): str(run["status"]) for run in flower.list_runs(hub).run()["runs"]}
-    status = read_status(out)
-    if runs.get(number, "gone").startswith(("finished", "gone")) and not (status and status.over):
-        raise RunError(f"Flower ended the run ({runs.get(number, 'gone')}).", remedy)
+    state, status = runs.get(number, "gone"), read_status(out)
+    if state.startswith(("finished", "gone")) and not (status and status.over):
+        raise RunError(f"Flower ended the run ({state}).", remedy)

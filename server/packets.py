@@ -1,6 +1,6 @@
 """Between Flower's strategies and the wire: strategies see one array a parameter, whatever travels."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -23,7 +23,12 @@ def state_of(arrays: ArrayRecord) -> State:
 
 
 def to_send(
-    messages: Iterable[Message], state: State, roster: Roster, transport: str, patience: float
+    messages: Iterable[Message],
+    state: State,
+    roster: Roster,
+    transport: str,
+    patience: float,
+    answered: Collection[str] = (),
 ) -> list[Message]:
     """Pack what a strategy wants sent; the order is that of the sites' names, as Flower draws its own unseeded.
 
@@ -34,9 +39,11 @@ def to_send(
         transport: as `fedbus.packing.pack`.
         patience: seconds until a message that was not fetched expires, so that a site that comes back late does not
             work on a round that is over.
+        answered: sites that get none.
     """
     packed = ArrayRecord({key: Array(value) for key, value in pack(state, transport).items()})
     known = [message for message in messages if message.metadata.dst_node_id in roster.hellos]
+    known = [message for message in known if roster.name(message.metadata.dst_node_id) not in answered]
     known.sort(key=lambda message: roster.name(message.metadata.dst_node_id))
     return [
         Message(

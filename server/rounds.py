@@ -6,11 +6,11 @@ validation score of round r arrives with the updates of round r + 1, and costs n
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -21,8 +21,9 @@ from fedbus.runs import ArmFolder, Checkpoint
 from fedbus.study import Study
 from fedbus.transport import Order, Report, check_update
 from fedbus.validation import record, total
-from server.exchange import Replies, Roster, Tell, exchange, explain, metrics_of, nodes_named, wait_for_nodes
+from server.exchange import Replies, Roster, explain, metrics_of, nodes_named
 from server.packets import evaluation, for_strategy, record_of, state_of, to_send, update_of
+from server.presence import Tell, exchange_with_quorum, wait_for_nodes
 from server.strategies import SERVER_OPTIMISERS, average_statistics, make_strategy, recall, remember
 
 
@@ -104,9 +105,11 @@ class _Rounds:
         self._wait()
         started, limit = time.monotonic(), self.study.round_timeout
         config = ConfigRecord(self.order.to_config())
-        wanted = self.strategy.configure_train(number, record_of(self.at.state), config, self.grid)
-        messages = to_send(wanted, self.at.state, self.roster, self.study.transport, limit)
-        replies = exchange(self.grid, messages, self.roster, limit, self.job.stop)
+        wanted = list(self.strategy.configure_train(number, record_of(self.at.state), config, self.grid))
+        transport = self.study.transport
+        replies = self._exchange(
+            lambda answered: to_send(wanted, self.at.state, self.roster, transport, limit, answered)
+        )
         updates, reports, refused = self._screen(replies)
         if len(reports) < self.quorum:
             why = "; ".join(f"{site}: {reason}" for site, reason in refused.items())
@@ -175,13 +178,21 @@ class _Rounds:
     def _evaluate(self, state: State, part: str) -> dict[str, Report]:
         self._wait()
         order = Order(self.study, self.job.seed, self.roster.classes, part, self.job.title)
-        nodes, limit = nodes_named(self.roster, self.roster.names), self.study.round_timeout
-        messages = evaluation(order, state, nodes, limit)
-        replies = exchange(self.grid, messages, self.roster, limit, self.job.stop)
+        limit = self.study.round_timeout
+
+        def ask(answered: Collection[str]) -> list[Message]:
+            names = [name for name in self.roster.names if name not in answered]
+            return evaluation(order, state, nodes_named(self.roster, names), limit)
+
+        replies = self._exchange(ask)
         if len(replies.content) < self.quorum:
             why = "; ".join(f"{site}: {reason}" for site, reason in replies.failures.items())
             raise RunError(f"{self.job.arm}: too few sites could evaluate the model ({why}).", "Go on with --resume.")
         return {site: Report.from_metrics(metrics_of(message)) for site, message in replies.content.items()}
+
+    def _exchange(self, make: Callable[[Collection[str]], list[Message]]) -> Replies:
+        job, limit = self.job, self.study.round_timeout
+        return exchange_with_quorum(self.grid, make, self.roster, self.quorum, limit, job.stop, job.tell)
 
     def _wait(self) -> None:
         """Wait for the sites: those that are away may come back in time, and the quorum is enough if they don't."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from flwr.serverapp import Grid
 
 from fedbus.transport import Order
-from server.exchange import Roster, greet
+from server.exchange import Roster
+from server.presence import greet
 from server.rounds import Job, run_rounds
 
 GREETING_SECONDS = 600.0

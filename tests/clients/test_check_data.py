@@ -1,5 +1,6 @@
 """Every verdict on a site's images."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from clients.check_data import data_findings, unreadable_archive
 from clients.check_split import try_split
 from fedbus.inspection import Inspection, inspect_archive
+from fedbus.sites import prepare_sites
 from tests.archives import make_class_folders, make_labels_csv
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings
@@ -149,10 +151,10 @@ def tried(root: Path, site_root: Path, **changes):
 
 def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
     (steps, words), site = tried(archive, tmp_path, batch_size=4, local_epochs=2.0)
-    # 3 folds leave 8, 6 and 4 images, as patients of two stay together and the test part is a third; validation takes
-    # 15 %, at least a patient of each class: so 6, 4 and 2 are left, all of the commonest class at most
-    assert words == ""
-    assert steps in {2 * -(-3 * most // 4) for most in (4, 5, 6, 7)}
+    places = {"sites": {"st-mary": {"reader": "labels-csv", "path": str(archive)}}, "cache": str(tmp_path / "cache")}
+    joined = prepare_sites(tiny_settings(folds=3, **places), tmp_path / "joined")["st-mary"]
+    most = np.bincount(joined.labels[joined.parts["train"]]).max()
+    assert (steps, words) == (2 * math.ceil(3 * most / 4), "")
     decoded = np.load(next(p for p in (site.cache / "pixels").glob("*.npy") if "prints" not in p.name))
     assert decoded.shape == (27, 32, 32)  # kept for when the site joins
 
@@ -160,7 +162,7 @@ def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"limit": 5}, "limit = 5 leaves no image of"),
+        ({"limit": 2}, "limit = 2 leaves no image of"),
         ({"sampler": "smote"}, "The sampler smote needs 6 training rows of a class"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.errors import FedbusError, RunError, SettingsError
+from fedbus.errors import FedbusError, RunError
 from fedbus.manifest import CLASSES
 from fedbus.transport import PROXIMAL_MU, ROUND, Hello, Order, Report, check_update
 from fedbus.validation import Score
@@ -101,14 +101,13 @@ def test_a_wrong_introduction_is_refused(key, value):
 
 
 def test_a_site_that_prepared_something_else_does_not_fit_the_study():
-    study = tiny_settings()
-    hello(image_size=study.image_size).check_fits(study)
-    with pytest.raises(
-        SettingsError, match=f"north prepared images of 48 pixels a side; the study wants {study.image_size}"
-    ):
-        hello(image_size=48).check_fits(study)
-    with pytest.raises(SettingsError, match="north knows the classes benign, cancer"):
-        hello(image_size=study.image_size, labels=("benign", "cancer")).check_fits(study)
+    size = tiny_settings().image_size
+    assert hello(image_size=size).misfit(tiny_settings()) == ""
+    assert hello(image_size=48).misfit(tiny_settings()) == (
+        f"north prepared images of 48 pixels a side; the study wants {size}"
+    )
+    other = hello(image_size=size, labels=("benign", "cancer"))
+    assert other.misfit(tiny_settings()).startswith("north knows the classes benign, cancer; the study has benign")
 
 
 def test_a_report_comes_through():

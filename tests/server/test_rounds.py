@@ -17,7 +17,8 @@ from fedbus.runs import ArmFolder
 from fedbus.sites import Site
 from fedbus.study import Study
 from fedbus.transport import ARRAYS, METRICS, Order
-from server.exchange import Roster, greet
+from server.exchange import Roster
+from server.presence import greet
 from server.rounds import Job, run_rounds
 from tests.grid import Hook, LocalGrid, Spoil
 

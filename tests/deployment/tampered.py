@@ -1,0 +1,87 @@
+"""A site whose own program has been tampered with, or is in trouble: `python tampered.py MODE... -- site join DIR`.
+
+Modes: nan@R, shape@R, norm@R (its update of round R), labels, size (what it prepared), full (its disk, at the end),
+clock (an hour ahead). It is Flower's real SuperNode and FedBUS's real worker; the guards at its door are taken away.
+"""
+
+import datetime
+import resource
+import sys
+from dataclasses import replace
+
+HOUR = datetime.timedelta(hours=1)
+
+
+class HourAhead(datetime.datetime):
+    """A clock that is an hour ahead."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + HOUR
+
+
+def spoil_updates(modes: dict[int, str]) -> None:
+    from clients import app, work
+
+    train = work.train
+
+    def spoiled(place, order, state):
+        update, report = train(place, order, state)
+        name = next(key for key in sorted(update) if update[key].dim() == 4)
+        mode = modes.get(order.round)
+        if mode == "nan":
+            update[name] = update[name] * float("nan")
+        elif mode == "shape":
+            update[name] = update[name][:1]
+        elif mode == "norm":
+            update = {key: value * 1000 for key, value in update.items()}
+        return update, report
+
+    work.train, app.check_answer = spoiled, lambda *answer: None
+
+
+def change_introduction(**changes: object) -> None:
+    from clients import app, work
+
+    introduce = work.introduce
+    work.introduce = lambda place, order: replace(introduce(place, order), **changes)
+    app.check_introduction = lambda *answer: None
+
+
+def fill_disk() -> None:
+    from clients import work
+
+    keep_model = work.keep_model
+
+    def on_a_full_disk(*arguments):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            keep_model(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    work.keep_model = on_a_full_disk
+
+
+def main() -> None:
+    split = sys.argv.index("--")
+    modes, words = sys.argv[1:split], sys.argv[split + 1 :]
+    rounds = {int(mode.partition("@")[2]): mode.partition("@")[0] for mode in modes if "@" in mode}
+    if "clock" in modes:
+        datetime.datetime = HourAhead
+    if rounds:
+        spoil_updates(rounds)
+    if "labels" in modes:
+        change_introduction(labels=("benign", "cancer", "normal"))
+    if "size" in modes:
+        change_introduction(image_size=48)
+    if "full" in modes:
+        fill_disk()
+    sys.argv = ["fedbus", *words]
+    from fedbus.cli import main as fedbus
+
+    fedbus()
+
+
+main()

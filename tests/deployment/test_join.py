@@ -1,0 +1,120 @@
+"""From a hub and three sites to a report: real processes, the hub killed in mid-round and started again."""
+
+import json
+import socket
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fedbus.models import start_state
+from fedbus.runs import ArmFolder
+from fedbus.seeds import derive_seed
+from fedbus.sites import prepare_sites
+from fedbus.study import Study, load_study
+from fedbus.transport import Order
+from server.presence import greet
+from server.rounds import Job, run_rounds
+from simulations.local_federation import LocalFederation
+from tests.deployment.conftest import write_study
+from tests.grid import LocalGrid
+
+
+def simulate(study: Study, out: Path) -> ArmFolder:
+    """The same study in this process, by the same applications."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the sites have; more threads add in another order
+    try:
+        prepare_sites(study, out / "sites")
+        grid = LocalGrid(out / "sites", list(study.sites))
+        seed = study.seeds[0]
+        roster = greet(grid, len(study.sites), Order(study, seed, ()), len(study.sites), 5, threading.Event())
+        start = start_state(study.model, study.weights, derive_seed(seed, "init"))
+        run_rounds(grid, roster, Job(study, "fedavg", seed, start, ArmFolder(out / "arm")))
+    finally:
+        torch.set_num_threads(threads)
+    return ArmFolder(out / "arm")
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of all living processes that name a folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(folder) in word for word in words):
+            found.append(" ".join(words))
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three rounds: the hub dies in the second, is started again, and the run is resumed to its end."""
+    study = write_study(tmp_path_factory.mktemp("study"), rounds=3)
+    out = federation.hub.runs / "study"
+    history = out / "arms" / "fedavg" / "history.jsonl"
+    cut = federation.run(study)
+    federation.wait_until(lambda: history.is_file() and bool(history.read_text()), "run")
+    federation.kill("hub")
+    assert cut.wait(60) == 1
+    said = federation.log("run").read_text()
+    assert "The hub ended during the run" in said
+    assert "--resume" in said
+    settings = federation.hub.settings
+    assert not answers(settings.port)
+    federation.start_hub()
+    resumed = federation.run(study, "--resume")
+    assert resumed.wait(200) == 0, federation.log("run").read_text()
+    return out
+
+
+def test_the_deployed_result_is_the_simulated_one_bit_for_bit(finished, archives, tmp_path):
+    sites = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in archives.items()}
+    study = load_study(write_study(tmp_path, rounds=3, cache=str(tmp_path / "cache")))
+    simulated = simulate(study.model_validate(study.as_dict() | {"sites": sites}), tmp_path)
+    for which in ("final", "best"):
+        deployed, expected = load_file(finished / f"arms/fedavg/{which}.safetensors"), simulated.load_weights(which)
+        assert deployed.keys() == expected.keys()
+        assert all(torch.equal(deployed[key], expected[key]) for key in expected)
+    here, there = ArmFolder(finished / "arms" / "fedavg").read_history(), simulated.read_history()
+    assert [line["validation"] for line in here] == [line["validation"] for line in there]
+    assert [line["participants"] for line in here] == [["east", "north", "south"]] * 3
+
+
+def test_every_site_received_the_kept_model_with_its_own_figures(finished, federation):
+    results = json.loads((finished / "results.json").read_text())
+    for name, site in federation.sites.items():
+        folder = site.models / "study-fedavg-0"
+        model, best = load_file(folder / "model.safetensors"), load_file(finished / "arms/fedavg/best.safetensors")
+        assert all(torch.equal(model[key], best[key]) for key in best)
+        own = json.loads((folder / "metrics.json").read_text())
+        assert own["accuracy"] == results["arms"]["fedavg"][name]["accuracy"]
+        assert own["images"] == sum(results["sites"][name]["parts"]["test"].values())
+
+
+def test_the_hub_has_a_report_and_not_a_single_prediction(finished, archives):
+    page = (finished / "report.html").read_text()
+    assert "FedAvg" in page
+    assert all(name in page for name in archives)
+    assert not list(finished.rglob("predictions.csv"))
+    told = "".join(path.read_text() for path in finished.rglob("*.json")) + page
+    assert not any(
+        word in told for word in (".png", "scans/", "Benign/", *(str(path) for _, path in archives.values()))
+    )
+
+
+def test_nothing_is_left_behind_when_all_leave(finished, federation):
+    for name in [*federation.sites, "hub"]:
+        federation.leave(name)
+    federation.processes.pop("run", None)
+    assert processes_of(federation.folder) == []
+    ports = [federation.hub.settings.port, federation.hub.settings.superlink_port]
+    ports += [site.settings.runtime_port for site in federation.sites.values()]
+    assert not any(answers(port) for port in ports)
