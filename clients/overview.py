@@ -1,7 +1,5 @@
 """`fedbus site status`: whether this site takes part, and what it has received."""
 
-import json
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -9,6 +7,7 @@ from rich.text import Text
 from clients.contact import ask_hub
 from clients.folder import SiteFolder
 from clients.lock import is_held
+from fedbus.files import read_json
 from fedbus.reports import words
 
 # Blue and orange stay apart for every kind of colour blindness, and the words say the same.
@@ -35,9 +34,9 @@ def show(site: SiteFolder, console: Console) -> None:
     for heading in ("Received model", "accuracy", "macro F1", "AUC"):
         table.add_column(heading, overflow="fold")
     for path in received:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = read_json(path)
         figures = [words.with_interval(metrics[name]) for name in ("accuracy", "macro_f1", "auc")]
-        table.add_row(str(path.with_name("model.safetensors")), *figures)
+        table.add_row(Text(str(path.with_name("model.safetensors"))), *figures)
     console.print(table)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 from fedbus.errors import SettingsError
@@ -54,6 +55,6 @@ def differing_files(bundle: bytes, installed: dict[str, str]) -> list[str]:
                 for name in opened.namelist()
                 if name.endswith(".py")
             }
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):  # RuntimeError: a password
         return ["the whole bundle"]
     return sorted(name for name in sent.keys() | installed.keys() if sent.get(name) != installed.get(name))

@@ -72,9 +72,14 @@ def check_introduction(config: Mapping[str, Any], metrics: Mapping[str, Any]) ->
     Raises:
         RunError: it holds anything but what is listed.
     """
-    if config.keys() != {"site", "labels"} or tuple(config["labels"]) != CLASSES:
-        raise _not_listed(sorted(config))
-    check_site_name(str(config["site"]))
+    if config.keys() != {"site", "labels"}:
+        raise _not_listed(sorted(config.keys() ^ {"site", "labels"}))
+    if tuple(config["labels"]) != CLASSES:
+        raise _not_listed(["labels"])
+    try:
+        check_site_name(str(config["site"]))
+    except ValueError as error:
+        raise _not_listed(["site"]) from error
     _check_numbers(metrics, INTRODUCTION)
 
 
@@ -92,14 +97,14 @@ def check_answer(metrics: Mapping[str, Any], arrays: Mapping[str, tuple[int, ...
     _check_numbers(metrics, (*REPORT, *TEST_REPORT))
     flat = sum(math.prod(shape) for shape in layout.values())
     if arrays and arrays != layout and arrays != {FLAT: (flat,)}:
-        raise _not_listed(sorted(name for name in arrays if arrays[name] != layout.get(name)))
+        raise _not_listed(sorted(k for k in arrays.keys() | layout.keys() if arrays.get(k) != layout.get(k)))
 
 
 def _check_numbers(metrics: Mapping[str, Any], items: tuple[Item, ...]) -> None:
     most = {item.key: item.values for item in items}
     for key, value in metrics.items():
         numbers = value if isinstance(value, list) else [value]
-        sound = all(isinstance(number, int | float) for number in numbers)
+        sound = all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
         if key not in most or len(numbers) > most[key] or not sound:
             raise _not_listed([key])
 

@@ -9,7 +9,9 @@ from flwr.serverapp import Grid
 
 from fedbus.errors import FedbusError, RunError
 from fedbus.files import read_json, write_json
+from fedbus.locks import hold, is_held
 from fedbus.models import start_state
+from fedbus.reports import words
 from fedbus.runs import arm_folder, check_same_start
 from fedbus.seeds import derive_seed
 from fedbus.sites import SITES_FILE
@@ -19,12 +21,21 @@ from server.rounds import Job
 from server.status import State, Status, write_status
 from server.training import train_all
 
+RUNNING = ".running"
+"""In the run folder: the lock of the process that works on it."""
+
 PLAN_FILE = "deployment.json"
 """In the run folder: the approved sites' nodes by name, and the run's title."""
 
 
 def prepare_deployment(out: Path, title: str, nodes: dict[str, int]) -> None:
-    """Write what the ServerApp needs besides the study: who may take part, and what the run is called."""
+    """Write what the ServerApp needs besides the study: who may take part, and what the run is called.
+
+    Raises:
+        RunError: another run is working on the folder.
+    """
+    if is_held(out / RUNNING):
+        raise RunError(f"A run is working on {out}.", "Wait for it; fedbus hub status says how it goes.")
     write_json(out / PLAN_FILE, {"title": title, "nodes": nodes})
     write_status(out, Status("starting"))
 
@@ -39,8 +50,9 @@ def run_deployment(grid: Grid, out: Path) -> None:
         study, plan = build_study(read_json(out / "study.json"), str(out / "study.json")), read_json(out / PLAN_FILE)
         jobs = _open_jobs(study, out, plan["title"])
         names = {int(node): name for name, node in plan["nodes"].items()}
-        if jobs:
-            train_all(grid, names, jobs, study.round_timeout, lambda roster: _record_sites(out, roster))
+        with hold(out / RUNNING, f"{out} is being worked on", "Wait for that run, or end it: fedbus hub status"):
+            if jobs:
+                train_all(grid, names, jobs, study.round_timeout, lambda roster: _record_sites(out, roster))
         write_status(out, Status("finished"))
     except FedbusError as error:
         write_status(out, Status("failed", error.problem, remedy=error.remedy))
@@ -76,14 +88,15 @@ class _Teller:
     round: int = 0
 
     def round_done(self, line: dict[str, Any]) -> None:
-        self.round = line["round"]
-        self._write("training", say(line))
+        self.round, left = line["round"], self.study.rounds - line["round"]
+        ahead = f"; about {words.duration(left * line['seconds'])} left" if left else ""
+        self._write("training", say(line) + ahead)
 
-    def waiting(self, words: str) -> None:
-        self._write("waiting", words)
+    def waiting(self, what: str) -> None:
+        self._write("waiting", what)
 
-    def _write(self, state: State, words: str) -> None:
-        write_status(self.out, Status(state, words, self.arm, self.seed, self.round, self.study.rounds))
+    def _write(self, state: State, what: str) -> None:
+        write_status(self.out, Status(state, what, self.arm, self.seed, self.round, self.study.rounds))
 
 
 def _record_sites(out: Path, roster: Roster) -> None:

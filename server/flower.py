@@ -50,18 +50,23 @@ class Call:
         """
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = os.environ | SETTINGS | flower_settings(self.hub) | {"PATH": programs}
-        done = subprocess.run(
-            [*self.command, "--format", "json"],
-            capture_output=True, text=True, env=environment, timeout=CALL_SECONDS, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [*self.command, "--format", "json"],
+                capture_output=True, text=True, env=environment, timeout=CALL_SECONDS, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise self._refused(str(error)) from error
         answer = _parse(done.stdout)
         if not answer.get("success"):
-            why = str(answer.get("error-message") or done.stderr or done.stdout).strip()
-            raise RunError(
-                f"Flower refused `{' '.join(self.command[:3])}` ({why[-500:]}).",
-                f"Check that the hub is running: fedbus hub start {self.hub.path}",
-            )
+            raise self._refused(str(answer.get("error-message") or done.stderr or done.stdout).strip())
         return answer
+
+    def _refused(self, why: str) -> RunError:
+        return RunError(
+            f"Flower refused `{' '.join(self.command[:3])}` ({why[-500:]}).",
+            f"Check that the hub is running: fedbus hub start {self.hub.path}",
+        )
 
 
 def register(hub: HubFolder, public_key: Path, name: str) -> Call:

@@ -6,7 +6,6 @@ stands where sites connect: it passes on the calls of an approved site's SuperNo
 """
 
 import base64
-import binascii
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from flwr.proto.fleet_pb2 import PushMessagesRequest
@@ -79,12 +79,14 @@ async def _pass_on(request: Request) -> Response:
         body += chunk
         if len(body) > MOST_BYTES:
             return PlainTextResponse("This request is too large.", status_code=413)
-    if request.url.path.endswith("/push-messages") and not _speaks_for_itself(bytes(body)):
+    path: str = request.scope["path"]  # the one that was routed by; `request.url` listens to the Host header
+    if path.endswith("/push-messages") and not _speaks_for_itself(bytes(body)):
         return PlainTextResponse("A site may send its own answers only.", status_code=403)
-    headers = {key: value for key, value in request.headers.items() if key in PASSED_ON}
+    # As bytes, whatever they are; of several alike the first, whose key was looked at.
+    headers = {key.encode(): request.headers[key].encode("latin-1") for key in PASSED_ON & set(request.headers)}
     client: httpx.AsyncClient = request.app.state.client
     try:
-        answer = await client.post(request.url.path, content=bytes(body), headers=headers)
+        answer = await client.post(path, content=bytes(body), headers=headers)
     except httpx.TransportError:  # the SuperLink is starting or gone; a SuperNode tries again after this answer
         return PlainTextResponse("The hub is not ready.", status_code=503)
     kept = {key: value for key, value in answer.headers.items() if key in PASSED_ON}
@@ -96,9 +98,9 @@ def _fingerprint(header: str) -> str:
     """Fingerprint of the key in a header, empty if it holds none; that it is the caller's, the SuperLink checks."""
     try:
         key = load_pem_public_key(base64.b64decode(header, validate=True))
-    except (binascii.Error, ValueError):
+        return fingerprint_of(key) if isinstance(key, ec.EllipticCurvePublicKey) else ""
+    except (ValueError, UnsupportedAlgorithm):  # also a curve that OpenSSH has no name for
         return ""
-    return fingerprint_of(key) if isinstance(key, ec.EllipticCurvePublicKey) else ""
 
 
 def _speaks_for_itself(body: bytes) -> bool:

@@ -53,11 +53,12 @@ class KeyList:
     """The fingerprints of a hub's approved keys, read again when sites.json changes."""
 
     def __init__(self, hub: HubFolder) -> None:
-        self.hub, self.stamp, self.keys = hub, -1, frozenset[str]()
+        self.hub, self.stamp, self.keys = hub, (-1, -1), frozenset[str]()
 
     def __call__(self) -> frozenset[str]:
         """The keys that are let in now."""
-        stamp = (self.hub.path / SITES).stat().st_mtime_ns
+        found = (self.hub.path / SITES).stat()
+        stamp = found.st_mtime_ns, found.st_ino  # two files written within a tick of the clock are two files
         if stamp != self.stamp:
             self.keys, self.stamp = frozenset(site.key for site in self.hub.sites().values()), stamp
         return self.keys

@@ -82,10 +82,9 @@ def _ask(
     deadline = time.monotonic() + timeout
     content = RecordDict({CONFIG: ConfigRecord(order.to_config())})
     while True:
-        left = max(0.0, deadline - time.monotonic())
         questions = [Message(content, node, MessageType.QUERY, ttl=timeout) for node in nodes]
-        replies = exchange(grid, questions, roster, left, stop)
-        if not replies.not_allowed or left == 0:
+        replies = exchange(grid, questions, roster, deadline - time.monotonic(), stop)
+        if not replies.not_allowed or time.monotonic() + AGAIN_SECONDS >= deadline:
             return replies
         tell(f"waiting until {', '.join(replies.not_allowed)} approve the application")
         if stop.wait(AGAIN_SECONDS):
@@ -159,6 +158,12 @@ def exchange_with_quorum(
         if stop.wait(AGAIN_SECONDS):
             raise KeyboardInterrupt
         wait_for_nodes(grid, quorum, quorum, roster, deadline - time.monotonic(), stop, tell)
-        more = exchange(grid, make(replies.content.keys()), roster, max(0.0, deadline - time.monotonic()), stop)
-        replies = Replies(dict(sorted((replies.content | more.content).items())), more.failures, more.codes)
+        kept = {site: why for site, why in replies.failures.items() if site not in replies.away}
+        left = max(0.0, deadline - time.monotonic())
+        more = exchange(grid, make(replies.content.keys() | kept.keys()), roster, left, stop)
+        replies = Replies(
+            dict(sorted((replies.content | more.content).items())),
+            dict(sorted((kept | more.failures).items())),
+            {site: code for site, code in replies.codes.items() if site in kept} | more.codes,
+        )
     return replies

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from fedbus.errors import RunError
 from fedbus.files import read_json, write_json
 
 STATUS_FILE = "status.json"
@@ -49,6 +50,15 @@ def write_status(out: Path, status: Status) -> None:
 
 
 def read_status(out: Path) -> Status | None:
-    """Read a run's status; None where there is none."""
+    """Read a run's status; None where there is none.
+
+    Raises:
+        RunError: it is damaged, or of another version.
+    """
     path = out / STATUS_FILE
-    return Status(**read_json(path)) if path.is_file() else None
+    try:
+        return Status(**read_json(path)) if path.is_file() else None
+    except TypeError as error:
+        raise RunError(
+            f"{path} is no status of a run ({error}).", "Start the run again, or delete the file."
+        ) from error

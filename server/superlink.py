@@ -28,7 +28,7 @@ def superlink_command(hub: HubFolder) -> list[str]:
 
 def flower_settings(hub: HubFolder) -> dict[str, str]:
     """Environment of Flower's programs at the hub."""
-    return {"FLWR_HOME": str(hub.flower), "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
+    return {"FLWR_HOME": str(hub.flower)}
 
 
 def typed_command(hub: HubFolder) -> str:

@@ -28,13 +28,14 @@ class LocalGrid(Grid):
     ) -> None:
         self.names = dict(zip(range(101, 101 + len(names)), names, strict=True))
         self.hook, self.spoil = hook, spoil
+        self.models: Path | None = None
         self.replies: dict[str, Message] = {}
         self.sent: list[Message] = []
 
         TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # who sends, as Flower's processes set it
 
         def locate(context: Context, order: Order) -> Place:
-            return Place(out, self.names[context.node_id], "cpu")
+            return Place(out, self.names[context.node_id], "cpu", self.models)
 
         self.app: ClientApp = make_client_app(locate)
 

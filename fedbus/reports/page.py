@@ -47,7 +47,7 @@ def render_report(results: dict[str, Any], histories: Histories, samples: Sample
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": _plain, "duration": _duration}
+    environment.filters |= {"plain": _plain, "duration": words.duration}
     return environment.get_template("page.html").render(
         results=results,
         words=words,
@@ -117,13 +117,3 @@ def _pictures(samples: Samples) -> dict[str, dict[str, list[str]]]:
 def _plain(value: object) -> str:
     """Write a setting as a reader would type it: text bare, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _duration(seconds: float) -> str:
-    """Write seconds for people: `48 s`, `5 min 1 s`, `2 h 3 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

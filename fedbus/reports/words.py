@@ -179,3 +179,13 @@ def size(results: dict[str, Any], site: str) -> str:
         if "images" in found:
             return f"{found['images']} images in {found.get('groups', '?')} groups"
     return "not scored"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people: `48 s`, `5 min 1 s`, `2 h 3 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Error, Message, MessageType, MetricRecord
@@ -14,9 +15,10 @@ from fedbus.errors import RunError
 from fedbus.fitting import Fit, site_rows
 from fedbus.models import State, start_state
 from fedbus.runs import ArmFolder
-from fedbus.sites import Site
+from fedbus.sites import Site, prepare_sites
 from fedbus.study import Study
-from fedbus.transport import ARRAYS, METRICS, Order
+from fedbus.transport import ARRAYS, CONFIG, METRICS, Order
+from fedbus.wire import INTRODUCTION, REPORT, TEST_REPORT
 from server.exchange import Roster
 from server.presence import greet
 from server.rounds import Job, run_rounds
@@ -243,21 +245,36 @@ def test_two_sites_with_one_name_are_refused(tiny_study, tiny_folder):
 
 
 def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder, tmp_path):
-    grid = LocalGrid(tiny_folder, list(tiny_study.sites))
-    run_rounds(
-        grid,
-        meet(grid, tiny_study),
-        Job(tiny_study, "fedprox", 7, start_state(tiny_study.model, "none", 7), ArmFolder(tmp_path)),
-    )
-    said = " ".join(str(dict(message.content.get("config", {}))) for message in grid.sent)
-    for secret in (
-        str(tiny_folder),
-        *(str(source.path) for source in tiny_study.sites.values()),
-        "north",
-        "south",
-        ".png",
-    ):
-        assert secret not in said
+    replies: list[Message] = []
+    grid = LocalGrid(tiny_folder, list(tiny_study.sites), spoil=lambda site, reply: replies.append(reply))
+    grid.models = tmp_path / "models"  # as deployed sites have: they answer with test metrics too
+    start = start_state(tiny_study.model, "none", 7)
+    run_rounds(grid, meet(grid, tiny_study), Job(tiny_study, "fedprox", 7, start, ArmFolder(tmp_path / "arm")))
+    orders = {"study", "seed", "classes", "part", "title", "server-round", "proximal-mu"}
+    values = sum(tensor.numel() for tensor in start.values())
+    numbers = {item.key for item in (*INTRODUCTION, *REPORT, *TEST_REPORT)}
+    assert {message.metadata.message_type for message in grid.sent} == {"query", "train", "evaluate"}
+    for message in grid.sent:
+        assert message.content.keys() <= {ARRAYS, CONFIG}
+        assert message.content[CONFIG].keys() <= orders
+        check_arrays(message, values)
+    for reply in replies:
+        assert reply.content.keys() <= {ARRAYS, CONFIG, METRICS}
+        assert set(reply.content.get(CONFIG, {})) <= {"site", "labels"}
+        assert reply.content[METRICS].keys() <= numbers
+        check_arrays(reply, values)
+    secrets = [str(tiny_folder), ".png", "scans/", *(str(source.path) for source in tiny_study.sites.values())]
+    secrets += [group for site in prepare_sites(tiny_study, tiny_folder).values() for group in site.groups if group]
+    said = " ".join(str(dict(message.content.get(CONFIG, {}))) for message in [*grid.sent, *replies])
+    assert not [secret for secret in secrets if secret in said]
+    assert any("test-accuracy" in reply.content[METRICS] for reply in replies)
+
+
+def check_arrays(message: Message, values: int) -> None:
+    """The only array is the model, so no pixels and no text hide beside it."""
+    if ARRAYS in message.content:
+        (array,) = [array.numpy() for array in message.content[ARRAYS].values()]
+        assert (array.dtype, array.shape) == (np.float32, (values,))
 
 
 def test_an_error_at_a_site_tells_the_server_no_path(tiny_study, tmp_path):

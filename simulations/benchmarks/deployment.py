@@ -1,0 +1,100 @@
+"""What a round costs a deployed federation besides training: hub and three sites as processes on this machine.
+
+    python -m simulations.benchmarks.deployment OUT [--model resnetv2_50] [--rounds 3]
+
+Phantoms of 32 pixels, random weights: only the size of the model counts. Writes OUT/deployment.json.
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedbus.datasets.phantoms import write_phantoms
+from fedbus.errors import RunError
+from fedbus.files import write_json
+from fedbus.models import start_state
+from fedbus.packing import pack
+from fedbus.runs import describe_environment
+from simulations.local_federation import LocalFederation
+
+TRANSPORTS = ("flat", "flat-fp16", "dict")
+IMAGES = 30
+LIMIT_SECONDS = 1800.0
+
+STUDY = """\
+arms = ["fedavg"]
+model = "{model}"
+transport = "{transport}"
+rounds = {rounds}
+weights = "none"
+image-size = 32
+batch-size = 8
+bootstrap = 10
+device = "cpu"
+"""
+
+
+def main(
+    out: Path,
+    model: Annotated[str, typer.Option(help="A timm classifier.")] = "resnetv2_50",
+    rounds: Annotated[int, typer.Option(help="Rounds for each way to travel; the first is not counted.")] = 3,
+) -> None:
+    """Measure every way to travel, one after the other, with the same hub and sites."""
+    console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+    archives = {name: ("phantoms", path) for name, path in write_phantoms(out / "phantoms", IMAGES, 0).items()}
+    threads = {"OMP_NUM_THREADS": "1"}  # three sites share the processors, and more threads would wait for each other
+    with LocalFederation(out / "federation", archives, threads) as federation:
+        federation.start()
+        rows = [measure(federation, out, model, transport, rounds) for transport in TRANSPORTS]
+    write_json(out / "deployment.json", {"model": model, "rows": rows, **describe_environment()})
+    console.print(table(model, rows))
+
+
+def measure(federation: LocalFederation, out: Path, model: str, transport: str, rounds: int) -> dict[str, Any]:
+    """Run a study and take its rounds apart.
+
+    Returns:
+        Medians over the rounds after the first: seconds a round, seconds of the slowest site's work, the difference;
+        and megabytes of one message.
+
+    Raises:
+        RunError: the run failed.
+    """
+    study = out / f"{transport}.toml"
+    study.write_text(STUDY.format(model=model, transport=transport, rounds=rounds), encoding="utf-8")
+    if federation.run(study).wait(LIMIT_SECONDS) != 0:
+        raise RunError(f"The run with transport = {transport} failed.", f"See {federation.log('run')}.")
+    path = federation.hub.runs / transport / "arms" / "fedavg" / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
+    whole = [line["seconds"] for line in lines]
+    work = [max(line["site_seconds"].values()) for line in lines]
+    arrays = pack(start_state(model, "none", 0), transport)
+    return {
+        "transport": transport,
+        "round_seconds": statistics.median(whole),
+        "work_seconds": statistics.median(work),
+        "outside_seconds": statistics.median([a - b for a, b in zip(whole, work, strict=True)]),
+        "megabytes": sum(array.nbytes for array in arrays.values()) / 1e6,
+        "arrays": len(arrays),
+    }
+
+
+def table(model: str, rows: list[dict[str, Any]]) -> Table:
+    """Lay the measurements out."""
+    made = Table(title=f"{model}, one hub and three sites on this machine (phantoms)", box=None, header_style="bold")
+    for heading in ("transport", "arrays", "MB a message", "round, s", "work at the slowest site, s", "outside, s"):
+        made.add_column(heading, justify="right")
+    for row in rows:
+        seconds = [f"{row[key]:.1f}" for key in ("round_seconds", "work_seconds", "outside_seconds")]
+        made.add_row(row["transport"], str(row["arrays"]), f"{row['megabytes']:.1f}", *seconds)
+    return made
+
+
+if __name__ == "__main__":
+    typer.run(main)
