@@ -24,10 +24,12 @@ def init(
 ) -> None:
     """Make a site: its key pair and settings."""
     from clients.folder import init_site
+    from clients.keys import fingerprint
     from fedbus.systemd import program, write_unit
 
     site = init_site(folder, name, hub, ca, runtime_port=runtime_port)
     _print(f"Made {site.path}. Send the coordinator {site.public_key} (and no other file).")
+    _print(f"Its fingerprint, to compare by telephone: {fingerprint(site.key)}")
     if systemd:
         unit = site.path / "fedbus-site.service"
         write_unit(unit, f"FedBUS site {name}", [program(), "site", "join", str(site.path)], site.path)
@@ -84,6 +86,17 @@ def approve(folder: Folder, digest: Annotated[str, typer.Argument(help="What `fe
     site.approve(check_digest(digest))
     _print(f"{site.settings.name} works for application {digest}.")
     _print(f"Next: fedbus site join {folder}")
+
+
+@app.command()
+def withdraw(folder: Folder, digest: Annotated[str, typer.Argument(help="As `fedbus site status` shows it.")]) -> None:
+    """Allow an application no longer."""
+    from clients.folder import open_site_folder
+    from fedbus.application import check_digest
+
+    site = open_site_folder(folder)
+    site.withdraw(check_digest(digest))
+    _print(f"{site.settings.name} no longer works for application {digest}.")
 
 
 @app.command()

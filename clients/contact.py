@@ -105,7 +105,10 @@ def _knock(site: SiteFolder) -> tuple[bool | None, str]:
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
             if status == httpx.codes.UNAUTHORIZED:
-                return False, f"the hub has not approved this site's key: send it {site.public_key.name}, or ask why"
+                return (
+                    False,
+                    f"the hub has not approved this site's key, or has revoked it: send it {site.public_key.name}",
+                )
             if status in (502, 503, 504):
                 return None, "the hub is not ready yet"
             if status == httpx.codes.PRECONDITION_FAILED:

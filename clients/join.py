@@ -21,7 +21,8 @@ from clients.worker import Worker
 from fedbus.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
 from fedbus.errors import RunError, SettingsError
 from fedbus.files import write_text
-from fedbus.processes import end_child, last_words, start_child
+from fedbus.processes import end_child, start_child
+from fedbus.quiet import hush
 
 Say = Callable[[str], object]
 
@@ -42,6 +43,7 @@ def join(site: SiteFolder, say: Say) -> None:
         RunError: another process is joined as this site; or the hub does not let it in, and waiting can't help.
     """
     _need_data(site)
+    hush()  # once more: Flower sets its own level when it is imported
     stop, once = threading.Event(), lru_cache(maxsize=16)(say)  # the hub asks again and again
     with hold(site), _stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
         _wait_for_hub(site, stop, say)
@@ -56,8 +58,8 @@ def join(site: SiteFolder, say: Say) -> None:
             finally:
                 end_child(node)
             if not stop.is_set():
-                say(f"Flower's SuperNode ended ({last_words(site.log, 1)})")
                 _wait_for_hub(site, stop, say)
+                say("connecting again")
 
 
 def _make_worker(site: SiteFolder, secret: bytes, say: Say, once: Say) -> Worker:
@@ -70,6 +72,11 @@ def _make_worker(site: SiteFolder, secret: bytes, say: Say, once: Say) -> Worker
 
     def locate(context: Context, order: Order) -> Place:
         write_text(site.node, str(context.node_id))
+        study = order.study
+        once(
+            f"study: {study.model} at {study.image_size} px, {study.rounds} rounds of {study.local_epochs:g} epochs in "
+            f"batches of {study.batch_size}, balanced by {study.sampler}"
+        )
         return place_in(site, order)
 
     runtime = f"{HOST}:{site.settings.runtime_port}"

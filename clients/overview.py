@@ -22,7 +22,7 @@ def show(site: SiteFolder, console: Console) -> None:
     """
     own = site.settings
     console.print(Text.assemble((own.name, "bold"), f"  of the hub {own.hub}"))
-    console.print(_connection(site))
+    console.print(_connection(site), soft_wrap=True)
     images = f"{own.data} (read with {own.reader})" if own.data else "not named yet: fedbus site check --data"
     console.print(Text(f"Images: {images}"), soft_wrap=True)
     console.print(Text(f"Approved applications: {', '.join(site.approved()) or 'none'}"), soft_wrap=True)

@@ -41,3 +41,8 @@ def split_address(address: str) -> tuple[str, int]:
         raise ValueError(f"{address!r} is no HOST:PORT; an IPv6 address needs brackets, e.g. [2001:db8::1]:9092")
     check_host(bare)
     return bare, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """Write host and port as `split_address` reads them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

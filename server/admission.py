@@ -14,7 +14,8 @@ def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
     """Register a site's key with Flower under the site's name.
 
     Raises:
-        RunError: the file is no public key, the name or key is approved already, or the hub does not answer.
+        RunError: the file is no public key, the name or key is approved already or revoked, or the hub does not
+            answer.
     """
     name, fingerprint = read_public_key(public_key)
     for site in hub.sites().values():
@@ -23,6 +24,11 @@ def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
                 f"{site.name} is approved already (key {site.key}).",
                 f"To change its key, first run: fedbus hub revoke {hub.path} {site.name}",
             )
+    if fingerprint in hub.revoked():
+        raise RunError(
+            f"This key of {name} was revoked, and a revoked key can't come back ({fingerprint}).",
+            "Have the site make a new one: fedbus site init in a new folder.",
+        )
     node = int(flower.register(hub, public_key, name).run()["node-id"])
     approved = ApprovedSite(name, node, fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))
     hub.add_site(approved)

@@ -26,11 +26,12 @@ def init(
     systemd: Annotated[bool, typer.Option("--systemd", help="Write a systemd unit too.")] = False,
 ) -> None:
     """Make a hub: certificates, settings, a folder for its runs."""
+    from fedbus.addresses import join_address
     from fedbus.systemd import program, write_unit
     from server.folder import init_hub
 
     hub = init_hub(folder, host, names=name or (), port=port, superlink_port=superlink_port)
-    console.print(f"Made {hub.path}. Send every site {hub.ca_certificate} and: --hub {host}:{port}", soft_wrap=True)
+    _print(f"Made {hub.path}. Send every site {hub.ca_certificate} and: --hub {join_address(host, port)}")
     if systemd:
         unit = hub.path / "fedbus-hub.service"
         write_unit(unit, f"FedBUS hub {host}", [program(), "hub", "start", str(hub.path)], hub.path)

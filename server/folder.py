@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from fedbus.addresses import check_host
 from fedbus.errors import RunError
-from fedbus.files import write_text
-from fedbus.folders import need_file, need_private_file, new_folder, write_private
+from fedbus.files import write_json, write_text
+from fedbus.folders import need_file, need_private_file, new_folder, read_json, write_private
 from fedbus.settings_file import FileSettings, Port, build_settings, read_settings, settings_text, toml_value
 from server.approved import ApprovedSite, read_sites, write_sites
 from server.certificates import certificate_end, check_server_certificate, make_authority, make_certificate
 
 __all__ = ["ApprovedSite", "HubFolder", "HubSettings", "init_hub", "open_hub"]
 
-SETTINGS, SITES, CONNECTIONS = "hub.toml", "sites.json", "config.toml"
+SETTINGS, SITES, REVOKED, CONNECTIONS = "hub.toml", "sites.json", "revoked.json", "config.toml"
 
 _REMEDY = "Restore it from a backup, or make a new hub with `fedbus hub init DIR --host NAME`."
 
@@ -128,7 +128,7 @@ class HubFolder:
         write_sites(self.path / SITES, [*self.sites().values(), site])
 
     def remove_site(self, name: str) -> None:
-        """Withdraw a site's approval.
+        """Withdraw a site's approval; its key goes into the list of those that Flower will not take again.
 
         Raises:
             RunError: no site of that name is approved, or sites.json can't be read or written.
@@ -138,7 +138,17 @@ class HubFolder:
             raise RunError(
                 f"No site called {name} is approved at {self.path}.", f"Name one of: {', '.join(sites) or 'none yet'}."
             )
+        write_json(self.path / REVOKED, sorted({*self.revoked(), sites[name].key}))
         write_sites(self.path / SITES, (site for site in sites.values() if site.name != name))
+
+    def revoked(self) -> list[str]:
+        """Fingerprints of the keys that were revoked.
+
+        Raises:
+            RunError: revoked.json is damaged.
+        """
+        path = self.path / REVOKED
+        return read_json(path, TypeAdapter(list[str])) if path.is_file() else []
 
 
 def init_hub(

@@ -68,7 +68,9 @@ def make_gate(superlink: str, authority: Path, approved: Approved) -> Starlette:
             yield
 
     routes = [Route(f"/v1/fleet/{call}", _pass_on, methods=["POST"]) for call in FLEET_CALLS]
-    return Starlette(routes=routes, lifespan=open_client)
+    gate = Starlette(routes=routes, lifespan=open_client)
+    gate.router.redirect_slashes = False  # a path with a slash behind it is another path, and unknown
+    return gate
 
 
 async def _pass_on(request: Request) -> Response:

@@ -1,9 +1,13 @@
 """`fedbus hub start`: the SuperLink behind the gate, until somebody ends it."""
 
-import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Callable
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -29,24 +33,63 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     """
     settings = hub.settings
     _check_free(settings.listen, settings.port)
-    child = start_superlink(hub)
+    stop = threading.Event()
+    with _set_on_signals(stop):
+        child = start_superlink(hub)
+        gate = _gate(hub)
+        thread = threading.Thread(target=gate.run)  # not in the main thread, where it would take the signals
+        try:
+            thread.start()
+            _watch(gate, thread, child, stop, ready)
+        finally:
+            gate.should_exit = True
+            thread.join()
+            end_child(child)
+    if not stop.is_set():
+        raise RunError(
+            f"The hub ended by itself: {last_words(hub.log)}.",
+            f"Start it again; the whole story is in {hub.log}.",
+        )
+
+
+def _gate(hub: HubFolder) -> uvicorn.Server:
+    settings = hub.settings
+    return uvicorn.Server(
+        uvicorn.Config(
+            make_gate(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, KeyList(hub)),
+            host=settings.listen, port=settings.port, ssl_certfile=str(hub.certificate),
+            ssl_keyfile=str(hub.key), log_level=logging.ERROR, access_log=False, server_header=False,
+            timeout_graceful_shutdown=2, lifespan="on",
+        )
+    )  # fmt: skip
+
+
+def _watch(
+    gate: uvicorn.Server,
+    thread: threading.Thread,
+    superlink: subprocess.Popen[bytes],
+    stop: threading.Event,
+    ready: Callable[[], object],
+) -> None:
+    """Wait until somebody ends the hub, or a part of it ends by itself."""
+    said = False
+    while not stop.wait(WATCH_SECONDS) and thread.is_alive() and superlink.poll() is None:
+        if gate.started and not said:
+            said = True
+            ready()
+
+
+@contextmanager
+def _set_on_signals(stop: threading.Event) -> Iterator[None]:
+    def end(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        gate = uvicorn.Server(
-            uvicorn.Config(
-                make_gate(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, KeyList(hub)),
-                host=settings.listen, port=settings.port, ssl_certfile=str(hub.certificate),
-                ssl_keyfile=str(hub.key), log_level=logging.ERROR, access_log=False, server_header=False,
-                timeout_graceful_shutdown=2, lifespan="on",
-            )
-        )  # fmt: skip
-        asyncio.run(_serve(gate, lambda: child.poll() is None, ready))
-        if child.poll() is not None:
-            raise RunError(
-                f"Flower's SuperLink ended: {last_words(hub.log)}.",
-                f"Start the hub again; the whole story is in {hub.log}.",
-            )
+        yield
     finally:
-        end_child(child)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class KeyList:
@@ -62,19 +105,6 @@ class KeyList:
         if stamp != self.stamp:
             self.keys, self.stamp = frozenset(site.key for site in self.hub.sites().values()), stamp
         return self.keys
-
-
-async def _serve(gate: uvicorn.Server, alive: Callable[[], bool], ready: Callable[[], object]) -> None:
-    serving = asyncio.create_task(gate.serve())
-    said = False
-    while not serving.done():
-        if gate.started and not said:
-            said = True
-            ready()
-        if not alive():
-            gate.should_exit = True
-        await asyncio.wait([serving], timeout=WATCH_SECONDS)
-    serving.result()
 
 
 def _check_free(host: str, port: int) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fedbus.errors import RunError, SettingsError
@@ -15,7 +16,7 @@ from server.bundle import stage_application
 from server.deployment import prepare_deployment
 from server.folder import HubFolder
 from server.report import write_hub_report
-from server.status import STATUS_FILE, Status, read_status
+from server.status import STATUS_FILE, Status, read_status, write_status
 from server.superlink import is_up
 
 Say = Callable[[str], object]
@@ -89,6 +90,7 @@ def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say
 
 def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
     number = str(flower.start_run(hub, application, out).run()["run-id"])
+    status = Status("starting")
     said, looked = "", time.monotonic()
     try:
         while True:
@@ -105,6 +107,10 @@ def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         flower.stop_run(hub, number).run()
+        write_status(out, replace(status, state="stopped", words="ended with Ctrl-C; goes on with --resume"))
+        raise
+    except RunError as error:
+        write_status(out, replace(status, state="failed", words=error.problem, remedy=error.remedy))
         raise
     if status.state == "failed":
         raise RunError(status.words, status.remedy)

@@ -7,6 +7,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedbus.addresses import join_address
 from server import flower
 from server.folder import HubFolder
 from server.status import STATUS_FILE, read_status
@@ -43,7 +44,7 @@ def overview(hub: HubFolder) -> RenderableType:
     settings = hub.settings
     up = is_up(hub)
     head = Text.assemble(
-        f"Hub {settings.host}:{settings.port}  ",
+        f"Hub {join_address(settings.host, settings.port)}  ",
         ("running", GOOD) if up else ("not running", BAD),
         "" if up else f"  (start it: fedbus hub start {hub.path})",
     )

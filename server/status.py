@@ -10,7 +10,7 @@ from fedbus.files import read_json, write_json
 
 STATUS_FILE = "status.json"
 
-State = Literal["starting", "waiting", "training", "finished", "failed"]
+State = Literal["starting", "waiting", "training", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Status:
     @property
     def over(self) -> bool:
         """Whether the run has ended."""
-        return self.state in ("finished", "failed")
+        return self.state in ("finished", "stopped", "failed")
 
 
 def write_status(out: Path, status: Status) -> None:

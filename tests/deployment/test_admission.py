@@ -6,6 +6,7 @@ import ssl
 import httpx
 import pytest
 
+from fedbus.errors import RunError
 from server.admission import approve_site, revoke_site
 from server.bundle import stage_application
 from server.certificates import make_authority
@@ -39,7 +40,7 @@ def test_wrong_clocks_keys_and_authorities_are_told_so_and_let_in_nobody(hub):
     hub.spawn("north", ["clock", "--", "site", "join", str(hub.sites["north"].path)], (TAMPERED,))
     for name in ("south", "west", "north"):
         assert hub.processes[name].wait(90) == 1
-    assert "has not approved this site's key: send it south.pub" in words_of(hub, "south")
+    assert "has not approved this site's key, or has revoked it: send it south.pub" in words_of(hub, "south")
     assert "no certificate that" in words_of(hub, "west")
     assert "vouches for" in words_of(hub, "west")
     assert re.search(r"clock is (3599|3600|3601) s ahead of the hub's", words_of(hub, "north"))
@@ -55,6 +56,8 @@ def test_a_revoked_site_is_cut_off_while_it_is_joined_and_can_not_come_back(hub)
     assert hub.processes["east"].wait(120) == 1
     assert "has not approved this site's key" in words_of(hub, "east")
     assert "east" not in hub.hub.sites()
+    with pytest.raises(RunError, match="a revoked key can't come back"):
+        approve_site(hub.hub, hub.sites["east"].public_key)
 
 
 def test_from_where_a_site_stands_nothing_but_fleet_calls_answers(hub):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedbus.addresses import check_host, split_address
+from fedbus.addresses import check_host, join_address, split_address
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,8 @@ def test_an_address_is_parted(address, parts):
 def test_an_address_that_leads_nowhere_is_refused(address, words):
     with pytest.raises(ValueError, match=words):
         split_address(address)
+
+
+@pytest.mark.parametrize("host", ["hub.example.org", "192.0.2.7", "2001:db8::1"])
+def test_an_address_that_is_put_together_comes_apart_again(host):
+    assert split_address(join_address(host, 9092)) == (host, 9092)

@@ -2,10 +2,8 @@
 
 import base64
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,55 +19,13 @@ from starlette.testclient import TestClient
 
 from fedbus.keys import fingerprint_of
 from server import gate
-from server.certificates import make_authority, make_certificate
+from server.certificates import make_authority
 from server.gate import FLEET_CALLS, make_gate
+from tests.superlink import ANSWER, SuperLink
 
 NODE = 2**63 + 5
 GOOD = "/v1/fleet/pull-messages"
 PUSH = "/v1/fleet/push-messages"
-ANSWER = b"\x0a\x03\xff\x00\x01"
-
-
-class SuperLink(ThreadingHTTPServer):
-    """Answers every call with `ANSWER` and keeps path, headers and body."""
-
-    daemon_threads = True
-
-    def __init__(self, authority: Path, folder: Path) -> None:
-        signed = make_authority("127.0.0.1")
-        server = make_certificate(signed, ["127.0.0.1"])
-        authority.write_bytes(signed.certificate_pem)
-        (folder / "server.crt").write_bytes(server.certificate_pem)
-        (folder / "server.key").write_bytes(server.key_pem)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.crt", folder / "server.key")
-        super().__init__(("127.0.0.1", 0), _Recorder)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
-        self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
-
-
-class _Recorder(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        headers = {key.lower(): value for key, value in self.headers.items()}
-        self.server.seen.append((self.command, self.path, headers, body))
-        self.send_response(418)
-        self.send_header("content-type", "application/x-protobuf")
-        self.send_header("x-inside", "secret")
-        self.send_header("content-length", str(len(ANSWER)))
-        self.end_headers()
-        self.wfile.write(ANSWER)
-
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _answer  # noqa: N815
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +150,7 @@ def malformed_keys(key) -> dict[str, bytes]:
         "a curve without a name at OpenSSH": ec.generate_private_key(ec.SECP256K1()).public_key(),
         "another curve": ec.generate_private_key(ec.SECP256R1()).public_key(),
     }
-    unknown = b"-----BEGIN PUBLIC KEY-----\nMBMwCQYHKoZIzj4CAQMGAAQBAgME\n-----END PUBLIC KEY-----\n"
+    unknown = b"-----BEGIN PUBLIC KEY-----\nMAswBQYDKgMEAwIAAQ==\n-----END PUBLIC KEY-----\n"
     return {
         "empty": b"", "no base64": b"!!!", "not ASCII": b"\xff\xfe", "no PEM": base64.b64encode(b"key"),
         "cut": good[: len(good) // 2], "plain PEM": pem.replace(b"\n", b" "), "twice": good + good,
