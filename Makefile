@@ -22,8 +22,9 @@ $(READY): requirements/uv.lock requirements/fedbus.lock pyproject.toml
 compare: setup
 	$(BIN)/fedbus compare
 
+# Two at a time, each with one thread: many tests wait for other processes, and threads of two would wait for each other.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check $(SOURCES)

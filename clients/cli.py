@@ -80,10 +80,9 @@ def join(
 def approve(folder: Folder, digest: Annotated[str, typer.Argument(help="What `fedbus hub run` showed.")]) -> None:
     """Allow an application to run here."""
     from clients.folder import open_site_folder
-    from fedbus.application import check_digest
 
     site = open_site_folder(folder)
-    site.approve(check_digest(digest))
+    site.approve(digest)
     _print(f"{site.settings.name} works for application {digest}.")
     _print(f"Next: fedbus site join {folder}")
 
@@ -92,10 +91,9 @@ def approve(folder: Folder, digest: Annotated[str, typer.Argument(help="What `fe
 def withdraw(folder: Folder, digest: Annotated[str, typer.Argument(help="As `fedbus site status` shows it.")]) -> None:
     """Allow an application no longer."""
     from clients.folder import open_site_folder
-    from fedbus.application import check_digest
 
     site = open_site_folder(folder)
-    site.withdraw(check_digest(digest))
+    site.withdraw(digest)
     _print(f"{site.settings.name} no longer works for application {digest}.")
 
 

@@ -1,6 +1,7 @@
 """What a site can find out about its hub: does it answer, whose certificate, what time is it there, am I let in."""
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,6 +17,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from clients.authority import read_authority
 from clients.folder import SiteFolder
 
 MOST_SKEW_SECONDS = 60.0
@@ -49,8 +51,13 @@ class Contact:
 
 
 def ask_hub(site: SiteFolder) -> Contact:
-    """Ask the hub for its time and whether it lets this site in; do not ask while the site is joined."""
+    """Ask the hub for its time and whether it lets this site in; do not ask while the site is joined.
+
+    Raises:
+        RunError: the authority's certificate is damaged or has expired.
+    """
     hub = site.settings.hub
+    read_authority(site.ca_certificate)
     context = ssl.create_default_context(cafile=str(site.ca_certificate))
     try:
         answer = httpx.get(f"https://{hub}/", verify=context, timeout=10)
@@ -127,6 +134,7 @@ def _leave_late(site: SiteFolder, client: FleetHttpClient) -> str:
     """
     number = site.node.read_text(encoding="utf-8") if site.node.is_file() else ""
     if number.isdigit():
-        client.DeactivateNode(DeactivateNodeRequest(node_id=int(number)))
-        return ""
+        with suppress(httpx.HTTPError):  # the number is of another hub, or the hub has noticed meanwhile
+            client.DeactivateNode(DeactivateNodeRequest(node_id=int(number)))
+            return ""
     return "the hub still counts this site as connected, as it does for a minute after a sudden end"

@@ -1,14 +1,11 @@
 """`fedbus site join`: Flower's SuperNode and the worker beside it, until somebody ends them."""
 
 import secrets
-import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
 
 from flwr.app import Context, Error
 from flwr.supercore.fab import Fab
@@ -21,7 +18,7 @@ from clients.worker import Worker
 from fedbus.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
 from fedbus.errors import RunError, SettingsError
 from fedbus.files import write_text
-from fedbus.processes import end_child, start_child
+from fedbus.processes import end_child, start_child, stops_on_signals
 from fedbus.quiet import hush
 
 Say = Callable[[str], object]
@@ -45,7 +42,7 @@ def join(site: SiteFolder, say: Say) -> None:
     _need_data(site)
     hush()  # once more: Flower sets its own level when it is imported
     stop, once = threading.Event(), lru_cache(maxsize=16)(say)  # the hub asks again and again
-    with hold(site), _stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
+    with hold(site), stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
         _wait_for_hub(site, stop, say)
         secret_file, secret = Path(folder) / "secret", secrets.token_bytes(32)
         secret_file.write_bytes(secret)  # the folder is this user's alone
@@ -71,7 +68,7 @@ def _make_worker(site: SiteFolder, secret: bytes, say: Say, once: Say) -> Worker
     installed = installed_files()  # now: later ones are not what this process has loaded
 
     def locate(context: Context, order: Order) -> Place:
-        write_text(site.node, str(context.node_id))
+        _remember(site, context.node_id, once)
         study = order.study
         once(
             f"study: {study.model} at {study.image_size} px, {study.rounds} rounds of {study.local_epochs:g} epochs in "
@@ -82,6 +79,15 @@ def _make_worker(site: SiteFolder, secret: bytes, say: Say, once: Say) -> Worker
     runtime = f"{HOST}:{site.settings.runtime_port}"
     application = make_client_app(locate)
     return Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, once), say)
+
+
+def _remember(site: SiteFolder, node: int, say: Say) -> None:
+    """Keep the number that the hub knows this site by; work goes on without, if the disk is full."""
+    try:
+        if not site.node.is_file() or site.node.read_text(encoding="utf-8") != str(node):
+            write_text(site.node, str(node))
+    except RunError as error:
+        say(str(error))
 
 
 def _need_data(site: SiteFolder) -> None:
@@ -137,18 +143,3 @@ def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], say: Sa
         say("install the hub's version of FedBUS here")
         return Error(OTHER_VERSION, "another version of FedBUS is installed there")
     return None
-
-
-@contextmanager
-def _stops_on_signals(stop: threading.Event) -> Iterator[None]:
-    def end(signum: int, frame: FrameType | None) -> None:
-        if stop.is_set():  # the second time: do not wait for what is being trained
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SubStatus
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -89,7 +89,7 @@ class Worker:
         heartbeat.start()
         try:
             message, context, _, bundle = pull_task_input(client)
-        except (httpx.HTTPError, RuntimeError, ObjectPullError):  # the run or the SuperNode ended in between
+        except Exception:  # the run or the SuperNode ended in between, or what the hub sent can't be rebuilt
             _finish(client, heartbeat, None, SubStatus.FAILED)
         else:
             self.fetched.put(_Task(client, heartbeat, message, context, bundle))
@@ -110,7 +110,10 @@ class Worker:
         if refusal is not None:
             return Message(refusal, reply_to=task.message)
         started = time.monotonic()
-        reply = self.application(message=task.message, context=task.context)
+        try:
+            reply = self.application(message=task.message, context=task.context)
+        except Exception as error:  # such as an order of a kind that this application does not know
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=task.message)
         kind = task.message.metadata.message_type
         outcome = "failed" if reply.has_error() else "answered"
         self.say(f"{kind} {outcome} in {time.monotonic() - started:.1f} s")

@@ -2,12 +2,9 @@
 
 import hashlib
 import io
-import re
 import zipfile
 import zlib
 from pathlib import Path
-
-from fedbus.errors import SettingsError
 
 PACKAGES = ("fedbus", "server", "clients")
 """What of FedBUS travels in Flower's bundle; studies and reports stay at home."""
@@ -15,8 +12,6 @@ PACKAGES = ("fedbus", "server", "clients")
 NOT_ALLOWED, OTHER_VERSION = 403, 409
 """Codes of a site's errors: its operator has not approved the application (the hub waits until that is done), or it
 is approved and not what is installed there."""
-
-DIGEST = r"[0-9a-f]{64}"
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,20 +25,6 @@ def installed_files() -> dict[str, str]:
 def digest_of(bundle: bytes) -> str:
     """What an operator approves: SHA-256 of the bundle, 64 hexadecimal digits."""
     return hashlib.sha256(bundle).hexdigest()
-
-
-def check_digest(text: str) -> str:
-    """Check a digest that somebody typed.
-
-    Raises:
-        SettingsError: it is none.
-    """
-    if not re.fullmatch(DIGEST, text):
-        raise SettingsError(
-            f"{text!r} is not a digest of an application.",
-            "Copy all 64 digits that `fedbus hub run` or the site's log shows.",
-        )
-    return text
 
 
 def differing_files(bundle: bytes, installed: dict[str, str]) -> list[str]:

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from fedbus.errors import RunError
 
@@ -51,6 +53,23 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
             os.killpg(child.pid, request)
         with suppress(subprocess.TimeoutExpired):
             child.wait(PATIENCE_SECONDS)
+
+
+@contextmanager
+def stops_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM set an event; the second time they interrupt what does not look at it."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def last_words(log: Path, lines: int = 5) -> str:

@@ -1,9 +1,11 @@
 """Who may take part: a site's key is let in by the operator of the hub, and shut out again."""
 
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fedbus.errors import RunError
+from fedbus.locks import hold
 from server import flower
 from server.approved import ApprovedSite
 from server.folder import HubFolder
@@ -17,6 +19,11 @@ def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
         RunError: the file is no public key, the name or key is approved already or revoked, or the hub does not
             answer.
     """
+    with _alone(hub):
+        return _approve(hub, public_key)
+
+
+def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
     name, fingerprint = read_public_key(public_key)
     for site in hub.sites().values():
         if name == site.name or fingerprint == site.key:
@@ -41,9 +48,21 @@ def revoke_site(hub: HubFolder, name: str) -> None:
     Raises:
         RunError: no such site is approved, or the hub does not answer.
     """
-    node = find_site(hub, name).node
-    hub.remove_site(name)  # first: the gate shuts at once, whatever Flower answers
-    flower.unregister(hub, node).run()
+    with _alone(hub):
+        node = find_site(hub, name).node
+        hub.remove_site(name)  # first: the gate shuts at once, whatever Flower answers
+    try:
+        flower.unregister(hub, node).run()
+    except RunError as error:
+        raise RunError(
+            f"{name} is shut out at the gate; Flower itself could not be told ({error.problem}).",
+            "Nothing more needs to be done: its key is not let in again.",
+        ) from error
+
+
+def _alone(hub: HubFolder) -> AbstractContextManager[None]:
+    """One change of the list of sites at a time."""
+    return hold(hub.path / ".sites", f"The sites of {hub.path} are being changed", "Try again when that is done.")
 
 
 def find_site(hub: HubFolder, name: str) -> ApprovedSite:

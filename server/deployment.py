@@ -18,11 +18,8 @@ from fedbus.sites import SITES_FILE
 from fedbus.study import Study, build_study
 from server.exchange import Roster
 from server.rounds import Job
-from server.status import State, Status, write_status
+from server.status import RUNNING, State, Status, read_status, write_status
 from server.training import train_all
-
-RUNNING = ".running"
-"""In the run folder: the lock of the process that works on it."""
 
 PLAN_FILE = "deployment.json"
 """In the run folder: the approved sites' nodes by name, and the run's title."""
@@ -46,20 +43,29 @@ def run_deployment(grid: Grid, out: Path) -> None:
     Raises:
         FedbusError: the sites can't take part, or an arm failed; what was finished is kept for --resume.
     """
-    try:
-        study, plan = build_study(read_json(out / "study.json"), str(out / "study.json")), read_json(out / PLAN_FILE)
-        jobs = _open_jobs(study, out, plan["title"])
-        names = {int(node): name for name, node in plan["nodes"].items()}
-        with hold(out / RUNNING, f"{out} is being worked on", "Wait for that run, or end it: fedbus hub status"):
-            if jobs:
-                train_all(grid, names, jobs, study.round_timeout, lambda roster: _record_sites(out, roster))
-        write_status(out, Status("finished"))
-    except FedbusError as error:
-        write_status(out, Status("failed", error.problem, remedy=error.remedy))
-        raise
-    except Exception as error:
-        write_status(out, Status("failed", f"{type(error).__name__}: {error}", remedy="See the hub's hub.log."))
-        raise
+    with hold(out / RUNNING, f"{out} is being worked on", "Wait for that run; fedbus hub status says how it goes."):
+        try:
+            _run(grid, out)
+        except FedbusError as error:
+            write_status(out, Status("failed", error.problem, remedy=error.remedy))
+            raise
+        except Exception as error:
+            write_status(out, Status("failed", f"{type(error).__name__}: {error}", remedy="See the hub's hub.log."))
+            raise
+
+
+def _run(grid: Grid, out: Path) -> None:
+    study, plan = build_study(read_json(out / "study.json"), str(out / "study.json")), read_json(out / PLAN_FILE)
+    jobs = _open_jobs(study, out, plan["title"])
+    names = {int(node): name for name, node in plan["nodes"].items()}
+    if jobs:
+        train_all(grid, names, jobs, study.round_timeout, lambda roster: _record_sites(out, roster))
+    write_status(out, Status("finished"))
+
+
+def title_of(run: str, arm: str, seed: int) -> str:
+    """What sites call the model of one arm and seed."""
+    return f"{run}-{arm}-{seed}"
 
 
 def _open_jobs(study: Study, out: Path, title: str) -> list[Job]:
@@ -70,10 +76,8 @@ def _open_jobs(study: Study, out: Path, title: str) -> list[Job]:
         for arm in study.federated_arms:
             folder, teller = arm_folder(out, study, arm, seed), _Teller(out, study, arm, seed)
             if not folder.finished:
-                title_of_arm = f"{title}-{arm}-{seed}"
-                jobs.append(
-                    Job(study, arm, seed, starts[seed], folder, title_of_arm, teller.round_done, teller.waiting)
-                )
+                name = title_of(title, arm, seed)
+                jobs.append(Job(study, arm, seed, starts[seed], folder, name, teller.round_done, teller.waiting))
     return jobs
 
 
@@ -96,25 +100,37 @@ class _Teller:
         self._write("waiting", what)
 
     def _write(self, state: State, what: str) -> None:
+        at = read_status(self.out)
+        if at and at.state == "stopped":
+            return  # the operator has ended the run, and Flower will end this process
         write_status(self.out, Status(state, what, self.arm, self.seed, self.round, self.study.rounds))
 
 
 def _record_sites(out: Path, roster: Roster) -> None:
-    """Keep what the sites said of themselves, counts only; a run that goes on must find the same images.
+    """Keep what the sites said of themselves, counts only; a run that goes on must find the same sites and counts.
+
+    With others, scores would be of other rows than those that chose the kept round.
 
     Raises:
         RunError: it does not.
     """
     path = out / SITES_FILE
     found = {hello.site: json.loads(json.dumps(asdict(hello))) for hello in roster.hellos.values()}
-    before = read_json(path) if path.is_file() else {}
-    changed = [name for name in before.keys() & found.keys() if before[name] != found[name]]
+    before = read_json(path) if path.is_file() else found
+    other = sorted(before.keys() ^ found.keys())
+    if other:
+        raise RunError(
+            f"{', '.join(other)}: {out} was started with {', '.join(sorted(before))}, and now "
+            f"{', '.join(sorted(found))} take part.",
+            "Go on with the same sites, or choose another --out.",
+        )
+    changed = sorted(name for name in before if before[name] != found[name])
     if changed:
         raise RunError(
-            f"{', '.join(sorted(changed))} no longer has the images with which {out} was started.",
+            f"{', '.join(changed)} no longer has as many images as when {out} was started.",
             "Bring the old ones back there, or choose another --out.",
         )
-    write_json(path, before | dict(sorted(found.items())))
+    write_json(path, dict(sorted(found.items())))
 
 
 def say(line: dict[str, Any]) -> str:

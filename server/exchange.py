@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import httpx
 from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
@@ -15,6 +16,9 @@ from fedbus.errors import FedbusError, RunError
 from fedbus.transport import CONFIG, METRICS, Hello
 
 POLL_SECONDS = 0.05
+
+REMOTE_POLL_SECONDS = 0.5
+"""In a deployment every question is a call to the SuperLink, which has other work to do."""
 
 AWAY = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's codes for a site that was there and is gone, or a message that got lost with it."""
@@ -37,6 +41,10 @@ class Roster:
         if node in self.approved:
             return self.approved[node]
         return self.hellos[node].site if node in self.hellos else f"node {node}"
+
+    def hello(self, site: str) -> Hello:
+        """How a site introduced itself."""
+        return next(hello for hello in self.hellos.values() if hello.site == site)
 
     @property
     def names(self) -> list[str]:
@@ -92,15 +100,24 @@ def exchange(grid: Grid, messages: Iterable[Message], roster: Roster, timeout: f
     while waiting and time.monotonic() < deadline:
         if stop.is_set():
             raise KeyboardInterrupt
-        for reply in grid.pull_messages(waiting):
-            waiting.discard(reply.metadata.reply_to_message_id)
-            site = names[reply.metadata.reply_to_message_id]
-            if reply.has_error():
-                failures[site] = f"failed: {reply.error.reason}"
-                codes[site] = reply.error.code
-            else:
-                content[site] = reply
-        time.sleep(POLL_SECONDS)
+        for identifier in sorted(waiting):
+            site = names[identifier]
+            try:
+                replies = list(grid.pull_messages([identifier]))
+            except httpx.HTTPError:  # the hub, not the site
+                raise
+            except Exception as error:  # Flower rebuilds what a site sent, and a broken answer breaks it in any way
+                failures[site] = f"its answer can't be read ({type(error).__name__})"
+                waiting.discard(identifier)
+                continue
+            for reply in replies:
+                waiting.discard(identifier)
+                if reply.has_error():
+                    failures[site] = f"failed: {reply.error.reason}"
+                    codes[site] = reply.error.code
+                else:
+                    content[site] = reply
+        time.sleep(REMOTE_POLL_SECONDS if roster.approved else POLL_SECONDS)
     for site in set(names.values()) - content.keys() - failures.keys():
         failures[site] = f"no answer within {timeout:.0f} s"
     return Replies(dict(sorted(content.items())), dict(sorted(failures.items())), codes)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedbus.errors import RunError
 from fedbus.quiet import SETTINGS
+from fedbus.settings_file import toml_value
 from server.folder import HubFolder
 from server.superlink import flower_settings
 
@@ -86,7 +87,7 @@ def list_nodes(hub: HubFolder) -> Call:
 
 def start_run(hub: HubFolder, application: Path, out: Path) -> Call:
     """Start the application with a prepared run folder."""
-    return Call(hub, ("run", str(application), CONNECTION, "--run-config", f'hub-run="{out}"'))
+    return Call(hub, ("run", str(application), CONNECTION, "--run-config", f"hub-run={toml_value(str(out))}"))
 
 
 def stop_run(hub: HubFolder, run: str) -> Call:

@@ -1,19 +1,16 @@
 """`fedbus hub start`: the SuperLink behind the gate, until somebody ends it."""
 
 import logging
-import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
 from fedbus.errors import RunError
-from fedbus.processes import end_child, last_words
+from fedbus.processes import end_child, last_words, stops_on_signals
 from server.folder import SITES, HubFolder
 from server.gate import make_gate
 from server.superlink import HOST, start_superlink
@@ -34,7 +31,7 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     settings = hub.settings
     _check_free(settings.listen, settings.port)
     stop = threading.Event()
-    with _set_on_signals(stop):
+    with stops_on_signals(stop):
         child = start_superlink(hub)
         gate = _gate(hub)
         thread = threading.Thread(target=gate.run)  # not in the main thread, where it would take the signals
@@ -77,19 +74,6 @@ def _watch(
         if gate.started and not said:
             said = True
             ready()
-
-
-@contextmanager
-def _set_on_signals(stop: threading.Event) -> Iterator[None]:
-    def end(signum: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class KeyList:

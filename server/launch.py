@@ -1,19 +1,23 @@
 """`fedbus hub run`: a study with the approved sites, from its settings to its report."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from fedbus.errors import RunError, SettingsError
+from fedbus.locks import hold
 from fedbus.models import start_state
 from fedbus.runs import arm_folder, check_run, check_same_start, record_run
 from fedbus.seeds import derive_seed
 from fedbus.sites import read_facts
 from fedbus.study import STRATEGIES, Study, load_study
+from fedbus.transport import TITLE
 from server import flower
 from server.bundle import stage_application
-from server.deployment import prepare_deployment
+from server.deployment import prepare_deployment, title_of
 from server.folder import HubFolder
 from server.report import write_hub_report
 from server.status import STATUS_FILE, Status, read_status, write_status
@@ -22,6 +26,9 @@ from server.superlink import is_up
 Say = Callable[[str], object]
 
 POLL_SECONDS = 0.5
+
+LAUNCHING = ".launching"
+"""In the run folder: the lock of the command that follows the run."""
 
 QUIET_SECONDS = 30.0
 """A run that has not said anything for so long is asked after."""
@@ -65,6 +72,7 @@ def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say
         FedbusError: bad input, before anything is started; or the run failed, with what it had finished kept.
         KeyboardInterrupt: the run was ended; its finished rounds are kept.
     """
+    _check_place(hub, study, out)
     check_run(out, study, resume=resume)
     sites = hub.sites()
     if not sites:
@@ -82,10 +90,30 @@ def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say
         application, digest = stage_application(hub)
         say(f"application {digest}")
         say("each site approves it once: fedbus site approve DIR DIGEST")
-        prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
-        _follow(hub, application, out, say)
+        with hold(
+            out / LAUNCHING, f"A command is following {out} already", "Wait for it, or end it with Ctrl-C there."
+        ):
+            prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
+            _follow(hub, application, out, say)
     phantoms = any(hello["phantoms"] for hello in read_facts(out).values())
     return write_hub_report(out, study, phantoms=phantoms)
+
+
+def _check_place(hub: HubFolder, study: Study, out: Path) -> None:
+    """Check that a run folder lies where the hub's own processes may write, under a name that sites accept.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if out.parent != hub.runs:
+        raise SettingsError(f"{out} is not a folder directly in {hub.runs}.", f"Choose --out {hub.runs / out.name}")
+    for arm in study.arms:
+        for seed in study.seeds:
+            if not re.fullmatch(TITLE, title_of(out.name, arm, seed)):
+                raise SettingsError(
+                    f"{out.name!r} can't name a run, whose models the sites keep in folders of that name.",
+                    "Use at most 70 letters, digits, '.', '_' and '-'; give another one by --out.",
+                )
 
 
 def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
@@ -110,6 +138,8 @@ def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
         write_status(out, replace(status, state="stopped", words="ended with Ctrl-C; goes on with --resume"))
         raise
     except RunError as error:
+        with suppress(RunError):  # it may be gone with the hub
+            flower.stop_run(hub, number).run()
         write_status(out, replace(status, state="failed", words=error.problem, remedy=error.remedy))
         raise
     if status.state == "failed":

@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fedbus.addresses import join_address
+from fedbus.locks import is_held
 from server import flower
 from server.folder import HubFolder
-from server.status import STATUS_FILE, read_status
+from server.status import RUNNING, STATUS_FILE, read_status
 from server.superlink import is_up
 
 WATCH_SECONDS = 5.0
@@ -70,7 +71,11 @@ def _latest_run(hub: HubFolder) -> Text:
     status = read_status(files[-1].parent) if files else None
     if status is None:
         return Text("No run yet.")
+    folder, state = files[-1].parent, status.state
+    dead = state in ("waiting", "training") and not is_held(folder / RUNNING)
+    if dead:
+        return Text.assemble(f"Run {folder.name}: ", ("interrupted", BAD), f" after round {status.round}; use --resume")
     where = f" {status.arm}, round {status.round} of {status.rounds}:" if status.arm else ""
     words = f" {status.words}" if status.words else ""
-    style = BAD if status.state == "failed" else GOOD
-    return Text.assemble(f"Run {files[-1].parent.name}: ", (status.state, style), f"{where}{words} ({status.updated})")
+    style = BAD if state in ("failed", "stopped") else GOOD
+    return Text.assemble(f"Run {folder.name}: ", (state, style), f"{where}{words} ({status.updated})")

@@ -73,9 +73,11 @@ def update_of(reply: Message, transport: str, layout: Layout) -> State:
     arrays = cast(ArrayRecord, part_of(reply, ARRAYS))
     try:
         return unpack({key: array.numpy() for key, array in arrays.items()}, transport, layout)
-    except (ValueError, TypeError, EOFError) as error:
+    except RunError:
+        raise
+    except Exception as error:  # damaged bytes break NumPy in any way: AttributeError, MemoryError, BadZipFile and more
         raise RunError(
-            f"A site's arrays can't be read ({error}).", "Run the same version of FedBUS everywhere."
+            f"Its arrays can't be read ({type(error).__name__}).", "Run the same version of FedBUS everywhere."
         ) from error
 
 

@@ -43,7 +43,7 @@ def greet(
         tell: told for whom the run waits.
 
     Raises:
-        RunError: too few nodes came, one could not read its data, calls itself by another's name, or two share one.
+        RunError: too few nodes came or could introduce themselves, two share a name, or one has another's.
         SettingsError: what a site prepared does not fit the study.
     """
     roster = Roster(approved=sites if isinstance(sites, Mapping) else {})
@@ -51,8 +51,10 @@ def greet(
     nodes = wait_for_nodes(grid, wanted, quorum, roster, timeout, stop, tell)
     replies = _ask(grid, nodes, order, roster, timeout, stop, tell)
     if replies.failures:
-        said = [f"{site} {why}" for site, why in replies.failures.items()]
-        raise RunError(f"Not every site could introduce itself: {listed(said)}.", "Mend that there, then start again.")
+        said = listed([f"{site} {why}" for site, why in replies.failures.items()])
+        if len(replies.content) < quorum:
+            raise RunError(f"Not every site could introduce itself: {said}.", "Mend that there, then start again.")
+        tell(f"goes on without some: {said}")
     for message in replies.content.values():
         node, hello = message.metadata.src_node_id, Hello.from_records(config_of(message), metrics_of(message))
         if hello.site in roster.names:
@@ -84,9 +86,11 @@ def _ask(
     while True:
         questions = [Message(content, node, MessageType.QUERY, ttl=timeout) for node in nodes]
         replies = exchange(grid, questions, roster, deadline - time.monotonic(), stop)
-        if not replies.not_allowed or time.monotonic() + AGAIN_SECONDS >= deadline:
+        late = replies.not_allowed or replies.away
+        if not late or time.monotonic() + AGAIN_SECONDS >= deadline:
             return replies
-        tell(f"waiting until {', '.join(replies.not_allowed)} approve the application")
+        if replies.not_allowed:
+            tell(f"waiting until {', '.join(replies.not_allowed)} approve the application")
         if stop.wait(AGAIN_SECONDS):
             raise KeyboardInterrupt
 

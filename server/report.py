@@ -31,16 +31,18 @@ def write_hub_report(out: Path, study: Study, *, phantoms: bool) -> Path:
     """
     folders = {arm: [arm_folder(out, study, arm, seed) for seed in study.seeds] for arm in study.federated_arms}
     hellos = read_facts(out)
+    scores = {arm: [_scores_in(folder) for folder in seeds] for arm, seeds in folders.items()}
+    told = [seed for seeds in scores.values() for seed in seeds]
+    there = [site for site in hellos if all(site in seed for seed in told)]  # else arms would be compared on other rows
+    if not there:
+        raise RunError("No site scored every model that was kept.", "Let the sites join, and run it again.")
     results = assemble(
         study,
         out,
         folders,
         phantoms=phantoms,
         sites={name: _facts_of(hello) for name, hello in hellos.items()},
-        arms={
-            arm: _everywhere(arm, [_scores_in(folder) for folder in seeds], list(hellos), study)
-            for arm, seeds in folders.items()
-        },
+        arms={arm: _everywhere(seeds, there, study) for arm, seeds in scores.items()},
         differences=[],  # paired ones need the predictions of both arms
     )
     return write_results(results, {arm: seeds[0].read_history() for arm, seeds in folders.items()}, {}, out)
@@ -64,13 +66,8 @@ def _scores_in(folder: ArmFolder) -> dict[str, SiteScores]:
     return {site: SiteScores.from_metrics(found) for site, found in folder.read_facts()["site_scores"].items()}
 
 
-def _everywhere(
-    arm: str, seeds: Sequence[Mapping[str, SiteScores]], sites: Sequence[str], study: Study
-) -> dict[str, Any]:
-    """An arm's metrics at each site that scored every seed, and on `all` of their rows."""
-    there = [site for site in sites if all(site in scores for scores in seeds)]
-    if not there:
-        raise RunError(f"{arm}: no site scored the model that was kept.", "Let the sites join, and run it again.")
+def _everywhere(seeds: Sequence[Mapping[str, SiteScores]], there: Sequence[str], study: Study) -> dict[str, Any]:
+    """An arm's metrics at each of the sites, and on `all` of their rows."""
     places = {site: mean_over_seeds([scores[site].metrics for scores in seeds]) for site in there}
     pooled = [pool_sites({site: scores[site] for site in there}, study.bootstrap, study.draw_seed) for scores in seeds]
     return places | {"all": mean_over_seeds(pooled)}

@@ -6,7 +6,7 @@ validation score of round r arrives with the updates of round r + 1, and costs n
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +14,17 @@ from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedbus.errors import FedbusError, RunError
+from fedbus.errors import RunError
 from fedbus.models import State
 from fedbus.packing import layout_of
 from fedbus.runs import ArmFolder, Checkpoint
 from fedbus.study import Study
-from fedbus.transport import Order, Report, check_update
+from fedbus.transport import Order, Report
 from fedbus.validation import record, total
-from server.exchange import Replies, Roster, explain, metrics_of, nodes_named
-from server.packets import evaluation, for_strategy, record_of, state_of, to_send, update_of
+from server.exchange import Replies, Roster, nodes_named
+from server.packets import evaluation, for_strategy, record_of, state_of, to_send
 from server.presence import Tell, exchange_with_quorum, wait_for_nodes
+from server.screening import screen_scores, screen_updates
 from server.strategies import SERVER_OPTIMISERS, average_statistics, make_strategy, recall, remember
 
 
@@ -110,11 +111,12 @@ class _Rounds:
         replies = self._exchange(
             lambda answered: to_send(wanted, self.at.state, self.roster, transport, limit, answered)
         )
-        updates, reports, refused = self._screen(replies)
+        screened = screen_updates(replies, self.roster, self.study, self.at.state, self.layout)
+        reports, updates = screened.reports, screened.updates
         if len(reports) < self.quorum:
-            why = "; ".join(f"{site}: {reason}" for site, reason in refused.items())
             raise RunError(
-                f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} sites gave a usable update ({why}).",
+                f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} sites gave a usable update "
+                f"({screened.why}).",
                 "Mend the sites named, then go on with --resume; the rounds before are kept.",
             )
         self._score_incoming(reports)
@@ -138,31 +140,13 @@ class _Rounds:
                 "seconds": time.monotonic() - started,
                 "site_seconds": {site: report.seconds for site, report in reports.items()},
                 "participants": list(reports),
-                "refused": refused,
+                "refused": dict(screened.refused),
             }
         )
         self.job.folder.save(self.at)
         self.job.announce(self.at.history[-1])
 
-    def _screen(self, replies: Replies) -> tuple[dict[str, State], dict[str, Report], dict[str, str]]:
-        """Part the replies into updates that may be averaged and sites that are refused, with the reason."""
-        updates: dict[str, State] = {}
-        reports: dict[str, Report] = {}
-        refused = dict(replies.failures)
-        for site, message in replies.content.items():
-            try:
-                report = Report.from_metrics(metrics_of(message))
-                update = update_of(message, self.study.transport, self.layout)
-                reason = check_update(update, self.at.state, self.study.update_limit)
-            except FedbusError as error:
-                reason = explain(error)
-            if reason:
-                refused[site] = reason
-            else:
-                updates[site], reports[site] = update, report
-        return updates, reports, refused
-
-    def _score_incoming(self, reports: dict[str, Report]) -> None:
+    def _score_incoming(self, reports: Mapping[str, Report]) -> None:
         """Add the score of the model that the sites were sent to the round that made it, and keep it if it is best."""
         if self.at.round == 0:
             return
@@ -185,10 +169,13 @@ class _Rounds:
             return evaluation(order, state, nodes_named(self.roster, names), limit)
 
         replies = self._exchange(ask)
-        if len(replies.content) < self.quorum:
-            why = "; ".join(f"{site}: {reason}" for site, reason in replies.failures.items())
-            raise RunError(f"{self.job.arm}: too few sites could evaluate the model ({why}).", "Go on with --resume.")
-        return {site: Report.from_metrics(metrics_of(message)) for site, message in replies.content.items()}
+        screened = screen_scores(replies, self.roster, part)
+        if len(screened.reports) < self.quorum:
+            raise RunError(
+                f"{self.job.arm}: too few sites could evaluate the model ({screened.why}).",
+                "Mend the sites named, then go on with --resume.",
+            )
+        return dict(screened.reports)
 
     def _exchange(self, make: Callable[[Collection[str]], list[Message]]) -> Replies:
         job, limit = self.job, self.study.round_timeout

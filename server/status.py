@@ -10,6 +10,9 @@ from fedbus.files import read_json, write_json
 
 STATUS_FILE = "status.json"
 
+RUNNING = ".running"
+"""Beside it: the lock of the process that works on the run."""
+
 State = Literal["starting", "waiting", "training", "finished", "stopped", "failed"]
 
 

@@ -8,11 +8,12 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import torch
 from flwr.app import Context
 from flwr.simulation import run_simulation
@@ -25,6 +26,9 @@ from fedbus.study import Study
 from fedbus.transport import Order
 from server.app import make_server_app
 from server.rounds import Job
+
+WORKER = "ray::ClientAppActor"
+"""How Ray calls the processes in which sites train."""
 
 
 def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event) -> None:
@@ -115,13 +119,18 @@ def _join_cluster(address: str) -> tuple[int, int]:
 
 @contextmanager
 def _stops_on_interrupt(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C asks the server to stop and takes the workers away, in place of an exception deep inside Flower."""
+    """Ctrl-C asks the server to stop and takes the workers away, in place of an exception deep inside Flower.
+
+    Ray itself stays until Flower has let go of it: a thread that asks a Ray that was shut down ends the whole process.
+    Workers on other machines of a cluster finish what they are training.
+    """
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         stop.set()
-        import ray
-
-        ray.shutdown()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # gone already
+                if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER):
+                    process.kill()
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

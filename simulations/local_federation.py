@@ -17,7 +17,6 @@ from fedbus.processes import end_child, last_words
 from server.admission import approve_site
 from server.bundle import stage_application
 from server.folder import HubFolder, init_hub
-from server.superlink import is_up
 
 HOST = "localhost"
 PROGRAM = ("-m", "fedbus")
@@ -130,8 +129,3 @@ class LocalFederation:
                 what = "ended" if over else f"took more than {seconds:.0f} s"
                 raise RunError(f"{name} {what}: {last_words(self.log(name))}.", f"See {self.log(name)}.")
             time.sleep(0.1)
-
-    @property
-    def up(self) -> bool:
-        """Whether the hub's SuperLink answers."""
-        return is_up(self.hub)

@@ -155,15 +155,15 @@ def _refusals(results: dict[str, Any]) -> list[str]:
 
 
 def _unscored(results: dict[str, Any]) -> list[str]:
-    sentences = []
-    for arm in results["arms"] if words.apart(results) else ():
-        without = [site for site in words.site_names(results) if not words.scores(results, arm, site)]
-        if without:
-            sentences.append(
-                f"{words.arm_label(arm)} was not scored at {', '.join(without)}: here all test images are those of "
-                "the other hospitals."
-            )
-    return sentences
+    if not words.apart(results):
+        return []
+    without = [site for site in words.site_names(results) if not all(site in arm for arm in results["arms"].values())]
+    if not without:
+        return []
+    return [
+        f"Not every model was scored at {', '.join(without)}: all test images are those of the other hospitals, "
+        "for all arms alike."
+    ]
 
 
 def _one_seed(results: dict[str, Any]) -> list[str]:

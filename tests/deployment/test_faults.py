@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from clients.folder import open_site_folder
 from fedbus.locks import is_held
-from server.deployment import RUNNING
+from server.status import RUNNING
 from simulations.local_federation import LocalFederation
 from tests.deployment.conftest import write_study
 from tests.deployment.relay import Relay

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 from fedbus.errors import RunError
+from fedbus.locks import hold
 from server import flower, overview
 from server.approved import ApprovedSite
 from server.folder import HubFolder, init_hub
-from server.status import STATUS_FILE, Status, write_status
+from server.status import RUNNING, STATUS_FILE, Status, write_status
 
 
 @pytest.fixture
@@ -75,7 +76,9 @@ def test_the_run_that_spoke_last_is_shown(hub, nodes):
     write_status(hub.runs / "b-first", Status("finished"))
     write_status(hub.runs / "a-later", Status("training", "south is [slow]", "fedavg", 1, round=2, rounds=5))
     os.utime(hub.runs / "b-first" / STATUS_FILE, (1, 1))
-    assert "Run a-later: training fedavg, round 2 of 5: south is [slow] (20" in shown(hub)
+    with hold(hub.runs / "a-later" / RUNNING, "taken", "wait"):
+        assert "Run a-later: training fedavg, round 2 of 5: south is [slow] (20" in shown(hub)
+    assert "Run a-later: interrupted after round 2; use --resume" in shown(hub)
     write_status(hub.runs / "b-first", Status("failed", "It broke."))
     os.utime(hub.runs / "a-later" / STATUS_FILE, (1, 1))
     assert "Run b-first: failed It broke. (20" in shown(hub)
