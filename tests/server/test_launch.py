@@ -1,0 +1,46 @@
+"""What `fedbus hub run` refuses before anything is started; a run to its end: tests/deployment."""
+
+import pytest
+
+from fedbus.errors import RunError, SettingsError
+from fedbus.study import build_study
+from server.folder import init_hub
+from server.launch import load_deployed_study, run_study
+from tests.tiny import tiny_settings
+
+
+@pytest.fixture
+def hub(tmp_path):
+    return init_hub(tmp_path / "hub", "hub.example.org")
+
+
+def refuse(hub, out, words, error=SettingsError, **changes):
+    study = build_study(tiny_settings().as_dict() | {"arms": ["fedavg"]} | changes, "the test")
+    with pytest.raises(error, match=words):
+        run_study(hub, study, out, resume=False, say=lambda words: None)
+    assert not out.exists()
+
+
+def test_a_run_lies_where_the_hub_may_write(hub, tmp_path):
+    refuse(hub, tmp_path / "elsewhere", "not a folder directly in")
+    refuse(hub, hub.runs / "deeper" / "run", "not a folder directly in")
+
+
+@pytest.mark.parametrize("name", ["my study", "étude", "_x", "x" * 95])
+def test_a_name_that_sites_refuse_is_refused_at_the_hub(hub, name):
+    refuse(hub, hub.runs / name, "can't name a run")
+
+
+def test_a_hub_without_sites_says_how_to_approve_one(hub):
+    refuse(hub, hub.runs / "study", "No site is approved", RunError)
+
+
+def test_arms_that_need_images_are_left_out_and_said(tmp_path):
+    path, said = tmp_path / "study.toml", []
+    path.write_text('arms = ["local", "centralised", "fedprox"]\n')
+    study = load_deployed_study(path, (), said.append)
+    assert study.arms == ("fedprox",)
+    assert said == ["left out: local, centralised (a hub has no images to train on)"]
+    path.write_text('arms = ["local"]\n')
+    with pytest.raises(SettingsError, match="names no federated arm"):
+        load_deployed_study(path, (), said.append)
