@@ -5,7 +5,13 @@ import ssl
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.proto.fleet_pb2 import ActivateNodeRequest
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from clients.keys import read_private_key
 from fedbus.errors import RunError
 from server.admission import approve_site, revoke_site
 from server.bundle import stage_application
@@ -77,3 +83,17 @@ def test_from_where_a_site_stands_nothing_but_fleet_calls_answers(hub):
             assert site.post(f"/v1/fleet/{call}").status_code == 401
     with httpx.Client(base_url=f"https://127.0.0.1:{hub.hub.settings.superlink_port}", verify=context) as operator:
         assert operator.get("/docs").status_code == 200, "there is something to shut"
+
+
+def test_an_approved_public_key_without_its_private_half_opens_nothing(hub):
+    public = read_private_key(hub.sites["north"].key).public_key()
+    stranger = ec.generate_private_key(ec.SECP384R1())
+    client = FleetHttpClient.from_server_address(
+        hub.sites["north"].settings.hub,
+        insecure=False,
+        root_certificates=str(hub.hub.ca_certificate),
+        interceptors=[NodeAuthHttpInterceptor(stranger, public)],
+    )
+    request = ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=30)
+    with client, pytest.raises(httpx.HTTPStatusError, match="401"):
+        client.ActivateNode(request)
