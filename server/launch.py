@@ -105,7 +105,7 @@ def _check_place(hub: HubFolder, study: Study, out: Path) -> None:
     Raises:
         SettingsError: it does not.
     """
-    if out.parent != hub.runs:
+    if out.parent.resolve() != hub.runs.resolve():
         raise SettingsError(f"{out} is not a folder directly in {hub.runs}.", f"Choose --out {hub.runs / out.name}")
     for arm in study.arms:
         for seed in study.seeds:

@@ -4,7 +4,7 @@ import pytest
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.study import build_study
-from server.folder import init_hub
+from server.folder import init_hub, open_hub
 from server.launch import load_deployed_study, run_study
 from tests.tiny import tiny_settings
 
@@ -24,6 +24,11 @@ def refuse(hub, out, words, error=SettingsError, **changes):
 def test_a_run_lies_where_the_hub_may_write(hub, tmp_path):
     refuse(hub, tmp_path / "elsewhere", "not a folder directly in")
     refuse(hub, hub.runs / "deeper" / "run", "not a folder directly in")
+
+
+def test_a_hub_that_was_opened_by_a_link_is_the_same_hub(hub, tmp_path):
+    (tmp_path / "link").symlink_to(hub.path)
+    refuse(open_hub(tmp_path / "link"), hub.runs / "study", "No site is approved", RunError)
 
 
 @pytest.mark.parametrize("name", ["my study", "étude", "_x", "x" * 95])
