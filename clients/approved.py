@@ -10,7 +10,9 @@ from fedbus.errors import RunError
 from fedbus.files import write_json
 from fedbus.folders import read_json
 
-_LAYOUT = TypeAdapter(list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]])
+_DIGEST = "[0-9a-f]{64}"
+
+_LAYOUT = TypeAdapter(list[Annotated[str, Field(pattern=f"^{_DIGEST}$")]])
 
 
 def read_approved(path: Path) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ def withdraw(path: Path, digest: str) -> None:
 
 
 def _check(digest: str) -> None:
-    if not re.fullmatch("[0-9a-f]{64}", digest):
+    if not re.fullmatch(_DIGEST, digest):
         raise RunError(
             f"{digest!r} is no application's digest (64 digits and letters a to f).",
             "Copy it whole, as `fedbus hub run` shows it and the hub's operator tells you by another way.",

@@ -20,13 +20,13 @@ from clients.check_split import try_split
 from clients.findings import Finding, failed, findings_table
 from clients.folder import SiteFolder
 from clients.trial import MOST_STEPS, model_bytes
-from fedbus.check import BAD, GOOD, QUIET
 from fedbus.datasets import find_reader
-from fedbus.errors import ArchiveError, SettingsError
+from fedbus.errors import ArchiveError
 from fedbus.files import write_json
 from fedbus.inspection import Inspection, inspect_archive
 from fedbus.models import build_model
 from fedbus.pixels import Advance
+from fedbus.reports.words import BAD, GOOD, QUIET
 from fedbus.study import Study
 
 RESULT = "check.json"
@@ -75,13 +75,7 @@ def check_site(site: SiteFolder, data: tuple[str, Path] | None, study: Study, co
 
 
 def _source(site: SiteFolder, data: tuple[str, Path] | None) -> tuple[str, Path]:
-    own = site.settings
-    if data is None and not own.data:
-        raise SettingsError(
-            f"{site.path} does not say where {own.name}'s images are.",
-            f"Run: fedbus site check {shlex.quote(str(site.path))} --data READER=FOLDER",
-        )
-    reader, folder = data or (own.reader, Path(own.data))
+    reader, folder = data or site.source()
     find_reader(reader)
     return reader, folder.expanduser().resolve()
 

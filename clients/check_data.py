@@ -3,8 +3,6 @@
 What `fedbus check` shows by name is only counted here, because these findings may leave the hospital.
 """
 
-import re
-
 from clients.findings import Finding, count
 from fedbus.inspection import Inspection
 from fedbus.manifest import CLASSES
@@ -12,8 +10,6 @@ from fedbus.splits import PARTS
 from fedbus.study import Study
 
 SEE = "`fedbus check` names them."
-
-_MASKS = re.compile(r"(\d+) pictures have at most \d+ grey values")
 
 
 def data_findings(inspection: Inspection, study: Study, steps: int | None, unsplittable: str) -> list[Finding]:
@@ -133,20 +129,13 @@ def _size(inspection: Inspection, study: Study) -> list[Finding]:
 
 def _notes(inspection: Inspection) -> list[Finding]:
     """Count what the inspection noted; the notes themselves name files."""
-    found, others = [], 0
-    for note in inspection.notes:
-        masks = _MASKS.match(note)
-        if masks:
-            what = f"{count(int(masks[1]), 'picture')} with as few grey values as a mask has"
-            found.append(Finding("Masks", "warn", what, f"Take masks out of the folder. {SEE}"))
-        else:
-            others += 1
-    if not found:
-        found.append(Finding("Masks", "pass", "no picture looks like a mask"))
+    if inspection.masks:
+        what = f"{count(inspection.masks, 'picture')} with as few grey values as a mask has"
+        found = [Finding("Masks", "warn", what, f"Take masks out of the folder. {SEE}")]
+    else:
+        found = [Finding("Masks", "pass", "no picture looks like a mask")]
+    others = len(inspection.notes) - bool(inspection.masks)  # one of them is on the masks
     if others:
-        found.append(
-            Finding(
-                "Notes", "warn", f"the reader has {count(others, 'note')} on the archive", "`fedbus check` shows them."
-            )
-        )
+        what = f"the reader has {count(others, 'note')} on the archive"
+        found.append(Finding("Notes", "warn", what, "`fedbus check` shows them."))
     return found

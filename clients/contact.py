@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
 from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
@@ -19,6 +17,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from clients.authority import read_authority
 from clients.folder import SiteFolder
+from clients.keys import read_private_key
 
 MOST_SKEW_SECONDS = 60.0
 """Flower lets a request be 5 s ahead and 305 s behind; a clock that is this far behind will soon be too far."""
@@ -54,7 +53,7 @@ def ask_hub(site: SiteFolder) -> Contact:
     """Ask the hub for its time and whether it lets this site in; do not ask while the site is joined.
 
     Raises:
-        RunError: the authority's certificate is damaged or has expired.
+        RunError: the authority's certificate is damaged or has expired, or the private key is damaged.
     """
     hub = site.settings.hub
     read_authority(site.ca_certificate)
@@ -88,9 +87,7 @@ def _reason(error: httpx.ConnectError) -> str:
 
 def _knock(site: SiteFolder) -> tuple[bool | None, str]:
     """Activate the node and deactivate it again: the only call in which Flower says whether it knows a key."""
-    private = load_ssh_private_key(site.key.read_bytes(), password=None)
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
-        return None, f"{site.key} is not an ECDSA key"
+    private = read_private_key(site.key)
     public = private.public_key()
     client = FleetHttpClient.from_server_address(
         site.settings.hub,

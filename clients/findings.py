@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from fedbus.check import BAD, GOOD
+from fedbus.reports.words import BAD, GOOD
 
 Verdict = Literal["pass", "warn", "fail"]
 

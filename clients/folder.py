@@ -4,6 +4,7 @@ site.toml  site.key NAME.pub  ca.crt  approved.json
 work/  cache/  models/  site.log                                    (made when the site checks and joins)
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -146,6 +147,20 @@ class SiteFolder:
     def log(self) -> Path:
         """What the site's processes print."""
         return self.path / "site.log"
+
+    def source(self) -> tuple[str, Path]:
+        """Reader and folder of the images.
+
+        Raises:
+            SettingsError: nobody has said yet where they are.
+        """
+        own = self.settings
+        if not own.data:
+            raise SettingsError(
+                f"{self.path} does not say where {own.name}'s images are.",
+                f"Run: fedbus site check {shlex.quote(str(self.path))} --data READER=FOLDER",
+            )
+        return own.reader, Path(own.data)
 
     def approved(self) -> tuple[str, ...]:
         """Digests (SHA-256, 64 hexadecimal digits) of the applications that may run here, in order of approval.

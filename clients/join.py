@@ -16,7 +16,7 @@ from clients.lock import hold
 from clients.supernode import HOST, supernode_command
 from clients.worker import Worker
 from fedbus.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
-from fedbus.errors import RunError, SettingsError
+from fedbus.errors import RunError
 from fedbus.files import write_text
 from fedbus.processes import end_child, start_child, stops_on_signals
 from fedbus.quiet import hush
@@ -39,7 +39,7 @@ def join(site: SiteFolder, say: Say) -> None:
         SettingsError: nobody has said where the images are.
         RunError: another process is joined as this site; or the hub does not let it in, and waiting can't help.
     """
-    _need_data(site)
+    site.source()  # or an error, before anybody is asked
     hush()  # once more: Flower sets its own level when it is imported
     stop, once = threading.Event(), lru_cache(maxsize=16)(say)  # the hub asks again and again
     with hold(site), stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
@@ -88,14 +88,6 @@ def _remember(site: SiteFolder, node: int, say: Say) -> None:
             write_text(site.node, str(node))
     except RunError as error:
         say(str(error))
-
-
-def _need_data(site: SiteFolder) -> None:
-    if not site.settings.data:
-        raise SettingsError(
-            f"{site.path} does not say where {site.settings.name}'s images are.",
-            f"Run: fedbus site check {site.path} --data READER=FOLDER",
-        )
 
 
 def _wait_for_hub(site: SiteFolder, stop: threading.Event, say: Say) -> None:

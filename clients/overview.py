@@ -9,9 +9,7 @@ from clients.folder import SiteFolder
 from clients.lock import is_held
 from fedbus.files import read_json
 from fedbus.reports import words
-
-# Blue and orange stay apart for every kind of colour blindness, and the words say the same.
-GOOD, BAD = "bold dodger_blue1", "bold dark_orange"
+from fedbus.reports.words import BAD, GOOD
 
 
 def show(site: SiteFolder, console: Console) -> None:

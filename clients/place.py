@@ -55,11 +55,12 @@ def place_in(folder: SiteFolder, order: Order) -> Place:
     """Find a deployed site's prepared images for the study of an order; they are prepared on first use.
 
     Raises:
+        SettingsError: nobody has said where they are.
         ArchiveError, ImageError, SplitError: they can't be used.
     """
-    own = folder.settings
+    own, (reader, data) = folder.settings, folder.source()
     places = {
-        "sites": {own.name: {"reader": own.reader, "path": own.data}},
+        "sites": {own.name: {"reader": reader, "path": str(data)}},
         "cache": str(folder.cache),
         "device": own.device,
     }

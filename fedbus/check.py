@@ -20,6 +20,7 @@ from fedbus.files import write_json
 from fedbus.inspection import Copy, Inspection, inspect_archive
 from fedbus.manifest import CLASSES
 from fedbus.pixels import Advance
+from fedbus.reports.words import BAD, GOOD, QUIET
 from fedbus.study import Study
 
 __all__ = ["Inspection", "check_sites", "inspect_archive", "render"]
@@ -34,9 +35,6 @@ MODES = {
     "P": "palette",
     "1": "black and white",
 }
-
-# Blue and orange stay apart for every kind of colour blindness, and words and signs say the same.
-GOOD, BAD, QUIET = "bold dodger_blue1", "bold dark_orange", "dim"
 
 
 def check_sites(

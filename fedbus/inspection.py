@@ -73,6 +73,7 @@ class Inspection:
         near_bits: hashes that differ in at most so many bits count as nearly identical.
         unreadable: every picture that can't be decoded.
         unsplittable: why no study could part it into train, validation and test; None if one can.
+        masks: pictures with as few grey values as a mask has; a note names them.
         notes: what the reader noticed, and pictures that look like masks.
     """
 
@@ -91,6 +92,7 @@ class Inspection:
     near_bits: int
     unreadable: tuple[Unreadable, ...]
     unsplittable: str | None
+    masks: int
     notes: tuple[str, ...]
 
     @property
@@ -195,6 +197,7 @@ def inspect_archive(
         near_bits=near_bits,
         unreadable=unreadable,
         unsplittable=_why_unsplittable(site, seen, near_bits),
+        masks=len(flat),
         notes=(*manifest.notes, mask_note) if flat else manifest.notes,
     )
 

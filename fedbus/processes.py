@@ -19,6 +19,12 @@ SET_PARENT_DEATH_SIGNAL = 1
 PATIENCE_SECONDS = 10.0
 
 
+def environment_with(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment and further variables; programs installed beside this Python come first."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return os.environ | {"PATH": programs} | dict(settings)
+
+
 def start_child(
     command: Sequence[str], log: Path, settings: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
@@ -34,12 +40,10 @@ def start_child(
     Raises:
         RunError: there is no such program, or the log can't be written.
     """
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = os.environ | {"PATH": programs} | dict(settings or {})
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment_with(settings or {}),
                 start_new_session=True, preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
     except OSError as error:

@@ -1,15 +1,14 @@
 """Flower's own command line, as the hub uses it: keys of sites, runs, and what is going on."""
 
 import json
-import os
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedbus.errors import RunError
+from fedbus.processes import environment_with
 from fedbus.quiet import SETTINGS
 from fedbus.settings_file import toml_value
 from server.folder import HubFolder
@@ -49,8 +48,7 @@ class Call:
         Raises:
             RunError: the hub does not answer, or Flower refuses; its words are said.
         """
-        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        environment = os.environ | SETTINGS | flower_settings(self.hub) | {"PATH": programs}
+        environment = environment_with(SETTINGS | flower_settings(self.hub))
         try:
             done = subprocess.run(
                 [*self.command, "--format", "json"],

@@ -9,15 +9,13 @@ from rich.text import Text
 
 from fedbus.addresses import join_address
 from fedbus.locks import is_held
+from fedbus.reports.words import BAD, GOOD
 from server import flower
 from server.folder import HubFolder
 from server.status import RUNNING, STATUS_FILE, read_status
 from server.superlink import is_up
 
 WATCH_SECONDS = 5.0
-
-# Blue and orange stay apart for every kind of colour blindness, and the words say the same.
-GOOD, BAD = "bold dodger_blue1", "bold dark_orange"
 
 
 def show(hub: HubFolder, console: Console) -> None:

@@ -19,6 +19,9 @@ FEW_GROUPS = 20
 
 MISSING = "n/a"
 
+GOOD, BAD, QUIET = "bold dodger_blue1", "bold dark_orange", "dim"
+"""Colours in the terminal: blue and orange stay apart for every kind of colour blindness, and words say the same."""
+
 PER_IMAGE = "AUC over all hospitals needs per-image scores, which stay at the hospitals."
 """Stands under tables whose AUC over all hospitals is not defined for that reason."""
 
