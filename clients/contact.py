@@ -58,6 +58,7 @@ def ask_hub(site: SiteFolder) -> Contact:
     hub = site.settings.hub
     read_authority(site.ca_certificate)
     context = ssl.create_default_context(cafile=str(site.ca_certificate))
+    asked = datetime.now(UTC)  # not when the answer is here: a slow line would look like a clock that is ahead
     try:
         answer = httpx.get(f"https://{hub}/", verify=context, timeout=10)
     except httpx.ConnectError as error:
@@ -71,7 +72,7 @@ def ask_hub(site: SiteFolder) -> Contact:
     except httpx.TransportError as error:
         return Contact(False, problem=f"{hub} does not answer ({type(error).__name__})")
     there = parsedate_to_datetime(answer.headers["date"]) if "date" in answer.headers else None
-    skew = (datetime.now(UTC) - there).total_seconds() if there else None
+    skew = (asked - there).total_seconds() if there else None
     if skew is not None and not -MAX_TIMESTAMP_DIFF_SECONDS < skew < -MIN_TIMESTAMP_DIFF_SECONDS:
         side = "ahead of" if skew > 0 else "behind"
         problem = f"this machine's clock is {abs(skew):.0f} s {side} the hub's"
