@@ -5,7 +5,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := fedbus server clients simulations tests
 
-.PHONY: setup compare test check format lock clean
+OUT    ?= runs/bench
+
+.PHONY: setup compare bench test check format lock clean
 
 setup: $(READY)
 
@@ -21,6 +23,10 @@ $(READY): requirements/uv.lock requirements/fedbus.lock pyproject.toml
 
 compare: setup
 	$(BIN)/fedbus compare
+
+# OUT: folder of the results; QUICK=1: under five minutes on two cores.
+bench: setup
+	$(BIN)/python -m simulations.benchmarks $(OUT) $(if $(QUICK),--quick)
 
 # Two at a time, each with one thread: many tests wait for other processes, and threads of two would wait for each other.
 test: setup

@@ -9,8 +9,9 @@ from flwr.clientapp import ClientApp
 
 from clients import work
 from clients.place import Place, place_from_context
+from fedbus.carrier import Carrier
 from fedbus.models import State
-from fedbus.packing import pack, unpack
+from fedbus.references import References
 from fedbus.transport import ARRAYS, CONFIG, METRICS, Order
 from fedbus.wire import check_answer, check_introduction
 
@@ -23,18 +24,22 @@ Locate = Callable[[Context, Order], Place]
 """Says which site a node is, and where its data lie, prepared for the order's study."""
 
 
-def make_client_app(locate: Locate, *, candid: bool = False) -> ClientApp:
+def make_client_app(locate: Locate, *, candid: bool = False, references: References | None = None) -> ClientApp:
     """Build the application that a node runs.
 
     Args:
         locate: finds the site.
         candid: tell the server an error's text. Only for simulations, where server and site are one machine: the text
             may name files of the archive.
+        references: where models lie that messages only name; None: messages hold them.
     """
     app = ClientApp()
 
     def guarded(handle: Handler) -> Handler:
         return handle if candid else _keep_to_ourselves(handle)
+
+    def carrier_for(order: Order) -> Carrier:
+        return Carrier(order.study.transport, work.layout(order), references)
 
     @app.query()
     @guarded
@@ -49,10 +54,11 @@ def make_client_app(locate: Locate, *, candid: bool = False) -> ClientApp:
     @guarded
     def train(message: Message, context: Context) -> Message:
         order = _order(message)
-        state, report = work.train(locate(context, order), order, _state(message, order))
-        arrays, metrics = pack(state, order.study.transport), report.to_metrics()
-        check_answer(metrics, {key: value.shape for key, value in arrays.items()}, work.layout(order))
-        packed = ArrayRecord({key: Array(value) for key, value in arrays.items()})
+        carrier = carrier_for(order)
+        state, report = work.train(locate(context, order), order, _state(message, carrier))
+        arrays, metrics = carrier.pack(state), report.to_metrics()
+        check_answer(metrics, {key: value.shape for key, value in arrays.items()}, carrier.layout)
+        packed = ArrayRecord({key: Array(value) for key, value in carrier.load(arrays).items()})
         content = RecordDict({ARRAYS: packed, METRICS: MetricRecord(metrics)})
         return Message(content=content, reply_to=message)
 
@@ -60,8 +66,9 @@ def make_client_app(locate: Locate, *, candid: bool = False) -> ClientApp:
     @guarded
     def evaluate(message: Message, context: Context) -> Message:
         order = _order(message)
-        metrics = work.evaluate(locate(context, order), order, _state(message, order)).to_metrics()
-        check_answer(metrics, {}, work.layout(order))
+        carrier = carrier_for(order)
+        metrics = work.evaluate(locate(context, order), order, _state(message, carrier)).to_metrics()
+        check_answer(metrics, {}, carrier.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
     return app
@@ -85,10 +92,9 @@ def _order(message: Message) -> Order:
     return Order.from_config(cast(ConfigRecord, message.content[CONFIG]))
 
 
-def _state(message: Message, order: Order) -> State:
+def _state(message: Message, carrier: Carrier) -> State:
     record = cast(ArrayRecord, message.content[ARRAYS])
-    arrays = {key: array.numpy() for key, array in record.items()}
-    return unpack(arrays, order.study.transport, work.layout(order))
+    return carrier.unload({key: array.numpy() for key, array in record.items()})
 
 
 app = make_client_app(place_from_context)

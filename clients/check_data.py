@@ -11,6 +11,16 @@ from fedbus.study import Study
 
 SEE = "`fedbus check` names them."
 
+EFFECTS = {
+    "mask": "leaves the class alone",
+    "plain": "drives the shared model away from the class",
+    "restricted": "drives the shared model away from the class, by missing-strength less",
+    "softened": "drives the shared model away from the class, missing-strength times as hard",
+    "balanced": "hardly touches the class",
+    "distil": "holds the shared model to what it knew of the class",
+}
+"""What a site's training does to a class that it has no images of, by missing-classes policy."""
+
 
 def data_findings(inspection: Inspection, study: Study, steps: int | None, unsplittable: str) -> list[Finding]:
     """Judge an archive by what a study needs.
@@ -52,10 +62,7 @@ def _files(inspection: Inspection) -> Finding:
 def _class(name: str, inspection: Inspection, study: Study, unsplittable: bool) -> Finding:
     topic, images = f"Class {name}", inspection.counts[name]
     if images == 0:
-        policy = {
-            "mask": 'missing-classes = "mask": this site\'s training leaves the class alone',
-            "plain": 'missing-classes = "plain": this site\'s training drives the shared model away from the class',
-        }[study.missing_classes]
+        policy = f'missing-classes = "{study.missing_classes}": this site\'s training {EFFECTS[study.missing_classes]}'
         return Finding(topic, "warn", f"no image; {policy}", "Tell the coordinator if the hospital has such images.")
     found = count(images, "image")
     if images < len(PARTS) or (unsplittable and images < study.folds):

@@ -13,7 +13,7 @@ from clients.trial import Trial, estimate_memory, free_memory, run_trial
 from fedbus.device import pick_device, pick_dtype
 from fedbus.duplicates import HASH_BYTES
 from fedbus.errors import SettingsError
-from fedbus.fitting import place_model
+from fedbus.models import place_model
 from fedbus.study import Study
 
 DISK_RESERVE, MEMORY_SHARE, ROUND_SHARE = 3, 0.75, 0.5

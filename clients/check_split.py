@@ -12,7 +12,8 @@ from fedbus.fitting import site_rows
 from fedbus.inspection import Inspection
 from fedbus.pixels import Advance
 from fedbus.sites import prepare_sites
-from fedbus.study import Study, build_study
+from fedbus.study import Study
+from fedbus.study_file import build_study
 
 MakeAdvance = Callable[[str, int], Advance]
 """Makes an `Advance` from the site's name and its number of pictures."""

@@ -48,7 +48,7 @@ def check(
     """Check images, machine and hub before joining; exit 1 if something must be mended."""
     from clients.check import check_site
     from clients.folder import open_site_folder
-    from fedbus.study import load_study, parse_sites
+    from fedbus.study_file import load_study, parse_sites
 
     found = next(iter(parse_sites([data]).values())) if data else None
     source = (found["reader"], Path(found["path"])) if found else None

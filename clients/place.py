@@ -11,7 +11,8 @@ from clients.folder import SiteFolder
 from fedbus.datasets import read_archive
 from fedbus.errors import RunError
 from fedbus.sites import prepare_sites, study_of_run
-from fedbus.study import Study, build_study
+from fedbus.study import Study
+from fedbus.study_file import build_study
 from fedbus.transport import Order
 
 

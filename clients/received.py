@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from fedbus.files import write_json, write_whole
 from fedbus.manifest import CLASSES
+from fedbus.missing_classes import predictable
 from fedbus.models import State
 from fedbus.site_scores import SiteScores
 from fedbus.transport import Order
@@ -25,7 +26,7 @@ def keep_model(folder: Path, site: str, order: Order, state: State, test: SiteSc
         RunError: the disk is full or the folder can't be written.
     """
     study = order.study
-    known = order.classes if study.missing_classes == "mask" else range(len(CLASSES))
+    known = predictable(order.classes, study) or range(len(CLASSES))
     notes = {
         "model": study.model,
         "image-size": str(study.image_size),

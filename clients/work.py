@@ -13,12 +13,15 @@ from torch import nn
 
 from clients.place import Place
 from clients.received import keep_model
+from fedbus.batch_norm import batch_norm_names
 from fedbus.device import pick_device
-from fedbus.fitting import place_model, site_rows
+from fedbus.fitting import optimiser_tensors, restore_optimiser, site_rows
 from fedbus.manifest import CLASSES
-from fedbus.models import State, build_model, get_state, set_state
+from fedbus.missing_classes import predictable
+from fedbus.models import State, build_model, get_state, place_model, set_state
 from fedbus.packing import Layout, layout_of
 from fedbus.prediction import predict_part
+from fedbus.site_memory import BATCH_NORM, KEPT_OPTIMISERS, OPTIMISER, local_state, site_memory
 from fedbus.site_scores import score_site
 from fedbus.sites import Site, open_site, read_facts
 from fedbus.splits import PARTS
@@ -53,20 +56,31 @@ def layout(order: Order) -> Layout:
 def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
     """Score the incoming model on the validation rows, then train it for one round.
 
-    The optimiser starts anew each round: what it remembers belongs to weights that were averaged away.
+    The optimiser starts anew each round, as what it remembers belongs to weights that were averaged away, unless the
+    study has it kept. A BatchNorm that is the site's own replaces the one that came in, which goes back unchanged.
     """
     began = time.monotonic()
     study, device = order.study, pick_device(place.device)
     model, rows = _model(study, device), _rows(place, study, order.seed, device)
-    set_state(model, state)
+    set_state(model, _own_model(place, order, state, order.round - 1))
     score = score_part(model, _site(place), "validation", study, _known(order))
     steps = rows.steps_per_round(study)
+    memory, optimiser = site_memory(place.out, order.title, place.name), make_optimiser(model, study)
+    if study.optimiser_state == "kept":
+        restore_optimiser(optimiser, memory.recall(OPTIMISER, order.round - 1))
     loss = train_round(
         model, rows, study, seed=order.seed, round_number=order.round, steps=steps,
-        optimiser=make_optimiser(model, study), proximal_mu=order.proximal_mu,
+        optimiser=optimiser, proximal_mu=order.proximal_mu,
     )  # fmt: skip
+    trained = get_state(model)
+    if study.optimiser_state == "kept":
+        memory.keep(OPTIMISER, order.round, optimiser_tensors(optimiser), KEPT_OPTIMISERS)
+    if study.batch_norm == "local":
+        own = batch_norm_names(trained)
+        memory.keep(BATCH_NORM, order.round, {name: trained[name] for name in own})
+        trained |= {name: state[name] for name in own}
     report = Report(weigh(rows, study), score, loss, steps, time.monotonic() - began)
-    return get_state(model), report
+    return trained, report
 
 
 def evaluate(place: Place, order: Order, state: State) -> Report:
@@ -77,7 +91,7 @@ def evaluate(place: Place, order: Order, state: State) -> Report:
     """
     began = time.monotonic()
     study, site = order.study, _site(place)
-    model = _model(study, pick_device(place.device))
+    model, state = _model(study, pick_device(place.device)), _own_model(place, order, state, order.round)
     set_state(model, state)
     predictions = predict_part(model, site, order.part, study, _known(order))
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
@@ -85,6 +99,13 @@ def evaluate(place: Place, order: Order, state: State) -> Report:
         test = score_site(predictions, study.bootstrap, study.draw_seed)
         keep_model(place.models / order.title, place.name, order, state, test)
     return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - began, test=test)
+
+
+def _own_model(place: Place, order: Order, state: State, round_number: int) -> State:
+    """The shared model of a round as it is at this site: under `local` with the site's own BatchNorm of that round."""
+    if order.study.batch_norm != "local":
+        return state
+    return state | local_state(place.out, order.title, place.name, round_number)
 
 
 def _count(labels: NDArray[np.int64]) -> tuple[int, ...]:
@@ -98,7 +119,7 @@ def weigh(rows: TrainingRows, study: Study) -> float:
 
 def _known(order: Order) -> torch.Tensor | None:
     """The classes that the shared model may predict: under `mask`, those that some site trains on."""
-    return torch.tensor(order.classes) if order.study.missing_classes == "mask" else None
+    return predictable(torch.tensor(order.classes), order.study)
 
 
 @lru_cache(maxsize=1)

@@ -42,7 +42,7 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train hospitals alone, pooled and federated; print the table and write the report."""
-    from fedbus.study import DEFAULT_STUDY, load_study
+    from fedbus.study_file import DEFAULT_STUDY, load_study
     from simulations.compare import compare as run
     from simulations.compare import default_out
 
@@ -57,13 +57,40 @@ def compare(
 
 
 @app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="sampling, backbones, leakage, federation, or a grid of yours (TOML).")],
+    site: Sites = None,
+    out: Annotated[Path | None, typer.Option(help="The study's folder; default: runs/NAME-DATE-TIME.")] = None,
+    set_: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --out.")] = False,
+    all_folds: Annotated[
+        bool, typer.Option("--all-folds", help="Test on every fold in turn: every image is tested once.")
+    ] = False,
+) -> None:
+    """Vary settings cell by cell; print one table with paired differences and write the report."""
+    from simulations.grid import load_grid
+    from simulations.study import default_study_out, run_study
+
+    grid = load_grid(name, set_ or (), site or ())
+    folder = out or default_study_out(grid.name)
+    try:
+        finished = run_study(grid, folder, resume=resume, all_folds=all_folds, console=console)
+    except KeyboardInterrupt:
+        words = "Stopped. Finished cells and rounds are kept; go on with the same command and: --out"
+        console.print(f"{words} {folder} --resume", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    if not finished:
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     sites: Annotated[list[str], typer.Argument(metavar="NAME=PATH...", help="Archives to look at.")],
     out: Annotated[Path, typer.Option(help="Where the same goes as JSON.")] = Path("check.json"),
 ) -> None:
     """Say what is in an archive and what is wrong with it; exit 1 if one can't be used."""
     from fedbus.check import check_sites
-    from fedbus.study import parse_sites
+    from fedbus.study_file import parse_sites
 
     specs = [(name, source["reader"], Path(source["path"])) for name, source in parse_sites(sites).items()]
     raise typer.Exit(check_sites(specs, out, console))

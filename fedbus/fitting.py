@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedbus.device import pick_device
-from fedbus.models import State, build_model, get_state, set_state
+from fedbus.missing_classes import predictable
+from fedbus.models import State, get_state, place_model, set_state
 from fedbus.runs import ArmFolder, Checkpoint
 from fedbus.sampling import balance
 from fedbus.seeds import derive_seed
@@ -25,7 +26,7 @@ def site_rows(site: Site, study: Study, seed: int, device: torch.device) -> Trai
     """Balance a hospital's training rows and put them on the device."""
     train = site.parts["train"]
     balanced = balance(site.pixels, site.labels, train, study.sampler, derive_seed(seed, "balance", site.name))
-    return load_rows(site.name, site.pixels, balanced, len(train), device)
+    return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device)
 
 
 def pooled_rows(sites: Sequence[Site], study: Study, seed: int, device: torch.device) -> TrainingRows:
@@ -34,12 +35,8 @@ def pooled_rows(sites: Sequence[Site], study: Study, seed: int, device: torch.de
     labels = np.concatenate([site.labels[site.parts["train"]] for site in sites])
     everything = np.arange(len(labels))
     balanced = balance(pixels, labels, everything, study.sampler, derive_seed(seed, "balance", POOLED))
-    return load_rows(POOLED, pixels, balanced, len(labels), device)
-
-
-def place_model(name: str, device: torch.device) -> nn.Module:
-    """Build a timm classifier on the device, channels_last, which convolutions run fastest in."""
-    return build_model(name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    distinct = sum(len(np.unique(site.parts["train"])) for site in sites)  # rows repeat where they were over-sampled
+    return load_rows(POOLED, pixels, balanced, distinct, device)
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Fit:
     @property
     def present(self) -> Tensor | None:
         """The classes that the model may predict: under `mask`, those it was trained on."""
-        return self.rows.present if self.study.missing_classes == "mask" else None
+        return predictable(self.rows.present, self.study)
 
     def run(self, folder: ArmFolder, progress: Progress = lambda _: None) -> None:
         """Train all rounds, from the checkpoint if there is one; the optimiser's state lives on between rounds.

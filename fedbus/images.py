@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fedbus.dicom import decode_dicom
 from fedbus.errors import ImageError
 
 DECODER = "grey-1"
@@ -51,6 +50,8 @@ def decode_image(path: Path) -> Image.Image:
     """
     file, frame = split_frame(path)
     if file.suffix.lower() == DICOM:
+        from fedbus.dicom import decode_dicom  # pydicom, which a machine that only trains need not have
+
         return decode_dicom(file, frame)
     try:
         with Image.open(path) as opened:

@@ -19,7 +19,7 @@ from fedbus.images import decode_image, split_frame, stored_mode
 from fedbus.manifest import Manifest, Row
 from fedbus.pixels import Advance
 from fedbus.splits import PARTS, assign_parts
-from fedbus.study import build_study
+from fedbus.study_file import build_study
 
 MASK_GREYS = 8
 """A picture with no more grey values than this looks like a mask, not like an ultrasound image."""

@@ -21,14 +21,26 @@ def build_model(name: str) -> nn.Module:
     """Build a timm classifier with one output a class, randomly initialised, three input channels.
 
     Raises:
-        SettingsError: timm has no such model.
+        SettingsError: timm has no such model, or none of the weights that follow the dot in `MODEL.WEIGHTS`.
     """
     if not timm.is_model(name):
         close = timm.list_models(f"*{name}*")[:5]
         hint = f"Did you mean {listed(close)}?" if close else "See timm.list_models()."
         raise SettingsError(f"model: timm has no model called {name!r}.", hint)
+    architecture, dot, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")] if dot else [tag]
+    if tag not in tags:
+        raise SettingsError(
+            f"model: timm has no {tag!r} weights of {architecture}.",
+            f"Choose from {listed(tags)}." if tags else f"Name the model alone: --set model={architecture}.",
+        )
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=len(CLASSES))
     return model
+
+
+def place_model(name: str, device: torch.device) -> nn.Module:
+    """Build a timm classifier on the device, channels_last, which convolutions run fastest in."""
+    return build_model(name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def start_state(name: str, weights: str, seed: int) -> State:
@@ -85,7 +97,7 @@ def set_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _load_backbone(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load everything but the classifier's head, which keeps its random start unless it fits."""
-    head = tuple(f"{module}." for module in _classifier_names(model))
+    head = tuple(f"{module}." for module in classifier_names(model))
     own = model.state_dict()
     wanted = {k for k in own if not k.endswith("num_batches_tracked") and not k.startswith(head)}
     given = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
@@ -101,12 +113,20 @@ def _load_backbone(model: nn.Module, state: Mapping[str, Tensor], source: str) -
     model.load_state_dict({k: given[k].float() for k in wanted} | fitting_head, strict=False)
 
 
-def _classifier_names(model: nn.Module) -> tuple[str, ...]:
+def classifier_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that timm calls the classifier: mostly one, none where it does not say."""
     configured = getattr(model, "default_cfg", {}).get("classifier", ())
     return (configured,) if isinstance(configured, str) else tuple(configured)
 
 
 def _hub_state(name: str) -> Mapping[str, Tensor]:
+    settings = timm.get_pretrained_cfg(name)
+    if settings is None or not settings.has_weights:
+        raise WeightsError(
+            f"timm publishes no weights of {name}.",
+            "Choose a model that has some (timm.list_pretrained()), name a file (--set weights=FILE.safetensors), "
+            "or start from random weights (--set weights=none).",
+        )
     try:
         pretrained = timm.create_model(name, pretrained=True)
     except Exception as error:  # huggingface_hub, timm and the network each raise their own

@@ -48,7 +48,7 @@ def pack(state: State, transport: str) -> dict[str, NDArray[Any]]:
 
 
 def unpack(arrays: Mapping[str, NDArray[Any]], transport: str, layout: Layout) -> State:
-    """Undo `pack`; values are float32 again, whatever they travelled as.
+    """Undo `pack`; values are float32 again, whatever they travelled as, and share memory where they can.
 
     `dict` arrays come as they are: which names and shapes are wrong, the check of the update says better.
 
@@ -56,7 +56,7 @@ def unpack(arrays: Mapping[str, NDArray[Any]], transport: str, layout: Layout) -
         RunError: the message is not packed this way, or holds another number of values than the model.
     """
     if transport == "dict":
-        return {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in arrays.items()}
+        return {key: _tensor(value) for key, value in arrays.items()}
     kind = np.float32 if transport == "flat" else np.float16
     values, expected = arrays.get(FLAT), sum(math.prod(shape) for shape in layout.values())
     if len(arrays) != 1 or values is None or values.dtype != kind or values.ndim != 1:
@@ -66,6 +66,11 @@ def unpack(arrays: Mapping[str, NDArray[Any]], transport: str, layout: Layout) -
     state, start = {}, 0
     for key, shape in layout.items():
         stop = start + math.prod(shape)
-        state[key] = torch.from_numpy(np.array(values[start:stop], dtype=np.float32).reshape(shape))
+        state[key] = _tensor(values[start:stop]).reshape(shape)
         start = stop
     return state
+
+
+def _tensor(values: NDArray[Any]) -> torch.Tensor:
+    """Values as float32, without a copy where they are that and may be changed."""
+    return torch.from_numpy(np.require(values, np.float32, ["W"]))

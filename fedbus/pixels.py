@@ -11,18 +11,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fedbus.duplicates import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.errors import ImageError, listed
 from fedbus.files import write_whole
 from fedbus.images import DECODER, decode_image, resize_image
 from fedbus.manifest import Manifest
+from fedbus.marks import MARKS, find_marks, paint_over
 
 Advance = Callable[[int], object]
 """Called with the number of pictures finished since the last call."""
+
+ROWS_AT_A_TIME = 4096
+"""Each waits as an object of a kilobyte for its turn to be decoded."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,24 @@ class Pixels:
     path: Path
 
 
-def decode_archive(manifest: Manifest, size: int, cache: Path, advance: Advance = lambda _: None) -> Pixels:
+def decode_archive(
+    manifest: Manifest, size: int, cache: Path, advance: Advance = lambda _: None, *, mask_marks: bool = False
+) -> Pixels:
     """Decode every picture of a manifest at [size, size], or map what an earlier run decoded.
+
+    Args:
+        manifest: the archive.
+        size: pixels a side.
+        cache: the folder of what was decoded.
+        advance: told of every picture.
+        mask_marks: burned-in marks are painted over before a picture is resized. Hashes and digests stay those of
+            the picture as it came, so that rows are grouped and split alike with marks and without.
 
     Raises:
         ImageError: one or more pictures can't be used; all of them are named.
     """
-    key = hashlib.sha256("\n".join([DECODER, str(size), *(r.content for r in manifest.rows)]).encode()).hexdigest()
+    decoder = f"{DECODER} {MARKS}" if mask_marks else DECODER
+    key = hashlib.sha256("\n".join([decoder, str(size), *(r.content for r in manifest.rows)]).encode()).hexdigest()
     images_path, prints_path = (
         cache / "pixels" / f"{key[:32]}.npy",
         cache / "pixels" / f"{key[:32]}-prints.npy",
@@ -57,9 +74,10 @@ def decode_archive(manifest: Manifest, size: int, cache: Path, advance: Advance 
         pixels = _map(images_path, prints_path)
         advance(len(manifest.rows))
         return pixels
-    images, prints = _decode_all(manifest, size, advance)
+    prepare = without_marks if mask_marks else _as_it_is
+    prints = np.empty((len(manifest.rows), 2 * HASH_BYTES), dtype=np.uint8)
+    write_whole(images_path, lambda temporary: _decode_into(temporary, manifest, size, prepare, prints, advance))
     write_whole(prints_path, lambda temporary: np.save(temporary, prints))
-    write_whole(images_path, lambda temporary: np.save(temporary, images))
     return _map(images_path, prints_path)
 
 
@@ -73,29 +91,55 @@ def _map(images_path: Path, prints_path: Path) -> Pixels:
     )
 
 
-def _decode_all(manifest: Manifest, size: int, advance: Advance) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    images = np.empty((len(manifest.rows), size, size), dtype=np.uint8)
-    prints = np.empty((len(manifest.rows), 2 * HASH_BYTES), dtype=np.uint8)
+def without_marks(picture: Image.Image) -> Image.Image:
+    """Paint calipers and text of a grey picture over."""
+    grey = np.asarray(picture)
+    return Image.fromarray(paint_over(grey, find_marks(grey)))
+
+
+def _as_it_is(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _decode_into(
+    path: Path,
+    manifest: Manifest,
+    size: int,
+    prepare: Callable[[Image.Image], Image.Image],
+    prints: NDArray[np.uint8],
+    advance: Advance,
+) -> None:
+    """Write every picture to an .npy file as soon as it is decoded, and its fingerprint to its row of `prints`.
+
+    The file is not mapped for writing: a full disk would end the process, where a failed write is an error.
+    """
     failures: list[ImageError] = []
+    turn = Lock()
+    with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        shape = (len(manifest.rows), size, size)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        start = file.tell()
 
-    def decode(index: int) -> None:
-        try:
-            picture = decode_image(manifest.root / manifest.rows[index].path)
-        except ImageError as error:
-            failures.append(error)
-            return
-        images[index] = resize_image(picture, size)
-        content = np.frombuffer(pixel_digest(picture), dtype=np.uint8)
-        prints[index] = np.concatenate([perceptual_hash(picture), content])
-        advance(1)
+        def decode(index: int) -> None:
+            try:
+                picture = decode_image(manifest.root / manifest.rows[index].path)
+            except ImageError as error:
+                failures.append(error)
+                return
+            pixels = resize_image(prepare(picture), size).tobytes()
+            content = np.frombuffer(pixel_digest(picture), dtype=np.uint8)
+            prints[index] = np.concatenate([perceptual_hash(picture), content])
+            with turn:
+                file.seek(start + index * len(pixels))
+                file.write(pixels)
+            advance(1)
 
-    # Pillow decodes and resizes without the interpreter lock, so threads are enough.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(decode, range(len(manifest.rows))))
+        # Pillow decodes and resizes without the interpreter lock, so threads are enough.
+        for first in range(0, len(manifest.rows), ROWS_AT_A_TIME):
+            list(pool.map(decode, range(first, min(first + ROWS_AT_A_TIME, len(manifest.rows)))))
     if failures:
         failures.sort(key=str)
         problems = listed([f.problem.rstrip(".") for f in failures])
         raise ImageError(
             f"{len(failures)} picture(s) of {manifest.site} can't be used: {problems}.", failures[0].remedy
         )
-    return images, prints

@@ -17,7 +17,7 @@ def predict_part(model: nn.Module, site: Site, part: str, study: Study, present:
     Args:
         model: a timm classifier on its device.
         site: the hospital.
-        part: `train`, `validation` or `test`.
+        part: `train`, `validation` or `test`; `held-out`, where the site has it.
         study: its batch size and precision count.
         present: positions in `CLASSES` that the model may predict; None: all.
     """

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from fedbus.errors import RunError
 
@@ -51,12 +54,24 @@ def start_child(
 
 
 def end_child(child: subprocess.Popen[bytes]) -> None:
-    """Ask a child and those it started to end, then make them."""
+    """Ask a child and those it started to end, then make them; when this returns none of them runs."""
     for request in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, request)
         with suppress(subprocess.TimeoutExpired):
             child.wait(PATIENCE_SECONDS)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _runs(child.pid) and time.monotonic() < deadline:  # a killed process with much memory takes a while to go
+        time.sleep(0.05)
+
+
+def _runs(group: int) -> bool:
+    """Whether a process of the group still runs; one that has ended and that nobody has waited for does not."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 @contextmanager

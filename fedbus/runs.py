@@ -2,6 +2,7 @@
 
 OUT/study.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
 OUT/arms/ARM/   history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors  predictions.csv  done.json
+                held-out.csv, where the split leaks on purpose
 """
 
 import json

@@ -2,11 +2,14 @@
 
 Random over- and under-sampling choose indices, so no image is copied and no balanced set can reach validation
 or test rows. SMOTE (Chawla et al., JAIR 2002) and ADASYN (He et al., IJCNN 2008) interpolate between training
-images of one class. All four are imbalanced-learn's (Lemaître et al., JMLR 2017), imported only where they
-are used: a machine that trains without them need not have it.
+images of one class. SMOTE with Tomek links (Batista, Bazzan and Monard, WOB 2003) and SMOTE with edited nearest
+neighbours (Batista, Prati and Monard, SIGKDD Explorations 2004) interpolate so, and then remove rows that lie among
+another class, training images as well as interpolated ones. All six are imbalanced-learn's (Lemaître et al., JMLR
+2017), imported only where they are used: a machine that trains without them need not have it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +17,19 @@ from numpy.typing import NDArray
 from fedbus.errors import SettingsError
 from fedbus.manifest import CLASSES
 
-SAMPLERS = ("ros", "none", "class-weights", "rus", "smote", "adasyn")
-"""Random over-sampling, as they are, weights in the loss, random under-sampling, SMOTE, ADASYN."""
+SAMPLERS = ("ros", "none", "class-weights", "rus", "smote", "adasyn", "smote-tomek", "smote-enn")
+"""Random over-sampling, as they are, weights in the loss, random under-sampling, SMOTE, ADASYN, SMOTE and then without
+Tomek links, SMOTE and then edited by nearest neighbours."""
+
+INTERPOLATING = ("smote", "adasyn", "smote-tomek", "smote-enn")
+"""Samplers that make synthetic images."""
 
 NEIGHBOURS = 5
 """Of SMOTE and ADASYN, as in both papers: an image is interpolated with one of this many of its class."""
+
+VOTERS = 3
+"""Of edited nearest neighbours: an image stays if all of this many next to it are of its class. So imbalanced-learn has
+it; Batista et al. (2004) ask for most of three, which removes less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +37,10 @@ class Balanced:
     """What a site trains on: item k < M is `pixels[rows[k]]`, item k >= M is `synthetic[k - M]`.
 
     Attributes:
-        rows: int64 [M], positions in the site's pixel array, repeated where over-sampled.
+        rows: int64 [M], positions in the site's pixel array: repeated where over-sampled (ros), some missing where
+            removed (rus, smote-tomek, smote-enn).
         labels: int64 [M + S], positions in `CLASSES`.
-        synthetic: uint8 [S, H, W], interpolated images; S is 0 unless the sampler is smote or adasyn.
+        synthetic: uint8 [S, H, W], interpolated images; S is 0 unless the sampler is in `INTERPOLATING`.
         class_weights: float32 [3], weights of the loss; all 1 unless the sampler is class-weights.
     """
 
@@ -54,19 +66,21 @@ def balance(
     """Balance the classes that a site has; one that it lacks stays missing.
 
     Over-sampling (ros, smote, adasyn) brings each class to the largest one's size, ADASYN nearly so;
-    under-sampling (rus) to the smallest one's. SMOTE and ADASYN hold the training images as float32 several
+    under-sampling (rus) to the smallest one's. What smote-tomek and smote-enn remove after SMOTE leaves the classes of
+    unequal sizes again, smote-enn sometimes very. All that interpolate hold the training images as float32 several
     times over.
 
     Args:
         pixels: uint8 [N, H, W], the whole site, memory-mapped; only training rows are read, and only by
-            smote and adasyn.
+            samplers in `INTERPOLATING`.
         labels: int64 [N], positions in `CLASSES`.
         training_rows: int64 [T], distinct positions in `pixels`.
         sampler: one of `SAMPLERS`.
         seed: at least 0; the same seed and rows give the same result.
 
     Raises:
-        SettingsError: an unknown sampler, no training rows, or rows that smote or adasyn can't work with.
+        SettingsError: an unknown sampler, no training rows, rows that can't be interpolated, or a class of which
+            smote-tomek or smote-enn would leave no row.
     """
     if sampler not in SAMPLERS:
         raise SettingsError(f"There is no sampler {sampler!r}.", f"Choose from {', '.join(SAMPLERS)}.")
@@ -74,7 +88,7 @@ def balance(
         raise SettingsError("There are no training rows to balance.", "Give training a larger share.")
     rows = np.asarray(training_rows, dtype=np.int64)
     synthetic = np.empty((0, *pixels.shape[1:]), dtype=np.uint8)
-    synthetic_labels = np.empty(0, dtype=np.int64)
+    invented = np.empty(0, dtype=np.int64)
     weights = np.ones(len(CLASSES), dtype=np.float32)
     # imbalanced-learn refuses a single class, which is balanced already.
     several = len(np.unique(labels[rows])) > 1
@@ -83,9 +97,10 @@ def balance(
         weights = _inverse_frequencies(labels[rows])
     elif sampler in ("ros", "rus") and several:
         rows = _resample(rows, labels[rows], sampler, state)
-    elif sampler in ("smote", "adasyn") and several:
-        synthetic, synthetic_labels = _synthesise(pixels[rows], labels[rows], sampler, state)
-    return Balanced(rows, np.concatenate([labels[rows], synthetic_labels]), synthetic, weights)
+    elif sampler in INTERPOLATING and several:
+        kept, synthetic, invented = _synthesise(pixels[rows], labels[rows], sampler, state)
+        rows = rows[kept]
+    return Balanced(rows, np.concatenate([labels[rows], invented]), synthetic, weights)
 
 
 def _inverse_frequencies(labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -112,16 +127,10 @@ def _resample(rows: NDArray[np.int64], labels: NDArray[np.int64], sampler: str, 
 
 def _synthesise(
     images: NDArray[np.uint8], labels: NDArray[np.int64], sampler: str, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Interpolate new images [S, H, W] of the smaller classes, with their labels [S]."""
-    from imblearn.over_sampling import ADASYN, SMOTE
-
+) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+    """Interpolate images of the smaller classes; give what is left of the old ones, the new ones and their labels."""
     _check_neighbours(labels, sampler)
-    method = (
-        SMOTE(k_neighbors=NEIGHBOURS, random_state=seed)
-        if sampler == "smote"
-        else ADASYN(n_neighbors=NEIGHBOURS, random_state=seed)
-    )
+    method = _interpolator(sampler, seed)
     flat = images.reshape(len(images), -1).astype(np.float32)
     try:
         resampled, resampled_labels = method.fit_resample(flat, labels)
@@ -130,9 +139,45 @@ def _synthesise(
             f"The sampler {sampler} fails on {class_counts(labels)} training rows: {error}",
             'Use sampler = "smote" or "ros".' if sampler == "adasyn" else 'Use sampler = "ros".',
         ) from error
-    # Both methods return the originals first, in their order.
-    new = np.clip(np.rint(resampled[len(flat) :]), 0, 255).astype(np.uint8)
-    return new.reshape(-1, *images.shape[1:]), np.asarray(resampled_labels[len(flat) :], dtype=np.int64)
+    kept = _kept(method, len(resampled))
+    _check_classes(labels, resampled_labels, sampler)
+    # SMOTE and ADASYN return the originals first, in their order.
+    new = kept >= len(flat)
+    synthetic = np.clip(np.rint(resampled[new]), 0, 255).astype(np.uint8).reshape(-1, *images.shape[1:])
+    return np.sort(kept[~new]), synthetic, np.asarray(resampled_labels[new], dtype=np.int64)
+
+
+def _interpolator(sampler: str, seed: int) -> Any:
+    """One of imbalanced-learn's classes, which have no common public type."""
+    from imblearn.combine import SMOTEENN, SMOTETomek
+    from imblearn.over_sampling import ADASYN, SMOTE
+    from imblearn.under_sampling import EditedNearestNeighbours
+
+    if sampler == "adasyn":
+        return ADASYN(n_neighbors=NEIGHBOURS, random_state=seed)
+    smote = SMOTE(k_neighbors=NEIGHBOURS, random_state=seed)
+    if sampler == "smote-tomek":
+        return SMOTETomek(smote=smote)
+    if sampler == "smote-enn":
+        return SMOTEENN(smote=smote, enn=EditedNearestNeighbours(sampling_strategy="all", n_neighbors=VOTERS))
+    return smote
+
+
+def _kept(method: Any, count: int) -> NDArray[np.int64]:
+    """Which row of the interpolated set each of the `count` returned ones is: all, in order, unless it was cleaned."""
+    cleaning = getattr(method, "tomek_", None) or getattr(method, "enn_", None)
+    return np.asarray(cleaning.sample_indices_ if cleaning else np.arange(count), dtype=np.int64)
+
+
+def _check_classes(before: NDArray[np.int64], after: NDArray[np.int64], sampler: str) -> None:
+    """Refuse a cleaning that took every row of a class."""
+    lost = [CLASSES[label] for label in np.setdiff1d(before, after)]
+    if lost:
+        raise SettingsError(
+            f"The sampler {sampler} leaves no training row of {' and '.join(lost)} of {class_counts(before)}: each "
+            "lies among images of another class.",
+            'Use sampler = "smote" or "ros" at this site.',
+        )
 
 
 def _check_neighbours(labels: NDArray[np.int64], sampler: str) -> None:

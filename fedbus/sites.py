@@ -15,11 +15,13 @@ from fedbus.datasets.phantoms import write_phantoms
 from fedbus.duplicates import cross_pairs, group_rows, near_pairs
 from fedbus.errors import RunError, SettingsError, SplitError
 from fedbus.files import write_json
+from fedbus.leaky_splits import check_split, leak_parts
 from fedbus.manifest import CLASSES, Manifest
 from fedbus.pixels import Advance, Pixels, decode_archive
 from fedbus.seeds import derive_seed
-from fedbus.splits import PARTS, Split, SplitRow, assign_parts, read_split
-from fedbus.study import DEFAULT_STUDY, Study, build_study, load_study
+from fedbus.splits import Split, SplitRow, assign_parts, read_split
+from fedbus.study import Study
+from fedbus.study_file import DEFAULT_STUDY, build_study, load_study
 
 SITES_FILE = "sites.json"
 PHANTOM_SEED = 0
@@ -35,7 +37,8 @@ class Site:
         labels: int64 [N], position in `CLASSES`.
         groups: group name of each row; empty for rows that were dropped.
         paths: path of each row inside the archive.
-        parts: rows of `train`, `validation` and `test`, int64.
+        parts: rows of `train`, `validation` and `test`, int64, distinct; and, where the split leaks on purpose, of
+            `held-out` (see `fedbus.leaky_splits`). Only under `split = "balanced-images"` do rows repeat.
     """
 
     name: str
@@ -77,15 +80,18 @@ def prepare_sites(
         progress: makes an `Advance` from a site's name and its number of pictures.
 
     Raises:
+        SettingsError: the sampler does not go with the split; nothing has been read.
         ArchiveError, ImageError, SplitError: an archive can't be used; nothing has been written.
         RunError: `out` holds sites already, and the archives have changed since.
     """
+    check_split(study)
     archives: dict[str, _Archive] = {}
     for name in names or study.sites:
         source = study.sites[name]
         manifest = read_archive(source.reader, source.path, name)
         advance = progress(name, len(manifest.rows)) if progress else lambda _: None
-        pixels = decode_archive(manifest, study.image_size, study.cache, advance)
+        masked = study.marks == "masked"
+        pixels = decode_archive(manifest, study.image_size, study.cache, advance, mask_marks=masked)
         archive = _Archive(
             manifest, pixels, _group(manifest, pixels, study.near_bits), _conflicting_copies(manifest, pixels)
         )
@@ -126,7 +132,7 @@ def open_site(out: Path, name: str) -> Site:
     groups = np.array([by_row[i].group if i in by_row else "" for i in range(len(pixels))])
     paths = np.array([by_row[i].path if i in by_row else "" for i in range(len(pixels))])
     part_of = np.array([row.part for row in split.rows])
-    return Site(name, pixels, labels, groups, paths, {part: rows[part_of == part] for part in PARTS})
+    return Site(name, pixels, labels, groups, paths, {part: rows[part_of == part] for part in split.parts})
 
 
 def read_facts(out: Path) -> dict[str, Any]:
@@ -158,10 +164,14 @@ def _conflicting_copies(manifest: Manifest, pixels: Pixels) -> dict[int, str]:
 
 def _drop_copies_of_other_sites(archive: _Archive, earlier: Iterable[_Archive], near_bits: int) -> None:
     """A picture that an earlier site holds too could stand in its training part and in this one's test part."""
-    for other in earlier:
-        for pair in cross_pairs(other.pixels.hashes, archive.pixels.hashes, near_bits):
-            original = other.manifest.rows[pair.first].path
-            archive.dropped.setdefault(pair.second, f"copy of {original} of {other.manifest.site}")
+    others = list(earlier)
+    if not others:
+        return
+    originals = [(other.manifest.site, row.path) for other in others for row in other.manifest.rows]
+    hashes = np.concatenate([other.pixels.hashes for other in others])
+    for pair in cross_pairs(hashes, archive.pixels.hashes, near_bits):
+        site, path = originals[pair.first]
+        archive.dropped.setdefault(pair.second, f"copy of {path} of {site}")
 
 
 def _split(archive: _Archive, study: Study) -> Split:
@@ -182,15 +192,19 @@ def _split(archive: _Archive, study: Study) -> Split:
             f"{len(archive.dropped)} were dropped as copies{example}.",
             "Check that no archive is named twice; leave this site out, or raise --set limit.",
         )
+    labels = [rows[i].label for i in kept]
     parts = assign_parts(
         name,
-        [rows[i].label for i in kept],
+        labels,
         [archive.groups[i] for i in kept],
         folds=study.folds,
         fold=study.fold,
         validation_fraction=study.validation_fraction,
         seed=study.split_seed,
     )
+    if study.split != "groups":
+        chosen, parts = leak_parts(name, labels, parts, study)
+        kept = [kept[i] for i in chosen]
     return Split(
         name,
         tuple(
@@ -208,7 +222,10 @@ def _limited(kept: Sequence[int], archive: _Archive, study: Study) -> list[int]:
     generator = np.random.default_rng(derive_seed(study.split_seed, "limit", archive.manifest.site))
     order = [sorted(members)[i] for i in generator.permutation(len(members))]
     commonest = {g: Counter(archive.manifest.rows[i].label for i in members[g]).most_common(1)[0][0] for g in order}
-    rank = {g: sum(commonest[h] == commonest[g] for h in order[:place]) for place, g in enumerate(order)}
+    rank, seen = dict[str, int](), Counter[str]()
+    for group in order:
+        rank[group] = seen[commonest[group]]
+        seen[commonest[group]] += 1
     order.sort(key=lambda g: rank[g] >= study.folds)  # stable: the first `folds` groups of every class come first
     chosen: list[int] = []
     for group in order:
@@ -227,7 +244,7 @@ def _facts(archive: _Archive, split: Split, study: Study) -> dict[str, Any]:
         "digest": manifest.digest,
         "split_digest": split.digest,
         "notes": list(manifest.notes),
-        "images": len(split.rows),
+        "images": len({row.path for row in split.rows}),
         "patients": len(patients) or None,
         "groups": len({row.group for row in split.rows}),
         "dropped": [{"path": manifest.rows[i].path, "reason": why} for i, why in sorted(archive.dropped.items())],

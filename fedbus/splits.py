@@ -23,12 +23,19 @@ from fedbus.manifest import CLASSES
 from fedbus.seeds import derive_seed
 
 PARTS = ("train", "validation", "test")
+
+HELD_OUT = "held-out"
+"""A fourth part, of the splits that leak alone (`fedbus.leaky_splits`): rows that such a split never sees."""
+
 COLUMNS = ("path", "label", "patient", "group", "part")
 
 
 @dataclass(frozen=True)
 class SplitRow:
-    """One image and the part that it belongs to; `patient` is empty where none is published."""
+    """One image and the part that it belongs to; `patient` is empty where none is published.
+
+    A split that over-samples first has several rows of one image, also in different parts.
+    """
 
     path: str
     label: str
@@ -59,11 +66,16 @@ class Split:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """`PARTS`, and `held-out` where rows were set aside."""
+        return (*PARTS, HELD_OUT) if any(r.part == HELD_OUT for r in self.rows) else PARTS
+
+    @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images by part and class."""
+        """Rows by part and class: images, each as often as it stands there."""
         return {
             part: {name: sum(r.part == part and r.label == name for r in self.rows) for name in CLASSES}
-            for part in PARTS
+            for part in self.parts
         }
 
     def write(self, path: Path) -> None:
@@ -85,7 +97,7 @@ def read_split(site: str, path: Path) -> Split:
         raise SplitError(
             f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}."
         ) from error
-    if not rows or not all(row.part in PARTS and row.label in CLASSES for row in rows):
+    if not rows or not all(row.part in (*PARTS, HELD_OUT) and row.label in CLASSES for row in rows):
         raise SplitError(
             f"{path} is empty, or names a part or a label that does not exist.", "Make the split again in a new --out."
         )

@@ -1,15 +1,13 @@
-"""Every setting of a study: one validated object, read from one TOML file and `--set KEY=VALUE`."""
+"""Every setting of a study: one validated object; `study_file` reads it from TOML and `--set KEY=VALUE`."""
 
 import difflib
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from fedbus.errors import SettingsError
 from fedbus.seeds import derive_seed
 
 CENTRAL_ARMS = ("local", "centralised")
@@ -19,14 +17,18 @@ STRATEGIES = (
 )  # fmt: skip
 """Federated arms: the names of Flower's strategies in lower case."""
 
-DEFAULT_STUDY = Path(__file__).parents[1] / "simulations" / "studies" / "phantoms.toml"
-"""What runs where no study and no site is named."""
+AVERAGING = ("fedavg", "fedprox")
+"""Arms whose model is the mean of the sites' models; a row of another arm's model is no mean that could be mended."""
+
+TUNED = "-tuned"
+"""Ending of the arms that go on from a federated one: its kept model, fine-tuned at each site."""
 
 RESERVED_NAMES = ("all", "pooled")
 """Names that stand for several sites in tables, and so can't be a site's."""
 
 
-def _kebab(name: str) -> str:
+def kebab(name: str) -> str:
+    """A field's key as it is written in TOML and on the command line."""
     return name.replace("_", "-")
 
 
@@ -43,7 +45,7 @@ class Study(BaseModel):
     """The settings of one comparison; keys are written with hyphens in TOML and on the command line."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=_kebab, populate_by_name=True, allow_inf_nan=False
+        frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True, allow_inf_nan=False
     )
 
     sites: dict[str, SiteSource] = Field({}, description="hospitals; none: three synthetic ones (phantoms)")
@@ -60,23 +62,49 @@ class Study(BaseModel):
     folds: int = Field(5, ge=2, le=50, description="the test part is one fold of so many")
     fold: int = Field(0, ge=0, description="which fold is the test part")
     validation_fraction: float = Field(0.15, gt=0, le=0.5, description="of the rows that are not test rows")
+    split: Literal["groups", "images", "balanced-images"] = Field(
+        "groups",
+        description="what is split: groups, single images, or single images after over-sampling; the last two leak, "
+        "and are there to show how much",
+    )
     split_seed: int = Field(0, ge=0, description="of the split; training seeds do not change it")
     limit: int = Field(0, ge=0, description="at most so many images a site, whole groups, all classes; 0: all")
+    marks: Literal["kept", "masked"] = Field("kept", description="masked: burned-in calipers and text are painted over")
     phantom_images: int = Field(180, ge=30, le=5000, description="synthetic images a site, if no site is named")
 
     model: str = Field("resnetv2_50", description="any timm classifier")
     weights: str = Field("imagenet", description="start: imagenet (timm's), none, or a .safetensors or .pth file")
-    sampler: Literal["ros", "none", "class-weights", "rus", "smote", "adasyn"] = "ros"
-    missing_classes: Literal["mask", "plain"] = Field(
-        "mask", description="mask: a site's loss leaves out the classes that it never saw"
+    sampler: Literal["ros", "none", "class-weights", "rus", "smote", "adasyn", "smote-tomek", "smote-enn"] = "ros"
+    missing_classes: Literal["mask", "plain", "restricted", "softened", "balanced", "distil"] = Field(
+        "mask",
+        description="what a site's loss does with the classes that it never saw: leave them out (mask), "
+        "nothing (plain), scale their logits (restricted), charge for their probability in "
+        "part (softened), give them a small prior (balanced), hold them to the incoming model (distil)",
     )
-    batch_norm: Literal["average", "frozen"] = Field(
-        "average", description="frozen: running statistics stay those of the start weights"
+    missing_strength: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="restricted: the scale of missing logits; softened: 0 is mask, 1 plain; distil: its weight",
+    )
+    head: Literal["average", "by-class"] = Field(
+        "average", description="by-class: the classifier's row of a class is averaged over the sites that have it"
+    )
+    batch_norm: Literal["average", "frozen", "local", "pooled"] = Field(
+        "average",
+        description="frozen: running statistics stay those of the start weights; local: BatchNorm never leaves a site; "
+        "pooled: running statistics of all sites together: the variance between sites is added",
     )
 
     rounds: int = Field(12, ge=1, le=10_000)
     local_epochs: float = Field(1.0, gt=0, le=100, description="passes over a site's balanced rows a round")
+    steps_per_round: int = Field(
+        0, ge=0, le=100_000, description="optimiser steps of a site a round; 0: as many as local-epochs asks for"
+    )
     batch_size: int = Field(32, ge=2, le=4096)
+    optimiser_state: Literal["reset", "kept"] = Field(
+        "reset", description="what a site's optimiser remembers of the round before"
+    )
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(3e-4, gt=0, le=10)
     weight_decay: float = Field(0.01, ge=0, le=1)
@@ -127,14 +155,18 @@ class Study(BaseModel):
     def _consistent(self) -> Self:
         known = (*CENTRAL_ARMS, *STRATEGIES)
         for arm in self.arms:
-            if arm not in known:
-                raise ValueError(f"arms: no arm is called {arm!r}{_nearest(arm, known)}")
+            if arm not in known and tuned_from(arm) not in STRATEGIES:
+                raise ValueError(f"arms: no arm is called {arm!r}{nearest(arm, known)}")
+            if is_tuned(arm) and tuned_from(arm) not in self.arms:
+                raise ValueError(f"arms: {arm} goes on from {tuned_from(arm)}; add {tuned_from(arm)} to arms")
         for arm in self.strategy_options:
             if arm not in STRATEGIES:
-                raise ValueError(f"strategy-options: no strategy is called {arm!r}{_nearest(arm, STRATEGIES)}")
+                raise ValueError(f"strategy-options: no strategy is called {arm!r}{nearest(arm, STRATEGIES)}")
         for key, values in (("arms", self.arms), ("seeds", self.seeds)):
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{key}: name at least one, and none twice")
+        if self.head == "by-class" and (others := [arm for arm in self.federated_arms if arm not in AVERAGING]):
+            raise ValueError(f"head: by-class can't be had with {', '.join(others)}, no mean of the sites' models")
         if self.fold >= self.folds:
             raise ValueError(f"fold: {self.fold} is not one of the folds 0 to {self.folds - 1}")
         if self.sites and self.quorum > len(self.sites):
@@ -163,100 +195,14 @@ class Study(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def load_study(path: Path | None = None, overrides: Sequence[str] = (), sites: Sequence[str] = ()) -> Study:
-    """Read a study file, then apply `--set KEY=VALUE` and `--site NAME=PATH`, later ones winning.
-
-    Relative paths in the file are relative to it; those on the command line to the current folder.
-
-    Raises:
-        SettingsError: the file or a value is malformed, a key is unknown, two sites share a name.
-    """
-    settings: dict[str, Any] = _read_toml(path) if path else {}
-    given: dict[str, Any] = {}
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise SettingsError(f"--set {override} has no value.", "Write --set KEY=VALUE.")
-        given[key.strip()] = parse_value(value.strip())
-    _resolve_places(given, Path())
-    settings |= given
-    if sites:
-        settings["sites"] = parse_sites(sites)
-    return build_study(settings, where=str(path) if path else "the command line")
+def is_tuned(arm: str) -> bool:
+    """Whether an arm is a federated one that each site fine-tunes: `fedavg-tuned`."""
+    return arm.endswith(TUNED)
 
 
-def build_study(settings: Mapping[str, Any], where: str) -> Study:
-    """Validate settings, turning every complaint into words that name the key and the remedy.
-
-    Raises:
-        SettingsError: as `load_study`.
-    """
-    try:
-        return Study.model_validate(dict(settings))
-    except ValidationError as error:
-        raise SettingsError(
-            f"{where}: " + "; ".join(_explain(dict(e)) for e in error.errors()) + ".",
-            "See `fedbus settings` for every key.",
-        ) from error
-
-
-def parse_value(text: str) -> Any:
-    """Read a value as TOML does (`3`, `true`, `[0, 1]`, `"x"`); what is not TOML is taken as a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def parse_sites(specs: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Read `NAME=PATH`, where NAME is a reader, or `NAME=READER:PATH` for a site with a name of its own.
-
-    Raises:
-        SettingsError: no `=`, or two sites with one name.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for spec in specs:
-        name, separator, place = spec.partition("=")
-        if not (separator and name and place):
-            raise SettingsError(f"{spec!r} does not name a site.", "Write NAME=PATH, e.g. busi=/data/BUSI.")
-        if name in found:
-            raise SettingsError(
-                f"Two sites are called {name}.",
-                "Give each its own name: NAME=READER:PATH, e.g. north=busi:/data/BUSI.",
-            )
-        reader, colon, path = place.partition(":")
-        known = colon and not Path(place).exists() and "/" not in reader
-        found[name] = {"reader": reader, "path": path} if known else {"reader": name, "path": place}
-        found[name]["path"] = str(Path(found[name]["path"]).expanduser().resolve())
-    return found
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(
-            f"{path} is not there.", "Name a study file, e.g. simulations/studies/phantoms.toml."
-        ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path} is not a TOML file ({error}).", "Mend that line.") from error
-    sites = settings.get("sites")
-    for source in sites.values() if isinstance(sites, dict) else ():
-        if isinstance(source, dict):
-            _resolve(source, "path", path.parent)
-    _resolve_places(settings, path.parent)
-    return settings
-
-
-def _resolve_places(settings: dict[str, Any], folder: Path) -> None:
-    _resolve(settings, "cache", folder)
-    if settings.get("weights") not in ("imagenet", "none"):
-        _resolve(settings, "weights", folder)
-
-
-def _resolve(table: dict[str, Any], key: str, folder: Path) -> None:
-    if isinstance(table.get(key), str):
-        table[key] = str((folder / Path(table[key]).expanduser()).resolve())
+def tuned_from(arm: str) -> str:
+    """The federated arm that a tuned one goes on from; empty for other arms."""
+    return arm.removesuffix(TUNED) if is_tuned(arm) else ""
 
 
 def check_site_name(name: str) -> None:
@@ -272,14 +218,7 @@ def check_site_name(name: str) -> None:
         raise ValueError(f"sites: {name!r} means several sites together; choose another name")
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a complaint about an unknown name: the one that was probably meant, or all there are."""
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
-
-
-def _explain(error: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
-        return f"no setting is called {where!r}{_nearest(where, [_kebab(k) for k in Study.model_fields])}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}, not {error['input']!r}" if where else message

@@ -5,22 +5,28 @@ the device except at its end. Which rows stand in step s follows from the seed a
 resumed at any round.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedbus.augmentation import augment
+from fedbus.augmentation import augment, draw_views
+from fedbus.batch_norm import freeze_batch_norm
 from fedbus.device import autocast, pick_dtype
 from fedbus.errors import RunError
+from fedbus.losses import add_proximal_gradient
 from fedbus.manifest import CLASSES
+from fedbus.missing_classes import make_criterion
 from fedbus.sampling import Balanced
 from fedbus.seeds import derive_seed
-from fedbus.study import Study
+
+if TYPE_CHECKING:
+    from fedbus.study import Study  # needs pydantic, which a machine that only trains need not have
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, which every start weight here was trained with."""
@@ -35,7 +41,8 @@ class TrainingRows:
 
     Attributes:
         holder: the site's name, or `pooled`.
-        images: uint8 [U, 1, H, W], distinct pictures (and synthetic ones) only.
+        images: uint8 [U, 1, H, W]; on a GPU the distinct pictures of the rows and the synthetic ones, on a processor
+            the holder's whole array if nothing is synthetic. Never written to: it may be a read-only memory map.
         index: int64 [M] into `images`: the balanced rows, one entry a repetition.
         labels: int64 [M].
         class_weights: float32 [3] of the loss.
@@ -51,8 +58,10 @@ class TrainingRows:
     present: Tensor
     distinct: int
 
-    def steps_per_round(self, study: Study) -> int:
+    def steps_per_round(self, study: "Study") -> int:
         """Optimiser steps that a round makes on these rows."""
+        if study.steps_per_round:
+            return study.steps_per_round
         return max(1, round(study.local_epochs * -(-len(self.index) // study.batch_size)))
 
 
@@ -61,6 +70,9 @@ def load_rows(
 ) -> TrainingRows:
     """Put the balanced rows of one holder on the device, each distinct picture once.
 
+    A processor reads them where they are: workers of one machine share the pages of a memory map, and take no memory
+    of their own. Only synthetic pictures, which no file holds, make a copy necessary.
+
     Args:
         holder: the site's name, or `pooled`.
         pixels: uint8 [N, H, W], memory-mapped.
@@ -68,12 +80,14 @@ def load_rows(
         distinct: training images before balancing.
         device: where training runs.
     """
-    unique, place = np.unique(balanced.rows, return_inverse=True)
-    images = np.concatenate([pixels[unique], balanced.synthetic])
-    index = np.concatenate([place, len(unique) + np.arange(len(balanced.synthetic))])
+    images, index = pixels, balanced.rows
+    if device.type != "cpu" or len(balanced.synthetic):
+        unique, place = np.unique(balanced.rows, return_inverse=True)
+        images = np.concatenate([pixels[unique], balanced.synthetic])
+        index = np.concatenate([place, len(unique) + np.arange(len(balanced.synthetic))])
     return TrainingRows(
         holder=holder,
-        images=torch.from_numpy(images).unsqueeze(1).to(device),
+        images=_without_copy(images).unsqueeze(1).to(device),
         index=torch.from_numpy(index).to(device),
         labels=torch.from_numpy(balanced.labels).to(device),
         class_weights=torch.from_numpy(balanced.class_weights).to(device),
@@ -82,7 +96,14 @@ def load_rows(
     )
 
 
-def make_optimiser(model: nn.Module, study: Study) -> torch.optim.Optimizer:
+def _without_copy(images: NDArray[np.uint8]) -> Tensor:
+    """A tensor over an array's own memory, also where that is read-only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
+def make_optimiser(model: nn.Module, study: "Study") -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.9; no decay on biases and norms."""
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -95,7 +116,7 @@ def make_optimiser(model: nn.Module, study: Study) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=study.learning_rate, momentum=0.9, nesterov=True, fused=True)
 
 
-def learning_rate(study: Study, progress: float) -> float:
+def learning_rate(study: "Study", progress: float) -> float:
     """The rate when a share `progress` in [0, 1] of all steps is done: linear warm-up, then cosine to 0."""
     if progress < study.warmup:
         return study.learning_rate * (progress + 0.01) / (study.warmup + 0.01)
@@ -108,7 +129,7 @@ def learning_rate(study: Study, progress: float) -> float:
 def train_round(
     model: nn.Module,
     rows: TrainingRows,
-    study: Study,
+    study: "Study",
     *,
     seed: int,
     round_number: int,
@@ -137,34 +158,51 @@ def train_round(
     Raises:
         RunError: the loss is not finite.
     """
+    criterion = make_criterion(model, rows, study)
     model.train()
     if study.batch_norm == "frozen":
         freeze_batch_norm(model)
     device = rows.images.device
     dtype = pick_dtype(study.precision, device)
-    order = _RowOrder(rows, study, seed)
-    views = torch.Generator().manual_seed(derive_seed(seed, "augment", rows.holder, round_number))
-    criterion = _Criterion(rows, study)
+    index, labels, views = _draw_round(rows, study, seed, round_number, steps)
     parameters = [p for p in model.parameters() if p.requires_grad]
     anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
     total = torch.zeros((), device=device)
     for step in range(steps):
         _set_rate(optimiser, learning_rate(study, (round_number - 1 + step / steps) / study.rounds))
-        picked = order.batch((round_number - 1) * steps + step)
-        batch = rows.images[rows.index[picked]].float() / 255
-        if study.augmentation:
-            batch = augment(batch, views)
+        batch = rows.images.index_select(0, index[step]).float() / 255
+        if views is not None:
+            batch = augment(batch, views[step])
+        pictures = normalise(batch)
         with autocast(device, dtype):
-            logits = model(normalise(batch))
-        loss = criterion(logits.float(), rows.labels[picked])
+            logits = model(pictures)
+        loss = criterion(logits.float(), labels[step], pictures)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if anchors:
-            _add_proximal_gradient(parameters, anchors, proximal_mu)
+            add_proximal_gradient(parameters, anchors, proximal_mu)
         optimiser.step()
         total += loss.detach()
-        progress(len(picked))
+        progress(len(batch))
     return _finite(float(total / steps), f"{rows.holder}: the loss of round {round_number}")
+
+
+def _draw_round(
+    rows: TrainingRows, study: "Study", seed: int, round_number: int, steps: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Draw all that a round needs and send it to the device at once: each copy in mid-round could make the loop wait.
+
+    Returns:
+        Rows of `rows.images` and labels, both int64 [steps, B], and the views of `draw_views`, None without
+        augmentation.
+    """
+    device, order = rows.images.device, _RowOrder(rows, study, seed)
+    picked = torch.stack([order.batch((round_number - 1) * steps + step) for step in range(steps)]).to(device)
+    views = None
+    if study.augmentation:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "augment", rows.holder, round_number))
+        views = draw_views(steps, study.batch_size, generator).to(device)
+    return rows.index[picked], rows.labels[picked], views
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
@@ -185,7 +223,7 @@ def _finite(loss: float, what: str) -> float:
 def predict(
     model: nn.Module,
     images: NDArray[np.uint8],
-    study: Study,
+    study: "Study",
     present: Tensor | None = None,
     progress: Progress = lambda _: None,
 ) -> NDArray[np.float64]:
@@ -204,18 +242,17 @@ def predict(
     model.eval()
     device = next(model.parameters()).device
     dtype = pick_dtype(study.precision, device)
-    parts = []
+    absent = torch.ones(len(CLASSES), dtype=torch.bool)
+    absent[slice(None) if present is None else present.cpu()] = False
+    absent = absent.to(device)
+    parts = [torch.empty(0, len(CLASSES), dtype=torch.float64, device=device)]
     for start in range(0, len(images), 64):
         batch = torch.from_numpy(np.array(images[start : start + 64])).to(device)  # a copy: the map is read-only
         with autocast(device, dtype):
             logits = model(normalise(batch.unsqueeze(1).float() / 255)).float()
-        if present is not None:
-            absent = torch.ones(len(CLASSES), dtype=torch.bool, device=device)
-            absent[present.to(device)] = False
-            logits = logits.masked_fill(absent, -torch.inf)
-        parts.append(logits.double().softmax(dim=1).cpu())
+        parts.append(logits.masked_fill(absent, -torch.inf).double().softmax(dim=1))
         progress(len(batch))
-    return torch.cat(parts).numpy() if parts else np.empty((0, len(CLASSES)))
+    return torch.cat(parts).cpu().numpy()
 
 
 def normalise(batch: Tensor) -> Tensor:
@@ -224,19 +261,12 @@ def normalise(batch: Tensor) -> Tensor:
     return torch.cat(channels, dim=1).contiguous(memory_format=torch.channels_last)
 
 
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Let every BatchNorm normalise by its running statistics, and leave those unchanged."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
 class _RowOrder:
     """An endless stream of shuffled passes over the balanced rows; any step's batch can be asked for."""
 
-    def __init__(self, rows: TrainingRows, study: Study, seed: int) -> None:
+    def __init__(self, rows: TrainingRows, study: "Study", seed: int) -> None:
         self.holder, self.count, self.seed = rows.holder, len(rows.index), seed
-        self.batch_size, self.device = study.batch_size, rows.index.device
+        self.batch_size = study.batch_size
         self.passes: dict[int, Tensor] = {}
 
     def batch(self, step: int) -> Tensor:
@@ -252,34 +282,5 @@ class _RowOrder:
     def _pass(self, number: int) -> Tensor:
         if number not in self.passes:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.holder, number))
-            self.passes = {number: torch.randperm(self.count, generator=generator).to(self.device)}
+            self.passes = {number: torch.randperm(self.count, generator=generator)}
         return self.passes[number]
-
-
-class _Criterion:
-    """Cross-entropy with label smoothing and class weights, over the classes that the holder has under `mask`.
-
-    Masked, a class that a site never saw takes no part in the softmax, so the site's loss can't drive it out of the
-    shared model (restricted softmax in the sense of FedRS, Li and Zhan 2021, with the restricted logits left out).
-    """
-
-    def __init__(self, rows: TrainingRows, study: Study) -> None:
-        masked = study.missing_classes == "mask"
-        every = torch.arange(len(CLASSES), device=rows.present.device)
-        self.columns = rows.present if masked else every
-        self.place = torch.full_like(every, -1)
-        self.place[self.columns] = torch.arange(len(self.columns), device=every.device)
-        self.weights = rows.class_weights[self.columns]
-        self.smoothing = study.label_smoothing
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits[:, self.columns], self.place[labels], weight=self.weights, label_smoothing=self.smoothing
-        )
-
-
-def _add_proximal_gradient(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> None:
-    moved = [(p.grad, p, anchor) for p, anchor in zip(parameters, anchors, strict=True) if p.grad is not None]
-    with torch.no_grad():
-        drift = torch._foreach_sub([p for _, p, _ in moved], [anchor for _, _, anchor in moved])
-        torch._foreach_add_([gradient for gradient, _, _ in moved], drift, alpha=mu)

@@ -19,7 +19,8 @@ from fedbus.manifest import CLASSES
 from fedbus.models import State
 from fedbus.site_scores import SiteScores
 from fedbus.splits import PARTS
-from fedbus.study import Study, build_study, check_site_name
+from fedbus.study import Study, check_site_name
+from fedbus.study_file import build_study
 from fedbus.validation import Score
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
@@ -45,7 +46,7 @@ class Order:
         classes: positions in `CLASSES` of the classes that some site of the federation has.
         part: which rows an evaluation is about.
         title: of the run, arm and seed; names the folder in which a site keeps the model that it receives.
-        round: from 1.
+        round: of a training, from 1; of an evaluation, the round that made the model.
         proximal_mu: FedProx's mu, 0 for every other strategy.
     """
 
@@ -241,16 +242,21 @@ def check_update(update: State, before: State, limit: float) -> str | None:
     for key, value in update.items():
         if value.shape != before[key].shape:
             return f"{key} has shape {tuple(value.shape)}, not {tuple(before[key].shape)}"
-        if not torch.isfinite(value).all():
-            return f"{key} holds values that are not finite numbers"
         if key.endswith("running_var") and (value < 0).any():
             return f"{key} holds negative variances"
-    moved = math.sqrt(sum(float((update[k] - before[k]).square().sum(dtype=torch.float64)) for k in before))
-    size = math.sqrt(sum(float(v.square().sum(dtype=torch.float64)) for v in before.values()))
+    steps = {key: _norm(value - before[key]) for key, value in update.items()}
+    for key, step in steps.items():  # the norm, in double precision, is finite where all values are
+        if not math.isfinite(step):
+            return f"{key} holds values that are not finite numbers"
+    moved, size = math.hypot(*steps.values()), math.hypot(*(_norm(value) for value in before.values()))
     if moved > limit * size:
         times = moved / size if size else math.inf
         return f"it moves the model by {times:.0f} times the model's norm; {limit:g} is allowed"
     return None
+
+
+def _norm(values: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
 
 
 def _bad_message(what: str, why: object) -> RunError:

@@ -15,7 +15,8 @@ from fedbus.reports import words
 from fedbus.runs import arm_folder, check_same_start
 from fedbus.seeds import derive_seed
 from fedbus.sites import SITES_FILE
-from fedbus.study import Study, build_study
+from fedbus.study import Study
+from fedbus.study_file import build_study
 from server.exchange import Roster
 from server.rounds import Job
 from server.status import RUNNING, State, Status, read_status, write_status

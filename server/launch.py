@@ -7,13 +7,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from fedbus.backbones import check_backbone
 from fedbus.errors import RunError, SettingsError
 from fedbus.locks import hold
 from fedbus.models import start_state
 from fedbus.runs import arm_folder, check_run, check_same_start, record_run
 from fedbus.seeds import derive_seed
 from fedbus.sites import read_facts
-from fedbus.study import STRATEGIES, Study, load_study
+from fedbus.study import STRATEGIES, Study
+from fedbus.study_file import load_study
 from fedbus.transport import TITLE
 from server import flower
 from server.bundle import stage_application
@@ -41,13 +43,18 @@ def load_deployed_study(path: Path, overrides: Sequence[str], say: Say) -> Study
     """Read a study for a hub: sites bring their own images, and only federated arms can be trained.
 
     Raises:
-        SettingsError: as `load_study`; or there is no federated arm.
+        SettingsError: as `load_study`; or there is no federated arm; or the split leaks.
     """
     study = load_study(path, overrides)
     arms = tuple(arm for arm in study.arms if arm in STRATEGIES)
     if not arms:
         raise SettingsError(
             f"{path} names no federated arm.", f"Set arms to some of {', '.join(STRATEGIES)}, e.g. --set arms=fedavg."
+        )
+    if study.split != "groups":
+        raise SettingsError(
+            f"{path} says split = {study.split}, which leaks on purpose, and is for simulations alone.",
+            "Leave split out, or use --set split=groups.",
         )
     left = [arm for arm in study.arms if arm not in arms]
     if left:
@@ -74,6 +81,7 @@ def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say
     """
     _check_place(hub, study, out)
     check_run(out, study, resume=resume)
+    check_backbone(study.model, study.image_size)
     sites = hub.sites()
     if not sites:
         raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")

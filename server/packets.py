@@ -5,9 +5,10 @@ from typing import cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
+from fedbus.carrier import Carrier
 from fedbus.errors import RunError
 from fedbus.models import State
-from fedbus.packing import Layout, pack, unpack
+from fedbus.packing import pack, unpack
 from fedbus.transport import ARRAYS, CONFIG, Order
 from server.exchange import Roster, part_of
 
@@ -26,7 +27,7 @@ def to_send(
     messages: Iterable[Message],
     state: State,
     roster: Roster,
-    transport: str,
+    carrier: Carrier,
     patience: float,
     answered: Collection[str] = (),
 ) -> list[Message]:
@@ -36,12 +37,12 @@ def to_send(
         messages: the strategy's, one a node, all with the same model.
         state: that model.
         roster: nodes that are not in it get nothing: they never introduced themselves.
-        transport: as `fedbus.packing.pack`.
+        carrier: this end of the wire.
         patience: seconds until a message that was not fetched expires, so that a site that comes back late does not
             work on a round that is over.
         answered: sites that get none.
     """
-    packed = ArrayRecord({key: Array(value) for key, value in pack(state, transport).items()})
+    packed = _loaded(state, carrier)
     known = [message for message in messages if message.metadata.dst_node_id in roster.hellos]
     known = [message for message in known if roster.name(message.metadata.dst_node_id) not in answered]
     known.sort(key=lambda message: roster.name(message.metadata.dst_node_id))
@@ -57,14 +58,17 @@ def to_send(
     ]
 
 
-def evaluation(order: Order, state: State, nodes: Iterable[int], patience: float) -> list[Message]:
+def evaluation(order: Order, state: State, nodes: Iterable[int], carrier: Carrier, patience: float) -> list[Message]:
     """Ask nodes to score a model."""
-    packed = ArrayRecord({key: Array(value) for key, value in pack(state, order.study.transport).items()})
-    content = RecordDict({ARRAYS: packed, CONFIG: ConfigRecord(order.to_config())})
+    content = RecordDict({ARRAYS: _loaded(state, carrier), CONFIG: ConfigRecord(order.to_config())})
     return [Message(content, node, MessageType.EVALUATE, ttl=patience) for node in nodes]
 
 
-def update_of(reply: Message, transport: str, layout: Layout) -> State:
+def _loaded(state: State, carrier: Carrier) -> ArrayRecord:
+    return ArrayRecord({key: Array(value) for key, value in carrier.load(carrier.pack(state)).items()})
+
+
+def update_of(reply: Message, carrier: Carrier) -> State:
     """Unpack the model that a site sent back.
 
     Raises:
@@ -72,7 +76,7 @@ def update_of(reply: Message, transport: str, layout: Layout) -> State:
     """
     arrays = cast(ArrayRecord, part_of(reply, ARRAYS))
     try:
-        return unpack({key: array.numpy() for key, array in arrays.items()}, transport, layout)
+        return carrier.unload({key: array.numpy() for key, array in arrays.items()})
     except RunError:
         raise
     except Exception as error:  # damaged bytes break NumPy in any way: AttributeError, MemoryError, BadZipFile and more
@@ -81,8 +85,7 @@ def update_of(reply: Message, transport: str, layout: Layout) -> State:
         ) from error
 
 
-def for_strategy(reply: Message, update: State, transport: str) -> Message:
+def for_strategy(reply: Message, update: State) -> Message:
     """A reply as the strategy expects it, with one array a parameter."""
-    if transport != "dict":
-        reply.content[ARRAYS] = record_of(update)
+    reply.content[ARRAYS] = record_of(update)
     return reply

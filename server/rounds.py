@@ -8,23 +8,28 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fedbus.batch_norm import batch_norm_names, pool_statistics
+from fedbus.carrier import Carrier
 from fedbus.errors import RunError
+from fedbus.missing_classes import predictable
 from fedbus.models import State
 from fedbus.packing import layout_of
+from fedbus.references import References
 from fedbus.runs import ArmFolder, Checkpoint
 from fedbus.study import Study
-from fedbus.transport import Order, Report
+from fedbus.transport import CONFIG, ROUND, Order, Report
 from fedbus.validation import record, total
-from server.exchange import Replies, Roster, nodes_named
+from server.exchange import Replies, Roster, nodes_named, part_of
+from server.head import average_by_class, head_names
 from server.packets import evaluation, for_strategy, record_of, state_of, to_send
 from server.presence import Tell, exchange_with_quorum, wait_for_nodes
-from server.screening import screen_scores, screen_updates
+from server.screening import Screened, screen_scores, screen_updates
 from server.strategies import SERVER_OPTIMISERS, average_statistics, make_strategy, recall, remember
 
 
@@ -42,6 +47,7 @@ class Job:
         announce: told of every finished round's history line.
         tell: told what the run waits for.
         stop: set to end the run as Ctrl-C would.
+        references: where models lie that messages only name; None: messages hold them.
     """
 
     study: Study
@@ -53,6 +59,7 @@ class Job:
     announce: Callable[[dict[str, Any]], object] = lambda line: None
     tell: Tell = lambda words: None
     stop: threading.Event = field(default_factory=threading.Event)
+    references: References | None = None
 
 
 def run_rounds(grid: Grid, roster: Roster, job: Job) -> None:
@@ -72,8 +79,9 @@ class _Rounds:
         self.grid, self.roster, self.job, self.study = grid, roster, job, job.study
         self.quorum = self.study.quorum or len(roster.hellos)
         self.strategy: Strategy = make_strategy(job.arm, self.study)
+        self.head = head_names(self.study.model) if self.study.head == "by-class" else ()
         self.order = Order(self.study, job.seed, roster.classes, title=job.title)
-        self.layout = layout_of(job.start)
+        self.carrier = Carrier(self.study.transport, layout_of(job.start), job.references)
         self.at = job.folder.load() or Checkpoint(0, job.start)
         recall(self.strategy, self.at.extra)
 
@@ -82,20 +90,20 @@ class _Rounds:
             self.job.announce(line)
         for number in range(self.at.round + 1, self.study.rounds + 1):
             self._round(number)
-        final = self._evaluate(self.at.state, "validation")
+        final = self._evaluate(self.at.state, self.at.round, "validation")
         self._score_incoming(final)
         self.job.folder.save(self.at)
         self.job.folder.save_weights("final", self.at.state, round=self.study.rounds)
         if self.at.best_round is None:  # no round was scored by all sites: the last has had the most training
             self.at.best_round = self.at.round
             self.job.folder.save_weights("best", self.at.state, round=self.at.round)
-        test = self._evaluate(self.job.folder.load_weights("best"), "test")
+        test = self._evaluate(self.job.folder.load_weights("best"), self.at.best_round, "test")
         self.job.folder.finish(
             {
                 "steps": sum(line["steps"] for line in self.at.history),
                 "kept_round": self.at.best_round,
                 "seconds": sum(line["seconds"] for line in self.at.history),
-                "classes": list(self.order.classes) if self.study.missing_classes == "mask" else None,
+                "classes": predictable(list(self.order.classes), self.study),
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in self.at.history],
                 "test": record({site: report.score for site, report in test.items()}),
                 "site_scores": {site: report.test.to_metrics() for site, report in test.items() if report.test},
@@ -107,12 +115,12 @@ class _Rounds:
         started, limit = time.monotonic(), self.study.round_timeout
         config = ConfigRecord(self.order.to_config())
         wanted = list(self.strategy.configure_train(number, record_of(self.at.state), config, self.grid))
-        transport = self.study.transport
         replies = self._exchange(
-            lambda answered: to_send(wanted, self.at.state, self.roster, transport, limit, answered)
+            lambda answered: to_send(wanted, self.at.state, self.roster, self.carrier, limit, answered)
         )
-        screened = screen_updates(replies, self.roster, self.study, self.at.state, self.layout)
-        reports, updates = screened.reports, screened.updates
+        screened = screen_updates(replies, self.roster, self.study, self.at.state, self.carrier)
+        self.carrier.release()
+        reports = screened.reports
         if len(reports) < self.quorum:
             raise RunError(
                 f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} sites gave a usable update "
@@ -121,17 +129,8 @@ class _Rounds:
             )
         self._score_incoming(reports)
         weights = [reports[site].weight for site in reports]
-        usable = [for_strategy(replies.content[site], updates[site], self.study.transport) for site in reports]
-        arrays, _ = self.strategy.aggregate_train(number, usable)
-        if arrays is None:
-            raise RunError(
-                f"{self.job.arm}, round {number}: Flower's strategy makes no model of {len(reports)} updates.",
-                "It needs more sites (Bulyan at least 3); name another arm.",
-            )
-        state = state_of(arrays)
-        if self.job.arm in SERVER_OPTIMISERS:
-            state |= average_statistics(list(updates.values()), weights)
-        self.at.state, self.at.round, self.at.extra = state, number, remember(self.strategy)
+        self.at.state = self._aggregate(number, replies, screened)
+        self.at.round, self.at.extra = number, remember(self.strategy)
         self.at.history.append(
             {
                 "round": number,
@@ -146,6 +145,29 @@ class _Rounds:
         self.job.folder.save(self.at)
         self.job.announce(self.at.history[-1])
 
+    def _aggregate(self, number: int, replies: Replies, screened: Screened) -> State:
+        """The strategy's model of the usable updates, with what the study's policies put in its place."""
+        before, updates = self.at.state, screened.updates
+        weights = {site: report.weight for site, report in screened.reports.items()}
+        usable = [for_strategy(replies.content[site], updates[site]) for site in weights]
+        arrays, _ = self.strategy.aggregate_train(number, usable)
+        if arrays is None:
+            raise RunError(
+                f"{self.job.arm}, round {number}: Flower's strategy makes no model of {len(weights)} updates.",
+                "It needs more sites (Bulyan at least 3); name another arm.",
+            )
+        state = state_of(arrays)
+        if self.study.batch_norm == "pooled":
+            state |= pool_statistics(list(updates.values()), list(weights.values()))
+        elif self.study.batch_norm == "local":  # sites send it as it came, and a mean of equal numbers may round
+            state |= {name: before[name] for name in batch_norm_names(before)}
+        elif self.job.arm in SERVER_OPTIMISERS:
+            state |= average_statistics(list(updates.values()), list(weights.values()))
+        if self.head:
+            classes = {site: self.roster.hello(site).classes for site in weights}
+            state |= average_by_class(self.head, before, updates, weights, classes)
+        return state
+
     def _score_incoming(self, reports: Mapping[str, Report]) -> None:
         """Add the score of the model that the sites were sent to the round that made it, and keep it if it is best."""
         if self.at.round == 0:
@@ -159,16 +181,20 @@ class _Rounds:
             self.at.best_round, self.at.best_rank = self.at.round, rank
             self.job.folder.save_weights("best", self.at.state, round=self.at.round)
 
-    def _evaluate(self, state: State, part: str) -> dict[str, Report]:
+    def _evaluate(self, state: State, round_number: int, part: str) -> dict[str, Report]:
         self._wait()
-        order = Order(self.study, self.job.seed, self.roster.classes, part, self.job.title)
+        order = Order(self.study, self.job.seed, self.roster.classes, part, self.job.title, round_number)
         limit = self.study.round_timeout
 
         def ask(answered: Collection[str]) -> list[Message]:
             names = [name for name in self.roster.names if name not in answered]
-            return evaluation(order, state, nodes_named(self.roster, names), limit)
+            messages = evaluation(order, state, nodes_named(self.roster, names), self.carrier, limit)
+            for message in messages:
+                cast(ConfigRecord, part_of(message, CONFIG))[ROUND] = order.round
+            return messages
 
         replies = self._exchange(ask)
+        self.carrier.release()
         screened = screen_scores(replies, self.roster, part)
         if len(screened.reports) < self.quorum:
             raise RunError(

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedbus.carrier import Carrier
 from fedbus.errors import FedbusError, RunError
 from fedbus.models import State
-from fedbus.packing import Layout
 from fedbus.study import Study
 from fedbus.transport import Hello, Report, check_update
 from server.exchange import Replies, Roster, explain, metrics_of
@@ -34,7 +34,7 @@ class Screened:
         return "; ".join(f"{site}: {reason}" for site, reason in self.refused.items())
 
 
-def screen_updates(replies: Replies, roster: Roster, study: Study, before: State, layout: Layout) -> Screened:
+def screen_updates(replies: Replies, roster: Roster, study: Study, before: State, carrier: Carrier) -> Screened:
     """Part a round's replies into updates that may be averaged and sites that are refused."""
     reports: dict[str, Report] = {}
     updates: dict[str, State] = {}
@@ -42,7 +42,7 @@ def screen_updates(replies: Replies, roster: Roster, study: Study, before: State
     for site, message in replies.content.items():
         try:
             report = _checked(Report.from_metrics(metrics_of(message)), roster.hello(site), "validation")
-            update = update_of(message, study.transport, layout)
+            update = update_of(message, carrier)
             reason = check_update(update, before, study.update_limit)
         except FedbusError as error:
             reason = explain(error)

@@ -12,10 +12,11 @@ from fedbus.fitting import Fit, pooled_rows, site_rows
 from fedbus.models import State
 from fedbus.runs import ArmFolder, arm_folder
 from fedbus.sites import Site
-from fedbus.study import STRATEGIES, Study
+from fedbus.study import STRATEGIES, Study, is_tuned
 from fedbus.training import TrainingRows
 from server.rounds import Job
 from simulations.federated import simulate
+from simulations.personal import tune_arm
 from simulations.progress import ArmProgress
 
 
@@ -24,7 +25,7 @@ class Arm:
     """One row of the comparison, for one seed.
 
     Attributes:
-        name: `local-SITE`, `centralised` or a strategy.
+        name: `local-SITE`, `centralised`, a strategy, or STRATEGY-tuned.
         seed: the training seed.
         folder: its files.
     """
@@ -38,6 +39,21 @@ class Arm:
         """Whether it runs on Flower."""
         return self.name in STRATEGIES
 
+    @property
+    def title(self) -> str:
+        """Names its training among those of the run, as sites know it."""
+        return f"{self.name}-seed-{self.seed}"
+
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+        return next(parent for parent in self.folder.path.parents if parent.name == "arms").parent
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it goes on from a federated arm, one model a site."""
+        return is_tuned(self.name)
+
 
 def list_arms(study: Study, out: Path) -> list[Arm]:
     """All arms of a study, seed by seed: `local` stands for one arm a site."""
@@ -50,7 +66,9 @@ def list_arms(study: Study, out: Path) -> list[Arm]:
 def run_arms(
     study: Study, out: Path, sites: Mapping[str, Site], starts: Mapping[int, State], progress: ArmProgress
 ) -> None:
-    """Train every arm that is not finished: first those in one place, then all federated ones in one simulation.
+    """Train every arm that is not finished.
+
+    First those in one place, then all federated ones in one simulation, last the tuned ones, which go on from these.
 
     Args:
         study: the settings.
@@ -71,20 +89,26 @@ def run_arms(
         if not mine:
             continue
         start = starts[seed]
-        rows = {name: site_rows(site, study, seed, pick_device(study.device)) for name, site in sites.items()}
+        rows = _rows(study, sites, seed)
         for arm in mine:
-            if not arm.federated:
+            if not arm.federated and not arm.tuned:
                 _fit(arm, study, sites, rows, start, progress)
         jobs += [_job(arm, study, rows, start, progress, stop) for arm in mine if arm.federated]
     if jobs:
         torch.cuda.empty_cache()  # the workers are other processes on the same card
         progress.note("starting the simulation")
         simulate(study, out, jobs, stop)
+    for arm in (arm for arm in open_arms if arm.tuned):
+        tune_arm(arm, study, out, sites, _rows(study, sites, arm.seed), progress)
 
 
 def steps_per_round(study: Study, rows: Mapping[str, TrainingRows]) -> dict[str, int]:
     """Optimiser steps of each site a round; the pooled baseline takes their sum."""
     return {name: r.steps_per_round(study) for name, r in rows.items()}
+
+
+def _rows(study: Study, sites: Mapping[str, Site], seed: int) -> dict[str, TrainingRows]:
+    return {name: site_rows(site, study, seed, pick_device(study.device)) for name, site in sites.items()}
 
 
 def _fit(
@@ -116,4 +140,4 @@ def _job(
 ) -> Job:
     images = sum(steps_per_round(study, rows).values()) * study.batch_size
     announce = progress.rounds(arm.name, arm.seed, images, study.rounds)
-    return Job(study, arm.name, arm.seed, start, arm.folder, announce=announce, stop=stop)
+    return Job(study, arm.name, arm.seed, start, arm.folder, title=arm.title, announce=announce, stop=stop)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedbus.backbones import check_backbone
 from fedbus.evaluation import Predictions
 from fedbus.manifest import CLASSES
 from fedbus.models import start_state
@@ -36,6 +37,7 @@ def compare(study: Study, out: Path, *, resume: bool, console: Console) -> Path:
     """
     asked = study
     check_run(out, study, resume=resume)
+    check_backbone(study.model, study.image_size)
     starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}
     study = resolve_sites(study)
     phantoms = any(source.reader == "phantoms" for source in study.sites.values())

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from clients.app import make_client_app
 from clients.place import Place
 from fedbus.errors import FedbusError, RunError
 from fedbus.quiet import SETTINGS, hush
+from fedbus.references import open_references
 from fedbus.study import Study
 from fedbus.transport import Order
 from server.app import make_server_app
@@ -29,6 +31,10 @@ from server.rounds import Job
 
 WORKER = "ray::ClientAppActor"
 """How Ray calls the processes in which sites train."""
+
+
+MODELS_A_SITE = 2
+"""Models that lie in memory at a time, at most: what a site was sent and what it answered."""
 
 
 def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event) -> None:
@@ -46,15 +52,18 @@ def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event
     """
     hush()
     names, device, folder = list(study.sites), study.device, out.resolve()
+    model = max((sum(value.nbytes for value in job.start.values()) for job in jobs), default=0)
+    size = MODELS_A_SITE * len(names) * model
 
     def locate(context: Context, order: Order) -> Place:
         return Place(folder, names[int(context.node_config["partition-id"])], device)
 
     try:
-        with _stops_on_interrupt(stop):
+        with _stops_on_interrupt(stop), open_references(folder, size, shared=bool(study.ray_address)) as references:
+            referring = [replace(job, references=references) for job in jobs]
             run_simulation(
-                server_app=make_server_app(lambda _: (len(names), jobs)),
-                client_app=make_client_app(locate, candid=True),
+                server_app=make_server_app(lambda _: (len(names), referring)),
+                client_app=make_client_app(locate, candid=True, references=references),
                 num_supernodes=len(names),
                 backend_config=ray_resources(study),
             )
@@ -81,11 +90,12 @@ def ray_resources(study: Study) -> dict[str, Any]:
     """
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     if study.ray_address:
-        processors, gpus = _join_cluster(study.ray_address)
+        processors, gpus = join_cluster(study.ray_address)
         start: dict[str, Any] = {}
     else:
         processors, gpus = max(os.cpu_count() or 1, study.workers), torch.cuda.device_count()
-        start = quiet | {"num_cpus": processors, "num_gpus": gpus}
+        # "local": a cell of a study is itself a task of a Ray, and must not join that.
+        start = quiet | {"address": "local", "num_cpus": processors, "num_gpus": gpus}
     if study.device == "cpu":
         gpus = 0
     share = {"num_cpus": max(1, processors // study.workers), "num_gpus": share_of(gpus, study.workers)}
@@ -99,8 +109,15 @@ def share_of(gpus: int, workers: int) -> float:
     return float(gpus // workers) if gpus >= workers else 1 / math.ceil(workers / gpus)
 
 
-def _join_cluster(address: str) -> tuple[int, int]:
-    """Connect to a running cluster; processors and GPUs of its largest node, since a worker lives on one node."""
+def join_cluster(address: str) -> tuple[int, int]:
+    """Connect to a running cluster.
+
+    Returns:
+        Processors and GPUs of its largest node, since a worker lives on one node.
+
+    Raises:
+        RunError: none answers there.
+    """
     import ray
 
     remedy = "Start one (ray start --head) or mend ray-address."

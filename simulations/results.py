@@ -15,7 +15,7 @@ from fedbus.fitting import site_rows
 from fedbus.manifest import CLASSES
 from fedbus.reports.results import assemble
 from fedbus.sites import Site, read_facts
-from fedbus.study import STRATEGIES, Study
+from fedbus.study import STRATEGIES, Study, tuned_from
 from simulations.arms import Arm
 
 SAMPLES = 3
@@ -62,7 +62,7 @@ def all_differences(
 ) -> list[dict[str, Any]]:
     """Federated minus centralised everywhere; federated minus each local model, at its own hospital and on `all`."""
     found = []
-    for arm in (name for name in predictions if name in STRATEGIES):
+    for arm in (name for name in predictions if (tuned_from(name) or name) in STRATEGIES):
         pairs = [("centralised", place) for place in ("all", *sites)]
         pairs += [(f"local-{site}", place) for site in sites for place in ("all", site)]
         for reference, place in pairs:
@@ -84,7 +84,7 @@ def sample_pictures(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes
     """A few training pictures of each site and class as PNG files, first rows first."""
     found: dict[str, dict[str, list[bytes]]] = {}
     for name, site in sites.items():
-        train = site.parts["train"]
+        train = np.unique(site.parts["train"])  # rows repeat where they were over-sampled before the split
         found[name] = {
             label: [_png(site.pixels[row]) for row in train[site.labels[train] == index][:SAMPLES]]
             for index, label in enumerate(CLASSES)

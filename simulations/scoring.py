@@ -5,27 +5,53 @@ from collections.abc import Mapping
 import torch
 
 from fedbus.device import pick_device
+from fedbus.errors import SettingsError
 from fedbus.evaluation import Predictions
-from fedbus.fitting import place_model
-from fedbus.models import set_state
+from fedbus.models import place_model, set_state
 from fedbus.prediction import join, predict_part
 from fedbus.sites import Site
+from fedbus.splits import HELD_OUT
 from fedbus.study import Study
 from simulations.arms import Arm
+from simulations.personal import own_start, predict_personal
 
 
 def score_arm(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Predictions:
     """Predict the test rows of all sites with the arm's kept weights, or read what an earlier call wrote."""
-    path = arm.folder.path / "predictions.csv"
-    if not path.is_file():
-        predict_test_rows(arm, study, sites).to_csv(path)
-    return Predictions.from_csv(path)
+    return _score(arm, study, sites, "test", "predictions.csv")
 
 
-def predict_test_rows(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Predictions:
-    """Predict the test rows of all sites with the arm's kept weights."""
+def score_held_out(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Predictions:
+    """Predict the held-out rows of all sites with the arm's kept weights, or read what an earlier call wrote.
+
+    Raises:
+        SettingsError: a site has none, as its split does not leak.
+    """
+    without = [name for name, site in sites.items() if HELD_OUT not in site.parts]
+    if without:
+        raise SettingsError(
+            f"split = {study.split} holds out no rows at {', '.join(without)}.",
+            "Use --set split=images or --set split=balanced-images; split = groups has its test rows.",
+        )
+    return _score(arm, study, sites, HELD_OUT, "held-out.csv")
+
+
+def predict_rows(arm: Arm, study: Study, sites: Mapping[str, Site], part: str) -> Predictions:
+    """Predict one part of all sites with the kept weights, and with a site's own BatchNorm where it has one."""
     model = place_model(study.model, pick_device(study.device))
-    set_state(model, arm.folder.load_weights("best"))
-    classes = arm.folder.read_facts()["classes"]
-    present = None if classes is None else torch.tensor(classes)
-    return join([predict_part(model, site, "test", study, present) for site in sites.values()])
+    state, facts = arm.folder.load_weights("best"), arm.folder.read_facts()
+    present = None if facts["classes"] is None else torch.tensor(facts["classes"])
+    answers = []
+    for name, site in sites.items():
+        own = own_start(state, study, arm.out, arm.title, name, facts["kept_round"]) if arm.federated else state
+        set_state(model, own)
+        answers.append(predict_part(model, site, part, study, present))
+    return join(answers)
+
+
+def _score(arm: Arm, study: Study, sites: Mapping[str, Site], part: str, file: str) -> Predictions:
+    path = arm.folder.path / file
+    if not path.is_file():
+        answer = predict_personal if arm.tuned else predict_rows
+        answer(arm, study, sites, part).to_csv(path)
+    return Predictions.from_csv(path)

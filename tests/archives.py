@@ -47,7 +47,7 @@ def make_bus_uclm(root: Path, counts: Mapping[str, int] = COUNTS, seed: int = 0)
             name = f"{initial}AA{chr(ord('A') + i // 2)}_{i % 2:03d}.png"
             make_picture(generator).save(folder / "images" / name)
             _make_mask().save(folder / "masks" / name)
-            rows.append((name, "48x40", label.capitalize(), "No", "Y" if i == 0 else "Yes", "No"))
+            rows.append((name, "48x40", label.capitalize(), "No", "No" if i == 0 else "Yes", "No"))
     header = ("Image", "Resolution", "Label", "Doppler", "Marks", "Combined")
     write_table(folder / "INFO.csv", header, rows, delimiter=";", encoding="utf-8-sig")
     return root

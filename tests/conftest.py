@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedbus.sites import Site, prepare_sites
-from fedbus.study import Study, build_study
+from fedbus.study import Study
+from fedbus.study_file import build_study
 from tests.archives import make_class_folders, make_labels_csv
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

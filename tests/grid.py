@@ -11,6 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import make_client_app
 from clients.place import Place
+from fedbus.references import References
 from fedbus.transport import Order
 
 Hook = Callable[[str, Message], Message | None]
@@ -24,7 +25,12 @@ class LocalGrid(Grid):
     """Delivers each message to the node's ClientApp as it is pushed; `hook` and `spoil` misbehave for a site."""
 
     def __init__(
-        self, out: Path, names: Sequence[str], hook: Hook | None = None, spoil: Spoil = lambda site, reply: None
+        self,
+        out: Path,
+        names: Sequence[str],
+        hook: Hook | None = None,
+        spoil: Spoil = lambda site, reply: None,
+        references: References | None = None,
     ) -> None:
         self.names = dict(zip(range(101, 101 + len(names)), names, strict=True))
         self.hook, self.spoil = hook, spoil
@@ -37,7 +43,7 @@ class LocalGrid(Grid):
         def locate(context: Context, order: Order) -> Place:
             return Place(out, self.names[context.node_id], "cpu", self.models)
 
-        self.app: ClientApp = make_client_app(locate)
+        self.app: ClientApp = make_client_app(locate, references=references)
 
     def set_run(self, run: object) -> None:
         raise NotImplementedError

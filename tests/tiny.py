@@ -3,7 +3,8 @@
 import numpy as np
 
 from fedbus.sites import Site
-from fedbus.study import Study, build_study
+from fedbus.study import Study
+from fedbus.study_file import build_study
 
 PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 

@@ -24,6 +24,8 @@ TERMS = "README: CC BY 4.0; licence file: CC BY-NC 4.0. Treat as non-commercial,
 SAME_PATIENT = {"CHCO": "CHVI"}
 """Second id of a patient -> first: every image of CHCO is pixel for pixel one of CHVI's."""
 
+_TOLD = {"yes": True, "no": False}
+
 _NAME = re.compile(r"[A-Z]{4}_\d+\.png")
 
 
@@ -52,6 +54,20 @@ def read(root: Path, site: str) -> Manifest:
         )
     found = [(images / name, label, SAME_PATIENT.get(name[:4], name[:4])) for _, name, label in table]
     return build_manifest(site, root, found, CENSUS, _notes([name[:4] for _, name, _ in table]))
+
+
+def told_marks(root: Path) -> dict[str, bool]:
+    """Whether calipers or text are burned into each picture, by its path below `root`: the column `Marks`.
+
+    Raises:
+        ArchiveError: not this layout, no such column, or a value that is neither yes nor no.
+    """
+    folder = find_folder(root, _holds_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
+    table = read_table(folder / "INFO.csv", ("image", "marks"))
+    strange = [(line, row["marks"]) for line, row in table if row["marks"].lower() not in _TOLD]
+    check_labels(folder / "INFO.csv", strange, list(_TOLD))
+    place = (folder / "images").relative_to(root)
+    return {(place / row["image"]).as_posix(): _TOLD[row["marks"].lower()] for _, row in table}
 
 
 def _holds_bus_uclm(folder: Path) -> bool:

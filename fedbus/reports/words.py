@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from fedbus.study import is_tuned, tuned_from
+
 PHANTOMS = "PHANTOMS: synthetic pictures, no figure here says anything about patients."
 """Stands on everything that is made from phantoms."""
 
@@ -98,6 +100,8 @@ def arm_label(arm: str) -> str:
     site = home(arm)
     if site is not None:
         return f"{site} alone"
+    if is_tuned(arm):
+        return f"{arm_label(tuned_from(arm))}, tuned"
     return "Pooled" if arm == "centralised" else _STRATEGIES.get(arm, arm)
 
 

@@ -1,8 +1,8 @@
 """What a round costs a deployed federation besides training: hub and three sites as processes on this machine.
 
-    python -m simulations.benchmarks.deployment OUT [--model resnetv2_50] [--rounds 3]
+    python -m simulations.benchmarks.deployment OUT.json [--model resnetv2_50] [--rounds 3]
 
-Phantoms of 32 pixels, random weights: only the size of the model counts. Writes OUT/deployment.json.
+Phantoms of 32 pixels, random weights: only the size of the model counts.
 """
 
 import json
@@ -45,15 +45,15 @@ def main(
     rounds: Annotated[int, typer.Option(help="Rounds for each way to travel; the first is not counted.")] = 3,
 ) -> None:
     """Measure every way to travel, one after the other, with the same hub and sites."""
-    console = Console()
-    out.mkdir(parents=True, exist_ok=True)
-    archives = {name: ("phantoms", path) for name, path in write_phantoms(out / "phantoms", IMAGES, 0).items()}
+    folder = out.with_suffix("")
+    folder.mkdir(parents=True)
+    archives = {name: ("phantoms", path) for name, path in write_phantoms(folder / "phantoms", IMAGES, 0).items()}
     threads = {"OMP_NUM_THREADS": "1"}  # three sites share the processors, and more threads would wait for each other
-    with LocalFederation(out / "federation", archives, threads) as federation:
+    with LocalFederation(folder / "federation", archives, threads) as federation:
         federation.start()
-        rows = [measure(federation, out, model, transport, rounds) for transport in TRANSPORTS]
-    write_json(out / "deployment.json", {"model": model, "rows": rows, **describe_environment()})
-    console.print(table(model, rows))
+        rows = [measure(federation, folder, model, transport, rounds) for transport in TRANSPORTS]
+    write_json(out, {"model": model, "rows": rows, **describe_environment()})
+    Console().print(table(model, rows))
 
 
 def measure(federation: LocalFederation, out: Path, model: str, transport: str, rounds: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import clients.check_machine as machine
 from clients import trial
 from clients.check_machine import disk_finding, find_device, spell_bytes, spell_seconds, training_findings
 from clients.trial import Trial, _Peak, estimate_memory, free_memory, model_bytes, run_trial
-from fedbus.fitting import place_model
+from fedbus.models import place_model
 from tests.models import CPU
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings

@@ -49,7 +49,9 @@ def test_wrong_clocks_keys_and_authorities_are_told_so_and_let_in_nobody(hub):
     assert "has not approved this site's key, or has revoked it: send it south.pub" in words_of(hub, "south")
     assert "no certificate that" in words_of(hub, "west")
     assert "vouches for" in words_of(hub, "west")
-    assert re.search(r"clock is (3599|3600|3601) s ahead of the hub's", words_of(hub, "north"))
+    ahead = re.search(r"clock is (\d+) s ahead of the hub's", words_of(hub, "north"))
+    assert ahead
+    assert abs(int(ahead[1]) - 3600) <= 5  # a server writes whole seconds, and renews them when it has time
     for name in ("south", "west", "north"):
         assert "joins" not in words_of(hub, name)
 

@@ -118,7 +118,7 @@ def stopped(troubled, federation: LocalFederation, tmp_path_factory: pytest.Temp
     """A study whose run somebody ends with Ctrl-C after its first round; all sites are sound."""
     for name in ("north", "south"):
         start_sound(federation, name)
-    study = write_study(tmp_path_factory.mktemp("study"), "lonely", rounds=40, round_timeout=20)
+    study = write_study(tmp_path_factory.mktemp("study"), "lonely", rounds=40, round_timeout=40)
     out = federation.hub.runs / "lonely"
     run = federation.run(study)
     wait_for(lambda: len(history_of(out)) >= 1, federation)
@@ -148,7 +148,7 @@ def test_with_two_of_three_gone_the_run_waits_says_for_whom_and_keeps_the_last_m
     wait_for(lambda: len(history_of(out)) > before, federation)
     for name in ("north", "south"):
         federation.leave(name)
-    assert run.wait(120) == 1
+    assert run.wait(240) == 1
     said = " ".join(federation.log("run").read_text().split())
     assert "waiting for north, south" in said
     assert "north, south did not come" in said

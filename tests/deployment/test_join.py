@@ -14,7 +14,8 @@ from fedbus.models import start_state
 from fedbus.runs import ArmFolder
 from fedbus.seeds import derive_seed
 from fedbus.sites import prepare_sites
-from fedbus.study import Study, load_study
+from fedbus.study import Study
+from fedbus.study_file import load_study
 from fedbus.transport import Order
 from server.presence import greet
 from server.rounds import Job, run_rounds

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import affine_transform
 
 from fedbus import augmentation
-from fedbus.augmentation import augment
+from fedbus.augmentation import augment, draw_views
 
 SIZE = 33
 
@@ -19,6 +19,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def noise(count: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 1, SIZE, SIZE, generator=generator(seed))
+
+
+def view(batch: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    return augment(batch, draw_views(1, len(batch), generator(seed))[0])
 
 
 def ramp(axis: int, count: int) -> torch.Tensor:
@@ -39,7 +43,7 @@ def gentle(monkeypatch):
 
 
 def test_range_shape_and_type_stay():
-    views = augment(noise(200), generator())
+    views = view(noise(200))
     assert views.shape == (200, 1, SIZE, SIZE)
     assert views.dtype == torch.float32
     assert 0 <= float(views.min()) < float(views.max()) <= 1
@@ -48,28 +52,28 @@ def test_range_shape_and_type_stay():
 def test_the_generator_alone_decides():
     batch = noise(8)
     torch.manual_seed(0)
-    first = augment(batch, generator(3))
+    first = view(batch, 3)
     torch.manual_seed(1)
-    assert torch.equal(first, augment(batch, generator(3)))
-    assert not torch.equal(first, augment(batch, generator(4)))
+    assert torch.equal(first, view(batch, 3))
+    assert not torch.equal(first, view(batch, 4))
 
 
 def test_the_batch_is_left_as_it_is():
     batch = noise(4)
     before = batch.clone()
-    augment(batch, generator())
+    view(batch)
     assert torch.equal(batch, before)
 
 
 def test_each_picture_gets_a_view_of_its_own():
-    views = augment(noise(1).expand(6, 1, SIZE, SIZE), generator())
+    views = view(noise(1).expand(6, 1, SIZE, SIZE))
     assert all(not torch.equal(views[i], views[j]) for i in range(6) for j in range(i))
 
 
 def test_without_magnitudes_a_view_is_the_picture_or_its_mirror_image(gentle):
     gentle()
     batch = noise(400)
-    views = augment(batch, generator())
+    views = view(batch)
     same = (views - batch).abs().amax(dim=(1, 2, 3)) < 1e-4
     mirrored = (views - batch.flip(3)).abs().amax(dim=(1, 2, 3)) < 1e-4
     assert bool((same ^ mirrored).all())
@@ -77,13 +81,13 @@ def test_without_magnitudes_a_view_is_the_picture_or_its_mirror_image(gentle):
 
 
 def test_nothing_is_ever_turned_upside_down():
-    views = augment(ramp(2, 1000), generator())
+    views = view(ramp(2, 1000))
     top, bottom = views[:, :, : SIZE // 2].mean(dim=(1, 2, 3)), views[:, :, SIZE // 2 + 1 :].mean(dim=(1, 2, 3))
     assert bool((bottom > top).all())
 
 
 def test_half_of_the_views_are_mirrored():
-    views = augment(ramp(3, 1000), generator())
+    views = view(ramp(3, 1000))
     left, right = views[..., : SIZE // 2].mean(dim=(1, 2, 3)), views[..., SIZE // 2 + 1 :].mean(dim=(1, 2, 3))
     assert 436 < int((left > right).sum()) < 564
 
@@ -91,7 +95,7 @@ def test_half_of_the_views_are_mirrored():
 def test_gain_and_contrast_keep_to_their_bounds(gentle):
     gentle(CONTRAST=0.2, GAIN=0.1)
     level = 0.6
-    views = augment(torch.full((2000, 1, 8, 8), level), generator())
+    views = view(torch.full((2000, 1, 8, 8), level))
     assert float((views - views[:, :, :1, :1]).abs().max()) < 1e-6
     values = views[:, 0, 0, 0]
     bound = (level - 0.5) * 0.2 + 0.1
@@ -105,7 +109,7 @@ def test_a_shift_moves_by_at_most_a_twentieth_of_the_picture(gentle):
     gentle(SHIFT=0.05)
     place = torch.arange(SIZE).float() - SIZE // 2
     spot = torch.exp(-(place.view(-1, 1) ** 2 + place.view(1, -1) ** 2) / 18).view(1, 1, SIZE, SIZE)
-    views = augment(spot.expand(500, 1, SIZE, SIZE), generator())[:, 0]
+    views = view(spot.expand(500, 1, SIZE, SIZE))[:, 0]
     mass = views.sum(dim=(1, 2))
     for moved in ((views.sum(dim=2) * place).sum(dim=1) / mass, (views.sum(dim=1) * place).sum(dim=1) / mass):
         assert 0.85 * 0.05 * SIZE < float(moved.abs().max()) <= 0.05 * SIZE + 0.05
@@ -113,10 +117,10 @@ def test_a_shift_moves_by_at_most_a_twentieth_of_the_picture(gentle):
 
 def test_geometry_is_that_of_an_independent_implementation():
     batch = noise(20, seed=5)
-    views = augment(batch, generator(9))
+    views = view(batch, 9)
     draws = torch.rand(20, 7, generator=generator(9)).double().numpy()
     centre = (SIZE - 1) / 2
-    for picture, view, draw in zip(batch[:, 0].numpy(), views[:, 0].numpy(), draws, strict=True):
+    for picture, seen, draw in zip(batch[:, 0].numpy(), views[:, 0].numpy(), draws, strict=True):
         centred = 2 * draw - 1
         angle, scale = math.radians(10) * centred[0], 1 + 0.1 * centred[1]
         # In (row, column): where in the picture each pixel of the view comes from.
@@ -127,4 +131,14 @@ def test_geometry_is_that_of_an_independent_implementation():
         offset = centre + shift - matrix @ np.array([centre, centre])
         moved = affine_transform(picture.astype(float), matrix, offset, order=1, mode="nearest")
         expected = np.clip((moved - 0.5) * (1 + 0.2 * centred[5]) + 0.5 + 0.1 * centred[6], 0, 1)
-        np.testing.assert_allclose(view, expected, atol=2e-5)
+        np.testing.assert_allclose(seen, expected, atol=2e-5)
+
+
+def test_views_of_many_batches_are_those_of_one_after_the_other():
+    single, whole = generator(4), generator(4)
+    one_by_one = [draw_views(1, 5, single)[0] for _ in range(7)]
+    together = draw_views(7, 5, whole)
+    assert together.shape == (7, 5, 8)
+    assert together.dtype == torch.float32
+    torch.testing.assert_close(together, torch.stack(one_by_one), rtol=0, atol=1e-6)
+    assert torch.equal(torch.rand(3, generator=single), torch.rand(3, generator=whole))  # both stand at the same place

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from fedbus import duplicates
 from fedbus.duplicates import HASH_BYTES, Pair, cross_pairs, group_rows, near_pairs, perceptual_hash
 
 NEAR = 20
@@ -49,6 +50,58 @@ def test_near_pairs_are_those_of_a_comparison_bit_by_bit():
     assert 20 < len(expected) < 500
     assert any(distance == NEAR for _, _, distance in expected)
     assert [(p.first, p.second, p.distance) for p in near_pairs(hashes, NEAR)] == expected
+
+
+def plain_pairs(left: np.ndarray, right: np.ndarray, most: int) -> list[Pair]:
+    """The definition: every row with every row."""
+    distances = (np.unpackbits(left, axis=1)[:, None] != np.unpackbits(right, axis=1)[None]).sum(axis=2)
+    return [Pair(int(i), int(j), int(distances[i, j])) for i, j in np.argwhere(distances <= most)]
+
+
+def related_hashes(seed: int, count: int) -> np.ndarray:
+    """Random hashes; many are others of them with up to 70 bits flipped, some in one stretch, or the same."""
+    generator = np.random.default_rng(seed)
+    spread = generator.integers(0, 2, (count, 8 * HASH_BYTES), dtype=np.uint8)
+    for row in range(1, count):
+        flips, start = int(generator.integers(0, 70)) if row % 10 else 0, int(generator.integers(0, 180))
+        change = generator.permutation(256)[:flips] if row % 2 else np.arange(start, start + flips)
+        if row % 3:
+            spread[row] = spread[generator.integers(0, row)]
+            spread[row, change] ^= 1
+    spread[:: max(1, count // 4), : 8 * 20] = 0  # black at the top: much in common, and not near
+    return np.packbits(spread, axis=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("most", [0, 1, 3, 5, 12, 20, 31, 32, 33, 64, 256])
+def test_every_pair_within_the_threshold_is_found_once_and_in_order(seed, most):
+    hashes = related_hashes(seed, 90)
+    left, right = hashes[:50], hashes[30:]
+    expected = plain_pairs(hashes, hashes, most)
+    assert near_pairs(hashes, most) == [pair for pair in expected if pair.first < pair.second]
+    assert cross_pairs(left, right, most) == plain_pairs(left, right, most)
+    assert len(expected) > len(hashes)
+
+
+@pytest.mark.parametrize("most", [0, 20, 64])
+def test_no_rows_have_no_pairs(most):
+    none, some = np.empty((0, HASH_BYTES), dtype=np.uint8), related_hashes(0, 5)
+    assert near_pairs(none, most) == cross_pairs(none, some, most) == cross_pairs(some, none, most) == []
+    assert near_pairs(some[:1], most) == []
+
+
+def test_few_pairs_of_unrelated_pictures_are_looked_at(monkeypatch):
+    looked: list[int] = []
+    near = duplicates._near
+
+    def counting(lefts, rights, first, second, most):
+        looked.append(len(first))
+        return near(lefts, rights, first, second, most)
+
+    monkeypatch.setattr(duplicates, "_near", counting)
+    hashes = np.random.default_rng(6).integers(0, 256, (3000, HASH_BYTES), dtype=np.uint8)
+    assert near_pairs(hashes, NEAR) == []
+    assert sum(looked) < 0.01 * 3000 * 2999 / 2
 
 
 def test_near_pairs_of_a_slice_of_a_wider_array():

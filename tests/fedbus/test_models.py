@@ -218,3 +218,18 @@ def test_the_shared_weights_fit_the_default_model():
     start = start_state("resnetv2_50", str(files[0]), 0)
     assert start.keys() - given.keys() == {"head.fc.weight", "head.fc.bias"}
     assert all(torch.equal(start[key], value.float()) for key, value in given.items() if key in start)
+
+
+def test_weights_that_timm_does_not_have_are_refused_by_name():
+    with pytest.raises(SettingsError, match=r"no 'bogus' weights of resnet18") as caught:
+        build_model("resnet18.bogus")
+    assert "a1_in1k" in caught.value.remedy
+    with pytest.raises(SettingsError, match=r"no 'x' weights of resnetv2_50d") as caught:
+        build_model("resnetv2_50d.x")
+    assert "model=resnetv2_50d." in caught.value.remedy
+    assert get_state(build_model("test_resnet.r160_in1k")).keys() == get_state(build_model(NAME)).keys()
+
+
+def test_a_model_that_timm_never_trained_has_no_imagenet_weights_on_any_machine():
+    with pytest.raises(WeightsError, match=r"timm publishes no weights of test_vit4"):
+        start_state("test_vit4", "imagenet", 0)

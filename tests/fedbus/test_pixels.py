@@ -1,6 +1,7 @@
 """Decoding an archive: the values, the cache, and pictures that can't be used."""
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import Image
 from fedbus import pixels as pixels_module
 from fedbus.datasets import read_archive
 from fedbus.duplicates import perceptual_hash
-from fedbus.errors import ImageError
+from fedbus.errors import ImageError, RunError
 from fedbus.manifest import Manifest
+from fedbus.marks import find_marks, paint_over
 from fedbus.pixels import decode_archive
 from tests.archives import make_class_folders, make_picture
 
@@ -23,6 +25,10 @@ def archive(tmp_path) -> Path:
 
 def manifest_of(archive: Path) -> Manifest:
     return read_archive("class-folders", archive, "north")
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def no_decoding(*_: object) -> None:
@@ -102,7 +108,7 @@ def test_all_unusable_pictures_are_named_at_once_and_nothing_is_written(archive,
     message = str(caught.value)
     for words in ("3 picture(s) of north", "Benign/0.png", "Malignant/1.png is an empty file", "Normal/2.png has more"):
         assert words in message
-    assert not (tmp_path / "cache").exists()
+    assert files_in(tmp_path / "cache") == []
 
 
 def test_a_damaged_cache_is_decoded_again(archive, tmp_path):
@@ -113,3 +119,68 @@ def test_a_damaged_cache_is_decoded_again(archive, tmp_path):
     again = decode_archive(manifest_of(archive), 16, tmp_path / "cache")
     np.testing.assert_array_equal(again.images, expected)
     assert hashlib.sha256(again.path.read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("rows", [1, 4, 15, 4096])
+def test_the_file_is_the_one_that_numpy_would_save_however_many_rows_are_taken_at_a_time(
+    rows, archive, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pixels_module, "ROWS_AT_A_TIME", rows)
+    manifest = manifest_of(archive)
+    pixels = decode_archive(manifest, 24, tmp_path / "cache")
+    pictures = [np.asarray(Image.open(archive / row.path).resize((24, 24), Image.BILINEAR)) for row in manifest.rows]
+    np.save(tmp_path / "expected.npy", np.stack(pictures))
+    assert pixels.path.read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+def test_the_archive_is_never_in_memory_as_a_whole(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels_module.os, "cpu_count", lambda: 2)
+    manifest, size = manifest_of(archive), 1024
+    tracemalloc.start()
+    try:
+        decode_archive(manifest, size, tmp_path / "cache")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(manifest.rows) == 15
+    assert peak < 8 * size**2  # each of two threads holds a resized picture and its bytes
+
+
+def test_a_disk_that_is_full_is_an_error_in_words_and_leaves_nothing(archive, tmp_path):
+    resource = pytest.importorskip("resource", reason="limits on file sizes are POSIX's")
+    manifest = manifest_of(archive)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(RunError, match="could not be written"):
+            decode_archive(manifest, 64, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files_in(tmp_path / "cache") == []
+
+
+def test_painted_pictures_lie_apart_and_are_grouped_as_the_ones_that_came(archive, tmp_path):
+    for path in archive.rglob("*.png"):
+        picture = np.array(Image.open(path))
+        picture[10:20, 10] = 255  # an upright stroke
+        Image.fromarray(picture).save(path)
+    manifest = manifest_of(archive)
+    kept = decode_archive(manifest, 48, tmp_path / "cache")
+    masked = decode_archive(manifest, 48, tmp_path / "cache", mask_marks=True)
+    assert masked.path != kept.path
+    np.testing.assert_array_equal(masked.hashes, kept.hashes)
+    np.testing.assert_array_equal(masked.digests, kept.digests)
+    for i, row in enumerate(manifest.rows):
+        grey = np.asarray(Image.open(archive / row.path).convert("L"))
+        marks = find_marks(grey)
+        assert marks.any()
+        expected = Image.fromarray(paint_over(grey, marks)).resize((48, 48), Image.BILINEAR)
+        np.testing.assert_array_equal(masked.images[i], np.asarray(expected))
+
+
+def test_other_marks_do_not_reuse_the_cache_and_leave_that_of_kept_marks(archive, tmp_path, monkeypatch):
+    manifest, cache = manifest_of(archive), tmp_path / "cache"
+    kept, masked = decode_archive(manifest, 16, cache), decode_archive(manifest, 16, cache, mask_marks=True)
+    monkeypatch.setattr(pixels_module, "MARKS", "marks-2")
+    assert decode_archive(manifest, 16, cache).path == kept.path
+    assert decode_archive(manifest, 16, cache, mask_marks=True).path != masked.path

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from fedbus.errors import RunError
 from fedbus.runs import MAY_CHANGE, ArmFolder, Checkpoint, arm_folder, open_run
-from fedbus.study import Study, build_study
+from fedbus.study import Study
+from fedbus.study_file import build_study
 
 
 def study_of(**changes: object) -> Study:

@@ -9,7 +9,7 @@ import pytest
 from fedbus.errors import SettingsError
 from fedbus.sampling import SAMPLERS, balance, class_counts
 
-RESAMPLERS = ("ros", "rus", "smote", "adasyn")
+RESAMPLERS = ("ros", "rus", "smote", "adasyn", "smote-tomek", "smote-enn")
 
 
 def phantom_site(counts=(24, 12, 9), held_out=20, seed=0, size=6):
@@ -155,7 +155,7 @@ def test_class_weights_count_classes_alike_and_average_to_one_over_rows():
     np.testing.assert_allclose(two, [33 / 2 / 24, 0, 33 / 2 / 9], rtol=1e-6)
 
 
-@pytest.mark.parametrize("sampler", ["smote", "adasyn"])
+@pytest.mark.parametrize("sampler", ["smote", "adasyn", "smote-tomek", "smote-enn"])
 def test_too_few_neighbours_are_refused_with_class_count_and_remedy(sampler):
     pixels, labels, training = phantom_site(counts=(24, 12, 5))
     with pytest.raises(SettingsError, match=r"6 training rows.*normal has 5.*ros"):

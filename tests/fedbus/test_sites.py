@@ -12,7 +12,8 @@ from fedbus.errors import ArchiveError, FedbusError, ImageError, RunError, Split
 from fedbus.manifest import CLASSES
 from fedbus.sites import open_site, prepare_sites, read_facts, resolve_sites, study_of_run
 from fedbus.splits import PARTS
-from fedbus.study import Study, build_study
+from fedbus.study import Study
+from fedbus.study_file import build_study
 from tests.archives import make_bus_uclm, make_class_folders, make_labels_csv
 
 COUNTS = {"benign": 16, "malignant": 14, "normal": 12}
@@ -116,6 +117,24 @@ def test_copies_across_sites_are_dropped_from_the_later_one(prepare, north, tmp_
     }
     assert not used(sites["south"]) & {"Benign/copy.png", "Malignant/near.png"}
     assert {"Benign/2.png", "Normal/1.png"} <= used(sites["north"])
+
+
+def test_a_copy_of_two_sites_is_told_by_the_first_of_them(prepare, north, tmp_path):
+    middle, south = (make_class_folders(tmp_path / name, COUNTS, seed=seed) for name, seed in (("m", 8), ("s", 9)))
+    shutil.copy(north / "Benign" / "2.png", south / "Benign" / "north.png")
+    shutil.copy(north / "Benign" / "2.png", middle / "Benign" / "north.png")
+    shutil.copy(middle / "Normal" / "1.png", south / "Normal" / "middle.png")
+    prepare({name: ("class-folders", path) for name, path in (("north", north), ("middle", middle), ("south", south))})
+    facts = read_facts(tmp_path / "out")
+    reasons = {site: {d["path"]: d["reason"] for d in facts[site]["dropped"]} for site in facts}
+    assert reasons == {
+        "north": {},
+        "middle": {"Benign/north.png": "copy of Benign/2.png of north"},
+        "south": {
+            "Benign/north.png": "copy of Benign/2.png of north",
+            "Normal/middle.png": "copy of Normal/1.png of middle",
+        },
+    }
 
 
 def test_one_archive_under_two_names_is_refused(prepare, north, tmp_path):

@@ -5,13 +5,14 @@ import hashlib
 import io
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fedbus.errors import SplitError
 from fedbus.manifest import CLASSES
-from fedbus.splits import PARTS, Split, SplitRow, assign_parts, read_split
+from fedbus.splits import HELD_OUT, PARTS, Split, SplitRow, assign_parts, read_split
 
 SETTINGS = {"folds": 5, "fold": 0, "validation_fraction": 0.15, "seed": 0}
 
@@ -111,6 +112,19 @@ def test_counts_are_those_of_the_file():
     split = split_of()
     found = Counter((line["part"], line["label"]) for line in csv.DictReader(io.StringIO(split.text)))
     assert split.counts == {part: {name: found[part, name] for name in CLASSES} for part in PARTS}
+
+
+def test_held_out_and_repeated_rows_read_back_and_are_counted_each_time(tmp_path):
+    plain = split_of()
+    rows = [replace(row, part=HELD_OUT) if row.part == "test" and i % 2 else row for i, row in enumerate(plain.rows)]
+    again = next(row for row in plain.rows if row.part == "train")
+    split = Split("north", (*rows, again, replace(again, part="test")))
+    split.write(tmp_path / "north.csv")
+    assert read_split("north", tmp_path / "north.csv") == split
+    assert (plain.parts, split.parts) == (PARTS, (*PARTS, HELD_OUT))
+    found = Counter((line["part"], line["label"]) for line in csv.DictReader(io.StringIO(split.text)))
+    assert split.counts == {part: {name: found[part, name] for name in CLASSES} for part in (*PARTS, HELD_OUT)}
+    assert sum(split.counts["train"].values()) == sum(plain.counts["train"].values()) + 1
 
 
 @pytest.mark.parametrize("seed", range(20))

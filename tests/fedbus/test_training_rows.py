@@ -1,17 +1,21 @@
 """Which rows a step trains on: training rows only, every one in each pass, whatever was cut."""
 
+import dataclasses
+import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from fedbus.fitting import site_rows
+from fedbus.models import get_state
 from fedbus.sampling import balance
 from fedbus.training import (
     _RowOrder,
     load_rows,
 )
-from tests.models import CPU, PLAIN
+from tests.models import CPU, PLAIN, conv_model, train
 from tests.tiny import noise_site, tiny_settings
 
 
@@ -62,7 +66,6 @@ def test_only_training_rows_are_trained_on_with_their_own_labels(sampler):
     ]
     assert set(seen) <= allowed
     assert not {picture for picture, _ in seen} & held_out
-    assert len(rows.images[:real].unique(dim=0)) == real <= len(train_rows)
     assert rows.distinct == len(train_rows)
     if sampler in ("ros", "smote"):
         assert set(Counter(rows.labels.tolist()).values()) == {24}
@@ -82,3 +85,30 @@ def test_rows_on_the_device_are_the_balanced_rows_and_then_the_synthetic_ones():
 def test_steps_a_round_are_passes_over_the_balanced_rows(epochs, steps):
     study = tiny_settings(local_epochs=epochs)  # 27 balanced rows, batches of 4
     assert site_rows(noise_site(), study, 0, CPU).steps_per_round(study) == steps
+
+
+def test_a_processor_reads_the_map_itself_and_trains_as_from_memory(tmp_path):
+    site, study = noise_site(), tiny_settings()
+    np.save(tmp_path / "pixels.npy", site.pixels)
+    content = (tmp_path / "pixels.npy").read_bytes()
+    mapped = dataclasses.replace(site, pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # PyTorch's, that the map is read-only
+        rows = site_rows(mapped, study, 0, CPU)
+    assert np.shares_memory(rows.images.numpy(), mapped.pixels)
+    states = []
+    for each in (rows, site_rows(site, study, 0, CPU)):
+        model = conv_model()
+        loss = train(model, each, study, 5)
+        states.append((loss, get_state(model)))
+    assert states[0][0] == states[1][0]
+    assert all(torch.equal(value, states[1][1][key]) for key, value in states[0][1].items())
+    assert (tmp_path / "pixels.npy").read_bytes() == content
+
+
+def test_another_device_gets_each_distinct_picture_once():
+    site = noise_site(counts=(40, 20, 15))
+    balanced = balance(site.pixels, site.labels, site.parts["train"], "ros", 0)
+    rows = load_rows("north", site.pixels, balanced, 45, torch.device("meta"))
+    assert rows.images.shape == (45, 1, 32, 32)
+    assert len(balanced.rows) == len(rows.index) == 72

@@ -3,7 +3,7 @@
 import pytest
 
 from fedbus.errors import RunError, SettingsError
-from fedbus.study import build_study
+from fedbus.study_file import build_study
 from server.folder import init_hub, open_hub
 from server.launch import load_deployed_study, run_study
 from tests.tiny import tiny_settings
@@ -49,3 +49,10 @@ def test_arms_that_need_images_are_left_out_and_said(tmp_path):
     path.write_text('arms = ["local"]\n')
     with pytest.raises(SettingsError, match="names no federated arm"):
         load_deployed_study(path, (), said.append)
+
+
+def test_a_split_that_leaks_on_purpose_is_not_deployed(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('arms = ["fedavg"]\nsplit = "images"\n')
+    with pytest.raises(SettingsError, match=r"split = images.*leaks on purpose"):
+        load_deployed_study(path, (), print)

@@ -6,6 +6,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedbus.carrier import Carrier
 from fedbus.errors import RunError
 from fedbus.models import State
 from fedbus.packing import layout_of
@@ -32,6 +33,10 @@ def roster() -> Roster:
     parts = dict.fromkeys(("train", "validation", "test"), (1, 1, 1))
     names = {7: "south", 8: "east", 9: "north"}
     return Roster({node: Hello(name, ("a",), 32, parts, (1, 1, 1), 3, 3, 0) for node, name in names.items()})
+
+
+def carrier(transport: str) -> Carrier:
+    return Carrier(transport, layout_of(state()))
 
 
 def wanted(*nodes: int) -> list[Message]:
@@ -71,18 +76,20 @@ def test_a_model_goes_to_a_strategy_and_back_in_the_order_of_names():
 
 
 def test_messages_are_sorted_by_site_and_strangers_and_who_has_answered_get_none():
-    sent = to_send(wanted(7, 5, 9, 8), state(), roster(), "dict", 30)
+    sent = to_send(wanted(7, 5, 9, 8), state(), roster(), carrier("dict"), 30)
     assert [message.metadata.dst_node_id for message in sent] == [8, 9, 7]
-    assert [m.metadata.dst_node_id for m in to_send(wanted(7, 9, 8), state(), roster(), "dict", 30, ("north",))] == [
+    assert [
+        m.metadata.dst_node_id for m in to_send(wanted(7, 9, 8), state(), roster(), carrier("dict"), 30, ("north",))
+    ] == [
         8,
         7,
     ]
-    assert to_send(wanted(7), state(), roster(), "dict", 30, ["south"]) == []
+    assert to_send(wanted(7), state(), roster(), carrier("dict"), 30, ["south"]) == []
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_message_holds_the_strategys_settings_and_the_packed_model(transport):
-    for message in to_send(wanted(7, 8), state(), roster(), transport, 30):
+    for message in to_send(wanted(7, 8), state(), roster(), carrier(transport), 30):
         assert dict(message.content["config"]) == {"server-round": 3, "node": message.metadata.dst_node_id}
         assert message.metadata.message_type == MessageType.TRAIN
         assert message.metadata.group_id == "3"
@@ -96,7 +103,7 @@ def test_a_message_holds_the_strategys_settings_and_the_packed_model(transport):
 
 def test_an_evaluation_asks_every_node_with_the_model_and_the_order():
     order = Order(tiny_settings(transport="flat"), 7, (0, 1), "test", "title")
-    sent = evaluation(order, state(), [9, 7], 12)
+    sent = evaluation(order, state(), [9, 7], carrier("flat"), 12)
     assert [message.metadata.dst_node_id for message in sent] == [9, 7]
     for message in sent:
         assert (message.metadata.message_type, message.metadata.ttl) == (MessageType.EVALUATE, 12)
@@ -106,12 +113,12 @@ def test_an_evaluation_asks_every_node_with_the_model_and_the_order():
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(transport):
-    arrays = arrays_of(to_send(wanted(7), state(), roster(), transport, 30)[0])
+    arrays = arrays_of(to_send(wanted(7), state(), roster(), carrier(transport), 30)[0])
     answer = reply(arrays)
-    update = update_of(answer, transport, layout_of(state()))
+    update = update_of(answer, carrier(transport))
     rounded = {k: v.half().float() if "fp16" in transport else v for k, v in state().items()}
     assert same(update, rounded)
-    seen = for_strategy(answer, update, transport)
+    seen = for_strategy(answer, update)
     assert same(state_of(seen.content["arrays"]), rounded)
     assert list(seen.content["arrays"]) == sorted(state())
 
@@ -130,14 +137,14 @@ def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(transp
 )
 def test_an_update_that_is_packed_otherwise_is_refused(arrays, transport):
     with pytest.raises(RunError):
-        update_of(reply(arrays), transport, layout_of(state()))
+        update_of(reply(arrays), carrier(transport))
 
 
 def test_an_update_that_cannot_be_read_is_refused():
     answer = reply({"flat": np.zeros(17, np.float32)})
     answer.content["arrays"]["flat"].data = b"no array"
     with pytest.raises(RunError, match="can't be read"):
-        update_of(answer, "flat", layout_of(state()))
+        update_of(answer, carrier("flat"))
     del answer.content["arrays"]
     with pytest.raises(RunError, match="no 'arrays'"):
-        update_of(answer, "flat", layout_of(state()))
+        update_of(answer, carrier("flat"))

@@ -18,7 +18,7 @@ from fedbus.reports import words
 from fedbus.runs import arm_folder, check_same_start, record_run
 from fedbus.seeds import derive_seed
 from fedbus.site_scores import score_site
-from fedbus.study import build_study
+from fedbus.study_file import build_study
 from fedbus.transport import Hello
 from server.report import write_hub_report
 from tests.report_sample import sample_results

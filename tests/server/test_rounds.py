@@ -14,6 +14,7 @@ from clients.place import Place
 from fedbus.errors import RunError
 from fedbus.fitting import Fit, site_rows
 from fedbus.models import State, start_state
+from fedbus.references import References
 from fedbus.runs import ArmFolder
 from fedbus.sites import Site, prepare_sites
 from fedbus.study import Study
@@ -30,7 +31,7 @@ def federate(
     **job,
 ) -> ArmFolder:  # fmt: skip
     """Run one federated training of the study in `out`, resuming what is there."""
-    grid = LocalGrid(prepared, list(study.sites), hook, spoil or (lambda site, reply: None))
+    grid = LocalGrid(prepared, list(study.sites), hook, spoil or (lambda site, reply: None), job.get("references"))
     folder = ArmFolder(out)
     run_rounds(grid, meet(grid, study), Job(study, arm, 7, start_state(study.model, "none", 7), folder, **job))
     return folder
@@ -88,6 +89,30 @@ def test_the_same_seed_gives_the_same_run(tiny_study, tiny_folder, tmp_path):
         for f in (first, second)
     ]
     assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize("transport", ["dict", "flat", "flat-fp16"])
+def test_models_by_reference_give_the_same_run_in_small_messages_and_are_released(
+    transport, tiny_study, tiny_folder, tmp_path
+):
+    study = tiny_study.model_copy(update={"transport": transport})
+    held = federate(study, tiny_folder, tmp_path / "held")
+    named, bytes_sent, files = [], [], []
+    (tmp_path / "models").mkdir()
+
+    def look(site: str, answer: Message) -> None:
+        if ARRAYS in answer.content:
+            named.append(answer.content[ARRAYS])
+            bytes_sent.append(sum(len(array.data) for array in answer.content[ARRAYS].values()))
+            files.append(len(list((tmp_path / "models").iterdir())))
+
+    references = References(tmp_path / "models")
+    federated = federate(study, tiny_folder, tmp_path / "named", spoil=look, references=references)
+    assert same(federated.load_weights("final"), held.load_weights("final"))
+    assert len(named) == study.rounds * len(study.sites)
+    assert max(bytes_sent) < 1000
+    assert max(files) == 1 + len(study.sites), "the model that was sent, and one answer a site"
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize("arm", ["fedavg", "fedavgm", "fedadam", "fedyogi"])

@@ -8,6 +8,7 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedbus.carrier import Carrier
 from fedbus.manifest import CLASSES
 from fedbus.packing import layout_of
 from fedbus.transport import ARRAYS, METRICS, Hello, Report
@@ -36,7 +37,7 @@ def reply(metrics: object, arrays: object = None) -> Replies:
 
 
 def why(replies: Replies) -> str:
-    found = screen_updates(replies, ROSTER, tiny_settings(), BEFORE, layout_of(BEFORE))
+    found = screen_updates(replies, ROSTER, tiny_settings(), BEFORE, Carrier("flat", layout_of(BEFORE)))
     assert (set(found.reports), set(found.updates)) in (({"north"}, {"north"}), (set(), set()))
     return found.refused.get("north", "")
 

@@ -10,7 +10,7 @@ from fedbus.datasets import class_folders, labels_csv
 from fedbus.errors import ArchiveError, ImageError
 from fedbus.pixels import decode_archive
 from fedbus.sites import open_site, prepare_sites
-from fedbus.study import build_study
+from fedbus.study_file import build_study
 from tests.archives import make_picture
 from tests.dicoms import make_dicom_csv, write_dicom
 

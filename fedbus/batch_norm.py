@@ -1,0 +1,63 @@
+"""BatchNorm in a federation: which arrays are its own, statistics that stand still, statistics of all sites together.
+
+The policies (`batch-norm`): `average` treats BatchNorm as all other layers; `frozen` leaves the running statistics as
+the start weights have them; `local` is FedBN (Li, Jiang, Zhang, Kamp and Dou 2021, algorithm 1): parameters and
+statistics of BatchNorm never leave a site; `pooled` counts the variance between the sites in.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fedbus.models import State
+
+MEAN, VARIANCE = "running_mean", "running_var"
+PARTS = ("weight", "bias", MEAN, VARIANCE)
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Let every BatchNorm normalise by its running statistics, and leave those unchanged."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def batch_norm_names(names: Iterable[str]) -> list[str]:
+    """Names of all parameters and running statistics of BatchNorm among the names of a state.
+
+    BatchNorm is known by its running statistics, so no model needs to be built for it.
+    """
+    given = set(names)
+    layers = [name.removesuffix(MEAN) for name in given if name.endswith(MEAN)]
+    return sorted(f"{layer}{part}" for layer in layers for part in PARTS if f"{layer}{part}" in given)
+
+
+def pool_statistics(updates: Sequence[State], weights: Sequence[float]) -> State:
+    """Running statistics of all sites' activations together, from those that each site sends anyway.
+
+    By the law of total variance, with p_k the sites' shares: mean = sum_k p_k mean_k, and
+    variance = sum_k p_k (variance_k + (mean_k - mean)^2). The plain average of variances leaves the last term out, and
+    so is too small where sites differ. Each site counts with the weights that it trained: that these are not the
+    averaged ones (Wang, Shi and Chang 2023) stays as it is.
+
+    Args:
+        updates: what the sites sent back.
+        weights: of the sites, above 0, in the same order.
+
+    Returns:
+        Means and variances by name, float32 [channels].
+    """
+    shares = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+    pooled: State = {}
+    for name in (name for name in updates[0] if name.endswith(MEAN)):
+        variance_name = name.removesuffix(MEAN) + VARIANCE
+        means = _stacked(updates, name)
+        mean = shares @ means
+        variance = shares @ (_stacked(updates, variance_name) + (means - mean).square())
+        pooled |= {name: mean.float(), variance_name: variance.float()}
+    return pooled
+
+
+def _stacked(updates: Sequence[State], name: str) -> Tensor:
+    return torch.stack([update[name].double() for update in updates])

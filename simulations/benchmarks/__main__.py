@@ -1,0 +1,99 @@
+"""Measure everything side by side on this machine, in one run: `make bench`, or `python -m simulations.benchmarks`.
+
+Every part is a process of its own; a part that fails leaves a hole in the table, with its reason, and the others go on.
+OUT/bench.json has the figures, OUT/NAME.json what each part measured, OUT/NAME.log what it said.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fedbus.device import pick_device
+from fedbus.files import read_json, write_json
+from fedbus.processes import end_child, last_words, start_child
+from fedbus.runs import describe_environment
+from simulations.benchmarks.parts import FULL, PARTS, QUICK, Part
+from simulations.benchmarks.peer_pfl import install_peer
+from simulations.benchmarks.summary import figures, table
+
+SETTINGS_FILE = "settings.json"
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder of the results.")] = Path("runs/bench"),
+    quick: Annotated[bool, typer.Option(help="Under five minutes on two cores; the figures are rougher.")] = False,
+) -> None:
+    """Run all parts, write OUT/bench.json, print one table."""
+    console, settings = Console(), (QUICK if quick else FULL) | {"cache": str((out / "cache").resolve())}
+    parts = [part for part in PARTS if part.quick or not quick]
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / SETTINGS_FILE, settings)
+    found, holes = run_parts(parts, out, quick, console)
+    result = figures(found) | {"missing": holes, "quick": quick, "settings": settings}
+    write_json(out / "bench.json", result | describe_environment() | {"parts": found})
+    console.print(table(result, pick_device("auto").type))
+    console.print(f"Figures: {out / 'bench.json'}", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if holes.keys() - {"peer"} else 0)  # the peer needs a network, which many have not
+
+
+def run_parts(
+    parts: Sequence[Part], out: Path, quick: bool, console: Console
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Run parts one after the other.
+
+    Returns:
+        What each part measured, and why a part has nothing, by name.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    holes: dict[str, str] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(30),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task("measure", total=sum(part.minutes for part in parts))
+        for part in parts:
+            bars.update(task, description=part.title)
+            why = run_part(part, out, quick)
+            if why:
+                holes[part.name] = why
+                bars.console.print(f"{part.title}: {why}", markup=False)
+            else:
+                found[part.name] = read_json(out / f"{part.name}.json")
+            bars.advance(task, part.minutes)
+    return found, holes
+
+
+def run_part(part: Part, out: Path, quick: bool) -> str:
+    """Run one part to its end; why it has no result, or nothing."""
+    environment = {}
+    if part.name == "peer":
+        overlay = install_peer()
+        if isinstance(overlay, str):
+            return overlay
+        environment["PYTHONPATH"] = os.pathsep.join([str(overlay), *filter(None, [os.environ.get("PYTHONPATH")])])
+    result, log = out / f"{part.name}.json", out / f"{part.name}.log"
+    shutil.rmtree(result.with_suffix(""), ignore_errors=True)  # of an earlier run: no part may go on from there
+    for path in (result, log):
+        path.unlink(missing_ok=True)
+    words = part.command(out / SETTINGS_FILE, result, quick=quick)
+    child = start_child([sys.executable, "-m", *words], log, environment)
+    try:
+        code = child.wait()
+    finally:
+        end_child(child)
+    return "" if code == 0 and result.is_file() else f"failed ({last_words(log)}); see {log}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,44 @@
+"""One small study, prepared once, that every part of the benchmark measures on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedbus.models import State, start_state
+from fedbus.seeds import derive_seed
+from fedbus.sites import Site, prepare_sites, resolve_sites
+from fedbus.study import Study
+from fedbus.study_file import build_study
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study with everything that must be there before its first step.
+
+    Attributes:
+        study: its settings, with the sites named.
+        out: folder in which the sites are prepared.
+        sites: the hospitals by name.
+        start: the weights that every run starts from.
+    """
+
+    study: Study
+    out: Path
+    sites: Mapping[str, Site]
+    start: State
+
+
+def make_case(out: Path, settings: Mapping[str, Any]) -> Case:
+    """Prepare a study; three phantom hospitals where the settings name no site.
+
+    Args:
+        out: folder for phantoms, decoded pictures and prepared sites.
+        settings: of the study, in TOML's spelling.
+
+    Raises:
+        FedbusError: the settings, an archive or the weights can't be used.
+    """
+    study = resolve_sites(build_study({"cache": str(out / "cache"), **settings}, "the benchmark"))
+    sites = prepare_sites(study, out)
+    return Case(study, out, sites, start_state(study.model, study.weights, derive_seed(study.seeds[0], "init")))

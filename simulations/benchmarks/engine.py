@@ -1,0 +1,152 @@
+"""How much of the hardware the training loop uses, and how much faster it is than what people write.
+
+    python -m simulations.benchmarks.engine SETTINGS.json OUT.json
+
+*Ceiling*: the same model stepping on one resident batch. *Plain*: folders of pictures, torchvision, a DataLoader,
+float32. All three take turns in one process; ratios are medians over the turns. Ours and the plain loop also train
+from the same start for the same number of steps, and are scored on the same test rows.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from torch import nn
+
+from fedbus.device import pick_device, pick_dtype
+from fedbus.evaluation import Predictions, differences, evaluate
+from fedbus.files import read_json, write_json
+from fedbus.fitting import POOLED, pooled_rows
+from fedbus.models import place_model, set_state
+from fedbus.prediction import join, predict_part
+from fedbus.training import make_optimiser, train_round
+from simulations.benchmarks.case import Case, make_case
+from simulations.benchmarks.image_folders import write_image_folders
+from simulations.benchmarks.plain_loop import accuracy, load_model, train_plain, training_batches
+from simulations.benchmarks.throughput import (
+    ceiling_speed,
+    engine_speed,
+    median_ratio,
+    plain_speed,
+    step_costs,
+    take_turns,
+)
+
+STEPS, TURNS = 6, 5
+"""Timed steps of each turn, and turns of each loop."""
+
+LEARNING = {"model": "resnetv2_18", "image-size": 64, "batch-size": 16, "learning-rate": 1e-3, "warmup": 0.15}
+"""What is compared after equal steps from random weights, of which fifty layers learn little in so few."""
+
+SEEDS = [0, 1, 2]
+
+
+def measure_speed(case: Case, folder: Path, steps: int, turns: int) -> dict[str, Any]:
+    """Let ceiling, ours and the plain loop train in turns on the training rows of all sites.
+
+    Args:
+        case: the study.
+        folder: tree of all sites' pictures, of `write_image_folders`.
+        steps: timed steps of each turn.
+        turns: of each loop.
+    """
+    study, device = case.study, pick_device(case.study.device)
+    rows = pooled_rows(list(case.sites.values()), study, study.seeds[0], device)
+    ours, plain = _placed(case), load_model(study, case.start).to(device)
+    speeds = {
+        "ceiling": ceiling_speed(_placed(case), study),
+        "ours": engine_speed(ours, rows, study),
+        "plain": plain_speed(plain, training_batches(folder, study, study.seeds[0]), study),
+    }
+    found = take_turns(speeds, steps, turns)
+    return {
+        "engine_over_ceiling": median_ratio(found["ours"], found["ceiling"]),
+        "engine_over_plain": median_ratio(found["ours"], found["plain"]),
+        "images_per_second": {name: statistics.median(each) for name, each in found.items()},
+        "images_per_second_by_turn": found,
+        "step_ms": step_costs(ours, rows, study, steps),
+        "precision": str(pick_dtype(study.precision, device)).removeprefix("torch."),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "steps": steps,
+    }
+
+
+def _placed(case: Case) -> nn.Module:
+    model = place_model(case.study.model, pick_device(case.study.device))
+    set_state(model, case.start)
+    return model
+
+
+def compare_accuracy(case: Case, folder: Path) -> dict[str, Any]:
+    """Train ours and the plain loop from one start for the study's rounds, once a seed, and score both.
+
+    Returns:
+        Accuracies in [0, 1] with the interval that other patients would give; "plain_own" is the plain loop's by its
+        own reading of the pictures, the mean over seeds; "difference" is ours less the plain loop's, on the same draws
+        of test patients.
+    """
+    study = case.study
+    ours, plain, own, steps = [], [], [], 0
+    for seed in study.seeds:
+        model, steps = _train_ours(case, seed)
+        ours.append(_predict(model, case))
+        run = train_plain(folder, case, steps, seed)
+        plain.append(_predict(run.model, case))
+        own.append(accuracy(run.model, folder, case))
+    draws, seed = study.bootstrap, study.draw_seed
+    return {
+        "steps": steps,
+        "seeds": len(study.seeds),
+        "images": len(ours[0].labels),
+        "ours": evaluate(ours, draws, seed)["accuracy"],
+        "plain": evaluate(plain, draws, seed)["accuracy"],
+        "plain_own": statistics.mean(own),
+        "difference": differences(ours, plain, draws, seed)["accuracy"],
+    }
+
+
+def _train_ours(case: Case, seed: int) -> tuple[nn.Module, int]:
+    study, model = case.study, _placed(case)
+    rows = pooled_rows(list(case.sites.values()), study, seed, pick_device(study.device))
+    optimiser, steps = make_optimiser(model, study), rows.steps_per_round(study)
+    for number in range(1, study.rounds + 1):
+        train_round(model, rows, study, seed=seed, round_number=number, steps=steps, optimiser=optimiser)
+    return model, steps * study.rounds
+
+
+def _predict(model: nn.Module, case: Case) -> Predictions:
+    return join([predict_part(model, site, "test", case.study) for site in case.sites.values()])
+
+
+def measure(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure speed on the study as it is, and accuracy over `SEEDS`: from random weights, on a smaller model.
+
+    Args:
+        folder: for phantoms, decoded pictures and prepared sites.
+        settings: of the study, in TOML's spelling.
+    """
+    shared = {"cache": str(folder.absolute() / "cache"), **settings}
+    fast = make_case(folder / "speed", shared)
+    smaller = LEARNING if fast.study.weights == "none" else {}
+    learnt = make_case(folder / "learning", shared | smaller | {"seeds": SEEDS})
+    with tempfile.TemporaryDirectory() as trees:
+        tree = write_image_folders(fast, Path(trees) / "pictures")[POOLED]  # archives and split are the same for both
+        return {
+            **measure_speed(fast, tree, STEPS, TURNS),
+            "accuracy": compare_accuracy(learnt, tree),
+            "settings": {"speed": fast.study.as_dict(), "accuracy": learnt.study.as_dict()},
+        }
+
+
+def main(settings: Path, out: Path) -> None:
+    """Measure a study, whose settings lie in a JSON file in TOML's spelling, and write OUT."""
+    write_json(out, measure(out.with_suffix(""), read_json(settings)))
+
+
+if __name__ == "__main__":
+    typer.run(main)

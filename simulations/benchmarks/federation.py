@@ -1,0 +1,154 @@
+"""What a simulated round of FedAvg costs over a bare loop that does the same steps in one process.
+
+    python -m simulations.benchmarks.federation SETTINGS.json OUT.json
+
+The bare loop is what a federation can't do without: for each site in turn it takes the shared weights, scores them on
+the site's validation rows, trains them with the one training loop, and adds them to the mean. It ends with the same
+weights, bit for bit, or the measurement is refused.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+
+from fedbus.device import pick_device
+from fedbus.errors import RunError
+from fedbus.files import read_json, write_json
+from fedbus.fitting import site_rows
+from fedbus.models import State, get_state, place_model, set_state
+from fedbus.packing import pack
+from fedbus.runs import ArmFolder
+from fedbus.training import make_optimiser, train_round
+from fedbus.validation import score_part
+from server.rounds import Job
+from simulations.benchmarks.case import Case, make_case
+from simulations.federated import simulate
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run of several rounds.
+
+    Attributes:
+        seconds: of each round.
+        training: seconds of each round spent in optimiser steps alone; empty if not known.
+        total: wall-clock of the whole run, start and end included.
+        startup: seconds until the first round could begin.
+        final: the shared weights at the end.
+    """
+
+    seconds: list[float]
+    training: list[float]
+    total: float
+    startup: float
+    final: State
+
+
+def run_bare(case: Case) -> Measured:
+    """FedAvg without Flower, Ray or files: one process, one site after the other."""
+    began = time.monotonic()
+    study, seed = case.study, case.study.seeds[0]
+    device = pick_device(study.device)
+    model = place_model(study.model, device)
+    rows = {name: site_rows(site, study, seed, device) for name, site in sorted(case.sites.items())}
+    shared, seconds, training = case.start, [], []
+    everything = sum(float(each.distinct) for each in rows.values())
+    startup = time.monotonic() - began
+    for number in range(1, study.rounds + 1):
+        started, stepping = time.monotonic(), 0.0
+        mean: dict[str, Any] = {}
+        for name, each in rows.items():
+            set_state(model, shared)
+            score_part(model, case.sites[name], "validation", study)
+            before = time.monotonic()
+            train_round(
+                model, each, study, seed=seed, round_number=number, steps=each.steps_per_round(study),
+                optimiser=make_optimiser(model, study),
+            )  # fmt: skip
+            stepping += time.monotonic() - before
+            add_to_mean(mean, get_state(model), each.distinct / everything)
+        shared = {key: torch.from_numpy(np.asarray(value)) for key, value in mean.items()}
+        seconds.append(time.monotonic() - started)
+        training.append(stepping)
+    return Measured(seconds, training, time.monotonic() - began, startup, shared)
+
+
+def add_to_mean(mean: dict[str, Any], state: State, share: float) -> None:
+    """Add a site's weights to a running weighted mean, in place."""
+    for key, value in state.items():
+        if key in mean:
+            mean[key] += value.numpy() * share
+        else:
+            mean[key] = value.numpy() * share
+
+
+def run_federated(case: Case, folder: Path) -> Measured:
+    """The same rounds as a simulation: Flower's strategy, messages, Ray's workers, checkpoints.
+
+    Raises:
+        RunError: the run failed.
+    """
+    seconds: list[float] = []
+    ends: list[float] = []
+
+    def note(line: Mapping[str, Any]) -> None:
+        seconds.append(float(line["seconds"]))
+        ends.append(time.monotonic())
+
+    arm = ArmFolder(folder / "fedavg")
+    job = Job(case.study, "fedavg", case.study.seeds[0], case.start, arm, announce=note)
+    began = time.monotonic()
+    simulate(case.study, case.out, [job], threading.Event())
+    total = time.monotonic() - began
+    return Measured(seconds, [], total, ends[0] - began - statistics.median(seconds), arm.load_weights("final"))
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """Bare, federated, bare again: a machine that slows down or speeds up in between shows.
+
+    Raises:
+        RunError: the simulation did not end with the bare loop's weights.
+    """
+    before, federated, after = run_bare(case), run_federated(case, folder), run_bare(case)
+    if not all(torch.equal(federated.final[key], before.final[key]) for key in before.final):
+        raise RunError("The simulation and the bare loop ended with different weights.", "Report this as a defect.")
+    bare = statistics.median(before.seconds + after.seconds)
+    steps = statistics.median(before.training + after.training)
+    round_seconds = statistics.median(federated.seconds[1:])
+    return {
+        "federation_over_bare": round_seconds / bare,
+        "federation_over_steps": round_seconds / steps,
+        "federation_startup_s": federated.startup,
+        "whole_run_over_bare": federated.total / statistics.mean([before.total, after.total]),
+        "round_s": round_seconds,
+        "bare_round_s": bare,
+        "bare_drift": statistics.median(after.seconds) / statistics.median(before.seconds),
+        "same_weights": True,
+        "wire": {transport: wire(case.start, transport) for transport in ("flat", "flat-fp16", "dict")},
+    }
+
+
+def wire(state: State, transport: str) -> dict[str, float]:
+    """What a deployed site receives, and sends, of weights in a round."""
+    arrays = pack(state, transport)
+    return {"arrays": len(arrays), "megabytes": sum(array.nbytes for array in arrays.values()) / 1e6}
+
+
+def main(settings: Path, out: Path) -> None:
+    """Measure a study, whose settings lie in a JSON file in TOML's spelling, and write OUT."""
+    folder = out.with_suffix("")
+    write_json(out, measure(make_case(folder, read_json(settings)), folder))
+
+
+if __name__ == "__main__":
+    program = typer.Typer(pretty_exceptions_enable=False)  # else it prints every tensor in sight
+    program.command()(main)
+    program()

@@ -1,0 +1,251 @@
+"""Training and federation on a GPU: one script that needs PyTorch, torchvision, timm, NumPy and scikit-learn alone.
+
+    python -m simulations.benchmarks.gpu OUT.json [--device auto|cpu|cuda] [--image-size 224] [--batch-size 64] ...
+
+Pictures are noise, drawn in memory. Measured in turns: the ceiling (one resident batch), our loop, and the plain loop
+of `plain_loop.py` on the same pictures as files; then a federation of three sites as a bare loop in one process, with
+about a second of training a site and round. The simulated federation over the bare loop needs the rest of FedBUS's
+packages: where they are not installed, OUT.json says what was missing.
+"""
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from fedbus.device import pick_device, pick_dtype, processor_facts
+from fedbus.files import write_json
+from fedbus.manifest import CLASSES
+from fedbus.models import build_model, get_state, place_model, set_state, start_state
+from fedbus.sampling import Balanced
+from fedbus.training import TrainingRows, load_rows, make_optimiser, train_round
+from simulations.benchmarks.plain_loop import training_batches
+from simulations.benchmarks.throughput import (
+    ceiling_speed,
+    engine_speed,
+    median_ratio,
+    plain_speed,
+    seconds_of,
+    step_costs,
+    take_turns,
+)
+
+if TYPE_CHECKING:
+    from fedbus.study import Study
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "flwr", "ray")
+
+PICTURES = 512
+"""Of our loop and of the plain one, as a hospital's archive has."""
+
+SITES, ROUNDS, EPOCH_SECONDS = 3, 4, 1.0
+"""Of the federation; its first round is not counted."""
+
+PHANTOMS = 180
+"""Of every site, in the simulation."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a study that training reads, with the defaults of `fedbus.study.Study`, which needs pydantic."""
+
+    model: str = "resnetv2_50"
+    image_size: int = 224
+    batch_size: int = 32
+    rounds: int = 12
+    local_epochs: float = 1.0
+    steps_per_round: int = 0
+    optimiser: str = "adamw"
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.01
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    label_smoothing: float = 0.1
+    missing_classes: str = "mask"
+    missing_strength: float = 0.2
+    batch_norm: str = "average"
+    augmentation: bool = True
+    precision: str = "auto"
+    device: str = "auto"
+
+    @property
+    def study(self) -> "Study":
+        """These settings as the training loop's argument."""
+        return cast("Study", self)
+
+
+def noise_rows(settings: Settings, count: int, device: torch.device, seed: int = 0) -> TrainingRows:
+    """Draw `count` pictures of noise, the classes in turn."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 256, (count, settings.image_size, settings.image_size), dtype=np.uint8)
+    labels, nothing = np.arange(count, dtype=np.int64) % len(CLASSES), pixels[:0]
+    balanced = Balanced(np.arange(count), labels, nothing, np.ones(len(CLASSES), dtype=np.float32))
+    return load_rows(f"noise-{seed}", pixels, balanced, count, device)
+
+
+def measure_speed(settings: Settings, folder: Path, steps: int, turns: int) -> dict[str, Any]:
+    """Let the ceiling, our loop and the plain loop train in turns.
+
+    Args:
+        settings: model, sizes, precision.
+        folder: for the plain loop's files, which have their final size: large ones would take longer to read.
+        steps: timed steps of each turn.
+        turns: of each loop.
+    """
+    device, study = pick_device(settings.device), settings.study
+    rows, ours = noise_rows(settings, PICTURES, device), place_model(settings.model, device)
+    write_pictures(rows, folder / "train")
+    plain = build_model(settings.model).to(device)
+    speeds = {
+        "ceiling": ceiling_speed(place_model(settings.model, device), study),
+        "ours": engine_speed(ours, rows, study),
+        "plain": plain_speed(plain, training_batches(folder, study, 0), study),
+    }
+    found = take_turns(speeds, steps, turns)
+    return {
+        "engine_over_ceiling": median_ratio(found["ours"], found["ceiling"]),
+        "engine_over_plain": median_ratio(found["ours"], found["plain"]),
+        "images_per_second": {name: statistics.median(each) for name, each in found.items()},
+        "images_per_second_by_turn": found,
+        "step_ms": step_costs(ours, rows, study, steps),
+    }
+
+
+def write_pictures(rows: TrainingRows, folder: Path) -> None:
+    """Write `folder/CLASS/N.png` for every row."""
+    for label in CLASSES:
+        (folder / label).mkdir(parents=True)
+    for number, (row, label) in enumerate(zip(rows.index.tolist(), rows.labels.tolist(), strict=True)):
+        Image.fromarray(rows.images[row, 0].cpu().numpy()).save(folder / CLASSES[label] / f"{number}.png")
+
+
+def measure_bare(settings: Settings, images_per_second: float) -> dict[str, Any]:
+    """FedAvg of three sites as a bare loop: what a federation on this machine can't be faster than.
+
+    Args:
+        settings: the model and how it trains.
+        images_per_second: of our loop; decides how many pictures a local epoch of `EPOCH_SECONDS` takes.
+    """
+    device = pick_device(settings.device)
+    count = max(1, round(images_per_second * EPOCH_SECONDS / settings.batch_size)) * settings.batch_size
+    sites = [noise_rows(settings, count, device, seed) for seed in range(SITES)]
+    model, shared = place_model(settings.model, device), start_state(settings.model, "none", 0)
+    rounds, training = [], []
+    for number in range(1, ROUNDS + 1):
+        started, stepping = time.perf_counter(), 0.0
+        mean = {key: torch.zeros_like(value) for key, value in shared.items()}
+        for rows in sites:
+            set_state(model, shared)
+            stepping += seconds_of(partial(_train_site, model, rows, settings, number), device)
+            for key, value in get_state(model).items():
+                mean[key].add_(value, alpha=1 / SITES)
+        shared = mean
+        rounds.append(time.perf_counter() - started)
+        training.append(stepping)
+    return {
+        "sites": SITES,
+        "images_per_site": count,
+        "round_s": statistics.median(rounds[1:]),
+        "local_epoch_s": statistics.median(training[1:]) / SITES,
+        "outside_training_s": statistics.median(a - b for a, b in zip(rounds[1:], training[1:], strict=True)),
+    }
+
+
+def _train_site(model: nn.Module, rows: TrainingRows, settings: Settings, number: int) -> None:
+    study = settings.study
+    steps, optimiser = rows.steps_per_round(study), make_optimiser(model, study)
+    train_round(model, rows, study, seed=0, round_number=number, steps=steps, optimiser=optimiser)
+
+
+def measure_federation(settings: Settings, images_per_second: float, folder: Path) -> dict[str, Any]:
+    """The simulated federation over the bare loop, on phantoms, a local epoch of about `EPOCH_SECONDS`.
+
+    Raises:
+        ImportError: Flower, Ray or another package of FedBUS is not here.
+    """
+    from simulations.benchmarks.case import make_case
+    from simulations.benchmarks.federation import measure as measure_case
+
+    given = {key.replace("_", "-"): value for key, value in vars(settings).items()}
+    passes = min(100.0, max(1.0, images_per_second * EPOCH_SECONDS / PHANTOMS))
+    given |= {
+        "weights": "none",
+        "phantom-images": PHANTOMS,
+        "rounds": ROUNDS,
+        "local-epochs": passes,
+        "arms": ["fedavg"],
+    }
+    return measure_case(make_case(folder, given), folder)
+
+
+def where_installed(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a part measures, or "missing": the package that is not here."""
+    try:
+        return part()
+    except ImportError as error:
+        return {"missing": str(error)}
+
+
+def describe_machine(settings: Settings) -> dict[str, Any]:
+    """Device, precision and versions; a package that is not here has none."""
+    device = pick_device(settings.device)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "device": gpu or str(processor_facts().get("cpu_name") or platform.machine()),
+        "threads": torch.get_num_threads(),
+        "precision": str(pick_dtype(settings.precision, device)).removeprefix("torch."),
+        "versions": {"python": platform.python_version(), "cuda": torch.version.cuda}
+        | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def measure(settings: Settings, out: Path, steps: int, turns: int) -> None:
+    """Measure everything in one process; OUT.json is written after every part: a later failure loses nothing."""
+    found = describe_machine(settings) | {"settings": vars(settings) | {"steps": steps, "turns": turns}}
+    with tempfile.TemporaryDirectory() as folder:
+        found |= measure_speed(settings, Path(folder) / "pictures", steps, turns)
+        write_json(out, found)
+        pace = found["images_per_second"]["ours"]
+        found["bare_federation"] = measure_bare(settings, pace)
+        write_json(out, found)
+        federation = partial(measure_federation, settings, pace, Path(folder) / "federation")
+        found["federation"] = where_installed(federation)
+        write_json(out, found)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, and write OUT.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--model", default=Settings.model)
+    parser.add_argument("--image-size", type=int, default=Settings.image_size)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=50, help="timed steps of each turn")
+    parser.add_argument("--turns", type=int, default=5)
+    given = vars(parser.parse_args(words))
+    out, steps, turns = given.pop("out"), given.pop("steps"), given.pop("turns")
+    measure(Settings(**given), out, steps, turns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Federations that grow: many rounds, many sites, large models.
+
+Pictures are small and a site makes one step a round, so that everything but the training shows.
+"""
+
+import statistics
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedbus.packing import pack
+from fedbus.runs import ArmFolder
+from server.rounds import Job
+from simulations.benchmarks.case import Case, make_case
+from simulations.benchmarks.growth_images import write_archive
+from simulations.benchmarks.growth_memory import MEGABYTE, Slope, fit_slope, simulation_memory
+from simulations.federated import simulate
+
+SETTINGS: dict[str, Any] = {
+    "arms": ["fedavg"], "weights": "none", "image-size": 32, "batch-size": 8, "local-epochs": 0.01, "folds": 3,
+    "phantom-images": 30, "device": "cpu",
+}  # fmt: skip
+ROUNDS = 5
+PICTURES_A_SITE = 30
+COUNTED = ("driver", "workers", "store")
+
+
+def run(case: Case, announce: Callable[[dict[str, Any]], object] = lambda line: None) -> list[dict[str, Any]]:
+    """Run a simulation of FedAvg; the lines of its history."""
+    arm, study = ArmFolder(case.out / "fedavg"), case.study
+    job = Job(study, "fedavg", study.seeds[0], case.start, arm, announce=announce)
+    simulate(study, case.out, [job], threading.Event())
+    return arm.read_history()
+
+
+def measure_rounds(folder: Path, model: str, rounds: int) -> dict[str, Any]:
+    """Watch a simulation's memory over the rounds; the first fifth of them, at least three, is warm-up.
+
+    Returns:
+        Megabytes a round by which driver, workers and object store grow, each and together, with standard errors, and
+        the series.
+    """
+    case = make_case(folder, SETTINGS | {"model": model, "rounds": rounds})
+    series: dict[str, list[float]] = {}
+
+    def note(_: dict[str, Any]) -> None:
+        for name, size in simulation_memory(folder).items():
+            series.setdefault(name, []).append(size)
+
+    run(case, note)
+    warm_up = max(3, rounds // 5)
+    return {"model": model, "rounds": rounds, "warm_up": warm_up, **slopes(series, warm_up), "series_mb": series}
+
+
+def slopes(series: dict[str, list[float]], warm_up: int) -> dict[str, Any]:
+    """Lines through what came after the warm-up.
+
+    Args:
+        series: megabytes after each round, by what holds them.
+        warm_up: rounds that do not count.
+    """
+    counted = [sum(sizes) for sizes in zip(*(series[name] for name in COUNTED), strict=True)]
+    together: Slope = fit_slope(counted[warm_up:])
+    parts = {name: fit_slope(values[warm_up:]) for name, values in series.items()}
+    return {
+        "memory_slope_mb_per_round": together.value,
+        "memory_slope_error_mb_per_round": together.error,
+        "slopes_mb_per_round": {name: {"slope": line.value, "error": line.error} for name, line in parts.items()},
+    }
+
+
+def measure_sites(folder: Path, sites: int) -> dict[str, Any]:
+    """Time the rounds of a federation of many small sites, each with pictures of its own."""
+    archives = {}
+    for number in range(sites):
+        path = write_archive(folder / "archives" / str(number), PICTURES_A_SITE, seed=number)
+        archives[f"site-{number}"] = {"reader": "labels-csv", "path": str(path)}
+    lines = run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": ROUNDS, "sites": archives}))
+    seconds = statistics.median(line["seconds"] for line in lines[1:])
+    work = statistics.median(sum(line["site_seconds"].values()) for line in lines[1:])
+    return {"sites": sites, "round_s": seconds, "round_s_a_site": seconds / sites, "work_s_a_site": work / sites}
+
+
+def measure_model(folder: Path, model: str) -> dict[str, Any]:
+    """Time the rounds of three sites, one after the other, outside their work, and weigh a message."""
+    case = make_case(folder, SETTINGS | {"model": model, "rounds": ROUNDS, "workers": 1})
+    lines = run(case)[1:]
+    sizes = {way: sum(array.nbytes for array in pack(case.start, way).values()) for way in ("flat", "flat-fp16")}
+    seconds = statistics.median(line["seconds"] for line in lines)
+    outside = statistics.median(line["seconds"] - sum(line["site_seconds"].values()) for line in lines)
+    return {
+        "model": model,
+        "model_mb": sum(value.nbytes for value in case.start.values()) / MEGABYTE,
+        "message_mb": sizes["flat"] / MEGABYTE,
+        "message_fp16_mb": sizes["flat-fp16"] / MEGABYTE,
+        "round_s": seconds,
+        "outside_s": outside,
+    }

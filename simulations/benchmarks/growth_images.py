@@ -1,0 +1,137 @@
+"""Archives that grow: opening one (decoding, hashing, near-copies, groups, split), and one epoch's data path.
+
+Drawing a hundred thousand phantoms takes too long, so the pictures are pieces of nine phantoms, each from a place of
+its own and under noise of its own: cheap, all different, and PNG files that must be decoded.
+"""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import imblearn.over_sampling  # noqa: F401 - balancing imports it when it is first used, which takes seconds
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from fedbus.datasets.phantom_hospitals import SITES, draw_patient
+from fedbus.duplicates import near_pairs
+from fedbus.fitting import site_rows
+from fedbus.manifest import CLASSES
+from fedbus.sites import Site, prepare_sites
+from fedbus.study import Study
+from fedbus.study_file import build_study
+from fedbus.training import train_round
+from simulations.benchmarks.growth_memory import MEGABYTE, Peak
+
+SIDE = 48
+VIEWS_A_PATIENT = 3
+NOISE = 40.0
+COPY_EVERY = 100
+"""One in so many pictures is the one before it, a little darker: a near-copy to be found."""
+
+
+def write_archive(folder: Path, images: int, seed: int) -> Path:
+    """Write a labels-csv archive of small pictures; patients have three of one class.
+
+    Args:
+        folder: new.
+        images: how many, at least 27 for every class to have three patients.
+        seed: archives of different seeds have no picture in common.
+
+    Returns:
+        The folder.
+    """
+    (folder / "images").mkdir(parents=True)
+    generator = np.random.default_rng(seed)
+    whole = [_draw(label, number) for number in range(len(SITES)) for label in CLASSES]
+    rows: list[tuple[str, str, str]] = []
+    picture = np.empty((0, 0))
+    for i in range(images):
+        patient = i // VIEWS_A_PATIENT
+        if i % COPY_EVERY == COPY_EVERY - 1:
+            picture = 0.9 * picture
+        else:
+            phantom = whole[patient % len(whole)]
+            top, left = generator.integers(0, np.array(phantom.shape) - SIDE)
+            picture = phantom[top : top + SIDE, left : left + SIDE] + NOISE * generator.standard_normal((SIDE, SIDE))
+        name = f"images/{i:06d}.png"
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / name, compress_level=1)
+        rows.append((name, CLASSES[patient % len(CLASSES)], f"p{patient}"))
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("file", "label", "patient"), *rows])
+    return folder
+
+
+def _draw(label: str, number: int) -> NDArray[np.float32]:
+    """A phantom, twice as large a side as the pictures cut from it."""
+    picture = draw_patient(next(iter(SITES)), label, number, 0)[0].picture
+    size = (2 * SIDE, 2 * SIDE)
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
+
+
+def measure_images(folder: Path, images: int) -> dict[str, Any]:
+    """Open an archive for the first time, then take all its training rows through the training loop once.
+
+    Returns:
+        Seconds of each, and of the search for near-copies alone; megabytes by which memory of its own grew at most,
+        and of the memory map.
+    """
+    archive = write_archive(folder / "archive", images, seed=0)
+    study = build_study(
+        {
+            "sites": {"one": {"reader": "labels-csv", "path": str(archive)}}, "cache": str(folder / "cache"),
+            "image-size": SIDE, "model": "test_resnet", "weights": "none", "device": "cpu",
+        },
+        "the benchmark",
+    )  # fmt: skip
+    with Peak() as opening:
+        began = time.monotonic()
+        site = prepare_sites(study, folder)["one"]
+        open_seconds = time.monotonic() - began
+    hashes = np.load(next((folder / "cache" / "pixels").glob("*-prints.npy")))[:, :32]
+    began = time.monotonic()
+    pairs = len(near_pairs(hashes, study.near_bits))
+    near_seconds = time.monotonic() - began
+    with Peak() as epoch:
+        began = time.monotonic()
+        steps = run_epoch(site, study)
+        epoch_seconds = time.monotonic() - began
+    return {
+        "images": images,
+        "open_s": open_seconds,
+        "open_ms_an_image": 1e3 * open_seconds / images,
+        "near_pairs_s": near_seconds,
+        "near_pairs": pairs,
+        "epoch_s": epoch_seconds,
+        "epoch_steps": steps,
+        "open_peak_mb": opening.megabytes,
+        "epoch_peak_mb": epoch.megabytes,
+        "map_mb": site.pixels.nbytes / MEGABYTE,
+    }
+
+
+def run_epoch(site: Site, study: Study) -> int:
+    """Take a site's balanced training rows through the training loop once, with next to no model.
+
+    Returns:
+        The number of batches.
+    """
+    model, rows = _Mean(), site_rows(site, study, seed=0, device=torch.device("cpu"))
+    steps = rows.steps_per_round(study)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
+    train_round(model, rows, study, seed=0, round_number=1, steps=steps, optimiser=optimiser)
+    return steps
+
+
+class _Mean(nn.Module):
+    """One weight for each class, and the mean brightness: the loop has what it needs, and the data all the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(len(CLASSES)))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch.mean(dim=(1, 2, 3))[:, None] * self.weight

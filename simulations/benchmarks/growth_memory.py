@@ -1,0 +1,124 @@
+"""How much memory processes hold, and how a figure grows over a series."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import psutil
+
+from fedbus.references import SHARED_MEMORY
+from simulations.federated import WORKER
+
+MEGABYTE = 1e6
+PAUSE_SECONDS = 0.01
+STORE = "object_store_memory"
+"""Ray's name of it."""
+
+
+def run_apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Call a function in a new process: it shares no memory with this one, and its peak is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
+
+
+def private_bytes(process: psutil.Process) -> int:
+    """Memory that no file holds and no other process shares: pages of a memory map do not count."""
+    memory = process.memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
+
+
+class Peak:
+    """The most private memory that this process held while it was watched.
+
+    Attributes:
+        before: bytes at the start.
+        most: bytes at most.
+    """
+
+    def __init__(self) -> None:
+        self._process, self._over = psutil.Process(), threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self.before = self.most = private_bytes(self._process)
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._watch.join()
+
+    @property
+    def megabytes(self) -> float:
+        """How much more it was than at the start."""
+        return (self.most - self.before) / MEGABYTE
+
+    def _look(self) -> None:
+        while not self._over.wait(PAUSE_SECONDS):
+            self.most = max(self.most, private_bytes(self._process))
+
+
+def simulation_memory(folder: Path) -> dict[str, float]:
+    """Megabytes that a running simulation holds, asked from its driver.
+
+    Args:
+        folder: the run's, in which models lie where shared memory has no room for them.
+
+    Returns:
+        `driver`, `workers`, and `ray` (its other processes): memory of their own alone (USS); `store`: Ray's objects,
+        and models that messages name.
+    """
+    import ray
+
+    driver = psutil.Process()
+    found = {"driver": float(driver.memory_full_info().uss), "workers": 0.0, "ray": 0.0}
+    for process in driver.children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            name = "workers" if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER) else "ray"
+            found[name] += process.memory_full_info().uss
+    room, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+    models = [path for place in _places_of_models(folder) for path in place.rglob("*") if path.is_file()]
+    objects = float(room.get(STORE, 0) - free.get(STORE, 0))
+    found["store"] = objects + sum(path.stat().st_size for path in models)
+    return {name: size / MEGABYTE for name, size in found.items()}
+
+
+def _places_of_models(folder: Path) -> list[Path]:
+    return [*SHARED_MEMORY.glob(f"fedbus-{os.getpid()}-*"), folder / "exchange"]
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A straight line through a series.
+
+    Attributes:
+        value: how much the figure grows a step.
+        error: standard error of `value`, if the residuals are independent.
+    """
+
+    value: float
+    error: float
+
+
+def fit_slope(series: Sequence[float]) -> Slope:
+    """Fit a straight line by least squares to at least three values, one a step."""
+    steps, values = np.arange(len(series)) - (len(series) - 1) / 2, np.array(series)
+    spread = float(steps @ steps)
+    value = float(steps @ values) / spread
+    residuals = values - values.mean() - value * steps
+    return Slope(value, float(np.sqrt(residuals @ residuals / (len(series) - 2) / spread)))
+
+
+def exponent(sizes: Sequence[float], figures: Sequence[float]) -> float:
+    """The k for which figure ~ size^k, by least squares on logarithms: 1 is proportional, 2 quadratic."""
+    return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0])

@@ -1,0 +1,53 @@
+"""A case's pictures as torchvision's `ImageFolder` wants them, for benchmarks of code written with it."""
+
+from pathlib import Path
+
+from fedbus.errors import RunError, SettingsError
+from fedbus.fitting import POOLED
+from fedbus.images import DICOM
+from fedbus.manifest import CLASSES
+from fedbus.sites import Site
+from fedbus.splits import PARTS
+from simulations.benchmarks.case import Case
+
+
+def write_image_folders(case: Case, root: Path) -> dict[str, Path]:
+    """Lay the split out as `root/SITE/PART/CLASS/`, with links to the archives' own pictures in place of copies.
+
+    Every part has a folder for every class, also where a site lacks one: `ImageFolder` numbers the folders that it
+    finds in the order of their names, and only with all three are its numbers the positions in `CLASSES`.
+
+    Args:
+        case: the prepared study; its archives must still be where the study says.
+        root: folder of the trees; created with its parents, must not hold any yet.
+
+    Returns:
+        The folder of each site, and of all sites' pictures together under `pooled`; each holds `train`, `validation`
+        and `test`.
+
+    Raises:
+        RunError: `root` holds trees already, or can't be written.
+        SettingsError: an archive holds DICOM, which `ImageFolder` can't read.
+    """
+    folders = {name: root / name for name in [*case.sites, POOLED]}
+    try:
+        for folder in folders.values():
+            for part in PARTS:
+                for label in CLASSES:
+                    (folder / part / label).mkdir(parents=True)
+        for name, site in case.sites.items():
+            for part in PARTS:
+                _link(site, case.study.sites[name].path, part, [folders[name], folders[POOLED]])
+    except OSError as error:
+        raise RunError(f"Links to pictures can't be made in {root} ({error}).", "Name a new folder.") from error
+    return folders
+
+
+def _link(site: Site, archive: Path, part: str, folders: list[Path]) -> None:
+    for row in site.parts[part]:
+        original = archive.absolute() / str(site.paths[row])
+        if DICOM in original.name.lower():
+            raise SettingsError(f"{original} is DICOM, and ImageFolder can't read it.", "Benchmark other archives.")
+        for folder in folders:
+            link = folder / part / CLASSES[site.labels[row]] / f"{site.name}-{row:06d}{original.suffix}"
+            link.symlink_to(original)

@@ -1,0 +1,52 @@
+"""The parts of `make bench`: which program measures what, on which study."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FULL: dict[str, Any] = {
+    "model": "resnetv2_50", "weights": "none", "image-size": 96, "batch-size": 32, "phantom-images": 300,
+    "rounds": 3, "arms": ["fedavg"],
+}  # fmt: skip
+"""Three phantom hospitals, as large as two cores can bear several times over."""
+
+QUICK = FULL | {"image-size": 48, "batch-size": 16, "phantom-images": 60, "rounds": 3}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One program, run as a process of its own so that no part's memory or threads disturb another's.
+
+    Attributes:
+        name: of its JSON file and its log.
+        title: what it measures, for the terminal.
+        arguments: of `python -m simulations.benchmarks.`; `{settings}` and `{out}` stand for its files, `{quick}` for
+            the option that makes it smaller.
+        minutes: how long it takes on two cores, roughly, for the time that is left.
+        quick: whether `QUICK=1` has it too.
+    """
+
+    name: str
+    title: str
+    arguments: tuple[str, ...]
+    minutes: float
+    quick: bool = True
+
+    def command(self, settings: Path, out: Path, *, quick: bool) -> list[str]:
+        """What follows `python -m`."""
+        places = {"settings": str(settings), "out": str(out), "quick": "--quick" if quick else ""}
+        program, *arguments = [argument.format(**places) for argument in self.arguments]
+        return [f"simulations.benchmarks.{program}", *filter(None, arguments)]
+
+
+PARTS = (
+    Part("engine", "our training loop, its ceiling, and a plain loop", ("engine", "{settings}", "{out}"), 8),
+    Part("federation", "a federated round and a bare one", ("federation", "{settings}", "{out}"), 6),
+    Part("plain_flower", "the same study as Flower's quickstart", ("plain_flower", "{settings}", "{out}"), 8),
+    Part("peer", "the same study on pfl-research", ("peer_pfl", "{settings}", "{out}"), 6),
+    Part("rounds", "memory over the rounds", ("growth", "rounds", "{out}", "{quick}"), 4),
+    Part("sites", "3 to 100 sites", ("growth", "sites", "{out}"), 3, quick=False),
+    Part("images", "1 000 to 100 000 pictures", ("growth", "images", "{out}"), 6, quick=False),
+    Part("models", "models of 10 to 400 MB", ("growth", "models", "{out}"), 4, quick=False),
+    Part("deployment", "hub and sites as processes", ("deployment", "{out}"), 8, quick=False),
+)  # fmt: skip

@@ -1,0 +1,260 @@
+"""The same FedAvg study on Apple's pfl-research, a simulator known for its speed, to compare ours with.
+
+    python -m simulations.benchmarks.peer_pfl SETTINGS.json OUT.json
+
+SETTINGS.json holds a study's settings in TOML's spelling. pfl is not among our packages: `install_peer` puts it into a
+folder of its own, which must be on PYTHONPATH. It is used as its own image benchmarks do: one process, one model, all
+sites' balanced rows on the device as tensors. Rows, start weights, batch and the number of optimiser steps are ours.
+
+It runs twice, so that simulators can be told from arithmetic: `plain` as its benchmarks are (float32, NCHW, pictures
+normalised beforehand, none augmented), and `matched` with our arithmetic (uint8 pictures augmented on the device,
+channels_last, our precision, fused AdamW). Either way pfl scores the pooled validation rows once a round, as ours does;
+keeps its learning rate; goes through the rows in one order, which is shuffled here once; does not mask missing classes;
+and averages trained parameters only: BatchNorm's statistics go from site to site. In the first round it also scores
+every training row twice, so that only later rounds compare.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import torch
+import typer
+from torch import Tensor, nn
+
+from fedbus.augmentation import augment, draw_views
+from fedbus.device import pick_device, pick_dtype
+from fedbus.errors import RunError
+from fedbus.files import read_json, write_json
+from fedbus.fitting import site_rows
+from fedbus.processes import environment_with
+from fedbus.seeds import derive_seed
+from fedbus.study import Study
+from fedbus.training import TrainingRows, normalise
+from simulations.benchmarks.case import Case, make_case
+from simulations.benchmarks.plain_loop import load_model
+
+REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "peer.txt"
+"""pfl and what it needs beside our own packages, by hash."""
+
+PEER_FOLDER = Path(platformdirs.user_cache_dir("fedbus")) / "peer"
+"""Where the peer is kept between runs."""
+
+INSTALL_SECONDS = 300.0
+
+
+def main(settings: Path, out: Path) -> None:
+    """Run a study both ways and write its times."""
+    case = make_case(out.with_suffix(""), read_json(settings))
+    write_json(out, {"plain": run_peer(case, matched=False), "matched": run_peer(case, matched=True)})
+
+
+def find_peer(folder: Path) -> bool:
+    """Tell whether `install_peer` has put all that `REQUIREMENTS` names into a folder."""
+    wanted = [line.split()[0] for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines() if "==" in line]
+    found = {f"{each.name}=={each.version}" for each in metadata.distributions(path=[str(folder)])}
+    return set(wanted) <= found
+
+
+def install_peer(folder: Path = PEER_FOLDER) -> Path | str:
+    """Install pfl into a folder of its own, unless it is there; this environment stays as it is.
+
+    Returns:
+        The folder, for PYTHONPATH, or why pfl can't be had.
+    """
+    if find_peer(folder):
+        return folder
+    target = ["--python", sys.executable, "--target", str(folder), "-r", str(REQUIREMENTS)]
+    command = ["uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", *target]
+    try:
+        done = subprocess.run(
+            command, env=environment_with({}), capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"uv could not install it ({error})"
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        return f"uv could not install it ({said[-1].strip()[:200]})"
+    return folder
+
+
+def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
+    """Run the case's study on pfl.
+
+    Args:
+        case: the prepared study.
+        matched: with our arithmetic in place of plain float32.
+
+    Returns:
+        `startup_seconds` from the prepared case, pfl imported, till the first round; `round_seconds`; `steps` of each
+        round, all sites together; `accuracy` on the validation rows, of the start weights and after every round but the
+        first.
+
+    Raises:
+        RunError: pfl is not installed.
+    """
+    study, device = case.study, pick_device(case.study.device)
+    os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # else it takes a GPU whatever the study says
+    try:
+        from pfl.algorithm.base import NNAlgorithmParams
+        from pfl.algorithm.federated_averaging import FederatedAveraging
+        from pfl.callback.central_evaluation import CentralEvaluationCallback
+        from pfl.data.pytorch import PyTorchTensorDataset
+        from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
+        from pfl.metrics import Metrics
+    except ImportError as error:
+        raise RunError(f"pfl can't be imported ({error}).", "Put the folder of install_peer on PYTHONPATH.") from error
+    started = time.perf_counter()
+    module = _Module(load_model(study, case.start), study, matched)
+    watch = _Watch(module, Metrics)
+    scoring = NNEvalHyperParams(local_batch_size=study.batch_size)
+    FederatedAveraging().run(
+        algorithm_params=NNAlgorithmParams(
+            central_num_iterations=study.rounds,
+            evaluation_frequency=study.rounds + 1,
+            train_cohort_size=len(case.sites),
+            val_cohort_size=0,
+        ),
+        backend=_backend(case, device, matched),
+        model=_model(module, study, device, matched),
+        model_train_params=NNTrainHyperParams(
+            local_num_epochs=1, local_learning_rate=study.learning_rate, local_batch_size=study.batch_size
+        ),
+        model_eval_params=scoring,
+        callbacks=[
+            CentralEvaluationCallback(PyTorchTensorDataset(_validation(case, device, matched)), scoring),
+            watch,
+        ],
+        send_metrics_to_platform=False,
+    )
+    return {"startup_seconds": watch.times[0] - started, **watch.summary()}
+
+
+class _Module(nn.Module):
+    """A classifier with the two methods that pfl asks for; it counts its training steps."""
+
+    def __init__(self, network: nn.Module, study: Study, matched: bool) -> None:
+        super().__init__()
+        self.network, self.matched, self.smoothing = network, matched, study.label_smoothing
+        self.augmented = matched and study.augmentation
+        self.views = torch.Generator().manual_seed(study.seeds[0])
+        self.steps = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of uint8 [B, 1, H, W] if matched, of normalised float32 [B, 3, H, W] otherwise."""
+        if self.matched:
+            images = images.float() / 255
+            if self.augmented and self.training:
+                images = augment(images, draw_views(1, len(images), self.views)[0].to(images.device))
+            images = normalise(images)
+        logits: Tensor = self.network(images)
+        return logits.float()
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """What pfl minimises."""
+        self.train()
+        self.steps += 1
+        return nn.functional.cross_entropy(self(images), labels, label_smoothing=self.smoothing)
+
+    @torch.no_grad()
+    def metrics(self, images: Tensor, labels: Tensor) -> dict[str, Any]:
+        """What pfl adds up over batches."""
+        from pfl.metrics import Weighted
+
+        self.eval()
+        logits, count = self(images), len(labels)
+        right = (logits.argmax(dim=1) == labels).sum().item()
+        loss = nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+        return {"loss": Weighted(loss, count), "accuracy": Weighted(right, count)}
+
+
+class _Watch:
+    """A callback of pfl, the last: notes the time before the first round and after every round, and the scores."""
+
+    def __init__(self, module: _Module, nothing: Callable[[], Any]) -> None:
+        self.module, self.nothing = module, nothing
+        self.times: list[float] = []
+        self.steps = [0]
+        self.accuracy: list[float] = []
+
+    def on_train_begin(self, *, model: Any) -> Any:
+        self.times.append(time.perf_counter())
+        return self.nothing()
+
+    def after_central_iteration(self, metrics: Any, model: Any, *, central_iteration: int) -> tuple[bool, Any]:
+        self.times.append(time.perf_counter())
+        self.steps.append(self.module.steps)
+        self.accuracy.append(metrics.to_simple_dict()["Central val | accuracy"])
+        return False, self.nothing()
+
+    def on_train_end(self, *, model: Any) -> None:
+        pass
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "round_seconds": np.diff(self.times).tolist(),
+            "steps": np.diff(self.steps).tolist(),
+            "accuracy": self.accuracy,
+        }
+
+
+def _model(module: _Module, study: Study, device: torch.device, matched: bool) -> Any:
+    from pfl.model.pytorch import PyTorchModel
+
+    if matched:
+        module.to(memory_format=torch.channels_last)
+    return PyTorchModel(
+        model=module.to(device),
+        local_optimizer_create=partial(torch.optim.AdamW, weight_decay=study.weight_decay, fused=matched),
+        central_optimizer=torch.optim.SGD(module.parameters(), lr=1.0),
+        amp_dtype=pick_dtype(study.precision, device) if matched else None,
+    )
+
+
+def _backend(case: Case, device: torch.device, matched: bool) -> Any:
+    from pfl.aggregate.simulate import SimulatedBackend
+    from pfl.aggregate.weighting import WeightByDatapoints
+    from pfl.data.federated_dataset import FederatedDataset
+    from pfl.data.pytorch import PyTorchTensorDataset
+    from pfl.data.sampling import MinimizeReuseUserSampler
+
+    study = case.study
+    rows = {name: site_rows(site, study, study.seeds[0], device) for name, site in case.sites.items()}
+    users = {name: PyTorchTensorDataset(_training(each, study, matched)) for name, each in rows.items()}
+    federation = FederatedDataset(users.__getitem__, MinimizeReuseUserSampler(list(users)))
+    return SimulatedBackend(federation, federation, postprocessors=[WeightByDatapoints()])
+
+
+def _training(rows: TrainingRows, study: Study, matched: bool) -> tuple[Tensor, Tensor]:
+    """A site's balanced rows, as many as a round's full batches hold, so that one pass makes our number of steps."""
+    generator = torch.Generator().manual_seed(derive_seed(study.seeds[0], "peer", rows.holder))
+    order = torch.randperm(len(rows.index), generator=generator).to(rows.index.device)
+    picked = order[torch.arange(rows.steps_per_round(study) * study.batch_size, device=order.device) % len(order)]
+    return _as_held(rows.images[rows.index[picked]], matched), rows.labels[picked]
+
+
+def _validation(case: Case, device: torch.device, matched: bool) -> tuple[Tensor, Tensor]:
+    """The validation rows of all sites."""
+    parts = [(site, site.parts["validation"]) for site in case.sites.values()]
+    images = torch.from_numpy(np.concatenate([site.pixels[rows] for site, rows in parts])).unsqueeze(1)
+    labels = torch.from_numpy(np.concatenate([site.labels[rows] for site, rows in parts]))
+    return _as_held(images.to(device), matched), labels.to(device)
+
+
+def _as_held(images: Tensor, matched: bool) -> Tensor:
+    """Pictures as they wait for their turn; uint8 [N, 1, H, W] in."""
+    return images if matched else normalise(images.float() / 255).contiguous(memory_format=torch.contiguous_format)
+
+
+if __name__ == "__main__":
+    program = typer.Typer(pretty_exceptions_enable=False)  # else it prints every tensor in sight
+    program.command()(main)
+    program()

@@ -1,0 +1,212 @@
+"""FedAvg written as Flower's own PyTorch quickstart is, to compare ours with.
+
+    python -m simulations.benchmarks.plain_flower SETTINGS.json OUT.json
+
+SETTINGS.json holds a study's settings in TOML's spelling. As in the quickstart, every message builds the model, loads
+the whole state dict that it carries (BatchNorm's `num_batches_tracked` included, which averaging makes a float), opens
+the pictures, and sends the whole state dict back; a second message a round has the new model scored on the site's
+validation rows, which is as much scoring as ours does. The loop is `plain_loop`'s, so sites, rows, start weights, batch
+and the number of optimiser steps are those of our federation. Flower's defaults give a site two processors and no GPU;
+where there are GPUs all sites share them and train side by side, which is the most that the quickstart can get.
+
+Each run's folders of links are made for it and removed afterwards.
+"""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import typer
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+from flwr.simulation import run_simulation
+
+from fedbus.errors import RunError
+from fedbus.files import read_json, write_json
+from fedbus.fitting import site_rows
+from fedbus.models import State, build_model
+from fedbus.quiet import hush
+from fedbus.seeds import derive_seed
+from fedbus.study import Study
+from simulations.benchmarks.case import Case, make_case
+from simulations.benchmarks.image_folders import write_image_folders
+from simulations.benchmarks.plain_loop import (
+    load_model,
+    plain_device,
+    score,
+    scoring_batches,
+    train_steps,
+    training_batches,
+)
+from simulations.federated import share_of
+
+
+@dataclass(frozen=True)
+class PlainSite:
+    """One site of the plain study.
+
+    Attributes:
+        folder: its tree of pictures.
+        steps: optimiser steps a round, as many as ours.
+    """
+
+    folder: Path
+    steps: int
+
+
+@dataclass
+class Notes:
+    """What the server notes while the study runs; times are seconds of `time.time`.
+
+    Attributes:
+        began: when each site's training began, all rounds.
+        ended: when each round ended.
+        steps: optimiser steps of each round, all sites together.
+        accuracy: on all sites' validation rows after every round, in [0, 1].
+    """
+
+    began: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+
+
+def main(settings: Path, out: Path) -> None:
+    """Run a study and write its times."""
+    case = make_case(out.with_suffix(""), read_json(settings))
+    write_json(out, run_plain_flower(case))
+
+
+def run_plain_flower(case: Case) -> dict[str, Any]:
+    """Run the case's study as the quickstart would.
+
+    Returns:
+        `startup_seconds` till the first site trains; `round_seconds`, the first counted from there; `steps` of each
+        round, all sites together; `accuracy` on the validation rows after every round.
+
+    Raises:
+        RunError: a site or the server failed.
+    """
+    hush()
+    with tempfile.TemporaryDirectory(dir=case.out, prefix="plain-flower-") as scratch:
+        sites = plain_sites(case, Path(scratch))
+        notes = Notes()
+        started = time.time()
+        run_simulation(
+            server_app=make_server_app(case.study, case.start, sites, notes),
+            client_app=make_client_app(case.study, sites),
+            num_supernodes=len(sites),
+            backend_config=resources(case.study, len(sites)),
+        )
+    first = min(notes.began)
+    starts = [first, *notes.ended[:-1]]
+    return {
+        "startup_seconds": first - started,
+        "round_seconds": [end - start for start, end in zip(starts, notes.ended, strict=True)],
+        "steps": notes.steps,
+        "accuracy": notes.accuracy,
+    }
+
+
+def plain_sites(case: Case, root: Path) -> list[PlainSite]:
+    """Lay the trees out, and count the steps that our federation would make at each site."""
+    folders, study, cpu = write_image_folders(case, root), case.study, torch.device("cpu")
+    return [
+        PlainSite(folders[name], site_rows(site, study, study.seeds[0], cpu).steps_per_round(study))
+        for name, site in case.sites.items()
+    ]
+
+
+def resources(study: Study, sites: int) -> dict[str, Any]:
+    """Flower's defaults on processors; where there are GPUs, as many of them as let all sites train side by side."""
+    gpus = 0 if study.device == "cpu" else torch.cuda.device_count()
+    return {"client_resources": {"num_cpus": 2, "num_gpus": share_of(gpus, sites)}} if gpus else {}
+
+
+def make_client_app(study: Study, sites: list[PlainSite]) -> ClientApp:
+    """The quickstart's ClientApp with this study's model, pictures and loop."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        began = time.time()
+        model, number = _model(message, study), int(context.node_config["partition-id"])
+        round_number = cast(int, cast(ConfigRecord, message.content["config"])["server-round"])
+        site = sites[number]
+        loader = training_batches(site.folder, study, derive_seed(study.seeds[0], "plain", number, round_number))
+        run = train_steps(model, loader, study, site.steps, round_number, study.rounds)
+        metrics: dict[str, Any] = {
+            "train_loss": sum(run.losses) / len(run.losses),
+            "num-examples": len(cast(Any, loader.dataset)),
+            "began": began,
+            "steps": len(run.losses),
+        }
+        content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
+        return Message(content=content, reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        model, site = _model(message, study), sites[int(context.node_config["partition-id"])]
+        loader = scoring_batches(site.folder, "validation", study)
+        loss, accuracy = score(model, loader)
+        metrics: dict[str, Any] = {
+            "eval_loss": loss,
+            "eval_acc": accuracy,
+            "num-examples": len(cast(Any, loader.dataset)),
+        }
+        return Message(content=RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+    return app
+
+
+def make_server_app(study: Study, start: State, sites: list[PlainSite], notes: Notes) -> ServerApp:
+    """The quickstart's ServerApp, waiting for all sites, and noting times."""
+    app = ServerApp()
+
+    def note_training(replies: list[RecordDict], weighted_by: str) -> MetricRecord:
+        metrics = [cast(Mapping[str, Any], reply["metrics"]) for reply in replies]
+        notes.began += [float(each["began"]) for each in metrics]
+        notes.steps.append(sum(int(each["steps"]) for each in metrics))
+        return aggregate_metricrecords(replies, weighted_by)
+
+    def note_scores(replies: list[RecordDict], weighted_by: str) -> MetricRecord:
+        total = aggregate_metricrecords(replies, weighted_by)
+        notes.accuracy.append(float(cast(float, total["eval_acc"])))
+        return total
+
+    def note_end(round_number: int, arrays: ArrayRecord) -> None:
+        if round_number > 0:
+            notes.ended.append(time.time())
+
+    @app.main()
+    def serve(grid: Grid, context: Context) -> None:
+        strategy = FedAvg(
+            min_train_nodes=len(sites), min_evaluate_nodes=len(sites), min_available_nodes=len(sites),
+            train_metrics_aggr_fn=note_training, evaluate_metrics_aggr_fn=note_scores,
+        )  # fmt: skip
+        initial = ArrayRecord(load_model(study, start).state_dict())
+        strategy.start(grid=grid, initial_arrays=initial, num_rounds=study.rounds, evaluate_fn=note_end)
+        expected = sum(site.steps for site in sites)
+        if notes.steps != [expected] * study.rounds:
+            raise RunError(f"The plain study made {notes.steps} steps in its rounds, not {expected}.", "See its log.")
+
+    return app
+
+
+def _model(message: Message, study: Study) -> torch.nn.Module:
+    model = build_model(study.model)
+    model.load_state_dict(cast(ArrayRecord, message.content["arrays"]).to_torch_state_dict())
+    return model.to(plain_device(study))
+
+
+if __name__ == "__main__":
+    program = typer.Typer(pretty_exceptions_enable=False)  # else it prints every tensor in sight
+    program.command()(main)
+    program()

@@ -1,0 +1,202 @@
+"""The training loop that people write, to compare ours with: folders of pictures, torchvision, a DataLoader, float32.
+
+It does what a good tutorial does and nothing worse: pictures are decoded and augmented by worker processes that live
+as long as the loader, pinned memory feeds a GPU, and classes are balanced by `WeightedRandomSampler` with as many draws
+as random over-sampling (ROS) has rows. Weights, optimiser, rate, schedule and label smoothing are the study's. It
+differs from our loop where people do not think of it: it does not mask missing classes, decays biases and norms too,
+leaves a pass's last incomplete batch out, and asks for the loss at every step.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, WeightedRandomSampler
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from fedbus.errors import SettingsError
+from fedbus.models import State, build_model, set_state
+from fedbus.training import MEAN, STD, learning_rate
+
+if TYPE_CHECKING:  # a machine that only trains need not have what these import
+    from fedbus.study import Study
+    from simulations.benchmarks.case import Case
+
+WORKERS = min(8, os.cpu_count() or 1)
+"""Processes of a DataLoader."""
+
+Batches = DataLoader[tuple[Tensor, Tensor]]
+"""Gives float32 [B, 3, size, size] and int64 [B]."""
+
+
+@dataclass(frozen=True)
+class PlainRun:
+    """What a run of the plain loop was.
+
+    Attributes:
+        model: trained, on its device.
+        losses: the loss of every step.
+        seconds: of the steps that count.
+        images: trained on in the steps that count.
+    """
+
+    model: nn.Module
+    losses: list[float]
+    seconds: float
+    images: int
+
+
+def train_plain(folder: Path, case: "Case", steps: int, seed: int, warmup_steps: int = 0) -> PlainRun:
+    """Train from the case's start weights; the study's whole schedule is run through in `steps`.
+
+    Args:
+        folder: a tree of `write_image_folders`.
+        case: gives the start weights and the settings.
+        steps: optimiser steps, at least 1.
+        seed: of the draws and of augmentation.
+        warmup_steps: the first so many are done but do not count; worker processes start in the first.
+
+    Raises:
+        SettingsError: the folder's balanced rows do not fill a batch.
+    """
+    model = load_model(case.study, case.start).to(plain_device(case.study))
+    loader = training_batches(folder, case.study, seed)
+    return train_steps(model, loader, case.study, steps, warmup_steps=warmup_steps)
+
+
+def plain_device(study: "Study") -> torch.device:
+    """The GPU if there is one and the study does not forbid it; PyTorch's settings stay as they are."""
+    return torch.device("cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def load_model(study: "Study", state: State) -> nn.Module:
+    """Build the study's model with these weights."""
+    model = build_model(study.model)
+    set_state(model, state)
+    return model
+
+
+def training_batches(folder: Path, study: "Study", seed: int) -> Batches:
+    """Balanced, augmented batches of the training rows, without end if iterated anew.
+
+    Raises:
+        SettingsError: the balanced rows do not fill a batch.
+    """
+    views = transforms.Compose(
+        [
+            transforms.Resize((study.image_size, study.image_size)),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomRotation(10),
+            transforms.ColorJitter(brightness=0.1, contrast=0.2),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    dataset = open_image_folder(folder, "train", views)
+    sampler = balancing_sampler(dataset.targets, seed)
+    if sampler.num_samples < study.batch_size:
+        raise SettingsError(
+            f"{folder} has {sampler.num_samples} balanced rows, fewer than a batch.", "Use --set batch-size=4."
+        )
+    torch.manual_seed(seed % 2**63)  # worker processes draw their views from it
+    return DataLoader(
+        dataset,
+        batch_size=study.batch_size,
+        sampler=sampler,
+        num_workers=WORKERS,
+        persistent_workers=True,
+        pin_memory=plain_device(study).type == "cuda",
+        drop_last=True,
+    )
+
+
+def open_image_folder(folder: Path, part: str, transform: Callable[[Any], Any] | None = None) -> ImageFolder:
+    """Open one part of a tree of `write_image_folders`; its labels are positions in `CLASSES`."""
+    return ImageFolder(str(folder / part), transform=transform, allow_empty=True)
+
+
+def balancing_sampler(labels: list[int], seed: int) -> WeightedRandomSampler:
+    """Draw rows with replacement, every class that is there alike, as many as random over-sampling would have."""
+    counts = np.bincount(labels)
+    weights = [1 / counts[label] for label in labels]
+    draws = int(np.count_nonzero(counts) * counts.max())
+    return WeightedRandomSampler(weights, draws, replacement=True, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.backends.cudnn.flags(enabled=True)  # PyTorch's own settings, not those that our loop needs for repeatability
+def train_steps(
+    model: nn.Module, loader: Batches, study: "Study", steps: int, round_number: int = 1, rounds: int = 1,
+    warmup_steps: int = 0,
+) -> PlainRun:  # fmt: skip
+    """Train a model on its device for one round, in place, with an optimiser of its own.
+
+    Args:
+        model: on its device, NCHW.
+        loader: iterated as often as the steps need.
+        study: the settings; its number of rounds does not count.
+        steps: optimiser steps, at least 1.
+        round_number: from 1; the share of the schedule that this is.
+        rounds: into how many rounds the schedule is cut.
+        warmup_steps: as in `train_plain`.
+    """
+    device = next(model.parameters()).device
+    criterion = nn.CrossEntropyLoss(label_smoothing=study.label_smoothing)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=study.learning_rate, weight_decay=study.weight_decay)
+    model.train()
+    losses: list[float] = []
+    images, started = 0, time.perf_counter()
+    while len(losses) < steps:
+        for inputs, labels in loader:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(study, (round_number - 1 + len(losses) / steps) / rounds)
+            loss = criterion(model(inputs.to(device)), labels.to(device))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+            images += len(labels)
+            if len(losses) == warmup_steps:
+                images, started = 0, time.perf_counter()
+            if len(losses) == steps:
+                break
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return PlainRun(model, losses, time.perf_counter() - started, images)
+
+
+def scoring_batches(folder: Path, part: str, study: "Study") -> Batches:
+    """The pictures of a part, once each, as they are."""
+    plain = transforms.Compose(
+        [
+            transforms.Resize((study.image_size, study.image_size)),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    return DataLoader(open_image_folder(folder, part, plain), batch_size=study.batch_size, num_workers=WORKERS)
+
+
+def score(model: nn.Module, loader: Batches) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy, in [0, 1], of a model on its device."""
+    device = next(model.parameters()).device
+    model.eval()
+    loss, right, count = 0.0, 0, 0
+    with torch.no_grad():
+        for inputs, labels in loader:
+            logits = model(inputs.to(device)).cpu()
+            loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+            right += int((logits.argmax(dim=1) == labels).sum().item())
+            count += len(labels)
+    return loss / count, right / count
+
+
+def accuracy(model: nn.Module, folder: Path, case: "Case") -> float:
+    """Accuracy, in [0, 1], on the test rows of a tree of `write_image_folders`."""
+    return score(model, scoring_batches(folder, "test", case.study))[1]

@@ -1,0 +1,102 @@
+"""From what the parts measured to the figures of `bench.json`, and to one table."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from fedbus.reports.words import BAD, GOOD
+
+Found = Mapping[str, Mapping[str, Any]]
+"""What each part measured, by the part's name."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table.
+
+    Attributes:
+        key: in `bench.json`.
+        words: what it is.
+        needs: the parts whose measurements it is made of.
+        compute: the figure from all parts.
+        aim: in words; empty where there is none.
+        least, most: between which the aim is reached.
+    """
+
+    key: str
+    words: str
+    needs: frozenset[str]
+    compute: Callable[[Found], float]
+    aim: str = ""
+    least: float = -math.inf
+    most: float = math.inf
+
+
+def figures_of(device: str) -> tuple[Figure, ...]:
+    """All figures, with the aims for a kind of device: `cpu` or `cuda`."""
+    ceiling, plain, bare = (0.97, 2.0, 1.05) if device == "cpu" else (0.95, 5.0, 1.25)
+    return (
+        _measured(
+            "engine_over_ceiling", "engine", "images/s: our loop over the model on one resident batch", least=ceiling
+        ),
+        _measured(
+            "engine_over_plain", "engine", "images/s: our loop over ImageFolder, DataLoader, float32", least=plain
+        ),
+        _measured("federation_over_bare", "federation", "seconds: a federated round over a bare loop's", most=bare),
+        _measured("federation_over_steps", "federation", "the same, over the bare loop's optimiser steps alone"),
+        _measured("federation_startup_s", "federation", "seconds until a simulation trains", most=15),
+        _rival("plain_flower_over_ours", "plain_flower", "seconds: a round of Flower's quickstart over ours"),
+        _rival("pfl_over_ours", "peer", "seconds: a round of pfl-research over ours", "plain"),
+        _rival("pfl_matched_over_ours", "peer", "the same, pfl-research with our arithmetic", "matched"),
+        _measured("memory_slope_mb_per_round", "rounds", "MB that memory grows a round"),
+    )
+
+
+def _measured(key: str, part: str, words: str, *, least: float = -math.inf, most: float = math.inf) -> Figure:
+    """A figure that a part computed itself, with its aim, if it has one."""
+    aim = f"at least {least:g}" if least > -math.inf else f"at most {most:g}" if most < math.inf else ""
+    return Figure(key, words, frozenset({part}), lambda found: float(found[part][key]), aim, least, most)
+
+
+def _rival(key: str, part: str, words: str, way: str = "") -> Figure:
+    """Median seconds of another simulator's rounds after the first, over those of ours."""
+
+    def compute(found: Found) -> float:
+        run = found[part][way] if way else found[part]
+        return float(statistics.median(run["round_seconds"][1:]) / found["federation"]["round_s"])
+
+    return Figure(key, words, frozenset({part, "federation"}), compute)
+
+
+def figures(found: Found) -> dict[str, Any]:
+    """The figures that can be made of what the parts found; None for the others.
+
+    Every part compares what it ran itself, but for other simulators: their rounds are set against ours of the same run.
+    """
+    return {figure.key: figure.compute(found) if figure.needs <= found.keys() else None for figure in figures_of("cpu")}
+
+
+def table(result: Mapping[str, Any], device: str) -> Table:
+    """Lay out the figures with their aims; a hole is n/a, and its reason stands below.
+
+    A quick run's pictures and rounds are too small for the aims: what a round costs besides steps weighs more there.
+    """
+    notes = [f"{name}: {why}" for name, why in result["missing"].items()]
+    if result["quick"]:
+        notes.append("The aims are those of a full run, whose pictures and rounds are larger.")
+    made = Table(title="FedBUS on this machine (phantoms)", caption="\n".join(notes) or None, box=box.SIMPLE)
+    for heading in ("", "figure", "aim", ""):
+        made.add_column(heading, justify="right" if heading == "figure" else "left")
+    for figure in figures_of(device):
+        value = result[figure.key]
+        verdict = Text()
+        if value is not None and figure.aim and not result["quick"]:
+            verdict = Text("reached", GOOD) if figure.least <= value <= figure.most else Text("missed", BAD)
+        made.add_row(figure.words, "n/a" if value is None else f"{value:.3g}", figure.aim, verdict)
+    return made

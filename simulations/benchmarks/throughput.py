@@ -1,0 +1,164 @@
+"""Images a second of training loops, measured in turns in one process, and what one step consists of.
+
+Imports no more than training does, so that it runs on a machine that has PyTorch and timm alone.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fedbus.augmentation import augment, draw_views
+from fedbus.device import autocast, pick_dtype
+from fedbus.manifest import CLASSES
+from fedbus.training import TrainingRows, make_optimiser, normalise, train_round
+from simulations.benchmarks.plain_loop import Batches, train_steps
+
+if TYPE_CHECKING:
+    from fedbus.study import Study
+
+Speed = Callable[[int], float]
+"""Trains for so many steps, after a warm-up, and gives images a second."""
+
+WARMUP_STEPS = 2
+"""At the start of every turn: caches fill, and what the turn before left running ends."""
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock of a piece of work on a device, all of it done."""
+    _wait(device)
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def ceiling_speed(model: nn.Module, study: "Study") -> Speed:
+    """The most that a training loop can reach: steps on one batch that lies there, drawn, fetched and logged by nobody.
+
+    Args:
+        model: on its device, channels_last; trained in place.
+        study: batch and image size, precision, optimiser.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(study.batch_size, 1, study.image_size, study.image_size, generator=generator)
+    batch, labels = normalise(pictures.to(device)), (torch.arange(study.batch_size) % len(CLASSES)).to(device)
+    optimiser, dtype = make_optimiser(model, study), pick_dtype(study.precision, device)
+
+    def train(steps: int) -> None:
+        model.train()
+        for _ in range(steps):
+            with autocast(device, dtype):
+                logits = model(batch)
+            loss = F.cross_entropy(logits.float(), labels)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+
+    return _speed(train, study.batch_size, device)
+
+
+def engine_speed(model: nn.Module, rows: TrainingRows, study: "Study") -> Speed:
+    """The training loop of FedBUS.
+
+    Args:
+        model: on the device of `rows`, channels_last; trained in place.
+        rows: what to train on.
+        study: the settings.
+    """
+    optimiser = make_optimiser(model, study)
+
+    def train(steps: int) -> None:
+        train_round(model, rows, study, seed=0, round_number=1, steps=steps, optimiser=optimiser)
+
+    return _speed(train, study.batch_size, rows.images.device)
+
+
+def plain_speed(model: nn.Module, batches: Batches, study: "Study") -> Speed:
+    """The loop that people write, with PyTorch's own settings: ours asks cuDNN for the same result every time.
+
+    Args:
+        model: on its device, NCHW; trained in place.
+        batches: of `training_batches`.
+        study: the settings.
+    """
+
+    def speed(steps: int) -> float:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False):
+            run = train_steps(model, batches, study, WARMUP_STEPS + steps, warmup_steps=WARMUP_STEPS)
+        return run.images / run.seconds
+
+    return speed
+
+
+def take_turns(speeds: Mapping[str, Speed], steps: int, turns: int) -> dict[str, list[float]]:
+    """Measure loops one after the other, again and again, the order reversed every time.
+
+    Returns:
+        Images a second of every loop, one number a turn: those of one turn were taken under the same conditions.
+    """
+    found: dict[str, list[float]] = {name: [] for name in speeds}
+    for turn in range(turns):
+        for name in list(speeds)[:: -1 if turn % 2 else 1]:
+            found[name].append(speeds[name](steps))
+    return found
+
+
+def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """The median of the ratios turn by turn."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def step_costs(model: nn.Module, rows: TrainingRows, study: "Study", steps: int) -> dict[str, float]:
+    """Milliseconds of every part of a training step, medians over `steps`.
+
+    Each part is waited for. Where a GPU works while the loop runs ahead, a step takes less than their sum.
+    """
+    device, dtype = rows.images.device, pick_dtype(study.precision, rows.images.device)
+    optimiser, generator = make_optimiser(model, study), torch.Generator().manual_seed(0)
+    laps: dict[str, list[float]] = {}
+
+    def lap(name: str, since: float) -> float:
+        _wait(device)
+        now = time.perf_counter()
+        laps.setdefault(name, []).append(1000 * (now - since))
+        return now
+
+    model.train()
+    for _ in range(steps + WARMUP_STEPS):
+        picked = torch.randint(len(rows.index), (study.batch_size,), generator=generator).to(device)
+        views, labels = draw_views(1, study.batch_size, generator)[0].to(device), rows.labels[picked]
+        _wait(device)
+        now = time.perf_counter()
+        batch = rows.images.index_select(0, rows.index[picked]).float() / 255
+        now = lap("gather", now)
+        batch = augment(batch, views)
+        now = lap("augment", now)
+        batch = normalise(batch)
+        now = lap("normalise", now)
+        with autocast(device, dtype):
+            logits = model(batch)
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        now = lap("forward and backward", now)
+        optimiser.step()
+        lap("optimiser", now)
+    return {name: statistics.median(times[WARMUP_STEPS:]) for name, times in laps.items()}
+
+
+def _speed(train: Callable[[int], None], batch_size: int, device: torch.device) -> Speed:
+    def speed(steps: int) -> float:
+        train(WARMUP_STEPS)
+        return steps * batch_size / seconds_of(lambda: train(steps), device)
+
+    return speed
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

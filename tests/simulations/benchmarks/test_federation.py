@@ -1,0 +1,43 @@
+"""The bare loop is FedAvg, and a simulation that ends elsewhere is not measured against it."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedbus.errors import RunError
+from simulations.benchmarks import federation
+from simulations.benchmarks.case import Case
+from simulations.benchmarks.federation import Measured, add_to_mean, measure, wire
+
+
+def test_a_weighted_mean_is_made_in_place():
+    states = [{"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 6.0])}]
+    mean: dict[str, np.ndarray] = {}
+    for state, share in zip(states, (0.25, 0.75), strict=True):
+        add_to_mean(mean, state, share)
+    assert mean["w"].tolist() == [2.5, 5.0]
+    assert states[0]["w"].tolist() == [1.0, 2.0]
+
+
+def test_a_simulation_takes_the_bare_loops_steps_and_is_timed_against_it(tiny_case: Case, tmp_path):
+    found = measure(tiny_case, tmp_path)
+    assert found["same_weights"]
+    assert found["federation_over_bare"] == pytest.approx(found["round_s"] / found["bare_round_s"])
+    assert found["federation_over_steps"] > found["federation_over_bare"] > 0
+    assert 0 < found["federation_startup_s"] < 120
+
+
+def test_other_weights_are_no_measurement(tiny_case: Case, tmp_path, monkeypatch):
+    def elsewhere(case: Case, folder: object) -> Measured:
+        return Measured([1.0, 1.0], [], 2.0, 0.0, {key: value + 1 for key, value in case.start.items()})
+
+    monkeypatch.setattr(federation, "run_federated", elsewhere)
+    with pytest.raises(RunError, match="different weights"):
+        measure(tiny_case, tmp_path)
+
+
+def test_the_wire_carries_four_bytes_a_value_and_half_of_that_in_half_precision():
+    state = {"a": torch.zeros(3, 4), "b": torch.zeros(8)}
+    assert wire(state, "flat") == {"arrays": 1, "megabytes": pytest.approx(80e-6)}
+    assert wire(state, "flat-fp16") == {"arrays": 1, "megabytes": pytest.approx(40e-6)}
+    assert wire(state, "dict") == {"arrays": 2, "megabytes": pytest.approx(80e-6)}

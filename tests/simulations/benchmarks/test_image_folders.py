@@ -1,0 +1,68 @@
+"""Trees of links hold exactly the split's rows, under the labels that our models use."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedbus.errors import RunError, SettingsError
+from fedbus.manifest import CLASSES
+from fedbus.splits import PARTS
+from simulations.benchmarks.image_folders import write_image_folders
+from simulations.benchmarks.plain_loop import open_image_folder
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_case, tmp_path_factory):
+    return write_image_folders(tiny_case, tmp_path_factory.mktemp("trees") / "new")
+
+
+def rows_of(case, name, part):
+    """(original picture, label) of each row, from the split."""
+    site, archive = case.sites[name], case.study.sites[name].path
+    return [((archive / site.paths[row]).resolve(), int(site.labels[row])) for row in site.parts[part]]
+
+
+def found(folder, part):
+    """(original picture, label) of each picture that torchvision finds."""
+    return [(Path(path).resolve(), label) for path, label in open_image_folder(folder, part).samples]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_site_has_its_rows_and_labels_and_no_other(tiny_case, folders, part):
+    for name in tiny_case.sites:
+        assert Counter(found(folders[name], part)) == Counter(rows_of(tiny_case, name, part))
+        assert all(path.is_file() for path, _ in found(folders[name], part))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_pooled_tree_is_the_sites_together(tiny_case, folders, part):
+    everything = [row for name in tiny_case.sites for row in rows_of(tiny_case, name, part)]
+    assert Counter(found(folders["pooled"], part)) == Counter(everything)
+
+
+def test_classes_have_our_numbers_also_where_one_is_missing(folders):
+    for folder in folders.values():
+        assert open_image_folder(folder, "train").class_to_idx == {name: i for i, name in enumerate(CLASSES)}
+    assert 2 not in open_image_folder(folders["south"], "train").targets
+
+
+def test_pictures_are_links_and_not_copies(folders):
+    pictures = [path for folder in folders.values() for path in folder.rglob("*.png")]
+    assert pictures
+    assert all(path.is_symlink() for path in pictures)
+
+
+def test_trees_are_not_written_over_others(tiny_case, tmp_path):
+    write_image_folders(tiny_case, tmp_path)
+    with pytest.raises(RunError, match="can't be made"):
+        write_image_folders(tiny_case, tmp_path)
+
+
+def test_dicom_is_refused(tiny_case, tmp_path):
+    north = tiny_case.sites["north"]
+    scans = replace(north, paths=np.array([f"{i}.DCM#3" for i in range(len(north.paths))]))
+    with pytest.raises(SettingsError, match="DICOM"):
+        write_image_folders(replace(tiny_case, sites={"north": scans}), tmp_path)

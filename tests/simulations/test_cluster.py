@@ -1,0 +1,151 @@
+"""A study on a Ray cluster of two nodes ends with the weights that it ends with on one machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fedbus.processes import end_child, last_words, start_child
+from fedbus.quiet import SETTINGS
+from simulations.federated import WORKER
+from tests.archives import make_class_folders, make_labels_csv
+
+pytestmark = pytest.mark.timeout(900)
+
+STUDY = {
+    "arms": "fedavg", "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 4, "rounds": 2,
+    "folds": 3, "bootstrap": 20, "learning-rate": 0.01, "device": "cpu", "workers": 2,
+}  # fmt: skip
+
+ENVIRONMENT = SETTINGS | {"OMP_NUM_THREADS": "1"}
+"""One thread everywhere: more of them add in another order."""
+
+NODE = (
+    "--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0",
+    "--dashboard-agent-listen-port=0", "--disable-usage-stats", "--block",
+)  # fmt: skip
+"""Ports are whatever is free: other tests have a Ray of their own."""
+
+WAIT_FOR_BOTH = """
+import ray, sys, time
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.2)
+"""
+
+Node = subprocess.Popen[bytes]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def children(process: Node) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
+
+
+def end_with_children(node: Node) -> None:
+    """End a node of Ray and whatever is left of its processes; they may have groups of their own."""
+    family = children(node)
+    end_child(node)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)
+
+
+def wait_for_port(port: int, node: Node, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and node.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise AssertionError(last_words(log, 20))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Node]]]:
+    """Address of a cluster on this machine, and its two nodes."""
+    logs, port, nodes = tmp_path_factory.mktemp("cluster"), free_port(), []
+    address = f"127.0.0.1:{port}"
+    head = ("--head", f"--port={port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}")
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # sockets want a short path
+        try:
+            for options in ((*head, f"--temp-dir={folder}"), (f"--address={address}",)):
+                log = logs / f"{len(nodes)}.log"
+                nodes.append(start_child(["ray", "start", *options, *NODE], log, ENVIRONMENT))
+                wait_for_port(port, nodes[-1], log)
+            words = [sys.executable, "-c", WAIT_FOR_BOTH, address]
+            subprocess.run(words, timeout=120, check=True, env=os.environ | ENVIRONMENT)
+            yield address, nodes
+        finally:
+            for node in reversed(nodes):
+                end_with_children(node)
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    root = tmp_path_factory.mktemp("archives")
+    north = make_class_folders(root / "north", {"benign": 12, "malignant": 9, "normal": 9}, seed=1)
+    south = make_labels_csv(root / "south", {"benign": 24, "malignant": 20}, seed=2)
+    return [f"--site=north=class-folders:{north}", f"--site=south=labels-csv:{south}"]
+
+
+def run(sites: list[str], out: Path, nodes: list[Node], **more: str) -> set[int]:
+    """Run the study; the nodes (0, 1) on which a site was seen at work."""
+    settings = STUDY | {"cache": out.parent / "cache"} | {key.replace("_", "-"): value for key, value in more.items()}
+    sets = [f"--set={key}={value}" for key, value in settings.items()]
+    words, log = [sys.executable, "-m", "fedbus", "compare", *sites, "--out", str(out), *sets], out.with_suffix(".log")
+    child, seen = start_child(words, log, ENVIRONMENT), set[int]()
+    try:
+        deadline = time.monotonic() + 280
+        while child.poll() is None and time.monotonic() < deadline:
+            seen |= {number for number, node in enumerate(nodes) if any(works(p) for p in children(node))}
+            time.sleep(0.25)  # the first answer of each node takes seconds
+        assert child.poll() == 0, log.read_text()
+    finally:
+        end_with_children(child)
+    return seen
+
+
+def works(process: psutil.Process) -> bool:
+    """Whether Ray's title of the process says that a site trains or introduces itself in it."""
+    with suppress(psutil.Error):
+        return process.cmdline()[:1] == [f"{WORKER}.run"]
+    return False
+
+
+def test_two_nodes_end_with_the_weights_of_one_machine(cluster, sites, tmp_path):
+    address, nodes = cluster
+    assert run(sites, tmp_path / "alone", nodes) == set()
+    assert run(sites, tmp_path / "together", nodes, ray_address=address) == {0, 1}
+    for which in ("best", "final"):
+        alone, together = (
+            load_file(tmp_path / name / "arms" / "fedavg" / f"{which}.safetensors") for name in ("alone", "together")
+        )
+        assert alone.keys() == together.keys()
+        assert all(torch.equal(alone[key], together[key]) for key in alone)
+    assert not (tmp_path / "together" / "exchange").exists()
+    figures = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("alone", "together")]
+    assert figures[0]["arms"] == figures[1]["arms"]
+
+
+def test_the_cluster_outlives_the_study(cluster):
+    address, nodes = cluster
+    assert [node.poll() for node in nodes] == [None, None]
+    subprocess.run([sys.executable, "-c", WAIT_FOR_BOTH, address], timeout=60, check=True, env=os.environ | ENVIRONMENT)
