@@ -1,6 +1,7 @@
 """The ServerApp's work in a deployment: all arms of a prepared run folder, with the sites that the hub approved."""
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,27 @@ PLAN_FILE = "deployment.json"
 """In the run folder: the approved sites' nodes by name, and the run's title."""
 
 
-def prepare_deployment(out: Path, title: str, nodes: dict[str, int]) -> None:
+ENDING_SECONDS = 60.0
+"""How long a run that was cut off from its hub may take to notice it and to end."""
+
+
+def prepare_deployment(out: Path, title: str, nodes: dict[str, int], patience: float = ENDING_SECONDS) -> None:
     """Write what the ServerApp needs besides the study: who may take part, and what the run is called.
+
+    Args:
+        out: the run folder.
+        title: what the run is called.
+        nodes: the approved sites' nodes by name.
+        patience: seconds within which a run that is ending must have let go of the folder.
 
     Raises:
         RunError: another run is working on the folder.
     """
-    if is_held(out / RUNNING):
-        raise RunError(f"A run is working on {out}.", "Wait for it; fedbus hub status says how it goes.")
+    deadline = time.monotonic() + patience
+    while is_held(out / RUNNING):
+        if time.monotonic() > deadline:
+            raise RunError(f"A run is working on {out}.", "Wait for it; fedbus hub status says how it goes.")
+        time.sleep(0.2)
     write_json(out / PLAN_FILE, {"title": title, "nodes": nodes})
     write_status(out, Status("starting"))
 

@@ -132,7 +132,7 @@ def test_ctrl_c_ends_the_run_at_the_hub_and_keeps_its_rounds(stopped, federation
     assert "Finished rounds are kept" in said
     assert "--resume" in said
     out = federation.hub.runs / "lonely"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while is_held(out / RUNNING):
         assert time.monotonic() < deadline, "the run goes on"
         time.sleep(0.2)

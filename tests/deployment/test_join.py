@@ -64,7 +64,7 @@ def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFacto
     cut = federation.run(study)
     federation.wait_until(lambda: history.is_file() and bool(history.read_text()), "run")
     federation.kill("hub")
-    assert cut.wait(60) == 1
+    assert cut.wait(120) == 1
     said = federation.log("run").read_text()
     assert "The hub ended during the run" in said
     assert "--resume" in said

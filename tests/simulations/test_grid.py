@@ -3,6 +3,7 @@
 import pytest
 
 from fedbus.errors import SettingsError
+from fedbus.study_file import load_study
 from simulations.grid import GRIDS, grid_names, load_grid
 
 SMALL = """
@@ -71,7 +72,7 @@ def test_weights_in_a_grid_start_at_the_file(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in GRIDS.glob("*.toml")))
 def test_the_grids_that_come_along_can_be_read(name):
-    if name in ("phantoms", "real"):
+    if name in ("phantoms", "real", "hospitals"):
         assert name not in grid_names()
         return
     grid = load_grid(name)
@@ -112,3 +113,10 @@ def test_an_unknown_study_is_answered_with_those_that_there_are():
 
 def test_a_grid_without_cells_is_refused(tmp_path):
     assert "no cells" in refusal(tmp_path, 'default = "a"')
+
+
+def test_hospitals_toml_sets_what_the_best_cell_of_the_federation_study_set():
+    best = load_grid("federation").cells["fast-local-plain"].study
+    advised = load_study(GRIDS / "hospitals.toml")
+    told = ("rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size")
+    assert {key: getattr(advised, key) for key in told} == {key: getattr(best, key) for key in told}
