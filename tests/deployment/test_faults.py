@@ -16,7 +16,12 @@ from simulations.local_federation import LocalFederation
 from tests.deployment.conftest import write_study
 from tests.deployment.relay import Relay
 
+pytestmark = pytest.mark.timeout(600)  # real processes start, wait for one another and are waited for
+
 TAMPERED = str(Path(__file__).with_name("tampered.py"))
+
+ROUNDS = 12
+"""Of the troubled run: a site starts anew within a few, on a busy machine as well."""
 
 
 def history_of(out: Path) -> list[dict[str, Any]]:
@@ -57,8 +62,8 @@ def line(federation: LocalFederation) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def troubled(federation: LocalFederation, line: Relay, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of six rounds with a quorum of two, in which something goes wrong in every round but the last."""
-    study = write_study(tmp_path_factory.mktemp("study"), "troubled", rounds=6, quorum=2, round_timeout=40)
+    """A run with a quorum of two, in which something goes wrong in its first five rounds; the rest are for coming back."""
+    study = write_study(tmp_path_factory.mktemp("study"), "troubled", rounds=ROUNDS, quorum=2, round_timeout=40)
     out = federation.hub.runs / "troubled"
     start_tampered(federation, "south", "nan@1", "shape@2", "norm@3", "full")
     run = federation.run(study)
@@ -69,7 +74,7 @@ def troubled(federation: LocalFederation, line: Relay, tmp_path_factory: pytest.
     line.cut()
     time.sleep(3)
     line.mend()
-    assert run.wait(200) == 0, federation.log("run").read_text()
+    assert run.wait(280) == 0, federation.log("run").read_text()
     return out
 
 
@@ -84,12 +89,12 @@ def test_a_site_that_is_killed_in_mid_round_is_done_without_and_takes_part_again
     entries = history_of(troubled)
     assert entries[3]["participants"] == ["east", "south"]
     assert list(entries[3]["refused"]) == ["north"]
-    assert "north" in entries[5]["participants"]
+    assert any("north" in entry["participants"] for entry in entries[4:])
 
 
 def test_a_line_that_was_cut_for_a_while_costs_no_round(troubled):
     assert "east" in history_of(troubled)[4]["participants"]
-    assert len(history_of(troubled)) == 6
+    assert len(history_of(troubled)) == ROUNDS
 
 
 def test_a_site_whose_disk_is_full_is_named_and_the_others_have_the_model(troubled, federation):

@@ -23,6 +23,8 @@ from simulations.local_federation import LocalFederation
 from tests.deployment.conftest import write_study
 from tests.grid import LocalGrid
 
+pytestmark = pytest.mark.timeout(600)  # real processes start, wait for one another and are waited for
+
 
 def simulate(study: Study, out: Path) -> ArmFolder:
     """The same study in this process, by the same applications."""

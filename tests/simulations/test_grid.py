@@ -115,8 +115,8 @@ def test_a_grid_without_cells_is_refused(tmp_path):
     assert "no cells" in refusal(tmp_path, 'default = "a"')
 
 
-def test_hospitals_toml_sets_what_the_best_cell_of_the_federation_study_set():
-    best = load_grid("federation").cells["fast-local-plain"].study
+def test_hospitals_toml_sets_what_the_best_cell_of_the_federation_study_set(tmp_path):
+    best = load_grid("federation", sites=[f"east={tmp_path}"]).cells["fast-local-plain"].study
     advised = load_study(GRIDS / "hospitals.toml")
     told = ("rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size")
     assert {key: getattr(advised, key) for key in told} == {key: getattr(best, key) for key in told}
