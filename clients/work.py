@@ -13,7 +13,7 @@ from torch import nn
 
 from clients.place import Place
 from clients.received import keep_model
-from fedbus.batch_norm import batch_norm_names
+from fedbus.batch_norm import OWN_PARTS, own_names
 from fedbus.device import pick_device
 from fedbus.fitting import optimiser_tensors, restore_optimiser, site_rows
 from fedbus.manifest import CLASSES
@@ -57,7 +57,7 @@ def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
     """Score the incoming model on the validation rows, then train it for one round.
 
     The optimiser starts anew each round, as what it remembers belongs to weights that were averaged away, unless the
-    study has it kept. A BatchNorm that is the site's own replaces the one that came in, which goes back unchanged.
+    study has it kept. What of BatchNorm is the site's own replaces what came in, which goes back unchanged.
     """
     began = time.monotonic()
     study, device = order.study, pick_device(place.device)
@@ -75,8 +75,7 @@ def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
     trained = get_state(model)
     if study.optimiser_state == "kept":
         memory.keep(OPTIMISER, order.round, optimiser_tensors(optimiser), KEPT_OPTIMISERS)
-    if study.batch_norm == "local":
-        own = batch_norm_names(trained)
+    if own := own_names(study.batch_norm, trained):
         memory.keep(BATCH_NORM, order.round, {name: trained[name] for name in own})
         trained |= {name: state[name] for name in own}
     report = Report(weigh(rows, study), score, loss, steps, time.monotonic() - began)
@@ -102,8 +101,8 @@ def evaluate(place: Place, order: Order, state: State) -> Report:
 
 
 def _own_model(place: Place, order: Order, state: State, round_number: int) -> State:
-    """The shared model of a round as it is at this site: under `local` with the site's own BatchNorm of that round."""
-    if order.study.batch_norm != "local":
+    """The shared model of a round as it is at this site: with what of BatchNorm was the site's own in that round."""
+    if order.study.batch_norm not in OWN_PARTS:
         return state
     return state | local_state(place.out, order.title, place.name, round_number)
 

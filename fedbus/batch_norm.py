@@ -2,7 +2,8 @@
 
 The policies (`batch-norm`): `average` treats BatchNorm as all other layers; `frozen` leaves the running statistics as
 the start weights have them; `local` is FedBN (Li, Jiang, Zhang, Kamp and Dou 2021, algorithm 1): parameters and
-statistics of BatchNorm never leave a site; `pooled` counts the variance between the sites in.
+statistics of BatchNorm never leave a site; `local-statistics` is SiloBN (Andreux, du Terrail, Beguier and Tramel 2020),
+where the statistics alone stay; `pooled` counts the variance between the sites in.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,9 @@ from fedbus.models import State
 MEAN, VARIANCE = "running_mean", "running_var"
 PARTS = ("weight", "bias", MEAN, VARIANCE)
 
+OWN_PARTS = {"local": PARTS, "local-statistics": (MEAN, VARIANCE)}
+"""What of BatchNorm never leaves a site, by policy."""
+
 
 def freeze_batch_norm(model: nn.Module) -> None:
     """Let every BatchNorm normalise by its running statistics, and leave those unchanged."""
@@ -23,14 +27,14 @@ def freeze_batch_norm(model: nn.Module) -> None:
             module.eval()
 
 
-def batch_norm_names(names: Iterable[str]) -> list[str]:
-    """Names of all parameters and running statistics of BatchNorm among the names of a state.
+def own_names(policy: str, names: Iterable[str]) -> list[str]:
+    """Names of the arrays that never leave a site under a policy, among the names of a state.
 
     BatchNorm is known by its running statistics, so no model needs to be built for it.
     """
-    given = set(names)
+    given, parts = set(names), OWN_PARTS.get(policy, ())
     layers = [name.removesuffix(MEAN) for name in given if name.endswith(MEAN)]
-    return sorted(f"{layer}{part}" for layer in layers for part in PARTS if f"{layer}{part}" in given)
+    return sorted(f"{layer}{part}" for layer in layers for part in parts if f"{layer}{part}" in given)
 
 
 def pool_statistics(updates: Sequence[State], weights: Sequence[float]) -> State:

@@ -90,9 +90,10 @@ class Study(BaseModel):
     head: Literal["average", "by-class"] = Field(
         "average", description="by-class: the classifier's row of a class is averaged over the sites that have it"
     )
-    batch_norm: Literal["average", "frozen", "local", "pooled"] = Field(
+    batch_norm: Literal["average", "frozen", "local", "local-statistics", "pooled"] = Field(
         "average",
         description="frozen: running statistics stay those of the start weights; local: BatchNorm never leaves a site; "
+        "local-statistics: its running statistics never do; "
         "pooled: running statistics of all sites together: the variance between sites is added",
     )
 

@@ -14,7 +14,7 @@ from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedbus.batch_norm import batch_norm_names, pool_statistics
+from fedbus.batch_norm import OWN_PARTS, own_names, pool_statistics
 from fedbus.carrier import Carrier
 from fedbus.errors import RunError
 from fedbus.missing_classes import predictable
@@ -159,8 +159,8 @@ class _Rounds:
         state = state_of(arrays)
         if self.study.batch_norm == "pooled":
             state |= pool_statistics(list(updates.values()), list(weights.values()))
-        elif self.study.batch_norm == "local":  # sites send it as it came, and a mean of equal numbers may round
-            state |= {name: before[name] for name in batch_norm_names(before)}
+        elif self.study.batch_norm in OWN_PARTS:  # sites send theirs as it came, and a mean of equal numbers may round
+            state |= {name: before[name] for name in own_names(self.study.batch_norm, before)}
         elif self.job.arm in SERVER_OPTIMISERS:
             state |= average_statistics(list(updates.values()), list(weights.values()))
         if self.head:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fedbus.batch_norm import OWN_PARTS
 from fedbus.device import pick_device
 from fedbus.evaluation import Predictions
 from fedbus.fitting import Fit
@@ -119,8 +120,8 @@ def tune_arm(
 
 
 def own_start(state: State, study: Study, out: Path, title: str, site: str, round_number: int) -> State:
-    """The shared model as a site had it: where BatchNorm never left the site, with the site's own of that round."""
-    if study.batch_norm != "local":
+    """The shared model as a site had it: with what of BatchNorm never left it in that round."""
+    if study.batch_norm not in OWN_PARTS:
         return state
     return state | local_state(out, title, site, round_number)
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from clients import work
 from clients.place import Place
-from fedbus.batch_norm import batch_norm_names
+from fedbus.batch_norm import own_names
 from fedbus.errors import RunError
 from fedbus.fitting import Fit, site_rows
 from fedbus.models import State, start_state
@@ -85,9 +85,10 @@ def test_a_kept_optimiser_is_held_for_two_rounds_and_read_of_the_round_before(ti
     assert steps == 3 * work.train(place, order(tiny_study, 1), start)[1].steps
 
 
-def test_a_batch_norm_of_its_own_never_leaves_the_site(tiny_study, place, start):
-    own = batch_norm_names(start)
-    first, _ = work.train(place, order(tiny_study, 1, batch_norm="local"), start)
+@pytest.mark.parametrize("policy", ["local", "local-statistics"])
+def test_a_batch_norm_of_its_own_never_leaves_the_site(policy, tiny_study, place, start):
+    own = own_names(policy, start)
+    first, _ = work.train(place, order(tiny_study, 1, batch_norm=policy), start)
     shared, _ = work.train(place, order(tiny_study, 1), start)
     kept = local_state(place.out, "run", "north", 1)
     assert sorted(kept) == own
@@ -97,14 +98,17 @@ def test_a_batch_norm_of_its_own_never_leaves_the_site(tiny_study, place, start)
     assert not same(kept, {name: start[name] for name in own})
 
 
-def test_the_next_round_scores_and_trains_the_incoming_model_with_the_sites_own_batch_norm(tiny_study, place, start):
-    work.train(place, order(tiny_study, 1, batch_norm="local"), start)
+@pytest.mark.parametrize("policy", ["local", "local-statistics"])
+def test_the_next_round_scores_and_trains_the_incoming_model_with_the_sites_own_batch_norm(
+    policy, tiny_study, place, start
+):
+    work.train(place, order(tiny_study, 1, batch_norm=policy), start)
     incoming = start_state(tiny_study.model, "none", 8)
     mine = incoming | local_state(place.out, "run", "north", 1)
-    sent, report = work.train(place, order(tiny_study, 2, batch_norm="local"), incoming)
+    sent, report = work.train(place, order(tiny_study, 2, batch_norm=policy), incoming)
     trained, expected = work.train(place, order(tiny_study, 2), mine)
     _, foreign = work.train(place, order(tiny_study, 2), incoming)
-    own = batch_norm_names(start)
+    own = own_names(policy, start)
     assert scores(report) == scores(expected) != scores(foreign)
     assert report.loss == expected.loss
     assert same(local_state(place.out, "run", "north", 2), {name: trained[name] for name in own})

@@ -62,7 +62,7 @@ def line(federation: LocalFederation) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def troubled(federation: LocalFederation, line: Relay, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a quorum of two, in which something goes wrong in its first five rounds; the rest are for coming back."""
+    """A run with a quorum of two, in which something goes wrong in five rounds; the rest are for coming back."""
     study = write_study(tmp_path_factory.mktemp("study"), "troubled", rounds=ROUNDS, quorum=2, round_timeout=40)
     out = federation.hub.runs / "troubled"
     start_tampered(federation, "south", "nan@1", "shape@2", "norm@3", "full")

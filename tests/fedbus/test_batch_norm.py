@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedbus.batch_norm import batch_norm_names, freeze_batch_norm, pool_statistics
+from fedbus.batch_norm import freeze_batch_norm, own_names, pool_statistics
 from fedbus.models import State, build_model, get_state
 
 
@@ -23,7 +23,9 @@ def test_the_arrays_of_batch_norm_are_those_of_torchs_layers(name):
     layers = [key for key, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     own = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias", "running_mean", "running_var")}
     assert len(own) >= 20
-    assert batch_norm_names(get_state(model)) == sorted(own)
+    assert own_names("local", get_state(model)) == sorted(own)
+    assert own_names("local-statistics", get_state(model)) == sorted(name for name in own if ".running_" in name)
+    assert own_names("average", get_state(model)) == []
 
 
 def test_an_activation_inside_a_batch_norm_is_no_part_of_it_and_other_norms_are_none():
@@ -31,7 +33,7 @@ def test_an_activation_inside_a_batch_norm_is_no_part_of_it_and_other_norms_are_
     inside.act = nn.PReLU()
     names = nn.Sequential(inside, nn.GroupNorm(2, 4), nn.BatchNorm2d(4, affine=False)).state_dict()
     first = ["0.bias", "0.running_mean", "0.running_var", "0.weight"]
-    assert batch_norm_names(names) == [*first, "2.running_mean", "2.running_var"]
+    assert own_names("local", names) == [*first, "2.running_mean", "2.running_var"]
 
 
 def samples(count: int, shift: float, seed: int) -> torch.Tensor:

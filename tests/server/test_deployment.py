@@ -15,7 +15,7 @@ from server.status import RUNNING, read_status
 def test_a_folder_that_a_run_works_on_is_refused_and_left_as_it_is(tmp_path):
     with (
         hold(tmp_path / RUNNING, "taken", "wait"),
-        pytest.raises(RunError, match="A run is working on .* fedbus hub status"),
+        pytest.raises(RunError, match=r"A run is working on .* fedbus hub status"),
     ):
         prepare_deployment(tmp_path, "study", {"east": 7}, patience=0.1)
     assert not (tmp_path / PLAN_FILE).exists()

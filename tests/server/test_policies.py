@@ -11,7 +11,7 @@ from flwr.app import Message, MessageType
 
 from clients import work
 from clients.place import Place
-from fedbus.batch_norm import batch_norm_names, pool_statistics
+from fedbus.batch_norm import own_names, pool_statistics
 from fedbus.models import State, start_state
 from fedbus.runs import ArmFolder
 from fedbus.site_memory import local_state
@@ -70,18 +70,20 @@ def same(left: State, right: State) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
+@pytest.mark.parametrize("policy", ["local", "local-statistics"])
 @pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
 @pytest.mark.parametrize("transport", ["flat", "flat-fp16"])
-def test_a_local_batch_norm_stays_as_the_start_has_it_in_the_shared_model(arm, transport, make):
-    federation = make(batch_norm="local", transport=transport, strategy_options={"fedadam": {"eta": 0.01}})
-    final, own = federation.run(arm).load_weights("final"), batch_norm_names(federation.start)
+def test_a_local_batch_norm_stays_as_the_start_has_it_in_the_shared_model(arm, transport, policy, make):
+    federation = make(batch_norm=policy, transport=transport, strategy_options={"fedadam": {"eta": 0.01}})
+    final, own = federation.run(arm).load_weights("final"), own_names(policy, federation.start)
     for name, value in final.items():
         assert torch.equal(value, federation.start[name]) == (name in own), name
 
 
-def test_under_fedbn_everything_else_is_the_mean_of_what_the_sites_trained_with_their_own_batch_norm(make):
-    federation = make(batch_norm="local", rounds=2)
-    states, own = [federation.start], batch_norm_names(federation.start)
+@pytest.mark.parametrize("policy", ["local", "local-statistics"])
+def test_everything_else_is_the_mean_of_what_the_sites_trained_with_their_own_batch_norm(policy, make):
+    federation = make(batch_norm=policy, rounds=2)
+    states, own = [federation.start], own_names(policy, federation.start)
     federation.run(announce=lambda line: states.append(ArmFolder(federation.folder / ARM).load().state))
     for number, (before, after) in enumerate(pairwise(states), start=1):
         updates = federation.trained(before, number)
