@@ -65,7 +65,7 @@ def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
     set_state(model, _own_model(place, order, state, order.round - 1))
     score = score_part(model, _site(place), "validation", study, _known(order))
     steps = rows.steps_per_round(study)
-    memory, optimiser = site_memory(place.out, order.title, place.name), make_optimiser(model, study)
+    memory, optimiser = site_memory(place.out, order.memory, place.name), make_optimiser(model, study)
     if study.optimiser_state == "kept":
         restore_optimiser(optimiser, memory.recall(OPTIMISER, order.round - 1))
     loss = train_round(
@@ -104,7 +104,7 @@ def _own_model(place: Place, order: Order, state: State, round_number: int) -> S
     """The shared model of a round as it is at this site: with what of BatchNorm was the site's own in that round."""
     if order.study.batch_norm not in OWN_PARTS:
         return state
-    return state | local_state(place.out, order.title, place.name, round_number)
+    return state | local_state(place.out, order.memory, place.name, round_number)
 
 
 def _count(labels: NDArray[np.int64]) -> tuple[int, ...]:

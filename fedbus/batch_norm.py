@@ -19,6 +19,9 @@ PARTS = ("weight", "bias", MEAN, VARIANCE)
 OWN_PARTS = {"local": PARTS, "local-statistics": (MEAN, VARIANCE)}
 """What of BatchNorm never leaves a site, by policy."""
 
+STILL_PARTS = OWN_PARTS | {"frozen": (MEAN, VARIANCE)}
+"""What of BatchNorm stays in the shared model as the start weights have it, by policy."""
+
 
 def freeze_batch_norm(model: nn.Module) -> None:
     """Let every BatchNorm normalise by its running statistics, and leave those unchanged."""
@@ -28,11 +31,18 @@ def freeze_batch_norm(model: nn.Module) -> None:
 
 
 def own_names(policy: str, names: Iterable[str]) -> list[str]:
-    """Names of the arrays that never leave a site under a policy, among the names of a state.
+    """Names of the arrays that never leave a site under a policy, among the names of a state."""
+    return _names_of(OWN_PARTS.get(policy, ()), names)
 
-    BatchNorm is known by its running statistics, so no model needs to be built for it.
-    """
-    given, parts = set(names), OWN_PARTS.get(policy, ())
+
+def still_names(policy: str, names: Iterable[str]) -> list[str]:
+    """Names of the arrays that no round changes in the shared model under a policy, among the names of a state."""
+    return _names_of(STILL_PARTS.get(policy, ()), names)
+
+
+def _names_of(parts: Iterable[str], names: Iterable[str]) -> list[str]:
+    """BatchNorm is known by its running statistics, so no model needs to be built for it."""
+    given = set(names)
     layers = [name.removesuffix(MEAN) for name in given if name.endswith(MEAN)]
     return sorted(f"{layer}{part}" for layer in layers for part in parts if f"{layer}{part}" in given)
 

@@ -35,18 +35,21 @@ Settings = Annotated[
 
 @app.command()
 def compare(
-    study: Annotated[Path | None, typer.Argument(help="A study file (TOML).")] = None,
+    study: Annotated[
+        Path | None,
+        typer.Argument(help="A study file (TOML); default: phantoms.toml or, with --site, hospitals.toml."),
+    ] = None,
     site: Sites = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/compare-DATE-TIME.")] = None,
     set_: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train hospitals alone, pooled and federated; print the table and write the report."""
-    from fedbus.study_file import DEFAULT_STUDY, load_study
+    from fedbus.study_file import DEFAULT_STUDY, HOSPITALS_STUDY, load_study
     from simulations.compare import compare as run
     from simulations.compare import default_out
 
-    settings = load_study(study or (None if site else DEFAULT_STUDY), set_ or (), site or ())
+    settings = load_study(study or (HOSPITALS_STUDY if site else DEFAULT_STUDY), set_ or (), site or ())
     folder = out or default_out()
     try:
         run(settings, folder, resume=resume, console=console)

@@ -94,7 +94,7 @@ class Fit:
                 "steps": study.rounds * self.steps,
                 "kept_round": at.best_round,
                 "seconds": sum(line["seconds"] for line in at.history),
-                "classes": self.rows.present.tolist() if self.present is not None else None,
+                "classes": self.present.tolist() if self.present is not None else None,
             }
         )
 

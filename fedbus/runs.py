@@ -5,6 +5,7 @@ OUT/arms/ARM/   history.jsonl  checkpoint.safetensors  best.safetensors  final.s
                 held-out.csv, where the split leaks on purpose
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -83,6 +84,11 @@ def record_run(out: Path, study: Study) -> None:
     write_json(out / "study.json", study.as_dict())
     if not (out / "environment.json").is_file():
         write_json(out / "environment.json", describe_environment())
+
+
+def run_id(out: Path) -> str:
+    """What tells a run from another in a folder of that name: 16 hex digits, a digest of when and how it began."""
+    return hashlib.sha256((out / "environment.json").read_bytes()).hexdigest()[:16]
 
 
 def check_same_start(starts: Mapping[int, State], out: Path) -> None:

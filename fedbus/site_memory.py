@@ -1,6 +1,6 @@
 """What a site remembers between the rounds of a federated training: on its own disk, never sent.
 
-OUT/memory/TITLE/SITE/batch-norm-ROUND.safetensors  optimiser-ROUND.safetensors
+OUT/memory/TITLE[-RUN]/SITE/batch-norm-ROUND.safetensors  optimiser-ROUND.safetensors
 
 Files go by the round that made them, and a round reads only what earlier rounds wrote: when a hub goes back to its
 checkpoint, its sites go back with it.

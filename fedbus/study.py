@@ -20,6 +20,9 @@ STRATEGIES = (
 AVERAGING = ("fedavg", "fedprox")
 """Arms whose model is the mean of the sites' models; a row of another arm's model is no mean that could be mended."""
 
+ROBUST = ("fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan")
+"""Arms that leave out what some sites sent; statistics of all sites would bring it back in."""
+
 TUNED = "-tuned"
 """Ending of the arms that go on from a federated one: its kept model, fine-tuned at each site."""
 
@@ -168,6 +171,8 @@ class Study(BaseModel):
                 raise ValueError(f"{key}: name at least one, and none twice")
         if self.head == "by-class" and (others := [arm for arm in self.federated_arms if arm not in AVERAGING]):
             raise ValueError(f"head: by-class can't be had with {', '.join(others)}, no mean of the sites' models")
+        if self.batch_norm == "pooled" and (robust := [arm for arm in self.federated_arms if arm in ROBUST]):
+            raise ValueError(f"batch-norm: pooled can't be had with {', '.join(robust)}, which may leave sites out")
         if self.fold >= self.folds:
             raise ValueError(f"fold: {self.fold} is not one of the folds 0 to {self.folds - 1}")
         if self.sites and self.quorum > len(self.sites):

@@ -13,6 +13,9 @@ from fedbus.study import Study, kebab, nearest
 DEFAULT_STUDY = Path(__file__).parents[1] / "simulations" / "studies" / "phantoms.toml"
 """What runs where no study and no site is named."""
 
+HOSPITALS_STUDY = DEFAULT_STUDY.with_name("hospitals.toml")
+"""What runs where sites are named and no study: the settings that did best on real archives."""
+
 
 def load_study(path: Path | None = None, overrides: Sequence[str] = (), sites: Sequence[str] = ()) -> Study:
     """Read a study file, then apply `--set KEY=VALUE` and `--site NAME=PATH`, later ones winning.

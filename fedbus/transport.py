@@ -32,6 +32,9 @@ WEIGHT = "num-examples"
 ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 """Settings that Flower's strategies write into an order themselves."""
 
+RUN = r"[0-9a-f]{0,16}"
+"""What tells a run from another of the same name."""
+
 TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What may name a folder at a site."""
 
@@ -46,6 +49,7 @@ class Order:
         classes: positions in `CLASSES` of the classes that some site of the federation has.
         part: which rows an evaluation is about.
         title: of the run, arm and seed; names the folder in which a site keeps the model that it receives.
+        run: tells the run from an earlier one of that title; empty where each has a folder of its own.
         round: of a training, from 1; of an evaluation, the round that made the model.
         proximal_mu: FedProx's mu, 0 for every other strategy.
     """
@@ -57,6 +61,12 @@ class Order:
     title: str = "run"
     round: int = 0
     proximal_mu: float = 0.0
+    run: str = ""
+
+    @property
+    def memory(self) -> str:
+        """The name under which a site remembers what it needs in later rounds: never that of another run."""
+        return f"{self.title}-{self.run}" if self.run else self.title
 
     def to_config(self) -> dict[str, Any]:
         """The order as a config record; round and mu are the strategy's to add."""
@@ -66,6 +76,7 @@ class Order:
             "classes": list(self.classes),
             "part": self.part,
             "title": self.title,
+            "run": self.run,
         }
 
     @classmethod
@@ -82,13 +93,14 @@ class Order:
                 classes=tuple(int(c) for c in config["classes"]),
                 part=str(config["part"]),
                 title=str(config["title"]),
+                run=str(config["run"]),
                 round=int(config.get(ROUND, 0)),
                 proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("The server's order", error) from error
-        if not re.fullmatch(TITLE, order.title):
-            raise _bad_message("The server's order", "its title can't name a folder")
+        if not re.fullmatch(TITLE, order.title) or not re.fullmatch(RUN, order.run):
+            raise _bad_message("The server's order", "its title or run can't name a folder")
         sound = order.part in PARTS and set(order.classes) <= set(range(len(CLASSES)))
         if not sound or order.round < 0 or not 0 <= order.proximal_mu < math.inf:
             raise _bad_message("The server's order", "a value is out of range")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fedbus.errors import SettingsError
 from fedbus.models import start_state
-from fedbus.runs import arm_folder, open_run
+from fedbus.runs import arm_folder, open_run, run_id
 from fedbus.seeds import derive_seed
 from fedbus.sites import study_of_run
 from fedbus.study import STRATEGIES
@@ -65,6 +65,7 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
         seed,
         start,
         arm_folder(out, study, arm, seed),
+        run=run_id(out),
         announce=lambda line: console.print(say(line)),
     )
     return len(study.sites), [job]

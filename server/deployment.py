@@ -13,7 +13,7 @@ from fedbus.files import read_json, write_json
 from fedbus.locks import hold, is_held
 from fedbus.models import start_state
 from fedbus.reports import words
-from fedbus.runs import arm_folder, check_same_start
+from fedbus.runs import arm_folder, check_same_start, run_id
 from fedbus.seeds import derive_seed
 from fedbus.sites import SITES_FILE
 from fedbus.study import Study
@@ -86,13 +86,13 @@ def title_of(run: str, arm: str, seed: int) -> str:
 def _open_jobs(study: Study, out: Path, title: str) -> list[Job]:
     starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}
     check_same_start(starts, out)
-    jobs = []
+    jobs, run = list[Job](), run_id(out)
     for seed in study.seeds:
         for arm in study.federated_arms:
             folder, teller = arm_folder(out, study, arm, seed), _Teller(out, study, arm, seed)
             if not folder.finished:
                 name = title_of(title, arm, seed)
-                jobs.append(Job(study, arm, seed, starts[seed], folder, name, teller.round_done, teller.waiting))
+                jobs.append(Job(study, arm, seed, starts[seed], folder, name, run, teller.round_done, teller.waiting))
     return jobs
 
 

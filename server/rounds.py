@@ -7,14 +7,14 @@ validation score of round r arrives with the updates of round r + 1, and costs n
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedbus.batch_norm import OWN_PARTS, own_names, pool_statistics
+from fedbus.batch_norm import pool_statistics, still_names
 from fedbus.carrier import Carrier
 from fedbus.errors import RunError
 from fedbus.missing_classes import predictable
@@ -44,6 +44,7 @@ class Job:
         start: the weights that every arm starts from.
         folder: where checkpoints and weights go.
         title: names the folder in which a deployed site keeps the final model.
+        run: as `Order.run`.
         announce: told of every finished round's history line.
         tell: told what the run waits for.
         stop: set to end the run as Ctrl-C would.
@@ -56,6 +57,7 @@ class Job:
     start: State
     folder: ArmFolder
     title: str = "run"
+    run: str = ""
     announce: Callable[[dict[str, Any]], object] = lambda line: None
     tell: Tell = lambda words: None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -80,7 +82,7 @@ class _Rounds:
         self.quorum = self.study.quorum or len(roster.hellos)
         self.strategy: Strategy = make_strategy(job.arm, self.study)
         self.head = head_names(self.study.model) if self.study.head == "by-class" else ()
-        self.order = Order(self.study, job.seed, roster.classes, title=job.title)
+        self.order = Order(self.study, job.seed, roster.classes, title=job.title, run=job.run)
         self.carrier = Carrier(self.study.transport, layout_of(job.start), job.references)
         self.at = job.folder.load() or Checkpoint(0, job.start)
         recall(self.strategy, self.at.extra)
@@ -159,8 +161,8 @@ class _Rounds:
         state = state_of(arrays)
         if self.study.batch_norm == "pooled":
             state |= pool_statistics(list(updates.values()), list(weights.values()))
-        elif self.study.batch_norm in OWN_PARTS:  # sites send theirs as it came, and a mean of equal numbers may round
-            state |= {name: before[name] for name in own_names(self.study.batch_norm, before)}
+        elif still := still_names(self.study.batch_norm, before):  # it comes back as it went, and a mean may round
+            state |= {name: before[name] for name in still}
         elif self.job.arm in SERVER_OPTIMISERS:
             state |= average_statistics(list(updates.values()), list(weights.values()))
         if self.head:
@@ -183,7 +185,7 @@ class _Rounds:
 
     def _evaluate(self, state: State, round_number: int, part: str) -> dict[str, Report]:
         self._wait()
-        order = Order(self.study, self.job.seed, self.roster.classes, part, self.job.title, round_number)
+        order = replace(self.order, part=part, round=round_number)
         limit = self.study.round_timeout
 
         def ask(answered: Collection[str]) -> list[Message]:

@@ -34,7 +34,7 @@ def train_all(
         KeyboardInterrupt: the jobs' `stop` was set.
     """
     first = jobs[0]
-    order = Order(first.study, first.seed, (), title=first.title)
+    order = Order(first.study, first.seed, (), title=first.title, run=first.run)
     quorum = first.study.quorum or (sites if isinstance(sites, int) else len(sites))
     roster = greet(grid, sites, order, quorum, patience, first.stop, first.tell)
     welcome(roster)

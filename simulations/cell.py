@@ -32,9 +32,10 @@ KEPT = ("best.safetensors", "done.json", "history.jsonl")
 """What of a trained arm another cell needs to score its weights."""
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a cell ran to its end; it is never run again."""
-    return (folder / RESULTS_FILE).is_file()
+def is_finished(folder: Path, study: Study) -> bool:
+    """Whether a cell ran to its end, with all arms that it now has; it is never run again."""
+    path = folder / RESULTS_FILE
+    return path.is_file() and set(study.arms) <= set(read_json(path)["settings"]["arms"])
 
 
 def run_cell(study: Study, folder: Path, weights_of: Path | None, console: Console) -> None:
@@ -71,6 +72,9 @@ def take_weights(study: Study, folder: Path, source: Path) -> None:
         arm.folder.path.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copyfile(trained / name, arm.folder.path / name)
+        remembered = Path("memory") / arm.title
+        if (source / remembered).is_dir():  # what of BatchNorm is the sites' own belongs to the model
+            shutil.copytree(source / remembered, folder / remembered, dirs_exist_ok=True)
     record_run(folder, study)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedbus.arithmetic import settle_precision
 from fedbus.backbones import check_backbone
 from fedbus.evaluation import Predictions
 from fedbus.manifest import CLASSES
@@ -35,7 +36,7 @@ def compare(study: Study, out: Path, *, resume: bool, console: Console) -> Path:
     Raises:
         FedbusError: bad input, before anything is trained; or an arm that failed, with the finished ones kept.
     """
-    asked = study
+    study = asked = settle_precision(study)
     check_run(out, study, resume=resume)
     check_backbone(study.model, study.image_size)
     starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}

@@ -3,7 +3,8 @@
 title = "..."               question = "..."            default = the cell that all others are compared with
 [settings]                  what all cells share, over `phantoms.toml` or, with --site, `real.toml`
 [grid]                      KEY = [VALUES]: every combination is a cell, named by its values
-[cells.NAME]                a cell of its own; `weights-of = "CELL"` trains nothing and scores that cell's weights
+[cells.NAME]                a cell of its own; `weights-of = "CELL"` trains nothing and scores that cell's weights,
+                            with its settings but for `marks`, `bootstrap` and fewer `arms`
 references = "NAME"         the cell that holds the local and the centralised arms (optional)
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from fedbus.errors import SettingsError
 from fedbus.study import Study, check_site_name, nearest
 from fedbus.study_file import DEFAULT_STUDY, build_study, load_study, resolve_places
+from simulations.grid_cell import WEIGHTS_OF, Cell, check_cells
 
 GRIDS = Path(__file__).parent / "studies"
 
@@ -24,25 +26,6 @@ REAL_STUDY = GRIDS / "real.toml"
 """What lies under the grid's settings where sites are named."""
 
 KEYS = ("title", "question", "default", "references", "settings", "grid", "cells")
-
-WEIGHTS_OF = "weights-of"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One combination of settings.
-
-    Attributes:
-        name: can name a folder.
-        changes: what it sets beyond the settings that all cells share.
-        study: all its settings.
-        weights_of: the cell whose weights it scores in place of training its own; empty: none.
-    """
-
-    name: str
-    changes: Mapping[str, Any]
-    study: Study
-    weights_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +75,8 @@ def load_grid(name: str, overrides: Sequence[str] = (), sites: Sequence[str] = (
     base = load_study(REAL_STUDY if sites else DEFAULT_STUDY, sites=sites).as_dict() | _table(path, content, "settings")
     given = load_study(None, overrides).model_dump(mode="json", by_alias=True, exclude_unset=True)
     shared = base | given
-    cells = {name: _cell(path, name, shared, changes) for name, changes in _combinations(path, content).items()}
+    changes = _combinations(path, content)
+    cells = {name: _cell(path, name, shared, changes) for name in changes}
     grid = Grid(
         name=path.stem,
         title=str(content.get("title", path.stem)),
@@ -102,7 +86,7 @@ def load_grid(name: str, overrides: Sequence[str] = (), sites: Sequence[str] = (
         default=str(content.get("default", "")),
         references=str(content.get("references", "")),
     )
-    _check(path, grid)
+    check_cells(path, grid.cells, grid.default, grid.references or grid.default)
     return grid
 
 
@@ -139,27 +123,13 @@ def _combinations(path: Path, content: Mapping[str, Any]) -> dict[str, dict[str,
     return found
 
 
-def _cell(path: Path, name: str, shared: Mapping[str, Any], changes: dict[str, Any]) -> Cell:
+def _cell(path: Path, name: str, shared: Mapping[str, Any], changes: Mapping[str, dict[str, Any]]) -> Cell:
     try:
         check_site_name(name)  # it names a folder, as a site does
     except ValueError as error:
         raise SettingsError(f"{path}: {str(error).replace('sites', 'cells')}.", "Rename the cell.") from error
-    own = {key: value for key, value in changes.items() if key != WEIGHTS_OF}
-    study = build_study(dict(shared) | own, f"{path}, cell {name}")
-    return Cell(name, own, study, str(changes.get(WEIGHTS_OF, "")))
-
-
-def _check(path: Path, grid: Grid) -> None:
-    named = {"default": grid.default, "references": grid.references or grid.default}
-    named |= {f"cells.{cell.name}.{WEIGHTS_OF}": cell.weights_of for cell in grid.cells.values() if cell.weights_of}
-    for key, name in named.items():
-        if name not in grid.cells:
-            raise SettingsError(
-                f"{path}: {key} names no cell: {name!r}{nearest(name, list(grid.cells))}.", "Name a cell."
-            )
-    for cell in grid.cells.values():
-        if cell.weights_of and grid.cells[cell.weights_of].weights_of:
-            raise SettingsError(
-                f"{path}: cell {cell.name} takes its weights from {cell.weights_of}, which has none of its own.",
-                "Name a cell that is trained.",
-            )
+    own, source = dict(changes[name]), str(changes[name].get(WEIGHTS_OF, ""))
+    own.pop(WEIGHTS_OF, None)
+    trained = {key: value for key, value in changes.get(source, {}).items() if key != WEIGHTS_OF}
+    study = build_study(dict(shared) | trained | own, f"{path}, cell {name}")
+    return Cell(name, own, study, source)

@@ -18,7 +18,7 @@ from fedbus.processes import end_child, last_words, start_child
 from fedbus.quiet import SETTINGS
 from simulations.cell import FAILURE_FILE, is_finished
 from simulations.federated import join_cluster
-from simulations.grid import Cell
+from simulations.grid_cell import Cell
 
 CORES_A_CELL = 8
 """Training small pictures gains little from more; a machine with fewer runs one cell at a time with all it has."""
@@ -43,6 +43,11 @@ class Task:
     weights_of: Path | None = None
 
     @property
+    def finished(self) -> bool:
+        """Whether the cell ran to its end."""
+        return is_finished(self.folder, self.cell.study)
+
+    @property
     def rounds(self) -> int:
         """Rounds of all its arms and seeds."""
         study = self.cell.study
@@ -52,7 +57,7 @@ class Task:
     @property
     def rounds_done(self) -> int:
         """Rounds that its folder shows as finished."""
-        if is_finished(self.folder):
+        if self.finished:
             return self.rounds
         histories = (self.folder / "arms").glob("**/history.jsonl")
         return sum(path.read_bytes().count(b"\n") for path in histories)
@@ -73,9 +78,10 @@ def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> d
         RunError: no cluster answers.
         KeyboardInterrupt: Ctrl-C; finished rounds are kept.
     """
+    waiting: dict[Any, Task] = {}
     waves = [[task for task in tasks if (task.weights_of is not None) == later] for later in (False, True)]
     failures: dict[Path, str] = {}
-    if all(is_finished(task.folder) for task in tasks):
+    if all(task.finished for task in tasks):
         return failures
     import ray
 
@@ -83,7 +89,7 @@ def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> d
     run = ray.remote(num_cpus=min(CORES_A_CELL, processors), num_gpus=min(1, gpus), max_retries=0)(_run_task)
     try:
         for wave in waves:
-            open_tasks = [task for task in wave if not is_finished(task.folder)]
+            open_tasks = [task for task in wave if not task.finished]
             for task in open_tasks:
                 _write_order(task)
             waiting = {run.remote(str(task.asked), str(task.folder), sys.path): task for task in open_tasks}

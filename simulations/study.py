@@ -9,7 +9,8 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fedbus.errors import RunError
+from fedbus.arithmetic import settle_precision
+from fedbus.errors import RunError, SettingsError
 from fedbus.files import read_json, write_json
 from fedbus.reports.paper import census_table, paper_fragment, paper_table
 from fedbus.reports.results import RESULTS_FILE
@@ -19,7 +20,6 @@ from fedbus.reports.study_page import write_study
 from fedbus.reports.study_tables import study_table
 from fedbus.runs import check_run, describe_environment
 from fedbus.sites import resolve_sites
-from simulations.cell import is_finished
 from simulations.grid import Grid
 from simulations.run_cells import Task, run_tasks
 from simulations.study_results import SCHEMA, gather_study
@@ -49,7 +49,13 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
         FedbusError: bad input, before anything is trained; a cell that fails leaves a hole in the table instead.
         KeyboardInterrupt: Ctrl-C; finished cells and rounds are kept.
     """
-    out = out.resolve()
+    leaky = [name for name, cell in grid.cells.items() if cell.study.split != "groups"]
+    if all_folds and leaky:
+        raise SettingsError(
+            f"Cell {leaky[0]} has split = {grid.cells[leaky[0]].study.split}, whose folds overlap.",
+            "Leave out --all-folds.",
+        )
+    out, grid = out.resolve(), _settled(grid)
     environment = _open(grid, out, resume=resume)
     tasks = {name: _tasks(grid, name, out, all_folds=all_folds) for name in grid.cells}
     everything = [task for cell in tasks.values() for task in cell]
@@ -76,6 +82,12 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
     if failures:
         console.print(f"Mend that, then run the failed cells alone: the same command and --out {out} --resume")
     return not failures
+
+
+def _settled(grid: Grid) -> Grid:
+    """The grid with the arithmetic that this machine chooses, so that no cell is compared with one in another."""
+    cells = {name: replace(cell, study=settle_precision(cell.study)) for name, cell in grid.cells.items()}
+    return replace(grid, cells=cells, shared=settle_precision(grid.shared))
 
 
 def _open(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
@@ -140,7 +152,7 @@ def _run(tasks: list[Task], address: str, console: Console) -> dict[Path, str]:
         rounds = bars.add_task("rounds", total=sum(task.rounds for task in tasks))
 
         def watch() -> None:
-            bars.update(cells, completed=sum(is_finished(task.folder) for task in tasks))
+            bars.update(cells, completed=sum(task.finished for task in tasks))
             bars.update(rounds, completed=sum(task.rounds_done for task in tasks))
 
         watch()
@@ -153,7 +165,7 @@ def _default_results(grid: Grid, tasks: dict[str, list[Task]]) -> dict[str, Any]
     """What the default cell found, to stand beside the paper's figures; None without arms that can."""
     task = tasks[grid.default][0]
     arms = {"local", "centralised"} & set(task.cell.study.arms)
-    can_stand = arms and task.cell.study.split == "groups" and is_finished(task.folder)
+    can_stand = arms and task.cell.study.split == "groups" and task.finished
     return read_json(task.folder / RESULTS_FILE) if can_stand else None
 
 

@@ -16,8 +16,8 @@ from fedbus.runs import arm_folder
 from fedbus.sites import open_site, resolve_sites
 from fedbus.study import STRATEGIES, Study, tuned_from
 from simulations.arms import list_arms
-from simulations.cell import is_finished
-from simulations.grid import Cell, Grid
+from simulations.grid import Grid
+from simulations.grid_cell import Cell
 from simulations.leakage import leakage_of
 from simulations.results import score_everywhere
 from simulations.run_cells import Task
@@ -45,7 +45,7 @@ def gather_study(
         environment: versions, machine and command.
         console: shows how far it is.
     """
-    runs = {name: _runs(tasks[name]) for name in grid.cells if all(is_finished(task.folder) for task in tasks[name])}
+    runs = {name: _runs(tasks[name]) for name in grid.cells if all(task.finished for task in tasks[name])}
     first = next((tasks[name][0].folder for name in runs), None)
     found = (
         read_json(first / RESULTS_FILE) if first else {"sites": {}, "phantoms": not grid.shared.sites, "classes": []}
@@ -59,6 +59,7 @@ def gather_study(
         "question": grid.question,
         "default": grid.default,
         "references": grid.references,
+        "folds": len(tasks[grid.default]),
         "phantoms": found["phantoms"],
         "classes": found["classes"],
         "sites": found["sites"],

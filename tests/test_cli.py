@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fedbus.cli import app
+from fedbus.study import Study
+from fedbus.study_file import load_study
 from server.approved import ApprovedSite
 from server.folder import HubFolder, init_hub
 from tests.site_folders import make_site
@@ -70,6 +72,22 @@ def test_what_a_site_would_run_can_be_typed(tmp_path):
 def test_a_narrow_terminal_does_not_break_the_line(hub, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     assert printed("hub", "start", hub.path)[-1] == "--disable-runtime-dependency-installation"
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [((), "phantoms"), (("--site=busi={}",), "hospitals"), (("{}/mine.toml", "--site=busi={}"), "mine")],
+    ids=["nothing", "a site", "a study and a site"],
+)
+def test_without_a_study_named_sites_are_compared_by_the_settings_that_did_best(words, file, tmp_path, monkeypatch):
+    asked: list[Study] = []
+    monkeypatch.setattr("simulations.compare.compare", lambda study, *_, **__: asked.append(study))
+    (tmp_path / "mine.toml").write_text("rounds = 7\n")
+    result = CliRunner().invoke(app, ["compare", *(word.format(tmp_path) for word in words)])
+    assert result.exit_code == 0, result.output
+    folder = tmp_path if file == "mine" else ROOT / "simulations" / "studies"
+    expected = load_study(folder / f"{file}.toml", sites=[f"busi={tmp_path}"] if words else [])
+    assert asked == [expected]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ NOTE = (
     "or lower stands where the interval excludes 0, not corrected for the number of cells."
 )
 CHOICE = "A choice is made on validation, never on test figures: best is the highest validation macro F1 of its block."
+FIRST_FOLD = "Test figures are of all folds; validation, steps, time and the table beside a paper's are of the first."
 OWN_ROWS = "Own test rows: another split, so no difference is paired; its figures are what that split claims."
 
 _WIDTHS = (21, 10, 10, 10, 14, 14, 5, 8)
@@ -159,7 +160,8 @@ def _markdown_row(block: Block, row: Row, columns: int) -> list[str]:
 def note(content: dict[str, Any]) -> str:
     """What stands under the tables of a study."""
     leaky = any("leakage" in cell for cell in content["cells"].values())
-    return f"{NOTE} {CHOICE}" + (f" {OWN_ROWS}" if leaky else "")
+    folds = content.get("folds", 1) > 1
+    return f"{NOTE} {CHOICE}" + (f" {FIRST_FOLD}" if folds else "") + (f" {OWN_ROWS}" if leaky else "")
 
 
 def _escaped(text: str) -> str:

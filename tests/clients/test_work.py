@@ -1,5 +1,6 @@
 """What a site does with an order: what it takes from its memory, what it keeps there, and what it sends."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,16 @@ def test_a_model_is_evaluated_and_received_with_the_batch_norm_of_its_round(tiny
         assert same(load_file(tmp_path / "models" / "run" / "model.safetensors"), mine)
         assert found[-1] == scores(work.evaluate(place, Order(tiny_study, 7, EVERY_CLASS, "test"), mine))
     assert len({tuple(score) for score in found}) == 3
+
+
+def test_what_an_earlier_run_of_the_same_name_left_is_not_taken_up(tiny_study, place, start):
+    policy = {"batch_norm": "local", "optimiser_state": "kept"}
+    work.train(place, order(tiny_study, 1, **policy), start)
+    fresh, _ = work.train(place, replace(order(tiny_study, 2, **policy), title="another"), start)
+    anew, _ = work.train(place, replace(order(tiny_study, 2, **policy), run="0a"), start)
+    went_on, _ = work.train(place, order(tiny_study, 2, **policy), start)
+    assert same(anew, fresh)
+    assert not same(anew, went_on)
 
 
 @pytest.mark.parametrize("policy", [{"batch_norm": "local"}, {"optimiser_state": "kept"}])

@@ -1,6 +1,7 @@
 """The run folder: what may be resumed, what a checkpoint keeps, and what damage is answered."""
 
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fedbus.errors import RunError
-from fedbus.runs import MAY_CHANGE, ArmFolder, Checkpoint, arm_folder, open_run
+from fedbus.runs import MAY_CHANGE, ArmFolder, Checkpoint, arm_folder, open_run, run_id
 from fedbus.study import Study
 from fedbus.study_file import build_study
+from fedbus.transport import RUN
 
 
 def study_of(**changes: object) -> Study:
@@ -168,6 +170,18 @@ def test_missing_and_damaged_weights_are_a_run_error(tmp_path):
     (tmp_path / "final.safetensors").write_bytes(b"\x01")
     with pytest.raises(RunError, match=r"final\.safetensors is missing or damaged"):
         ArmFolder(tmp_path).load_weights("final")
+
+
+def test_a_run_has_an_id_that_resuming_keeps_and_another_run_has_not(tmp_path):
+    for name in ("one", "two"):
+        open_run(tmp_path / name, study_of(), resume=False)
+    first = run_id(tmp_path / "one")
+    open_run(tmp_path / "one", study_of(bootstrap=7), resume=True)
+    assert run_id(tmp_path / "one") == first
+    made = tmp_path / "two" / "environment.json"
+    made.write_text(made.read_text().replace('"created": "2', '"created": "3'))
+    assert run_id(tmp_path / "two") != first
+    assert re.fullmatch(RUN, first)
 
 
 def test_an_arm_is_finished_when_it_says_so(tmp_path):

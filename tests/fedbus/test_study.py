@@ -38,6 +38,7 @@ def test_lists_may_be_written_with_commas():
         ({"sites": {"..": {"reader": "busi", "path": "x"}}}, ["'..'"]),
         ({"sites": {"pooled": {"reader": "busi", "path": "x"}}}, ["'pooled'"]),
         ({"head": "by-class", "arms": ["fedavg", "fedadam", "krum"]}, ["head", "fedadam, krum"]),
+        ({"batch_norm": "pooled", "arms": ["fedavg", "fedadam", "krum"]}, ["batch-norm", "pooled", "with krum"]),
         ({"quorum": 2, "sites": {"a": {"reader": "busi", "path": "x"}}}, ["quorum", "2 of 1"]),
         ({"strategy-options": {"fedavg": 3}}, ["strategy-options.fedavg"]),
     ],

@@ -1,6 +1,7 @@
 """What crosses the wire: it comes through unchanged, and whatever is wrong with it is refused at the door."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ def state(seed: int = 0) -> dict[str, torch.Tensor]:
 def test_an_order_comes_through():
     back = Order.from_config(order_config())
     assert (back.seed, back.classes, back.part, back.round, back.proximal_mu) == (2**62 + 1, (0, 2), "test", 3, 0.1)
+    named = Order.from_config(replace(order(), title="ward", run="0a").to_config())
+    assert (named.title, named.run, named.memory, back.memory) == ("ward", "0a", "ward-0a", "run")
     hidden = {"device", "weights", "cache", "sites"}  # each site has its own
     assert back.study.model_dump(exclude=hidden) == order().study.model_dump(exclude=hidden)
 
@@ -45,7 +48,7 @@ def test_round_and_mu_may_be_left_to_the_strategy():
     assert (back.round, back.proximal_mu) == (0, 0.0)
 
 
-@pytest.mark.parametrize("key", ["study", "seed", "classes", "part"])
+@pytest.mark.parametrize("key", ["study", "seed", "classes", "part", "title", "run"])
 def test_an_order_that_lacks_a_key_is_refused(key):
     config = order_config()
     del config[key]
@@ -60,6 +63,7 @@ def test_an_order_that_lacks_a_key_is_refused(key):
         {"classes": [-1]}, {"classes": [math.inf]}, {"part": "training"}, {"part": ""}, {ROUND: -1}, {ROUND: math.nan},
         {PROXIMAL_MU: -0.1}, {PROXIMAL_MU: math.nan}, {PROXIMAL_MU: math.inf}, {PROXIMAL_MU: "much"},
         {"title": ""}, {"title": "../up"}, {"title": "a/b"}, {"title": "x" * 101},
+        {"run": "../up"}, {"run": "F"}, {"run": "0" * 17},
         {"study": "{"}, {"study": "3"}, {"study": '{"rounds": 0}'}, {"study": '{"roundz": 3}'}, {"study": 7},
     ],
     ids=str,

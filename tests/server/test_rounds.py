@@ -279,7 +279,7 @@ def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder,
     grid.models = tmp_path / "models"  # as deployed sites have: they answer with test metrics too
     start = start_state(tiny_study.model, "none", 7)
     run_rounds(grid, meet(grid, tiny_study), Job(tiny_study, "fedprox", 7, start, ArmFolder(tmp_path / "arm")))
-    orders = {"study", "seed", "classes", "part", "title", "server-round", "proximal-mu"}
+    orders = {"study", "seed", "classes", "part", "title", "run", "server-round", "proximal-mu"}
     values = sum(tensor.numel() for tensor in start.values())
     numbers = {item.key for item in (*INTRODUCTION, *REPORT, *TEST_REPORT)}
     assert {message.metadata.message_type for message in grid.sent} == {"query", "train", "evaluate"}

@@ -91,6 +91,12 @@ def test_the_grids_that_come_along_can_be_read(name):
         ('default = "ros_16"', "", ["default"]),
         ('weights-of = "alone"', 'weights-of = "alon"', ["cells.again.weights-of", "'alone'"]),
         ("[cells.alone]", '[cells.alone]\nweights-of = "again"', ["none of its own"]),
+        ('weights-of = "alone"', 'weights-of = "alone"\nsplit-seed = 1', ["again", "alone", "split-seed", "marks"]),
+        ('weights-of = "alone"', 'weights-of = "alone"\nmarks = "masked"\nrounds = 3', ["again", "sets rounds"]),
+        ('weights-of = "alone"\narms = ["local"]', 'weights-of = "alone"\narms = ["fedavg"]', ["fedavg", "from alone"]),
+        ("[cells.alone]", "[cells.alone]\nfold = 1", ["alone", "another fold than ros_16"]),
+        ("[cells.alone]", "[cells.alone]\nlimit = 40\nnear-bits = 3", ["alone", "another limit, near-bits"]),
+        ('default = "ros_16"', 'default = "leaky"\n[cells.leaky]\nsplit = "images"', ["leaky", "split = images"]),
         ("[cells.alone]", '[cells."a/b"]', ["'a/b'", "folder"]),
         ("[cells.alone]", "[cells.ros_8]", ["two cells", "ros_8"]),
         ("batch-size = [16, 8]", "batch-size = 16", ["grid.batch-size", "list"]),
@@ -102,6 +108,17 @@ def test_a_wrong_grid_is_named_with_the_cell_and_what_was_meant(tmp_path, before
     assert before in SMALL
     said = refusal(tmp_path, SMALL.replace(before, after, 1))
     assert all(word in said for word in words), said
+
+
+def test_a_cell_with_anothers_weights_has_its_settings_too(tmp_path):
+    cells = load_grid(write(tmp_path, SMALL.replace('of = "alone"', 'of = "alone"\nmarks = "masked"'))).cells
+    assert cells["again"].study == cells["alone"].study.model_copy(update={"marks": "masked"})
+    assert cells["again"].changes == {"arms": ["local"], "marks": "masked"}
+
+
+def test_a_leaky_cell_stands_beside_honest_ones_and_may_have_other_rows(tmp_path):
+    grid = load_grid(write(tmp_path, SMALL + '[cells.leaky]\nsplit = "images"\nfold = 1\n'))
+    assert grid.cells["leaky"].study.fold == 1
 
 
 def test_an_unknown_study_is_answered_with_those_that_there_are():

@@ -17,6 +17,9 @@ from typer.testing import CliRunner
 from fedbus.cli import app
 from fedbus.errors import FedbusError
 from fedbus.evaluation import Predictions
+from fedbus.reports.results import shown_settings
+from fedbus.study import Study
+from simulations.cell import is_finished
 from tests.archives import make_bus_bra, make_busi
 
 GRID = """
@@ -40,6 +43,9 @@ device = "cpu"
 weights-of = "plain"
 [cells.federated]
 arms = ["fedavg"]
+batch-norm = "local"
+[cells.federated-again]
+weights-of = "federated"
 [cells.broken]
 arms = ["centralised"]
 weights = "gone.pth"
@@ -99,7 +105,8 @@ def test_a_cell_that_fails_leaves_a_hole_with_its_reason_and_the_others_go_on(fi
     out, done = first
     cells = content_of(out)["cells"]
     assert {name: cell["state"] for name, cell in cells.items()} == {
-        "plain": "finished", "again": "finished", "federated": "finished", "broken": "failed",
+        "plain": "finished", "again": "finished", "broken": "failed",
+        "federated": "finished", "federated-again": "finished",
     }  # fmt: skip
     assert "gone.pth is not there" in cells["broken"]["reason"]
     assert done.returncode == 1
@@ -123,8 +130,11 @@ def test_figures_and_paired_differences_are_those_of_the_predictions(first):
 
 def test_a_cell_may_score_another_cells_weights(first):
     out, _ = first
-    for arm in ("centralised", "local-bus-bra"):
-        ours, theirs = predictions(out, "again", arm), predictions(out, "plain", arm)
+    for scored, trained, arm in (
+        ("again", "plain", "centralised"), ("again", "plain", "local-bus-bra"),
+        ("federated-again", "federated", "fedavg"),  # with the BatchNorm that each site kept to itself
+    ):  # fmt: skip
+        ours, theirs = predictions(out, scored, arm), predictions(out, trained, arm)
         assert np.array_equal(ours.probabilities, theirs.probabilities)
     differences = content_of(out)["cells"]["again"]["differences"]["centralised"]["all"]["auc"]
     assert (differences["value"], differences["low"], differences["high"]) == (0, 0, 0)
@@ -179,6 +189,23 @@ def test_a_folder_of_another_study_is_left_alone(first, place, more, words):
 def test_a_folder_of_another_version_or_kind_is_refused(place, tmp_path, content, words):
     (tmp_path / "study.json").write_text(json.dumps(content))
     assert words in refused(command(place, tmp_path, "--resume"))
+
+
+def test_a_cell_is_finished_when_all_its_arms_are(tmp_path):
+    alone, both = (Study(arms=arms) for arms in (("local",), ("local", "fedavg")))
+    assert not is_finished(tmp_path, alone)
+    (tmp_path / "results.json").write_text(json.dumps({"settings": shown_settings(alone)}))
+    assert is_finished(tmp_path, alone)
+    assert not is_finished(tmp_path, both)
+
+
+def test_folds_of_a_leaky_split_overlap_and_are_not_pooled(place):
+    grid = place / "leaky.toml"
+    grid.write_text(GRID.replace('model = "test_resnet"', 'model = "test_resnet"\nsplit = "images"'))
+    words = command(place, place / "overlapping", "--all-folds")
+    words[words.index(str(place / "small.toml"))] = str(grid)
+    assert "split = images, whose folds overlap" in refused(words)
+    assert not (place / "overlapping").exists()
 
 
 def test_with_all_folds_every_image_is_tested_once(place):
