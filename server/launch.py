@@ -168,7 +168,12 @@ def _check_going_on(hub: HubFolder, number: str, out: Path) -> None:
     age = time.time() - (out / STATUS_FILE).stat().st_mtime
     if age < QUIET_SECONDS:
         return
-    runs = {str(run["run-id"]): str(run["status"]) for run in flower.list_runs(hub).run()["runs"]}
+    try:
+        runs = {str(run["run-id"]): str(run["status"]) for run in flower.list_runs(hub).run()["runs"]}
+    except RunError as error:
+        if is_up(hub):
+            raise
+        raise RunError("The hub ended during the run.", remedy) from error  # while it was asked
     state, status = runs.get(number, "gone"), read_status(out)
     if state.startswith(("finished", "gone")) and not (status and status.over):
         raise RunError(f"Flower ended the run ({state}).", remedy)

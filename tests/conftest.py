@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from fedbus.sites import Site, prepare_sites
 from fedbus.study import Study
 from fedbus.study_file import build_study
 from tests.archives import make_class_folders, make_labels_csv
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So a shell starts what it puts into the background, and children inherit it; tests press their Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

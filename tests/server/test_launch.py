@@ -1,11 +1,17 @@
 """What `fedbus hub run` refuses before anything is started; a run to its end: tests/deployment."""
 
+import os
+import time
+
 import pytest
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.study_file import build_study
+from server import launch
+from server.flower import Call
 from server.folder import init_hub, open_hub
 from server.launch import load_deployed_study, run_study
+from server.status import STATUS_FILE
 from tests.tiny import tiny_settings
 
 
@@ -56,3 +62,20 @@ def test_a_split_that_leaks_on_purpose_is_not_deployed(tmp_path):
     path.write_text('arms = ["fedavg"]\nsplit = "images"\n')
     with pytest.raises(SettingsError, match=r"split = images.*leaks on purpose"):
         load_deployed_study(path, (), print)
+
+
+@pytest.mark.parametrize(("up", "said"), [(False, "The hub ended during the run"), (True, "Flower refused")])
+def test_a_hub_that_dies_while_it_is_asked_ended_during_the_run(hub, up, said, tmp_path, monkeypatch):
+    status = tmp_path / STATUS_FILE
+    status.write_text("{}")
+    long_ago = time.time() - 60
+    os.utime(status, (long_ago, long_ago))
+    answers = iter((True, up))
+    monkeypatch.setattr(launch, "is_up", lambda _: next(answers))
+
+    def refused(call: Call) -> None:
+        raise RunError(f"Flower refused `{call.typed}`.", "Look.")
+
+    monkeypatch.setattr(Call, "run", refused)
+    with pytest.raises(RunError, match=said):
+        launch._check_going_on(hub, "7", tmp_path)
