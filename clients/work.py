@@ -13,7 +13,7 @@ from torch import nn
 
 from clients.place import Place
 from clients.received import keep_model
-from fedbus.batch_norm import OWN_PARTS, own_names
+from fedbus.batch_norm import own_names
 from fedbus.device import pick_device
 from fedbus.fitting import optimiser_tensors, restore_optimiser, site_rows
 from fedbus.manifest import CLASSES
@@ -21,7 +21,7 @@ from fedbus.missing_classes import predictable
 from fedbus.models import State, build_model, get_state, place_model, set_state
 from fedbus.packing import Layout, layout_of
 from fedbus.prediction import predict_part
-from fedbus.site_memory import BATCH_NORM, KEPT_OPTIMISERS, OPTIMISER, local_state, site_memory
+from fedbus.site_memory import BATCH_NORM, KEPT_OPTIMISERS, OPTIMISER, own_model, site_memory
 from fedbus.site_scores import score_site
 from fedbus.sites import Site, open_site, read_facts
 from fedbus.splits import PARTS
@@ -62,7 +62,7 @@ def train(place: Place, order: Order, state: State) -> tuple[State, Report]:
     began = time.monotonic()
     study, device = order.study, pick_device(place.device)
     model, rows = _model(study, device), _rows(place, study, order.seed, device)
-    set_state(model, _own_model(place, order, state, order.round - 1))
+    set_state(model, own_model(state, study.batch_norm, place.out, order.memory, place.name, order.round - 1))
     score = score_part(model, _site(place), "validation", study, _known(order))
     steps = rows.steps_per_round(study)
     memory, optimiser = site_memory(place.out, order.memory, place.name), make_optimiser(model, study)
@@ -90,7 +90,8 @@ def evaluate(place: Place, order: Order, state: State) -> Report:
     """
     began = time.monotonic()
     study, site = order.study, _site(place)
-    model, state = _model(study, pick_device(place.device)), _own_model(place, order, state, order.round)
+    model = _model(study, pick_device(place.device))
+    state = own_model(state, study.batch_norm, place.out, order.memory, place.name, order.round)
     set_state(model, state)
     predictions = predict_part(model, site, order.part, study, _known(order))
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
@@ -98,13 +99,6 @@ def evaluate(place: Place, order: Order, state: State) -> Report:
         test = score_site(predictions, study.bootstrap, study.draw_seed)
         keep_model(place.models / order.title, place.name, order, state, test)
     return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - began, test=test)
-
-
-def _own_model(place: Place, order: Order, state: State, round_number: int) -> State:
-    """The shared model of a round as it is at this site: with what of BatchNorm was the site's own in that round."""
-    if order.study.batch_norm not in OWN_PARTS:
-        return state
-    return state | local_state(place.out, order.memory, place.name, round_number)
 
 
 def _count(labels: NDArray[np.int64]) -> tuple[int, ...]:

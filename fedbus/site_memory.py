@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from fedbus.batch_norm import OWN_PARTS
 from fedbus.errors import RunError
 from fedbus.files import write_whole
 from fedbus.models import State
@@ -104,3 +105,20 @@ def local_state(out: Path, title: str, site: str, round_number: int) -> State:
         RunError: the file is damaged.
     """
     return site_memory(out, title, site).recall(BATCH_NORM, round_number)
+
+
+def own_model(state: State, policy: str, out: Path, title: str, site: str, round_number: int) -> State:
+    """The shared model of a round as a site has it: with what of BatchNorm was the site's own in that round.
+
+    Args:
+        state: the shared model.
+        policy: the study's `batch-norm`.
+        out: the folder in which the site is prepared; in a simulation the run folder.
+        title: the training's, one for each arm and seed.
+        site: its name.
+        round_number: the round that made the shared model.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    return state | local_state(out, title, site, round_number) if policy in OWN_PARTS else state

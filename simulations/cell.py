@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,13 @@ KEPT = ("best.safetensors", "done.json", "history.jsonl")
 def is_finished(folder: Path, study: Study) -> bool:
     """Whether a cell ran to its end, with all arms that it now has; it is never run again."""
     path = folder / RESULTS_FILE
-    return path.is_file() and set(study.arms) <= set(read_json(path)["settings"]["arms"])
+    return path.is_file() and _arms_in(path, path.stat().st_mtime_ns).issuperset(study.arms)
+
+
+@lru_cache(maxsize=1024)
+def _arms_in(results: Path, written: int) -> frozenset[str]:
+    """The arms of finished results, read once for each time that they were written: progress asks every second."""
+    return frozenset(read_json(results)["settings"]["arms"])
 
 
 def run_cell(study: Study, folder: Path, weights_of: Path | None, console: Console) -> None:

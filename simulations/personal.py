@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fedbus.batch_norm import OWN_PARTS
 from fedbus.device import pick_device
 from fedbus.evaluation import Predictions
 from fedbus.fitting import Fit
-from fedbus.models import State, place_model, set_state
+from fedbus.models import place_model, set_state
 from fedbus.prediction import join, predict_part
 from fedbus.runs import ArmFolder, Checkpoint, arm_folder
-from fedbus.site_memory import local_state
+from fedbus.site_memory import own_model
 from fedbus.sites import Site
 from fedbus.study import Study, tuned_from
 from fedbus.training import TrainingRows
@@ -99,7 +98,7 @@ def tune_arm(
     for name, site in sites.items():
         folder, steps = ArmFolder(arm.folder.path / name), rows[name].steps_per_round(study)
         if not folder.finished:
-            own = own_start(start, study, out, f"{shared_name}-seed-{arm.seed}", name, before["kept_round"])
+            own = own_model(start, study.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, before["kept_round"])
             tuning = Tuning(short, arm.seed, rows[name], [site], steps, own, classes)
             if folder.load() is None:
                 tuning.score_start(folder)
@@ -117,13 +116,6 @@ def tune_arm(
             "classes": before["classes"],
         }
     )
-
-
-def own_start(state: State, study: Study, out: Path, title: str, site: str, round_number: int) -> State:
-    """The shared model as a site had it: with what of BatchNorm never left it in that round."""
-    if study.batch_norm not in OWN_PARTS:
-        return state
-    return state | local_state(out, title, site, round_number)
 
 
 def predict_personal(arm: "Arm", study: Study, sites: Mapping[str, Site], part: str = "test") -> Predictions:

@@ -9,11 +9,12 @@ from fedbus.errors import SettingsError
 from fedbus.evaluation import Predictions
 from fedbus.models import place_model, set_state
 from fedbus.prediction import join, predict_part
+from fedbus.site_memory import own_model
 from fedbus.sites import Site
 from fedbus.splits import HELD_OUT
 from fedbus.study import Study
 from simulations.arms import Arm
-from simulations.personal import own_start, predict_personal
+from simulations.personal import predict_personal
 
 
 def score_arm(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Predictions:
@@ -43,7 +44,9 @@ def predict_rows(arm: Arm, study: Study, sites: Mapping[str, Site], part: str) -
     present = None if facts["classes"] is None else torch.tensor(facts["classes"])
     answers = []
     for name, site in sites.items():
-        own = own_start(state, study, arm.out, arm.title, name, facts["kept_round"]) if arm.federated else state
+        own = state
+        if arm.federated:
+            own = own_model(state, study.batch_norm, arm.out, arm.title, name, facts["kept_round"])
         set_state(model, own)
         answers.append(predict_part(model, site, part, study, present))
     return join(answers)

@@ -12,12 +12,13 @@ from fedbus.errors import SettingsError
 from fedbus.fitting import site_rows
 from fedbus.models import place_model, set_state, start_state
 from fedbus.runs import ArmFolder
+from fedbus.site_memory import BATCH_NORM, own_model, site_memory
 from fedbus.study import Study
 from fedbus.study_file import build_study
 from fedbus.training import predict
 from fedbus.validation import score_part
 from simulations.arms import Arm, list_arms, run_arms
-from simulations.personal import RATE_SHARE, own_start, predict_personal, tune_arm, tuning_rounds
+from simulations.personal import RATE_SHARE, predict_personal, tune_arm, tuning_rounds
 from simulations.progress import ArmProgress
 from tests.tiny import noise_site, tiny_settings
 
@@ -115,14 +116,12 @@ def test_a_resumed_tuning_trains_finished_sites_no_more(tmp_path, monkeypatch):
 def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
     state = {"a": torch.zeros(2), "b": torch.zeros(2)}
     study = tiny_settings(batch_norm="local")
-    from fedbus.site_memory import BATCH_NORM, site_memory
-
     memory = site_memory(tmp_path, "fedavg-seed-0", "north")
     memory.keep(BATCH_NORM, 2, {"b": torch.ones(2)})
     memory.keep(BATCH_NORM, 3, {"b": torch.full((2,), 9.0)})
-    own = own_start(state, study, tmp_path, "fedavg-seed-0", "north", 2)
+    own = own_model(state, study.batch_norm, tmp_path, "fedavg-seed-0", "north", 2)
     assert (own["a"].tolist(), own["b"].tolist()) == ([0, 0], [1, 1])
-    assert own_start(state, tiny_settings(), tmp_path, "fedavg-seed-0", "north", 2) is state
+    assert own_model(state, tiny_settings().batch_norm, tmp_path, "fedavg-seed-0", "north", 2) is state
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,8 @@ def test_rich_markup_in_names_and_reasons_is_text():
     printed = _printed(content)
     assert "[red]why[/nonsense]" in printed
     assert "[/bold]" in printed
+
+
+def test_where_every_fold_was_tested_it_is_said_what_is_of_the_first_alone():
+    assert study_tables.FIRST_FOLD in study_tables.note(study_content() | {"folds": 5})
+    assert study_tables.FIRST_FOLD not in study_tables.note(study_content() | {"folds": 1})
