@@ -8,12 +8,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 
 from clients import work
-from clients.place import Place, place_from_context
-from fedbus.carrier import Carrier
-from fedbus.models import State
-from fedbus.references import References
-from fedbus.transport import ARRAYS, CONFIG, METRICS, Order
-from fedbus.wire import check_answer, check_introduction
+from clients.workspace import Place, place_from_context
+from fedbus.models.state import State
+from fedbus.transport.allow_list import check_answer, check_introduction
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Order
+from fedbus.transport.shared_memory import References
+from fedbus.transport.weights import Carrier
 
 APP_RAISED = 2
 """Flower's code for an error that the application raised."""

@@ -23,9 +23,9 @@ def init(
     systemd: Annotated[bool, typer.Option("--systemd", help="Write a systemd unit too.")] = False,
 ) -> None:
     """Make a site: its key pair and settings."""
-    from clients.folder import init_site
-    from clients.keys import fingerprint
-    from fedbus.systemd import program, write_unit
+    from clients.site.folder import init_site
+    from clients.site.keys import fingerprint
+    from fedbus.deployment.systemd import program, write_unit
 
     site = init_site(folder, name, hub, ca, runtime_port=runtime_port)
     _print(f"Made {site.path}. Send the coordinator {site.public_key} (and no other file).")
@@ -46,9 +46,9 @@ def check(
     study: Annotated[Path | None, typer.Option(metavar="STUDY.toml", help="The study, if you have it.")] = None,
 ) -> None:
     """Check images, machine and hub before joining; exit 1 if something must be mended."""
-    from clients.check import check_site
-    from clients.folder import open_site_folder
-    from fedbus.study_file import load_study, parse_sites
+    from clients.check.site import check_site
+    from clients.site.folder import open_site_folder
+    from fedbus.settings.load import load_study, parse_sites
 
     found = next(iter(parse_sites([data]).values())) if data else None
     source = (found["reader"], Path(found["path"])) if found else None
@@ -63,8 +63,8 @@ def join(
     ] = False,
 ) -> None:
     """Take part in the hub's runs, until Ctrl-C."""
-    from clients.folder import open_site_folder
-    from clients.supernode import typed_command
+    from clients.site.folder import open_site_folder
+    from clients.site.supernode import typed_command
 
     site = open_site_folder(folder)
     if print_command:
@@ -79,7 +79,7 @@ def join(
 @app.command()
 def approve(folder: Folder, digest: Annotated[str, typer.Argument(help="What `fedbus hub run` showed.")]) -> None:
     """Allow an application to run here."""
-    from clients.folder import open_site_folder
+    from clients.site.folder import open_site_folder
 
     site = open_site_folder(folder)
     site.approve(digest)
@@ -90,7 +90,7 @@ def approve(folder: Folder, digest: Annotated[str, typer.Argument(help="What `fe
 @app.command()
 def withdraw(folder: Folder, digest: Annotated[str, typer.Argument(help="As `fedbus site status` shows it.")]) -> None:
     """Allow an application no longer."""
-    from clients.folder import open_site_folder
+    from clients.site.folder import open_site_folder
 
     site = open_site_folder(folder)
     site.withdraw(digest)
@@ -100,8 +100,8 @@ def withdraw(folder: Folder, digest: Annotated[str, typer.Argument(help="As `fed
 @app.command()
 def status(folder: Folder) -> None:
     """Say whether this site is joined, whether the hub knows it, and which models it has received."""
-    from clients.folder import open_site_folder
-    from clients.overview import show
+    from clients.site.folder import open_site_folder
+    from clients.site.status import show
 
     show(open_site_folder(folder), console)
 

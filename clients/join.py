@@ -10,16 +10,16 @@ from pathlib import Path
 from flwr.app import Context, Error
 from flwr.supercore.fab import Fab
 
-from clients.contact import ask_hub
-from clients.folder import SiteFolder
-from clients.lock import hold
-from clients.supernode import HOST, supernode_command
+from clients.site.folder import SiteFolder
+from clients.site.hub_contact import ask_hub
+from clients.site.lock import hold
+from clients.site.supernode import HOST, supernode_command
 from clients.worker import Worker
-from fedbus.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
+from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
 from fedbus.errors import RunError
-from fedbus.files import write_text
-from fedbus.processes import end_child, start_child, stops_on_signals
-from fedbus.quiet import hush
+from fedbus.system.files import write_text
+from fedbus.system.processes import end_child, start_child, stops_on_signals
+from fedbus.system.third_party import hush
 
 Say = Callable[[str], object]
 
@@ -62,8 +62,8 @@ def join(site: SiteFolder, say: Say) -> None:
 def _make_worker(site: SiteFolder, secret: bytes, say: Say, once: Say) -> Worker:
     # Imported here: PyTorch takes seconds, and a site that is not let in should hear it first.
     from clients.app import make_client_app
-    from clients.place import Place, place_in
-    from fedbus.transport import Order
+    from clients.workspace import Place, place_in
+    from fedbus.transport.messages import Order
 
     installed = installed_files()  # now: later ones are not what this process has loaded
 

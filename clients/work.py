@@ -11,24 +11,26 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clients.place import Place
-from clients.received import keep_model
-from fedbus.batch_norm import own_names
+from clients.received_model import keep_model
+from clients.workspace import Place
+from fedbus.classes import CLASSES
 from fedbus.device import pick_device
-from fedbus.fitting import optimiser_tensors, restore_optimiser, site_rows
-from fedbus.manifest import CLASSES
-from fedbus.missing_classes import predictable
-from fedbus.models import State, build_model, get_state, place_model, set_state
-from fedbus.packing import Layout, layout_of
-from fedbus.prediction import predict_part
-from fedbus.site_memory import BATCH_NORM, KEPT_OPTIMISERS, OPTIMISER, own_model, site_memory
-from fedbus.site_scores import score_site
-from fedbus.sites import Site, open_site, read_facts
-from fedbus.splits import PARTS
-from fedbus.study import Study
-from fedbus.training import TrainingRows, make_optimiser, train_round
-from fedbus.transport import Hello, Order, Report
-from fedbus.validation import score_part, score_probabilities
+from fedbus.evaluation.predict import predict_part
+from fedbus.evaluation.site_scores import score_site
+from fedbus.evaluation.validation import score_part, score_probabilities
+from fedbus.models.batch_norm import own_names
+from fedbus.models.build import build_model, place_model
+from fedbus.models.state import State, get_state, set_state
+from fedbus.runs.site_state import BATCH_NORM, KEPT_OPTIMISERS, OPTIMISER, own_model, site_memory
+from fedbus.settings.schema import Study
+from fedbus.sites.site import Site, open_site, read_facts
+from fedbus.sites.split import PARTS
+from fedbus.training.loop import train_round
+from fedbus.training.missing_classes.registry import predictable
+from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
+from fedbus.training.rows import TrainingRows, site_rows
+from fedbus.transport.messages import Hello, Order, Report
+from fedbus.transport.packing import Layout, layout_of
 
 
 def introduce(place: Place, order: Order) -> Hello:

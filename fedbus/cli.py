@@ -9,7 +9,7 @@ from rich.text import Text
 
 from clients.cli import app as site_app
 from fedbus.errors import FedbusError
-from fedbus.quiet import hush
+from fedbus.system.third_party import hush
 from server.cli import app as hub_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -45,7 +45,7 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train hospitals alone, pooled and federated; print the table and write the report."""
-    from fedbus.study_file import DEFAULT_STUDY, HOSPITALS_STUDY, load_study
+    from fedbus.settings.load import DEFAULT_STUDY, HOSPITALS_STUDY, load_study
     from simulations.compare import compare as run
     from simulations.compare import default_out
 
@@ -71,8 +71,8 @@ def study(
     ] = False,
 ) -> None:
     """Vary settings cell by cell; print one table with paired differences and write the report."""
-    from simulations.grid import load_grid
-    from simulations.study import default_study_out, run_study
+    from simulations.studies.grid import load_grid
+    from simulations.studies.study import default_study_out, run_study
 
     grid = load_grid(name, set_ or (), site or ())
     folder = out or default_study_out(grid.name)
@@ -92,8 +92,8 @@ def check(
     out: Annotated[Path, typer.Option(help="Where the same goes as JSON.")] = Path("check.json"),
 ) -> None:
     """Say what is in an archive and what is wrong with it; exit 1 if one can't be used."""
-    from fedbus.check import check_sites
-    from fedbus.study_file import parse_sites
+    from fedbus.reports.archive_check import check_sites
+    from fedbus.settings.load import parse_sites
 
     specs = [(name, source["reader"], Path(source["path"])) for name, source in parse_sites(sites).items()]
     raise typer.Exit(check_sites(specs, out, console))
@@ -102,7 +102,7 @@ def check(
 @app.command()
 def settings() -> None:
     """List every setting with its default."""
-    from fedbus.reports.settings import settings_table
+    from fedbus.reports.settings_table import settings_table
 
     console.print(settings_table())
 

@@ -8,14 +8,15 @@ from flwr.serverapp import Grid, ServerApp
 from rich.console import Console
 
 from fedbus.errors import SettingsError
-from fedbus.models import start_state
-from fedbus.runs import arm_folder, open_run, run_id
+from fedbus.models.start import start_state
+from fedbus.runs.checkpoint import arm_folder
+from fedbus.runs.folder import open_run, run_id
 from fedbus.seeds import derive_seed
-from fedbus.sites import study_of_run
-from fedbus.study import STRATEGIES
-from server.deployment import run_deployment, say
-from server.rounds import Job
-from server.training import train_all
+from fedbus.settings.schema import STRATEGIES
+from fedbus.sites.default_sites import study_of_run
+from server.hub.deployed_run import run_deployment, say
+from server.rounds.loop import Job
+from server.rounds.train_all import train_all
 
 
 def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> ServerApp:

@@ -26,9 +26,9 @@ def init(
     systemd: Annotated[bool, typer.Option("--systemd", help="Write a systemd unit too.")] = False,
 ) -> None:
     """Make a hub: certificates, settings, a folder for its runs."""
-    from fedbus.addresses import join_address
-    from fedbus.systemd import program, write_unit
-    from server.folder import init_hub
+    from fedbus.deployment.addresses import join_address
+    from fedbus.deployment.systemd import program, write_unit
+    from server.hub.folder import init_hub
 
     hub = init_hub(folder, host, names=name or (), port=port, superlink_port=superlink_port)
     _print(f"Made {hub.path}. Send every site {hub.ca_certificate} and: --hub {join_address(host, port)}")
@@ -42,9 +42,9 @@ def init(
 @app.command()
 def start(folder: Folder, print_command: PrintCommand = False) -> None:
     """Open the hub to its sites, until Ctrl-C."""
-    from server.folder import open_hub
-    from server.hub import serve
-    from server.superlink import typed_command
+    from server.hub.folder import open_hub
+    from server.hub.start import serve
+    from server.hub.superlink import typed_command
 
     hub = open_hub(folder)
     if print_command:
@@ -68,10 +68,10 @@ def approve(
     print_command: PrintCommand = False,
 ) -> None:
     """Let a site in."""
-    from server.admission import approve_site
-    from server.flower import register
-    from server.folder import open_hub
-    from server.keys import read_public_key
+    from server.hub.admission import approve_site
+    from server.hub.flwr_cli import register
+    from server.hub.folder import open_hub
+    from server.hub.site_keys import read_public_key
 
     hub, (name, _) = open_hub(folder), read_public_key(public_key)
     if print_command:
@@ -89,9 +89,9 @@ def revoke(
     print_command: PrintCommand = False,
 ) -> None:
     """Shut a site out, at once."""
-    from server.admission import find_site, revoke_site
-    from server.flower import unregister
-    from server.folder import open_hub
+    from server.hub.admission import find_site, revoke_site
+    from server.hub.flwr_cli import unregister
+    from server.hub.folder import open_hub
 
     hub = open_hub(folder)
     if print_command:
@@ -113,10 +113,10 @@ def run(
     print_command: PrintCommand = False,
 ) -> None:
     """Train with the approved sites, and write the report."""
-    from server.bundle import application_folder
-    from server.flower import start_run
-    from server.folder import open_hub
-    from server.launch import load_deployed_study, run_study
+    from server.hub.bundle import application_folder
+    from server.hub.flwr_cli import start_run
+    from server.hub.folder import open_hub
+    from server.hub.run import load_deployed_study, run_study
 
     hub = open_hub(folder)
     target = (out or hub.runs / study.stem).resolve()
@@ -138,9 +138,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew every few seconds, until Ctrl-C.")] = False,
 ) -> None:
     """Say which sites are connected and how the latest run goes."""
-    from server.folder import open_hub
-    from server.overview import show
-    from server.overview import watch as watch_hub
+    from server.hub.folder import open_hub
+    from server.hub.status import show
+    from server.hub.status import watch as watch_hub
 
     hub = open_hub(folder)
     if watch:

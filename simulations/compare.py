@@ -5,21 +5,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedbus.arithmetic import settle_precision
-from fedbus.backbones import check_backbone
-from fedbus.evaluation import Predictions
-from fedbus.manifest import CLASSES
-from fedbus.models import start_state
-from fedbus.reports.results import RESULTS_FILE, write_results
-from fedbus.reports.tables import comparison_table, recall_table
-from fedbus.runs import check_run, check_same_start, record_run
+from fedbus.classes import CLASSES
+from fedbus.evaluation.predictions import Predictions
+from fedbus.models.input_size import check_backbone
+from fedbus.models.start import start_state
+from fedbus.reports.comparison.results import RESULTS_FILE, write_results
+from fedbus.reports.comparison.tables import comparison_table, recall_table
+from fedbus.runs.folder import check_run, check_same_start, record_run
 from fedbus.seeds import derive_seed
-from fedbus.sites import Site, prepare_sites, resolve_sites
-from fedbus.study import Study
-from simulations.arms import Arm, list_arms, run_arms
+from fedbus.settings.schema import Study
+from fedbus.sites.default_sites import resolve_sites
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import Site
+from simulations.arm import Arm, list_arms
+from simulations.precision import settle_precision
 from simulations.progress import ArmProgress
 from simulations.results import gather, sample_pictures
 from simulations.scoring import score_arm
+from simulations.train_arms import run_arms
 
 
 def default_out() -> Path:

@@ -11,12 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from clients.folder import SiteFolder, init_site
+from clients.site.folder import SiteFolder, init_site
 from fedbus.errors import RunError
-from fedbus.processes import end_child, last_words
-from server.admission import approve_site
-from server.bundle import stage_application
-from server.folder import HubFolder, init_hub
+from fedbus.system.processes import end_child, last_words
+from server.hub.admission import approve_site
+from server.hub.bundle import stage_application
+from server.hub.folder import HubFolder, init_hub
 
 HOST = "localhost"
 PROGRAM = ("-m", "fedbus")

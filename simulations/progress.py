@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fedbus.pixels import Advance
+from fedbus.system.progress import Advance
 
 
 class _Speed(ProgressColumn):

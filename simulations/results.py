@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fedbus.datasets import find_reader
-from fedbus.evaluation import Predictions, differences, evaluate
-from fedbus.fitting import site_rows
-from fedbus.manifest import CLASSES
-from fedbus.reports.results import assemble
-from fedbus.sites import Site, read_facts
-from fedbus.study import STRATEGIES, Study, tuned_from
-from simulations.arms import Arm
+from fedbus.classes import CLASSES
+from fedbus.datasets.registry import find_reader
+from fedbus.evaluation.evaluate import differences, evaluate
+from fedbus.evaluation.predictions import Predictions
+from fedbus.reports.comparison.results import assemble
+from fedbus.settings.schema import STRATEGIES, Study, tuned_from
+from fedbus.sites.site import Site, read_facts
+from fedbus.training.rows import site_rows
+from simulations.arm import Arm
 
 SAMPLES = 3
 """Pictures of each class and site on the report page."""

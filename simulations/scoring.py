@@ -6,15 +6,16 @@ import torch
 
 from fedbus.device import pick_device
 from fedbus.errors import SettingsError
-from fedbus.evaluation import Predictions
-from fedbus.models import place_model, set_state
-from fedbus.prediction import join, predict_part
-from fedbus.site_memory import own_model
-from fedbus.sites import Site
-from fedbus.splits import HELD_OUT
-from fedbus.study import Study
-from simulations.arms import Arm
-from simulations.personal import predict_personal
+from fedbus.evaluation.predict import join, predict_part
+from fedbus.evaluation.predictions import Predictions
+from fedbus.models.build import place_model
+from fedbus.models.state import set_state
+from fedbus.runs.site_state import own_model
+from fedbus.settings.schema import Study
+from fedbus.sites.site import Site
+from fedbus.sites.split import HELD_OUT
+from simulations.arm import Arm
+from simulations.fine_tuning import predict_personal
 
 
 def score_arm(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Predictions:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fedbus.sites import Site, prepare_sites
-from fedbus.study import Study
-from fedbus.study_file import build_study
+from fedbus.settings.load import build_study
+from fedbus.settings.schema import Study
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import Site
 from tests.archives import make_class_folders, make_labels_csv
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

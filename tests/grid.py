@@ -10,9 +10,9 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import make_client_app
-from clients.place import Place
-from fedbus.references import References
-from fedbus.transport import Order
+from clients.workspace import Place
+from fedbus.transport.messages import Order
+from fedbus.transport.shared_memory import References
 
 Hook = Callable[[str, Message], Message | None]
 """Given a site's name and the message to it: a reply in its place, None to stay silent, or NotImplemented to pass."""

@@ -4,8 +4,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedbus.study import Study
-from fedbus.training import MEAN, STD, TrainingRows, make_optimiser, train_round
+from fedbus.models.inputs import MEAN, STD
+from fedbus.settings.schema import Study
+from fedbus.training.loop import train_round
+from fedbus.training.optimiser import make_optimiser
+from fedbus.training.rows import TrainingRows
 
 CPU = torch.device("cpu")
 PLAIN = {"augmentation": False, "schedule": "constant", "warmup": 0.0, "label_smoothing": 0.0, "sampler": "none"}

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from clients.folder import SiteFolder, init_site
-from server.certificates import Signed, make_authority, make_certificate
+from clients.site.folder import SiteFolder, init_site
+from server.hub.certificates import Signed, make_authority, make_certificate
 
 NOBODY = "127.0.0.1:9"
 """The discard port: nothing listens there."""

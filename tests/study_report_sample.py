@@ -100,7 +100,7 @@ def cell_without_figures(settings: dict[str, Any], state: str, reason: str | Non
 
 
 def places(skill: float, seeds: int = 1) -> dict[str, Any]:
-    """Build an arm's metrics by place, with every key that `fedbus.evaluation.evaluate` gives."""
+    """Build an arm's metrics by place, with every key that `fedbus.evaluation.evaluate.evaluate` gives."""
     at_sites = {site: _scores(skill - 0.02 * number, TEST[site], seeds) for number, site in enumerate(TEST)}
     return {"all": _scores(skill, tuple(np.sum(list(TEST.values()), axis=0).tolist()), seeds), **at_sites}
 

@@ -4,7 +4,7 @@ import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from server.certificates import make_authority, make_certificate
+from server.hub.certificates import make_authority, make_certificate
 
 ANSWER = b"\x0a\x03\xff\x00\x01"
 

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fedbus.cli import app
-from fedbus.study import Study
-from fedbus.study_file import load_study
-from server.approved import ApprovedSite
-from server.folder import HubFolder, init_hub
+from fedbus.settings.load import load_study
+from fedbus.settings.schema import Study
+from server.hub.approved_sites import ApprovedSite
+from server.hub.folder import HubFolder, init_hub
 from tests.site_folders import make_site
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,7 +85,7 @@ def test_without_a_study_named_sites_are_compared_by_the_settings_that_did_best(
     (tmp_path / "mine.toml").write_text("rounds = 7\n")
     result = CliRunner().invoke(app, ["compare", *(word.format(tmp_path) for word in words)])
     assert result.exit_code == 0, result.output
-    folder = tmp_path if file == "mine" else ROOT / "simulations" / "studies"
+    folder = tmp_path if file == "mine" else ROOT / "fedbus" / "settings" / "presets"
     expected = load_study(folder / f"{file}.toml", sites=[f"busi={tmp_path}"] if words else [])
     assert asked == [expected]
 

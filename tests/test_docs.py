@@ -10,9 +10,9 @@ import pytest
 import typer
 
 from fedbus.cli import app
-from fedbus.study import Study
-from fedbus.transport import PROXIMAL_MU, ROUND, Order
-from fedbus.wire import INTRODUCTION, REPORT, TEST_REPORT
+from fedbus.settings.schema import Study
+from fedbus.transport.allow_list import INTRODUCTION, REPORT, TEST_REPORT
+from fedbus.transport.messages import PROXIMAL_MU, ROUND, Order
 
 ROOT = Path(__file__).resolve().parents[1]
 SECURITY, DEPLOY, README = ROOT / "docs/security.md", ROOT / "docs/deploy.md", ROOT / "README.md"

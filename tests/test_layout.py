@@ -98,10 +98,3 @@ def test_files_and_functions_can_be_read_in_one_sitting(path):
         assert len(text.splitlines()) <= MOST_LINES
     functions = [n for n in definitions(ast.parse(text)) if not isinstance(n, ast.ClassDef)]
     assert [f.name for f in functions if f.end_lineno - f.lineno >= MOST_FUNCTION_LINES] == []
-
-
-def test_every_module_of_the_core_has_its_tests():
-    elsewhere = {"__init__", "__main__", "cli", "errors", "quiet", "inspection"}  # the last in test_check.py
-    modules = {p.stem for p in (ROOT / "fedbus").glob("*.py")} - elsewhere
-    tested = {p.stem.removeprefix("test_") for p in (ROOT / "tests" / "fedbus").glob("test_*.py")}
-    assert modules <= tested, modules - tested

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fedbus.sites import Site
-from fedbus.study import Study
-from fedbus.study_file import build_study
+from fedbus.settings.load import build_study
+from fedbus.settings.schema import Study
+from fedbus.sites.site import Site
 
 PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 

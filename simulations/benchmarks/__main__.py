@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fedbus.device import pick_device
-from fedbus.files import read_json, write_json
-from fedbus.processes import end_child, last_words, start_child
-from fedbus.runs import describe_environment
+from fedbus.runs.environment import describe_environment
+from fedbus.system.files import read_json, write_json
+from fedbus.system.processes import end_child, last_words, start_child
 from simulations.benchmarks.parts import FULL, PARTS, QUICK, Part
 from simulations.benchmarks.peer_pfl import install_peer
 from simulations.benchmarks.summary import figures, table

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedbus.models import State, start_state
+from fedbus.models.start import start_state
+from fedbus.models.state import State
 from fedbus.seeds import derive_seed
-from fedbus.sites import Site, prepare_sites, resolve_sites
-from fedbus.study import Study
-from fedbus.study_file import build_study
+from fedbus.settings.load import build_study
+from fedbus.settings.schema import Study
+from fedbus.sites.default_sites import resolve_sites
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import Site
 
 
 @dataclass(frozen=True)

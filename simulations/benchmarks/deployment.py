@@ -14,12 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedbus.datasets.phantoms import write_phantoms
+from fedbus.datasets.readers.phantoms import write_phantoms
 from fedbus.errors import RunError
-from fedbus.files import write_json
-from fedbus.models import start_state
-from fedbus.packing import pack
-from fedbus.runs import describe_environment
+from fedbus.models.start import start_state
+from fedbus.runs.environment import describe_environment
+from fedbus.system.files import write_json
+from fedbus.transport.packing import pack
 from simulations.local_federation import LocalFederation
 
 TRANSPORTS = ("flat", "flat-fp16", "dict")

@@ -18,12 +18,15 @@ import typer
 from torch import nn
 
 from fedbus.device import pick_device, pick_dtype
-from fedbus.evaluation import Predictions, differences, evaluate
-from fedbus.files import read_json, write_json
-from fedbus.fitting import POOLED, pooled_rows
-from fedbus.models import place_model, set_state
-from fedbus.prediction import join, predict_part
-from fedbus.training import make_optimiser, train_round
+from fedbus.evaluation.evaluate import differences, evaluate
+from fedbus.evaluation.predict import join, predict_part
+from fedbus.evaluation.predictions import Predictions
+from fedbus.models.build import place_model
+from fedbus.models.state import set_state
+from fedbus.system.files import read_json, write_json
+from fedbus.training.loop import train_round
+from fedbus.training.optimiser import make_optimiser
+from fedbus.training.rows import POOLED, pooled_rows
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.image_folders import write_image_folders
 from simulations.benchmarks.plain_loop import accuracy, load_model, train_plain, training_batches

@@ -21,16 +21,18 @@ import typer
 
 from fedbus.device import pick_device
 from fedbus.errors import RunError
-from fedbus.files import read_json, write_json
-from fedbus.fitting import site_rows
-from fedbus.models import State, get_state, place_model, set_state
-from fedbus.packing import pack
-from fedbus.runs import ArmFolder
-from fedbus.training import make_optimiser, train_round
-from fedbus.validation import score_part
-from server.rounds import Job
+from fedbus.evaluation.validation import score_part
+from fedbus.models.build import place_model
+from fedbus.models.state import State, get_state, set_state
+from fedbus.runs.checkpoint import ArmFolder
+from fedbus.system.files import read_json, write_json
+from fedbus.training.loop import train_round
+from fedbus.training.optimiser import make_optimiser
+from fedbus.training.rows import site_rows
+from fedbus.transport.packing import pack
+from server.rounds.loop import Job
 from simulations.benchmarks.case import Case, make_case
-from simulations.federated import simulate
+from simulations.flower_simulation import simulate
 
 
 @dataclass(frozen=True)

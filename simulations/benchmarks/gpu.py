@@ -25,12 +25,16 @@ import torch
 from PIL import Image
 from torch import nn
 
+from fedbus.classes import CLASSES
 from fedbus.device import pick_device, pick_dtype, processor_facts
-from fedbus.files import write_json
-from fedbus.manifest import CLASSES
-from fedbus.models import build_model, get_state, place_model, set_state, start_state
-from fedbus.sampling import Balanced
-from fedbus.training import TrainingRows, load_rows, make_optimiser, train_round
+from fedbus.models.build import build_model, place_model
+from fedbus.models.start import start_state
+from fedbus.models.state import get_state, set_state
+from fedbus.system.files import write_json
+from fedbus.training.balance import Balanced
+from fedbus.training.loop import train_round
+from fedbus.training.optimiser import make_optimiser
+from fedbus.training.rows import TrainingRows, load_rows
 from simulations.benchmarks.plain_loop import training_batches
 from simulations.benchmarks.throughput import (
     ceiling_speed,
@@ -43,7 +47,7 @@ from simulations.benchmarks.throughput import (
 )
 
 if TYPE_CHECKING:
-    from fedbus.study import Study
+    from fedbus.settings.schema import Study
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "flwr", "ray")
 
@@ -59,7 +63,7 @@ PHANTOMS = 180
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a study that training reads, with the defaults of `fedbus.study.Study`, which needs pydantic."""
+    """The settings of a study that training reads, with the defaults of `fedbus.settings.schema.Study`, which needs pydantic."""
 
     model: str = "resnetv2_50"
     image_size: int = 224

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fedbus.files import write_json
-from fedbus.runs import describe_environment
+from fedbus.runs.environment import describe_environment
+from fedbus.system.files import write_json
 from simulations.benchmarks.growth_federation import measure_model, measure_rounds, measure_sites
 from simulations.benchmarks.growth_images import measure_images
 from simulations.benchmarks.growth_memory import exponent, run_apart

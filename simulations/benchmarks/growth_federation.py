@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedbus.packing import pack
-from fedbus.runs import ArmFolder
-from server.rounds import Job
+from fedbus.runs.checkpoint import ArmFolder
+from fedbus.transport.packing import pack
+from server.rounds.loop import Job
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.growth_images import write_archive
 from simulations.benchmarks.growth_memory import MEGABYTE, Slope, fit_slope, simulation_memory
-from simulations.federated import simulate
+from simulations.flower_simulation import simulate
 
 SETTINGS: dict[str, Any] = {
     "arms": ["fedavg"], "weights": "none", "image-size": 32, "batch-size": 8, "local-epochs": 0.01, "folds": 3,

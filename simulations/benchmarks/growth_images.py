@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fedbus.datasets.phantom_hospitals import SITES, draw_patient
-from fedbus.duplicates import near_pairs
-from fedbus.fitting import site_rows
-from fedbus.manifest import CLASSES
-from fedbus.sites import Site, prepare_sites
-from fedbus.study import Study
-from fedbus.study_file import build_study
-from fedbus.training import train_round
+from fedbus.classes import CLASSES
+from fedbus.datasets.phantoms.hospitals import SITES, draw_patient
+from fedbus.settings.load import build_study
+from fedbus.settings.schema import Study
+from fedbus.sites.groups import near_pairs
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import Site
+from fedbus.training.loop import train_round
+from fedbus.training.rows import site_rows
 from simulations.benchmarks.growth_memory import MEGABYTE, Peak
 
 SIDE = 48

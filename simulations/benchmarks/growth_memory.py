@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from fedbus.references import SHARED_MEMORY
-from simulations.federated import WORKER
+from fedbus.transport.shared_memory import SHARED_MEMORY
+from simulations.flower_simulation import WORKER
 
 MEGABYTE = 1e6
 PAUSE_SECONDS = 0.01

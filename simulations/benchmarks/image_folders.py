@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from fedbus.classes import CLASSES
 from fedbus.errors import RunError, SettingsError
-from fedbus.fitting import POOLED
-from fedbus.images import DICOM
-from fedbus.manifest import CLASSES
-from fedbus.sites import Site
-from fedbus.splits import PARTS
+from fedbus.images.decode import DICOM
+from fedbus.sites.site import Site
+from fedbus.sites.split import PARTS
+from fedbus.training.rows import POOLED
 from simulations.benchmarks.case import Case
 
 

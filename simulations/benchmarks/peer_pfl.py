@@ -30,15 +30,15 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from fedbus.augmentation import augment, draw_views
 from fedbus.device import pick_device, pick_dtype
 from fedbus.errors import RunError
-from fedbus.files import read_json, write_json
-from fedbus.fitting import site_rows
-from fedbus.processes import environment_with
+from fedbus.models.inputs import normalise
 from fedbus.seeds import derive_seed
-from fedbus.study import Study
-from fedbus.training import TrainingRows, normalise
+from fedbus.settings.schema import Study
+from fedbus.system.files import read_json, write_json
+from fedbus.system.processes import environment_with
+from fedbus.training.augmentation import augment, draw_views
+from fedbus.training.rows import TrainingRows, site_rows
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.plain_loop import load_model
 

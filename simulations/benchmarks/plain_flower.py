@@ -29,12 +29,13 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.simulation import run_simulation
 
 from fedbus.errors import RunError
-from fedbus.files import read_json, write_json
-from fedbus.fitting import site_rows
-from fedbus.models import State, build_model
-from fedbus.quiet import hush
+from fedbus.models.build import build_model
+from fedbus.models.state import State
 from fedbus.seeds import derive_seed
-from fedbus.study import Study
+from fedbus.settings.schema import Study
+from fedbus.system.files import read_json, write_json
+from fedbus.system.third_party import hush
+from fedbus.training.rows import site_rows
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.image_folders import write_image_folders
 from simulations.benchmarks.plain_loop import (
@@ -45,7 +46,7 @@ from simulations.benchmarks.plain_loop import (
     train_steps,
     training_batches,
 )
-from simulations.federated import share_of
+from simulations.flower_simulation import share_of
 
 
 @dataclass(frozen=True)

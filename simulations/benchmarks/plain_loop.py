@@ -22,11 +22,13 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from fedbus.errors import SettingsError
-from fedbus.models import State, build_model, set_state
-from fedbus.training import MEAN, STD, learning_rate
+from fedbus.models.build import build_model
+from fedbus.models.inputs import MEAN, STD
+from fedbus.models.state import State, set_state
+from fedbus.training.optimiser import learning_rate
 
 if TYPE_CHECKING:  # a machine that only trains need not have what these import
-    from fedbus.study import Study
+    from fedbus.settings.schema import Study
     from simulations.benchmarks.case import Case
 
 WORKERS = min(8, os.cpu_count() or 1)

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from fedbus.reports.words import BAD, GOOD
+from fedbus.system.terminal import BAD, GOOD
 
 Found = Mapping[str, Mapping[str, Any]]
 """What each part measured, by the part's name."""

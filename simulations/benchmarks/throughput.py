@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fedbus.augmentation import augment, draw_views
+from fedbus.classes import CLASSES
 from fedbus.device import autocast, pick_dtype
-from fedbus.manifest import CLASSES
-from fedbus.training import TrainingRows, make_optimiser, normalise, train_round
+from fedbus.models.inputs import normalise
+from fedbus.training.augmentation import augment, draw_views
+from fedbus.training.loop import train_round
+from fedbus.training.optimiser import make_optimiser
+from fedbus.training.rows import TrainingRows
 from simulations.benchmarks.plain_loop import Batches, train_steps
 
 if TYPE_CHECKING:
-    from fedbus.study import Study
+    from fedbus.settings.schema import Study
 
 Speed = Callable[[int], float]
 """Trains for so many steps, after a warm-up, and gives images a second."""

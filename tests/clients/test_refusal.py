@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from flwr.supercore.fab import Fab
 
-from clients.folder import SiteFolder
 from clients.join import refusal_of
-from fedbus.application import NOT_ALLOWED, OTHER_VERSION
+from clients.site.folder import SiteFolder
+from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION
 from tests.site_folders import make_site
 
 SOURCES = {"fedbus/a.py": b"a = 1\n", "clients/b.py": b"b = 2\n"}

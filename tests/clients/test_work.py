@@ -8,16 +8,19 @@ import torch
 from safetensors.torch import load_file
 
 from clients import work
-from clients.place import Place
-from fedbus.batch_norm import own_names
+from clients.workspace import Place
 from fedbus.errors import RunError
-from fedbus.fitting import Fit, site_rows
-from fedbus.models import State, start_state
-from fedbus.runs import ArmFolder
-from fedbus.site_memory import OPTIMISER, local_state, site_memory
-from fedbus.sites import Site, prepare_sites
-from fedbus.study import Study
-from fedbus.transport import Order
+from fedbus.models.batch_norm import own_names
+from fedbus.models.start import start_state
+from fedbus.models.state import State
+from fedbus.runs.checkpoint import ArmFolder
+from fedbus.runs.site_state import OPTIMISER, local_state, site_memory
+from fedbus.settings.schema import Study
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import Site
+from fedbus.training.rows import site_rows
+from fedbus.transport.messages import Order
+from simulations.local_training import Fit
 
 EVERY_CLASS = (0, 1, 2)
 

@@ -11,12 +11,12 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from clients.keys import read_private_key
+from clients.site.keys import read_private_key
 from fedbus.errors import RunError
-from server.admission import approve_site, revoke_site
-from server.bundle import stage_application
-from server.certificates import make_authority
-from server.gate import FLEET_CALLS
+from server.hub.admission import approve_site, revoke_site
+from server.hub.bundle import stage_application
+from server.hub.certificates import make_authority
+from server.hub.gateway import FLEET_CALLS
 from simulations.local_federation import LocalFederation
 from tests.deployment.test_faults import TAMPERED
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from clients.folder import open_site_folder
-from fedbus.locks import is_held
-from server.status import RUNNING
+from clients.site.folder import open_site_folder
+from fedbus.system.locks import is_held
+from server.hub.run_status import RUNNING
 from simulations.local_federation import LocalFederation
 from tests.deployment.conftest import write_study
 from tests.deployment.relay import Relay

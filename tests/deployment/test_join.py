@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedbus.models import start_state
-from fedbus.runs import ArmFolder
+from fedbus.models.start import start_state
+from fedbus.runs.checkpoint import ArmFolder
 from fedbus.seeds import derive_seed
-from fedbus.sites import prepare_sites
-from fedbus.study import Study
-from fedbus.study_file import load_study
-from fedbus.transport import Order
-from server.presence import greet
-from server.rounds import Job, run_rounds
+from fedbus.settings.load import load_study
+from fedbus.settings.schema import Study
+from fedbus.sites.prepare import prepare_sites
+from fedbus.transport.messages import Order
+from server.rounds.loop import Job, run_rounds
+from server.rounds.registration import greet
 from simulations.local_federation import LocalFederation
 from tests.deployment.conftest import write_study
 from tests.grid import LocalGrid

@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedbus.processes import end_child, last_words, start_child
-from fedbus.quiet import SETTINGS
-from simulations.federated import WORKER
+from fedbus.system.processes import end_child, last_words, start_child
+from fedbus.system.third_party import SETTINGS
+from simulations.flower_simulation import WORKER
 from tests.archives import make_class_folders, make_labels_csv
 
 pytestmark = pytest.mark.timeout(900)

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fedbus.manifest import CLASSES
-from fedbus.models import build_model
+from fedbus.classes import CLASSES
+from fedbus.models.build import build_model
 from tests.archives import make_bus_bra, make_bus_uclm, make_busi
 
 SETTINGS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fedbus.study import Study
+from fedbus.settings.schema import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 

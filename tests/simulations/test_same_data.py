@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from fedbus.errors import RunError
-from fedbus.sites import prepare_sites, read_facts
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import read_facts
 
 
 def test_another_cache_is_the_same_data(tiny_study, tmp_path):

@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from fedbus.errors import SettingsError
-from fedbus.models import place_model, set_state, start_state
-from fedbus.sites import Site, prepare_sites
-from fedbus.study import Study
-from fedbus.training import predict
-from simulations.arms import Arm, list_arms
+from fedbus.evaluation.predict import predict
+from fedbus.models.build import place_model
+from fedbus.models.start import start_state
+from fedbus.models.state import set_state
+from fedbus.settings.schema import Study
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import Site
+from simulations.arm import Arm, list_arms
 from simulations.scoring import score_arm, score_held_out
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fedbus.models import start_state
-from fedbus.sites import Site
-from fedbus.study import Study
+from fedbus.models.start import start_state
+from fedbus.settings.schema import Study
+from fedbus.sites.site import Site
 from simulations.benchmarks.case import Case
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.fitting import POOLED, pooled_rows
-from fedbus.models import get_state, place_model, set_state
-from fedbus.prediction import join, predict_part
-from fedbus.training import make_optimiser, train_round
+from fedbus.evaluation.predict import join, predict_part
+from fedbus.models.build import place_model
+from fedbus.models.state import get_state, set_state
+from fedbus.training.loop import train_round
+from fedbus.training.optimiser import make_optimiser
+from fedbus.training.rows import POOLED, pooled_rows
 from simulations.benchmarks import engine
 from simulations.benchmarks.case import Case
 from simulations.benchmarks.engine import compare_accuracy, main, measure_speed

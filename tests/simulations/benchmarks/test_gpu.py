@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fedbus.manifest import CLASSES
-from fedbus.study import Study
+from fedbus.classes import CLASSES
+from fedbus.settings.schema import Study
 from simulations.benchmarks import gpu
 from simulations.benchmarks.gpu import Settings, measure_bare, noise_rows, where_installed, write_pictures
 from tests.bare_machine import OTHERS
@@ -53,7 +53,10 @@ def test_settings_are_the_study_s_own_with_its_defaults():
 def test_settings_hold_all_that_training_reads():
     read = {
         name
-        for path in (Path("fedbus/training.py"), *Path("fedbus/missing_classes").glob("*.py"))
+        for path in [
+            *Path("fedbus/training/missing_classes").glob("*.py"),
+            *map(Path, ("fedbus/training/loop.py", "fedbus/training/optimiser.py")),
+        ]
         for name in re.findall(r"\bstudy\.(\w+)", path.read_text())
     }
     assert len(read) > 10

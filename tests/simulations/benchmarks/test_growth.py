@@ -14,13 +14,13 @@ import pytest
 import scipy.stats
 import torch
 
-from fedbus.datasets import read_archive
-from fedbus.fitting import site_rows
-from fedbus.manifest import CLASSES
-from fedbus.models import start_state
-from fedbus.pixels import decode_archive
-from fedbus.sites import prepare_sites
-from fedbus.study_file import build_study
+from fedbus.classes import CLASSES
+from fedbus.datasets.registry import read_archive
+from fedbus.models.start import start_state
+from fedbus.settings.load import build_study
+from fedbus.sites.pixel_cache import decode_archive
+from fedbus.sites.prepare import prepare_sites
+from fedbus.training.rows import site_rows
 from simulations.benchmarks import growth, growth_federation
 from simulations.benchmarks.growth import CASES, TRENDS, Part, summarise
 from simulations.benchmarks.growth_federation import measure_model, measure_rounds, measure_sites, slopes

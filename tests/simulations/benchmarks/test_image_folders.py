@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedbus.classes import CLASSES
 from fedbus.errors import RunError, SettingsError
-from fedbus.manifest import CLASSES
-from fedbus.splits import PARTS
+from fedbus.sites.split import PARTS
 from simulations.benchmarks.image_folders import write_image_folders
 from simulations.benchmarks.plain_loop import open_image_folder
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.fitting import site_rows
-from fedbus.processes import environment_with
-from fedbus.training import MEAN, STD
+from fedbus.models.inputs import MEAN, STD
+from fedbus.system.processes import environment_with
+from fedbus.training.rows import site_rows
 from simulations.benchmarks import peer_pfl
 
 ROOT = Path(__file__).resolve().parents[3]

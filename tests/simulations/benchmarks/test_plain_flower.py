@@ -4,7 +4,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedbus.fitting import site_rows
+from fedbus.training.rows import site_rows
 from simulations.benchmarks.case import Case
 from simulations.benchmarks.plain_flower import make_client_app, plain_sites, resources, run_plain_flower
 from simulations.benchmarks.plain_loop import load_model

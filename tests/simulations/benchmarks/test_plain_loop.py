@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from fedbus.errors import SettingsError
-from fedbus.models import get_state
-from fedbus.sampling import balance
-from fedbus.training import normalise, predict
+from fedbus.evaluation.predict import predict
+from fedbus.models.inputs import normalise
+from fedbus.models.state import get_state
+from fedbus.training.balance import balance
 from simulations.benchmarks.image_folders import write_image_folders
 from simulations.benchmarks.plain_loop import (
     accuracy,

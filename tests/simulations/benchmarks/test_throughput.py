@@ -5,8 +5,9 @@ import time
 import pytest
 import torch
 
-from fedbus.fitting import site_rows
-from fedbus.models import get_state, place_model
+from fedbus.models.build import place_model
+from fedbus.models.state import get_state
+from fedbus.training.rows import site_rows
 from simulations.benchmarks import throughput
 from simulations.benchmarks.throughput import (
     WARMUP_STEPS,

@@ -1,0 +1,1 @@
+"""One site's folder on disk, its keys, and the processes it runs."""

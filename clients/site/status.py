@@ -1,0 +1,47 @@
+"""`fedbus site status`: whether this site takes part, and what it has received."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clients.site.folder import SiteFolder
+from clients.site.hub_contact import ask_hub
+from clients.site.lock import is_held
+from fedbus.reports import wording
+from fedbus.system.files import read_json
+from fedbus.system.terminal import BAD, GOOD
+
+
+def show(site: SiteFolder, console: Console) -> None:
+    """Print what the site is, whether it is joined, and the models that it received with their figures here.
+
+    Raises:
+        RunError, SettingsError: the folder is damaged.
+    """
+    own = site.settings
+    console.print(Text.assemble((own.name, "bold"), f"  of the hub {own.hub}"))
+    console.print(_connection(site), soft_wrap=True)
+    images = f"{own.data} (read with {own.reader})" if own.data else "not named yet: fedbus site check --data"
+    console.print(Text(f"Images: {images}"), soft_wrap=True)
+    console.print(Text(f"Approved applications: {', '.join(site.approved()) or 'none'}"), soft_wrap=True)
+    received = sorted(site.models.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime)
+    if not received:
+        console.print("No model received yet.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("Received model", "accuracy", "macro F1", "AUC"):
+        table.add_column(heading, overflow="fold")
+    for path in received:
+        metrics = read_json(path)
+        figures = [wording.with_interval(metrics[name]) for name in ("accuracy", "macro_f1", "auc")]
+        table.add_row(Text(str(path.with_name("model.safetensors"))), *figures)
+    console.print(table)
+
+
+def _connection(site: SiteFolder) -> Text:
+    if is_held(site):
+        return Text("joined: a process of this machine works for the hub", style=GOOD)
+    contact = ask_hub(site)
+    if contact.problem:
+        return Text(f"not joined; {contact.problem}", style=BAD)
+    return Text(f"not joined; the hub lets this site in: fedbus site join {site.path}", style=GOOD)

@@ -1,0 +1,111 @@
+"""What an archive holds: one row an image, and what its reader noticed on the way."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedbus.classes import CLASSES
+from fedbus.errors import ArchiveError, listed
+from fedbus.images.decode import split_frame
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of an archive.
+
+    Attributes:
+        path: relative to the archive's root, with forward slashes; `scan.dcm#12` is the file's twelfth frame.
+        label: one of `CLASSES`.
+        patient: the archive's own patient id, or None where it publishes none.
+        sha256: of the file's bytes, hexadecimal.
+    """
+
+    path: str
+    label: str
+    patient: str | None
+    sha256: str
+
+    @property
+    def content(self) -> str:
+        """The file's digest, and the frame where one is named: rows with equal contents show the same picture."""
+        _, frame = split_frame(Path(self.path))
+        return self.sha256 if frame is None else f"{self.sha256}#{frame}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An archive's images, sorted by path, and the differences from its published census."""
+
+    site: str
+    root: Path
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images of each class, in the order of `CLASSES`, absent classes included as 0."""
+        found = Counter(row.label for row in self.rows)
+        return {name: found[name] for name in CLASSES}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over paths, labels, patients and contents: equal digests, equal data."""
+        text = "\n".join(f"{r.path}\t{r.label}\t{r.patient}\t{r.sha256}" for r in self.rows)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_manifest(
+    site: str,
+    root: Path,
+    found: Sequence[tuple[Path, str, str | None]],
+    census: dict[str, int] | None = None,
+    notes: Sequence[str] = (),
+) -> Manifest:
+    """Turn the (file, label, patient) triples of a reader into a checked manifest.
+
+    Args:
+        site: the name that the study gives to this hospital.
+        root: the folder that the user named; row paths are relative to it.
+        found: absolute image paths with their label and patient; a DICOM file's path may end in #FRAME.
+        census: published images of each class; a difference becomes a note.
+        notes: what the reader noticed itself.
+
+    Raises:
+        ArchiveError: no image, a label outside `CLASSES`, fewer than two classes.
+    """
+    if not found:
+        raise ArchiveError(f"{root} holds no images.", "Check the path, and that the archive is unpacked.")
+    strange = [f"{p.relative_to(root)} ({label!r})" for p, label, _ in found if label not in CLASSES]
+    if strange:
+        raise ArchiveError(
+            f"{root} has labels that nobody knows: {listed(strange)}.",
+            f"Use {', '.join(CLASSES)}.",
+        )
+    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in {split_frame(p)[0] for p, _, _ in found}}
+    rows = sorted(
+        (
+            Row(path.relative_to(root).as_posix(), label, patient, digests[split_frame(path)[0]])
+            for path, label, patient in found
+        ),
+        key=lambda row: row.path,
+    )
+    manifest = Manifest(site, root, tuple(rows))
+    if sum(count > 0 for count in manifest.counts.values()) < 2:
+        raise ArchiveError(
+            f"{root} holds only {rows[0].label} images; a classifier needs at least two classes.",
+            "Add images of another class, or leave this site out.",
+        )
+    return Manifest(site, root, tuple(rows), (*notes, *census_differences(manifest.counts, census)))
+
+
+def census_differences(counts: dict[str, int], census: dict[str, int] | None) -> list[str]:
+    """Say where the images found differ from the published numbers, class by class."""
+    if census is None:
+        return []
+    return [
+        f"{name}: {counts[name]} images found, {census.get(name, 0)} published"
+        for name in CLASSES
+        if counts[name] != census.get(name, 0)
+    ]

@@ -1,0 +1,128 @@
+"""The scanner of a phantom hospital: from tissue to the grey picture that it would export.
+
+Fully developed speckle: tissue holds many scatterers in each resolution cell, so the echo is a complex
+Gaussian field seen through the point-spread function, and its envelope follows Rayleigh's distribution
+(Wagner, Smith, Sandrik and Lopez, "Statistics of speckle in ultrasound B-scans", IEEE Trans. Sonics
+Ultrason. 30, 1983). Log compression then maps the chosen dynamic range to 256 grey levels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter
+
+from fedbus.datasets.phantoms.tissue import Floats
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How one hospital's machine sees, and what it burns into its pictures.
+
+    Attributes:
+        size: width and height of the exported picture in pixels, frame included.
+        frame: black margin in pixels: left, top, right, bottom.
+        pixel_mm: side of a pixel; with the size it decides how deep the scanner sees.
+        spread_mm: standard deviation of the point-spread function, axial and lateral.
+        gain_db: overall gain.
+        dynamic_range_db: shown between black and white; small is contrasty.
+        slope_db: error of the time-gain compensation at the bottom; negative darkens the depth.
+        noise_db: electronic noise relative to glandular tissue at the skin; gains with depth.
+        logo: text block burned into a corner.
+        corner: of the text block, as shares of the free width and height.
+        calipers: share of lesion pictures that carry measuring marks.
+    """
+
+    size: tuple[int, int]
+    frame: tuple[int, int, int, int]
+    pixel_mm: float
+    spread_mm: tuple[float, float]
+    gain_db: float
+    dynamic_range_db: float
+    slope_db: float
+    noise_db: float
+    logo: str
+    corner: tuple[float, float]
+    calipers: float
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the field of view, without the frame."""
+        left, top, right, bottom = self.frame
+        return self.size[1] - top - bottom, self.size[0] - left - right
+
+
+def envelope(echo_db: Floats, scanner: Scanner, rng: np.random.Generator) -> Floats:
+    """Insonify tissue: the demodulated echo before compression.
+
+    Args:
+        echo_db: [H, W] float32 backscatter in dB.
+        scanner: gives the point-spread function.
+        rng: of this view; no two views share their speckle.
+
+    Returns:
+        [H, W] float32, Rayleigh where tissue is homogeneous, with mean square 1 at 0 dB.
+    """
+    sigma = [spread / scanner.pixel_mm for spread in scanner.spread_mm]
+    amplitude = 10 ** (echo_db / 20)
+    parts = [
+        gaussian_filter(amplitude * rng.standard_normal(echo_db.shape, dtype=np.float32), sigma, truncate=3)
+        for _ in range(2)
+    ]
+    # A Gaussian of standard deviations a, b keeps 1 / (4 pi a b) of white noise's variance.
+    scale = np.sqrt(2 * np.pi * sigma[0] * sigma[1])
+    return np.asarray(scale * np.hypot(*parts), dtype=np.float32)
+
+
+def compress(signal: Floats, scanner: Scanner, gain_db: float) -> NDArray[np.uint8]:
+    """Time-gain compensation, the floor of electronic noise, gain and log compression.
+
+    Args:
+        signal: [H, W] float32 envelope.
+        scanner: gives slope, noise floor and dynamic range.
+        gain_db: of this examination.
+
+    Returns:
+        [H, W] uint8.
+    """
+    depth = np.linspace(0, 1, signal.shape[0], dtype=np.float32)[:, None]
+    # The compensation amplifies noise with depth as much as it restores the echo.
+    floor = 10 ** ((scanner.noise_db + 18 * depth) / 20)
+    level = 20 * np.log10(np.hypot(signal, floor)) + scanner.slope_db * depth + gain_db
+    grey = 255 * (1 + level / scanner.dynamic_range_db)
+    return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
+
+
+def annotate(grey: NDArray[np.uint8], scanner: Scanner, marks: list[tuple[int, int]], note: str) -> NDArray[np.uint8]:
+    """Frame a picture and burn in what scanners write: text, depth ticks, a probe mark, calipers.
+
+    Args:
+        grey: [H, W] uint8 field of view.
+        scanner: gives frame and text.
+        marks: column and row of each caliper in the field of view.
+        note: the examination's own line of text.
+
+    Returns:
+        Picture of the scanner's export size, [height, width] uint8.
+    """
+    left, top, _, _ = scanner.frame
+    picture = Image.new("L", scanner.size, 0)
+    picture.paste(Image.fromarray(grey), (left, top))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default()
+    text = f"{scanner.logo}\n{note}"
+    box = draw.multiline_textbbox((0, 0), text, font=font)
+    place = [share * (room - end) for share, room, end in zip(scanner.corner, scanner.size, box[2:], strict=True)]
+    draw.rectangle([place[0] - 1, place[1], place[0] + box[2], place[1] + box[3] + 1], fill=0)
+    draw.multiline_text((place[0], place[1]), text, fill=210, font=font)
+    for tick in np.arange(0, scanner.grid[0] * scanner.pixel_mm, 5):
+        row = top + int(tick / scanner.pixel_mm)
+        length = 5 if tick % 10 == 0 else 2
+        draw.line([(scanner.size[0] - 1 - length, row), (scanner.size[0] - 1, row)], fill=200)
+    draw.ellipse([left + 2, top + 1, left + 6, top + 5], outline=230)
+    for column, row in marks:
+        x, y = left + column, top + row
+        draw.line([(x - 3, y), (x + 3, y)], fill=255)
+        draw.line([(x, y - 3), (x, y + 3)], fill=255)
+    return np.asarray(picture)

@@ -1,0 +1,56 @@
+"""BUS-BRA: one folder of images, pathology and case in bus_data.csv; two views of a case are one patient."""
+
+from pathlib import Path
+
+from fedbus.datasets.manifest import Manifest, build_manifest
+from fedbus.datasets.readers.common import (
+    check_labels,
+    check_rows_and_files,
+    find_folder,
+    find_folders,
+    image_files,
+    read_table,
+)
+from fedbus.errors import ArchiveError, listed
+
+CENSUS: dict[str, int] | None = {"benign": 1268, "malignant": 607, "normal": 0}
+CITATION = (
+    "Gómez-Flores W, Gregorio-Calas MJ, Coelho de Albuquerque Pereira W. BUS-BRA: A breast ultrasound "
+    "dataset for assessing computer-aided diagnosis systems. "
+    "Medical Physics 51(4):3110-3123 (2024). doi:10.1002/mp.16812"
+)
+TERMS = "CC BY 4.0; its licence file asks for the citation in every use."
+
+_LABELS = ("benign", "malignant")
+
+
+def matches(root: Path) -> bool:
+    """Tell whether BUS-BRA lies at or below a folder."""
+    return bool(find_folders(root, _holds_bus_bra))
+
+
+def read(root: Path, site: str) -> Manifest:
+    """Read BUS-BRA from the folder with `Images/` and `bus_data.csv`, or one above it.
+
+    Raises:
+        ArchiveError: not this layout, an unknown label, rows and files that do not agree,
+            or rows without a case.
+    """
+    folder = find_folder(root, _holds_bus_bra, "BUS-BRA (Images/ and bus_data.csv)")
+    data, images = folder / "bus_data.csv", folder / "Images"
+    table = read_table(data, ("id", "case", "pathology"))
+    labels = [(line, row["pathology"].lower()) for line, row in table]
+    check_labels(data, [(line, label) for line, label in labels if label not in _LABELS], _LABELS)
+    names = [f"{row['id']}.png" for _, row in table]
+    check_rows_and_files(data, names, [path.name for path in image_files(images)])
+    caseless = [f"row {line}" for line, row in table if not row["case"]]
+    if caseless:
+        raise ArchiveError(f"{data} names no case in {listed(caseless)}.", "Restore the file from the archive.")
+    found = [
+        (images / name, label, row["case"]) for name, (_, label), (_, row) in zip(names, labels, table, strict=True)
+    ]
+    return build_manifest(site, root, found, CENSUS)
+
+
+def _holds_bus_bra(folder: Path) -> bool:
+    return (folder / "bus_data.csv").is_file() and (folder / "Images").is_dir()

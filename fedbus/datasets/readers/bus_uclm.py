@@ -1,0 +1,83 @@
+"""BUS-UCLM (also BUSI-UCLM): one folder of images, labels in INFO.csv, the patient in the file name."""
+
+import re
+from pathlib import Path
+
+from fedbus.classes import CLASSES
+from fedbus.datasets.manifest import Manifest, build_manifest
+from fedbus.datasets.readers.common import (
+    check_labels,
+    check_rows_and_files,
+    find_folder,
+    find_folders,
+    image_files,
+    read_table,
+)
+from fedbus.errors import ArchiveError, listed
+
+CENSUS: dict[str, int] | None = {"benign": 174, "malignant": 90, "normal": 419}
+CITATION = (
+    "Vallez N, Bueno G, Deniz O, Rienda MA, Pastor C. BUS-UCLM: Breast ultrasound lesion segmentation "
+    "dataset. Scientific Data 12:242 (2025). doi:10.1038/s41597-025-04562-3"
+)
+TERMS = "README: CC BY 4.0; licence file: CC BY-NC 4.0. Treat as non-commercial, with citation."
+
+SAME_PATIENT = {"CHCO": "CHVI"}
+"""Second id of a patient -> first: every image of CHCO is pixel for pixel one of CHVI's."""
+
+_TOLD = {"yes": True, "no": False}
+
+_NAME = re.compile(r"[A-Z]{4}_\d+\.png")
+
+
+def matches(root: Path) -> bool:
+    """Tell whether BUS-UCLM lies at or below a folder."""
+    return bool(find_folders(root, _holds_bus_uclm))
+
+
+def read(root: Path, site: str) -> Manifest:
+    """Read BUS-UCLM from the folder with `images/` and `INFO.csv`, or one above it.
+
+    Raises:
+        ArchiveError: not this layout, an unknown label, rows and files that do not agree, or a file name
+            that does not begin with a patient's four letters.
+    """
+    folder = find_folder(root, _holds_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
+    info, images = folder / "INFO.csv", folder / "images"
+    table = [(line, row["image"], row["label"].lower()) for line, row in read_table(info, ("image", "label"))]
+    check_labels(info, [(line, label) for line, _, label in table if label not in CLASSES], CLASSES)
+    check_rows_and_files(info, [name for _, name, _ in table], [path.name for path in image_files(images)])
+    nameless = [name for _, name, _ in table if not _NAME.fullmatch(name)]
+    if nameless:
+        raise ArchiveError(
+            f"{images} holds names that tell no patient: {listed(nameless)}.",
+            "Name pictures as BUS-UCLM does (ALWI_000.png), or read them with labels-csv.",
+        )
+    found = [(images / name, label, SAME_PATIENT.get(name[:4], name[:4])) for _, name, label in table]
+    return build_manifest(site, root, found, CENSUS, _notes([name[:4] for _, name, _ in table]))
+
+
+def told_marks(root: Path) -> dict[str, bool]:
+    """Whether calipers or text are burned into each picture, by its path below `root`: the column `Marks`.
+
+    Raises:
+        ArchiveError: not this layout, no such column, or a value that is neither yes nor no.
+    """
+    folder = find_folder(root, _holds_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
+    table = read_table(folder / "INFO.csv", ("image", "marks"))
+    strange = [(line, row["marks"]) for line, row in table if row["marks"].lower() not in _TOLD]
+    check_labels(folder / "INFO.csv", strange, list(_TOLD))
+    place = (folder / "images").relative_to(root)
+    return {(place / row["image"]).as_posix(): _TOLD[row["marks"].lower()] for _, row in table}
+
+
+def _holds_bus_uclm(folder: Path) -> bool:
+    return (folder / "INFO.csv").is_file() and (folder / "images").is_dir()
+
+
+def _notes(patients: list[str]) -> list[str]:
+    return [
+        f"the {patients.count(second)} images of patient {second} are copies of {first}'s: counted as patient {first}"
+        for second, first in SAME_PATIENT.items()
+        if second in patients
+    ]

@@ -1,0 +1,52 @@
+"""BUSI: one folder a class, the masks beside the images, no patient ids."""
+
+import re
+from pathlib import Path
+
+from fedbus.classes import CLASSES
+from fedbus.datasets.manifest import Manifest, build_manifest
+from fedbus.datasets.readers.common import find_folder, find_folders, image_files
+from fedbus.errors import ArchiveError, listed
+
+CENSUS: dict[str, int] | None = {"benign": 437, "malignant": 210, "normal": 133}
+CITATION = (
+    "Al-Dhabyani W, Gomaa M, Khaled H, Fahmy A. Dataset of breast ultrasound images. "
+    "Data in Brief 28:104863 (2020). doi:10.1016/j.dib.2019.104863"
+)
+TERMS = "No licence file is published; cite the paper, do not pass the images on."
+
+_NAME = re.compile(r"(?P<label>benign|malignant|normal) \(\d+\)(?P<mask>_mask(_\d+)?)?\.png")
+
+
+def matches(root: Path) -> bool:
+    """Tell whether BUSI lies at or below a folder."""
+    return bool(find_folders(root, _holds_busi))
+
+
+def read(root: Path, site: str) -> Manifest:
+    """Read BUSI from `Dataset_BUSI_with_GT` or a folder that holds it; masks are never images.
+
+    Raises:
+        ArchiveError: not this layout, a picture outside the class folders, under another name than BUSI
+            gives, or in the folder of another class.
+    """
+    folder = find_folder(root, _holds_busi, "BUSI (benign/, malignant/ and normal/ with 'benign (1).png', ...)")
+    found: list[tuple[Path, str, str | None]] = []
+    strays = []
+    for path in image_files(folder, nested=True):
+        name = _NAME.fullmatch(path.name)
+        if name is None or path.parent != folder / name["label"]:
+            strays.append(path.relative_to(root))
+        elif name["mask"] is None:
+            found.append((path, name["label"], None))
+    if strays:
+        raise ArchiveError(
+            f"{root} holds {len(strays)} pictures that BUSI does not have there: {listed(strays)}.",
+            "Remove them, or read your own pictures with class-folders.",
+        )
+    return build_manifest(site, root, found, CENSUS)
+
+
+def _holds_busi(folder: Path) -> bool:
+    class_folders = [folder / name for name in CLASSES if (folder / name).is_dir()]
+    return any(_NAME.fullmatch(path.name) for each in class_folders for path in each.iterdir())

@@ -1,0 +1,144 @@
+"""What the readers share: finding an archive's folder, its pictures, its tables, and faults in them."""
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedbus.errors import ArchiveError, listed
+from fedbus.images.decode import SUFFIXES
+
+DEPTH = 3
+"""How far below the named folder an archive is looked for: copies often double their outer folder."""
+
+_MASK = re.compile(r"_mask|(^|[\-. ])masks?([\-_. \d]|$)", re.IGNORECASE)
+
+
+def image_files(folder: Path, *, nested: bool = False) -> list[Path]:
+    """List the picture files of a folder by name, without the hidden files that macOS leaves behind."""
+    found = folder.rglob("*") if nested else folder.iterdir()
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in SUFFIXES and not path.is_dir() and not _is_hidden(path.relative_to(folder))
+    )
+
+
+def looks_like_mask(path: Path) -> bool:
+    """Tell whether a picture's name, or a folder of its (relative) path, calls it a mask."""
+    return any(_MASK.search(part) for part in (*path.parent.parts, path.stem))
+
+
+def find_folders(root: Path, recognises: Callable[[Path], bool]) -> list[Path]:
+    """List the folders that hold a layout, on the first level (at most `DEPTH` below root) that has any."""
+    level = [root]
+    for _ in range(DEPTH + 1):
+        found = [folder for folder in level if recognises(folder)]
+        if found:
+            return found
+        level = [below for folder in level for below in _subfolders(folder)]
+    return []
+
+
+def find_folder(root: Path, recognises: Callable[[Path], bool], expected: str) -> Path:
+    """Return the one folder that holds a layout.
+
+    Args:
+        root: the folder that the user named.
+        recognises: tells whether a folder holds the layout.
+        expected: the layout in words, for the error.
+
+    Raises:
+        ArchiveError: no folder, or several, hold the layout.
+    """
+    found = find_folders(root, recognises)
+    if not found:
+        raise ArchiveError(f"{root} does not hold {expected}.", "Check the path and the reader.")
+    if len(found) > 1:
+        raise ArchiveError(
+            f"{root} holds {len(found)} copies of one archive: {listed(found)}.", "Name one of these folders."
+        )
+    return found[0]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a comma- or semicolon-separated UTF-8 table with or without a byte order mark.
+
+    Args:
+        path: the file.
+        columns: names that its header must have, in lower case; the header's own case does not matter.
+
+    Returns:
+        (line in the file, value of each column stripped of blanks), header names in lower case.
+
+    Raises:
+        ArchiveError: not there, not UTF-8 text, or a column is missing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ArchiveError(f"{path} is not there.", f"Put it there, with the columns {','.join(columns)}.") from error
+    except UnicodeDecodeError as error:
+        raise ArchiveError(f"{path} is not UTF-8 text.", "Save it as 'CSV UTF-8'.") from error
+    header = text.partition("\n")[0].strip()
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;", key=header.count))
+    try:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise ArchiveError(f"{path} is no table ({error}).", "Save it as 'CSV UTF-8'.") from error
+    missing = [name for name in columns if name not in reader.fieldnames]
+    if missing:
+        raise ArchiveError(
+            f"{path} has no column {' and no column '.join(missing)}; its header is {header!r}.",
+            f"Give it the columns {','.join(columns)}.",
+        )
+    names = [name for name in reader.fieldnames if name]
+    return [(line, {name: (row[name] or "").strip() for name in names}) for line, row in rows]
+
+
+def check_labels(table: Path, unknown: Sequence[tuple[int, str]], allowed: Sequence[str]) -> None:
+    """Raise ArchiveError naming every (row, label) of a table whose label nobody knows."""
+    if unknown:
+        rows = listed([f"row {line} ({label!r})" for line, label in unknown])
+        raise ArchiveError(
+            f"{table} has labels that nobody knows: {rows}.",
+            f"Use {', '.join(allowed)}.",
+        )
+
+
+def check_rows_and_files(table: Path, named: Sequence[str], present: Sequence[str]) -> None:
+    """Check that a table and a folder name the same pictures, each once.
+
+    Args:
+        table: the table's file, for the message.
+        named: the pictures that its rows name.
+        present: the pictures on disk, named the same way.
+
+    Raises:
+        ArchiveError: rows without a file, files without a row, pictures named twice; all of them.
+    """
+    faults = {
+        "rows without a file": sorted(set(named) - set(present)),
+        "files without a row": sorted(set(present) - set(named)),
+        "named more than once": sorted(name for name, count in Counter(named).items() if count > 1),
+    }
+    text = "; ".join(f"{len(names)} {fault}: {listed(names)}" for fault, names in faults.items() if names)
+    if text:
+        raise ArchiveError(
+            f"{table} and the pictures beside it do not agree: {text}.",
+            "Unpack the archive again, or mend the table.",
+        )
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    return [folder / name for name in names if not _is_hidden(Path(name))]

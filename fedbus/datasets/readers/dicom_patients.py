@@ -1,0 +1,83 @@
+"""Whose the DICOM files of a hospital are, for the readers of its own pictures: as pseudonyms, never ids."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedbus.errors import ArchiveError, listed
+from fedbus.images.decode import DICOM, split_frame
+from fedbus.images.dicom import find_patient
+
+
+def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[str | None], list[str]]:
+    """Look up the patient of every picture.
+
+    A DICOM file that names no patient but of which several frames are listed is a patient of its own: its frames may
+    not be parted.
+
+    Args:
+        root: the archive's folder.
+        paths: of pictures below root, those of DICOM with or without a frame.
+        site: the study's name for the hospital.
+
+    Returns:
+        A pseudonym for each path, None where there is none, and notes on files that can't be told apart.
+
+    Raises:
+        OSError: a file can't be opened.
+    """
+    files = [split_frame(path)[0] for path in paths]
+    scans = sorted({file for file in files if file.suffix.lower() == DICOM})
+    patient_of = {file: find_patient(file, site) for file in scans}
+    frames = Counter(files)
+    for file in scans:
+        if patient_of[file] is None and frames[file] > 1:
+            patient_of[file] = hashlib.sha256(f"{site}\x1f{file.relative_to(root).as_posix()}".encode()).hexdigest()[
+                :16
+            ]
+    named = [patient for patient in patient_of.values() if patient is not None]
+    notes = []
+    if len(named) > 1 and len(set(named)) == 1:
+        notes.append(
+            f"all {len(named)} DICOM files have one and the same patient id, as after de-identification; "
+            "if they are of several patients, name these in a labels.csv"
+        )
+    return [patient_of.get(file) for file in files], notes
+
+
+def complete_patients(
+    table: Path, paths: Sequence[Path], named: Sequence[str | None], found: Sequence[str | None]
+) -> list[str | None]:
+    """Fill a table's empty patients with those of the files.
+
+    Where rows with the same patient in their file name just one, an empty row is that patient's too.
+
+    Args:
+        table: for the message.
+        paths: the picture of each row.
+        named: the patient that each row names, or None.
+        found: the patient that each file names, or None.
+
+    Raises:
+        ArchiveError: rows on frames of one file name different patients.
+    """
+    names: dict[str, set[str]] = {}
+    for name, pseudonym in zip(named, found, strict=True):
+        if name and pseudonym:
+            names.setdefault(pseudonym, set()).add(name)
+    same = {pseudonym: next(iter(given)) for pseudonym, given in names.items() if len(given) == 1}
+    patients = [
+        name or (same.get(pseudonym, pseudonym) if pseudonym else None)
+        for name, pseudonym in zip(named, found, strict=True)
+    ]
+    patients_of: dict[Path, set[str | None]] = {}
+    for path, patient in zip(paths, patients, strict=True):
+        patients_of.setdefault(split_frame(path)[0], set()).add(patient)
+    torn = [file.relative_to(table.parent).as_posix() for file, several in patients_of.items() if len(several) > 1]
+    if torn:
+        raise ArchiveError(
+            f"{table} names several patients for frames of one file: {listed(torn)}.",
+            "Name the same patient in every row of a file.",
+        )
+    return patients

@@ -1,0 +1,1 @@
+"""What hub and sites share: addresses, keys, the application's digest, settings files."""

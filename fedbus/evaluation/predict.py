@@ -1,0 +1,87 @@
+"""What a model answers on a part of a hospital's rows."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedbus.classes import CLASSES
+from fedbus.device import autocast, pick_dtype
+from fedbus.evaluation.predictions import Predictions
+from fedbus.models.inputs import normalise
+from fedbus.system.progress import Progress
+
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Study  # needs pydantic, which a machine that only trains need not have
+    from fedbus.sites.site import Site
+
+
+def predict_part(
+    model: nn.Module, site: "Site", part: str, study: "Study", present: Tensor | None = None
+) -> Predictions:
+    """Predict one part of one site.
+
+    Args:
+        model: a timm classifier on its device.
+        site: the hospital.
+        part: `train`, `validation` or `test`; `held-out`, where the site has it.
+        study: its batch size and precision count.
+        present: positions in `CLASSES` that the model may predict; None: all.
+    """
+    rows = site.parts[part]
+    return Predictions(
+        labels=site.labels[rows],
+        probabilities=predict(model, site.pixels[rows], study, present),
+        groups=np.array([f"{site.name}/{group}" for group in site.groups[rows]]),
+        sites=np.array([site.name] * len(rows)),
+        paths=site.paths[rows],
+    )
+
+
+def join(predictions: Sequence[Predictions]) -> Predictions:
+    """Put the answers of one model on several sites' rows together, in the order given."""
+    return Predictions(
+        *(
+            np.concatenate([getattr(each, name) for each in predictions])
+            for name in ("labels", "probabilities", "groups", "sites", "paths")
+        )
+    )
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    study: "Study",
+    present: Tensor | None = None,
+    progress: Progress = lambda _: None,
+) -> NDArray[np.float64]:
+    """Class probabilities of pictures.
+
+    Args:
+        model: on its device.
+        images: uint8 [N, H, W].
+        study: the settings.
+        present: int64 [K]: the classes that this model was trained on; the others get probability 0.
+        progress: told of every batch.
+
+    Returns:
+        float64 [N, 3], rows sum to 1.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    dtype = pick_dtype(study.precision, device)
+    absent = torch.ones(len(CLASSES), dtype=torch.bool)
+    absent[slice(None) if present is None else present.cpu()] = False
+    absent = absent.to(device)
+    parts = [torch.empty(0, len(CLASSES), dtype=torch.float64, device=device)]
+    for start in range(0, len(images), 64):
+        batch = torch.from_numpy(np.array(images[start : start + 64])).to(device)  # a copy: the map is read-only
+        with autocast(device, dtype):
+            logits = model(normalise(batch.unsqueeze(1).float() / 255)).float()
+        parts.append(logits.masked_fill(absent, -torch.inf).double().softmax(dim=1))
+        progress(len(batch))
+    return torch.cat(parts).cpu().numpy()

@@ -1,0 +1,113 @@
+"""What a model answered on labelled rows."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedbus.classes import CLASSES
+from fedbus.errors import RunError
+from fedbus.evaluation.metrics import FloatArray
+from fedbus.system.files import write_text
+
+COLUMNS = ("site", "path", "label", "group", *CLASSES)
+"""Header of a predictions file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The answers of one trained model (one seed) on N rows.
+
+    Sequences and other number types are converted; the attributes always are arrays.
+
+    Attributes:
+        labels: int64 [N], the truth as positions in `CLASSES`.
+        probabilities: float64 [N, 3], in the order of `CLASSES`, rows sum to 1.
+        groups: str [N], rows that may not be parted, unique across sites ("site/group").
+        sites: str [N], the hospital of each row.
+        paths: str [N], the image of each row, relative to its site's archive.
+
+    Raises:
+        RunError: no rows, columns of different length, labels out of range, rows that are no probabilities.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: FloatArray
+    groups: NDArray[np.str_]
+    sites: NDArray[np.str_]
+    paths: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        for name, kind in (("labels", np.int64), ("probabilities", np.float64)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=kind))
+        for name in ("groups", "sites", "paths"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.str_))
+        count = len(self.labels)
+        if count == 0:
+            raise RunError("There are no predictions.", "Check that the split leaves rows to score.")
+        lengths = {len(column) for column in (self.groups, self.sites, self.paths)}
+        if lengths != {count} or self.probabilities.shape != (count, len(CLASSES)):
+            raise RunError(
+                f"Predictions: {count} labels, probabilities {self.probabilities.shape}, {lengths} names.",
+                f"Give each row one label, site, path, group and {len(CLASSES)} probabilities.",
+            )
+        if self.labels.min() < 0 or self.labels.max() >= len(CLASSES):
+            raise RunError("Predictions have labels out of range.", f"Use 0 to {len(CLASSES) - 1}.")
+        # Written so that NaN fails too: argmax would take it for an answer.
+        sound = (self.probabilities >= 0).all(axis=1) & (np.abs(self.probabilities.sum(axis=1) - 1) < 1e-4)
+        if not sound.all():
+            row = int(np.flatnonzero(~sound)[0])
+            raise RunError(
+                f"{self.sites[row]}/{self.paths[row]} was answered {self.probabilities[row].tolist()}.",
+                "Check whether training diverged (NaN losses), and lower its learning rate if so.",
+            )
+
+    def select(self, site: str) -> "Predictions":
+        """Keep the rows of one site, in their order.
+
+        Raises:
+            RunError: no row is of this site.
+        """
+        kept = self.sites == site
+        if not kept.any():
+            known = ", ".join(sorted(set(self.sites.tolist())))
+            raise RunError(f"There are no predictions of site {site!r}.", f"Choose from {known}.")
+        return Predictions(
+            self.labels[kept], self.probabilities[kept], self.groups[kept], self.sites[kept], self.paths[kept]
+        )
+
+    def to_csv(self, path: Path) -> None:
+        """Write the file under the header `COLUMNS`: labels by name, probabilities to the last digit."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        names = [CLASSES[label] for label in self.labels]
+        columns = (self.sites.tolist(), self.paths.tolist(), names, self.groups.tolist())
+        for *row, numbers in zip(*columns, self.probabilities.tolist(), strict=True):
+            writer.writerow((*row, *numbers))
+        write_text(path, text.getvalue())
+
+    @classmethod
+    def from_csv(cls, path: Path) -> "Predictions":
+        """Read what `to_csv` wrote.
+
+        Raises:
+            RunError: missing, another header, a label or a number that can't be read.
+        """
+        remedy = "Score the run again, or restore the file."
+        if not path.is_file():
+            raise RunError(f"{path} is not there.", remedy)
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                header, *rows = list(csv.reader(file)) or [[]]
+            if tuple(header) != COLUMNS:
+                raise RunError(f"{path} has the columns {header}, not {list(COLUMNS)}.", remedy)
+            sites, paths, names, groups, *numbers = zip(*rows, strict=True)
+            labels = np.array([CLASSES.index(name) for name in names])
+            probabilities = np.array(numbers, dtype=np.float64).T
+        except (ValueError, csv.Error) as error:
+            raise RunError(f"{path} can't be read as predictions ({error}).", remedy) from error
+        return cls(labels, probabilities, np.array(groups), np.array(sites), np.array(paths))

@@ -1,0 +1,1 @@
+"""Model states, architectures, start weights and BatchNorm policies."""

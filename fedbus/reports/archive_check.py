@@ -1,0 +1,246 @@
+"""`fedbus check`: look at hospitals' archives before a study, and say what a data manager has to mend."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from fedbus.classes import CLASSES
+from fedbus.datasets.registry import find_reader
+from fedbus.errors import ArchiveError
+from fedbus.settings.schema import Study
+from fedbus.sites.inspection import Copy, Inspection, inspect_archive
+from fedbus.system.files import write_json
+from fedbus.system.progress import Advance
+from fedbus.system.terminal import BAD, GOOD, QUIET
+
+__all__ = ["Inspection", "check_sites", "inspect_archive", "render"]
+
+NEAR_BITS: int = Study.model_fields["near_bits"].default
+SHOWN_PAIRS = 10
+MODES = {
+    "L": "grey",
+    "LA": "grey with transparency",
+    "RGB": "colour",
+    "RGBA": "colour with transparency",
+    "P": "palette",
+    "1": "black and white",
+}
+
+
+def check_sites(
+    specs: Sequence[tuple[str, str, Path]], out: Path | None, console: Console, near_bits: int = NEAR_BITS
+) -> int:
+    """Inspect every site, print what was found and the next step, and write all of it as JSON.
+
+    Args:
+        specs: (site, reader, root of its archive).
+        out: the JSON file, written whole or not at all; None: `check.json` in the current folder.
+        console: to print on.
+        near_bits: hashes that differ in at most so many of 256 bits count as nearly identical.
+
+    Returns:
+        The exit code: 0 if every site can be used, 1 otherwise.
+
+    Raises:
+        SettingsError: a reader is misspelt; nothing has been inspected.
+        RunError: the JSON file can't be written.
+    """
+    for _, reader, _ in specs:
+        find_reader(reader)
+    out = out or Path("check.json")
+    reports: list[dict[str, Any]] = []
+    for site, reader, root in specs:
+        try:
+            with _progress(console) as bar:
+                inspection = inspect_archive(reader, root, site, near_bits, partial(_advance, bar))
+        except ArchiveError as error:
+            console.print(_render_refusal(site, reader, root, error))
+            failure = {"problem": error.problem, "remedy": error.remedy}
+            reports.append({"site": site, "reader": reader, "root": str(root), "usable": False, **failure})
+        else:
+            console.print(render(inspection))
+            reports.append(inspection.to_json())
+    write_json(out, {"sites": reports})
+    usable = [spec for spec, report in zip(specs, reports, strict=True) if report["usable"]]
+    console.print(_next_step(specs, usable, out), soft_wrap=True)
+    return 0 if len(usable) == len(specs) else 1
+
+
+def render(inspection: Inspection) -> RenderableType:
+    """Lay an inspection out for the terminal: verdict, classes, facts, broken files, copies, notes."""
+    images = sum(inspection.counts.values())
+    broken = len(inspection.unreadable)
+    if inspection.usable:
+        verdict = Text(f"✔ can be used: {images} images", style=GOOD)
+    elif broken:
+        verdict = Text(f"✘ can't be used yet: {broken} of {images} images can't be read", style=BAD)
+    else:
+        verdict = Text(f"✘ can't be used yet: {inspection.unsplittable}", style=BAD)
+    parts: list[RenderableType] = [
+        *_heading(inspection.site, inspection.reader, inspection.root),
+        verdict,
+        _classes(inspection),
+        _facts(inspection),
+    ]
+    if inspection.unreadable:
+        parts.append(_unreadable(inspection))
+    if inspection.copies_under_two_labels:
+        parts.append(_contradictions(inspection))
+    if inspection.notes:
+        notes = Group(*(_hanging("•", Text(f"Note: {note}.")) for note in inspection.notes))
+        parts.append(Padding(notes, (0, 0, 1, 2)))
+    return Group(*parts)
+
+
+def _heading(site: str, reader: str, root: Path) -> tuple[RenderableType, ...]:
+    where = Text(f"{root}", overflow="fold").append(f"  (read with {reader})", style=QUIET)
+    return Rule(Text(site, style="bold"), align="left", style=QUIET), where
+
+
+def _classes(inspection: Inspection) -> RenderableType:
+    census = inspection.census
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Class")
+    table.add_column("Images", justify="right")
+    if census is not None:
+        table.add_column("Published", justify="right")
+        table.add_column("")
+    for name in CLASSES:
+        found = inspection.counts[name]
+        cells = [Text(name), Text(str(found))]
+        if census is not None:
+            missing = census[name] - found
+            agrees = Text("✔", style=GOOD)
+            differs = Text(f"✘ {abs(missing)} {'missing' if missing > 0 else 'too many'}", style=BAD)
+            cells += [Text(str(census[name])), differs if missing else agrees]
+        table.add_row(*cells)
+    return Padding(table, (1, 0, 1, 2))
+
+
+def _facts(inspection: Inspection) -> RenderableType:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("Patients", _patients(inspection))
+    if inspection.widths is not None and inspection.heights is not None:
+        table.add_row("Width", _spread(inspection.widths))
+        table.add_row("Height", _spread(inspection.heights))
+        table.add_row("Stored as", ", ".join(f"{MODES.get(m, m)} {n}" for m, n in inspection.modes.items()))
+    table.add_row("Identical", _pairs(inspection.exact_copies))
+    distance = f", up to {inspection.near_bits} of 256 bits apart"
+    table.add_row("Nearly identical", _pairs(inspection.near_copies, distance))
+    if inspection.census is not None:
+        table.add_row("Terms", find_reader(inspection.reader).terms)
+    return Padding(table, (0, 0, 1, 2))
+
+
+def _patients(inspection: Inspection) -> str:
+    if inspection.patients is None or inspection.images_per_patient is None:
+        return "not published, so one patient's images may be parted"
+    middle, most = inspection.images_per_patient
+    return f"{inspection.patients} (images of each: {middle:g} in the median, {most} at most)"
+
+
+def _spread(values: tuple[int, float, int]) -> str:
+    low, middle, high = values
+    return f"{low} pixels" if low == high else f"{low} to {high} pixels, median {middle:g}"
+
+
+def _pairs(copies: Sequence[Copy], distance: str = "") -> str:
+    if not copies:
+        return "none"
+    conflicts = sum(pair.labels[0] != pair.labels[1] for pair in copies)
+    return f"{_count(copies)}{distance}" + (f"; {conflicts} under two labels, see below" if conflicts else "")
+
+
+def _count(copies: Sequence[Copy]) -> str:
+    return f"{len(copies)} pair{'' if len(copies) == 1 else 's'}"
+
+
+def _unreadable(inspection: Inspection) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style=BAD)
+    table.title = "Can't be read"
+    for column in ("File", "Reason", "Remedy"):
+        table.add_column(column, overflow="fold")
+    for each in inspection.unreadable:
+        table.add_row(Text(each.path), Text(each.reason), Text(each.remedy))
+    return Padding(table, (0, 0, 1, 2))
+
+
+def _contradictions(inspection: Inspection) -> RenderableType:
+    pairs = inspection.copies_under_two_labels
+    shared = os.path.commonpath([path for pair in pairs for path in (pair.first, pair.second)])
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style=BAD)
+    table.title = f"! Copies under two labels: {_count(pairs)}"
+    for column in ("Labels", "One file", "Other file", "Bits"):
+        table.add_column(column, overflow="fold")
+    for pair in pairs[:SHOWN_PAIRS]:
+        table.add_row(*_contradiction(pair, shared))
+    hidden = len(pairs) - SHOWN_PAIRS
+    rest = [Text(f"and {hidden} more in the JSON file")] if hidden > 0 else []
+    meaning = Text(
+        "Which label is right, only the hospital can tell. A study leaves identical pictures under two "
+        "labels out; all other copies stay, together, when images are parted into training, validation and "
+        "test.",
+        style=QUIET,
+    )
+    return Padding(Group(table, *rest, meaning), (0, 0, 1, 2))
+
+
+def _contradiction(pair: Copy, shared: str) -> tuple[Text, ...]:
+    difference = "same" if pair.identical else str(pair.bits)
+    files = [Path(path).relative_to(shared).as_posix() for path in (pair.first, pair.second)]
+    return Text("/".join(pair.labels)), *map(Text, files), Text(difference)
+
+
+def _render_refusal(site: str, reader: str, root: Path, error: ArchiveError) -> RenderableType:
+    return Group(
+        *_heading(site, reader, root),
+        _hanging("✘", Text(f"can't be used: {error.problem}", style=BAD)),
+        Padding(_hanging("→", Text(error.remedy)), (0, 0, 1, 0)),
+    )
+
+
+def _next_step(
+    specs: Sequence[tuple[str, str, Path]], usable: Sequence[tuple[str, str, Path]], out: Path
+) -> RenderableType:
+    lines = Text()
+    failed = [site for site, reader, root in specs if (site, reader, root) not in usable]
+    if failed:
+        lines.append(f"✘ Mend {', '.join(failed)} and check again.\n", style=BAD)
+    if usable:
+        command = " \\\n    ".join(["fedbus compare", *(f"--site {_spell(*spec)}" for spec in usable)])
+        lines.append("Meanwhile, the others: " if failed else "Next: ").append(f"{command}\n", style="bold")
+    return lines.append(f"All findings, with every pair of files: {out}", style=QUIET)
+
+
+def _spell(site: str, reader: str, root: Path) -> str:
+    return shlex.quote(f"{site}={root}" if site == reader else f"{site}={reader}:{root}")
+
+
+def _hanging(sign: str, text: Text) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(sign, text)
+    return table
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _advance(bar: Progress, site: str, total: int) -> Advance:
+    task = bar.add_task(f"Reading {site}", total=total)
+    return lambda count: bar.advance(task, count)

@@ -1,0 +1,172 @@
+"""What a comparison says, in plain sentences computed from its figures, and what to be careful about."""
+
+from typing import Any
+
+from fedbus.reports import wording
+
+
+def findings(results: dict[str, Any]) -> list[str]:
+    """Say how federated, pooled and lone training compare; differences carry their interval and verdict."""
+    federated = [arm for arm in wording.ordered_arms(results) if wording.family(arm) == wording.FEDERATED]
+    sentences = [_against_pooling(results, arm) for arm in federated]
+    if not federated:
+        sentences.append("No federated arm was run.")
+        if "centralised" in results["arms"]:
+            sentences.append(f"Pooling all images in one place reached {_leading(results, 'centralised')}.")
+    sentences.append(_alone(results))
+    sentences += [sentence(results, arm) for sentence in (_at_each_site, _at_home) for arm in federated]
+    return [sentence for sentence in sentences if sentence]
+
+
+def cautions(results: dict[str, Any]) -> list[str]:
+    """Say what the figures hide or bend: lost classes, few groups, unequal work, refused updates."""
+    return [
+        *(_lost_classes(results, arm) for arm in wording.shared_arms(results) if _lost(results, arm)),
+        *_few_groups(results),
+        *_unequal_work(results),
+        *_refusals(results),
+        *_unscored(results),
+        *_one_seed(results),
+    ]
+
+
+def find_difference(results: dict[str, Any], arm: str, reference: str, site: str, metric: str) -> dict[str, Any] | None:
+    """Look up one paired difference, None where it was not computed."""
+    for row in results.get("differences", []):
+        if (row["arm"], row["reference"], row["site"], row["metric"]) == (arm, reference, site, metric):
+            found: dict[str, Any] = row
+            return found if found.get("value") is not None else None
+    return None
+
+
+def _leading(results: dict[str, Any], arm: str) -> str:
+    """Name and give what is known on all test images: the AUC, else accuracy and macro F1."""
+    found, metrics = wording.scores(results, arm, "all"), wording.leading(results)
+    shown = metrics[:1] if metrics[0] == "auc" else metrics
+    return " and ".join(f"{wording.METRICS[metric]} {wording.with_interval(found.get(metric))}" for metric in shown)
+
+
+def _auc(results: dict[str, Any], arm: str, site: str = "all") -> str:
+    return wording.with_interval(wording.scores(results, arm, site).get("auc"))
+
+
+def _against_pooling(results: dict[str, Any], arm: str) -> str:
+    text = f"Federated training ({wording.arm_label(arm)}) reached {_leading(results, arm)} on all test images"
+    if "centralised" not in results["arms"]:
+        return f"{text}." if wording.apart(results) else f"{text}; no pooled arm was run."
+    lead = wording.leading(results)[0]
+    pooled = _auc(results, "centralised") if lead == "auc" else _leading(results, "centralised")
+    text += f"; pooling all images in one place reached {pooled}."
+    difference = find_difference(results, arm, "centralised", "all", lead)
+    if difference is None:
+        return text
+    found = wording.with_interval(difference, signed=True)
+    return f"{text} Difference {found}: {wording.verdict_sentence(difference)}."
+
+
+def _alone(results: dict[str, Any]) -> str:
+    alone = [
+        (wording.scores(results, arm, "all")["auc"]["value"], wording.home(arm), _auc(results, arm))
+        for arm in wording.ordered_arms(results)
+        if wording.home(arm) is not None and wording.scores(results, arm, "all").get("auc")
+    ]
+    if not alone:
+        return ""
+    low, high = min(alone, key=lambda row: row[0]), max(alone, key=lambda row: row[0])
+    if len(alone) == 1:
+        return f"Training alone, {low[1]} reached AUC {low[2]} on all test images."
+    return (
+        f"Hospitals that train alone reached, on the same images, between AUC {low[2]} ({low[1]}) "
+        f"and {high[2]} ({high[1]})."
+    )
+
+
+def _at_each_site(results: dict[str, Any], arm: str) -> str:
+    """Give the AUC where it is known, if it is not on all test images."""
+    known = [site for site in wording.site_names(results) if wording.scores(results, arm, site).get("auc")]
+    if wording.leading(results)[0] == "auc" or not known:
+        return ""
+    found = "; ".join(f"{site} {_auc(results, arm, site)}" for site in known)
+    return f"AUC of {wording.arm_label(arm)} on each hospital's own test images: {found}."
+
+
+def _at_home(results: dict[str, Any], arm: str) -> str:
+    parts = []
+    for site in wording.site_names(results):
+        difference = find_difference(results, arm, f"local-{site}", site, "auc")
+        if difference:
+            parts.append(f"{site} {wording.with_interval(difference, signed=True)}, {wording.verdict(difference)}")
+    if not parts:
+        return ""
+    return (
+        f"What joining changes for a hospital on its own test images, AUC of {wording.arm_label(arm)} less "
+        f"that of training alone: {'; '.join(parts)}."
+    )
+
+
+def _lost(results: dict[str, Any], arm: str) -> list[str]:
+    lost = []
+    for site in wording.test_sets(results):
+        for label in results["classes"]:
+            found = wording.recall(results, arm, site, label)
+            if found and found["value"] < wording.GUESSING:
+                lost.append(f"{label} on {wording.site_label(site)} {wording.value(found)}")
+    return lost
+
+
+def _lost_classes(results: dict[str, Any], arm: str) -> str:
+    return (
+        f"{wording.arm_label(arm)} finds fewer images of a class than guessing would "
+        f"(recall below {wording.number(wording.GUESSING)}): {'; '.join(_lost(results, arm))}."
+    )
+
+
+def _few_groups(results: dict[str, Any]) -> list[str]:
+    few = {}
+    for site in wording.site_names(results):
+        counts = [wording.scores(results, arm, site).get("groups") for arm in results["arms"]]
+        groups = next((count for count in counts if count is not None), None)
+        if groups is not None and groups < wording.FEW_GROUPS:
+            few[site] = groups
+    return [
+        f"{site} has only {groups} test groups: its intervals are likely too narrow." for site, groups in few.items()
+    ]
+
+
+def _unequal_work(results: dict[str, Any]) -> list[str]:
+    steps = {arm: work["steps"] for arm, work in results.get("work", {}).items() if "steps" in work}
+    shared = {arm: steps[arm] for arm in wording.shared_arms(results) if arm in steps}
+    if len(set(shared.values())) < 2:
+        return []
+    listed = ", ".join(f"{wording.arm_label(arm)} {count}" for arm, count in shared.items())
+    return [f"Pooled and federated arms did not take the same number of optimiser steps: {listed}."]
+
+
+def _refusals(results: dict[str, Any]) -> list[str]:
+    sentences = []
+    for arm, record in results.get("federation", {}).items():
+        short = [entry["round"] for entry in record["rounds"] if len(entry["participants"]) < len(results["sites"])]
+        if short:
+            share = f"{len(short)} of {len(record['rounds'])}"
+            sentences.append(
+                f"{wording.arm_label(arm)}: in {share} rounds a hospital was missing or its update was refused."
+            )
+    return sentences
+
+
+def _unscored(results: dict[str, Any]) -> list[str]:
+    if not wording.apart(results):
+        return []
+    without = [site for site in wording.site_names(results) if not all(site in arm for arm in results["arms"].values())]
+    if not without:
+        return []
+    return [
+        f"Not every model was scored at {', '.join(without)}: all test images are those of the other hospitals, "
+        "for all arms alike."
+    ]
+
+
+def _one_seed(results: dict[str, Any]) -> list[str]:
+    if wording.has_spread(results):
+        return []
+    return ["Every arm was trained once: another seed would move these figures too, by how much is unknown."]

@@ -1,0 +1,176 @@
+"""What a study says, in plain sentences computed from its figures, and what it can't tell."""
+
+from typing import Any
+
+from fedbus.reports import wording
+from fedbus.reports.study.rows import COMPARED, Block, Row, arm_label, blocks
+
+
+def findings(content: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Say for each block what the default reached, which cells differ beyond chance, and what validation prefers.
+
+    Args:
+        content: of `study.json`.
+
+    Returns:
+        The block's title and its sentences; blocks without figures are left out. Leaks, if any, stand last.
+    """
+    shown = [block for block in blocks(content) if any(not row.hole for row in block.rows)]
+    found = [(block.title, _sentences(block)) for block in shown]
+    leaks = [_leak(leak) for leak in leaks_of(content)]
+    return [*found, ("Claim and truth", leaks)] if leaks else found
+
+
+def leaks_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Look up what each leaky cell and arm claims, where the arm is shown.
+
+    Returns:
+        {"cell", "arm", "place", "claim", "truth", "difference"}; the last three by metric, empty where not scored.
+    """
+    found = []
+    for name, cell in content["cells"].items():
+        for arm, sides in cell.get("leakage", {}).get("arms", {}).items():
+            place = wording.home(arm) or "all"
+            known = {key: (sides.get(key) or {}).get(place) or {} for key in ("claim", "truth", "difference")}
+            found.append({"cell": name, "arm": arm, "place": place, **known})
+    return found
+
+
+def cautions(content: dict[str, Any]) -> list[str]:
+    """Say what can't be told: the inconclusive, several comparisons, holes, few groups, one seed, unequal work."""
+    found = blocks(content)
+    return [
+        sentence
+        for sentence in (
+            _several(found),
+            _holes(content),
+            _lost_classes(content, found),
+            _few_groups(content),
+            *(_unequal_work(block) for block in found),
+            _own_rows(found),
+            _one_seed(found),
+        )
+        if sentence
+    ]
+
+
+def _sentences(block: Block) -> list[str]:
+    first = block.default
+    if first is None:
+        only = [row for row in block.rows if not row.hole]
+        reached = "; ".join(f"{row.cell} {_reached(row)}" for row in only)
+        return [f"Reached: {reached}. The default cell has no figures here, so nothing is paired with it."]
+    found = [f"The default, {first.cell}, reached {_reached(first)}.", *_beyond_chance(block)]
+    best = block.best
+    if best is not None:
+        kept = wording.number(best.validation["macro_f1"])
+        usual = wording.number(first.validation.get("macro_f1"))
+        beside = "the default itself" if best.default else f"the default {usual}"
+        found.append(f"Best on validation, on which a choice may be made: {best.cell}, macro F1 {kept} ({beside}).")
+    return found
+
+
+def _leak(leak: dict[str, Any]) -> str:
+    claim, truth = (wording.with_interval(leak[side].get("macro_f1")) for side in ("claim", "truth"))
+    who = f"{leak['cell']} ({arm_label(leak['arm'])})"
+    text = f"{who} claims macro F1 {claim}; the same weights reach {truth} on held-out groups"
+    difference = leak["difference"].get("macro_f1")
+    if not difference:
+        return f"{text}."
+    return f"{text}, {wording.with_interval(difference, signed=True)}: {wording.verdict_sentence(difference)}."
+
+
+def _reached(row: Row) -> str:
+    return " and ".join(
+        f"{wording.METRICS[metric]} {wording.with_interval(row.metrics.get(metric))}" for metric in COMPARED
+    )
+
+
+def _beyond_chance(block: Block) -> list[str]:
+    told, untold = [], []
+    for row in block.rows:
+        paired = [(metric, row.difference(metric, block.place)) for metric in COMPARED]
+        apart = [
+            f"{wording.METRICS[metric]} {wording.with_interval(found, signed=True)}, {wording.verdict(found)}"
+            for metric, found in paired
+            if found and wording.verdict(found) in ("higher", "lower")
+        ]
+        if apart:
+            told.append(f"{row.cell}: {', '.join(apart)}")
+        elif any(found for _, found in paired):
+            untold.append(row.cell)
+    if not told and not untold:
+        return ["No other cell could be paired with it."]
+    sentences = [f"Cells whose interval of the paired difference excludes 0: {'; '.join(told)}."] if told else []
+    if untold:
+        less = "No cell differs from it beyond chance" if not told else "Inconclusive"
+        sentences.append(f"{less}: {', '.join(untold)}. That does not show that they equal the default.")
+    return sentences
+
+
+def _several(found: list[Block]) -> str:
+    cells = {row.cell for block in found for row in block.rows if row.differences}
+    intervals = sum(
+        row.difference(metric, block.place) is not None for block in found for row in block.rows for metric in COMPARED
+    )
+    if not intervals:
+        return ""
+    return (
+        f"{len(cells)} {'cell was' if len(cells) == 1 else 'cells were'} compared with the default in {intervals} "
+        f"intervals at 95 %, without correction: were there no difference at all, about {intervals * 0.05:.1f} of them "
+        "would exclude 0 by chance."
+    )
+
+
+def _holes(content: dict[str, Any]) -> str:
+    names = [name for name, cell in content["cells"].items() if cell["state"] != "finished"]
+    return f"Nothing can be said of cells without figures: {', '.join(names)}." if names else ""
+
+
+def _lost_classes(content: dict[str, Any], found: list[Block]) -> str:
+    lost: dict[tuple[str, str], list[str]] = {}
+    for block in found:
+        for row in block.rows:
+            for label in content["classes"]:
+                recall = (row.metrics.get("sensitivity") or {}).get(label)
+                if recall and recall["value"] < wording.GUESSING:
+                    lost.setdefault((block.title, label), []).append(f"{row.cell} {wording.value(recall)}")
+    listed = "; ".join(f"{label} ({title}): {', '.join(cells)}" for (title, label), cells in lost.items())
+    return f"A class is found less often than by guessing. {listed}." if lost else ""
+
+
+def _few_groups(content: dict[str, Any]) -> str:
+    few = {}
+    for cell in content["cells"].values():
+        for places in (cell.get("arms") or {}).values():
+            for site in content["sites"]:
+                groups = (places.get(site) or {}).get("groups")
+                if groups is not None and groups < wording.FEW_GROUPS:
+                    few[site] = groups
+    listed = ", ".join(f"{site} ({groups})" for site, groups in few.items())
+    return f"Few test groups, so intervals that are likely too narrow: {listed}." if few else ""
+
+
+def _unequal_work(block: Block) -> str:
+    steps = {row.cell: row.work["steps"] for row in block.rows if "steps" in row.work}
+    if len(set(steps.values())) < 2:
+        return ""
+    listed = ", ".join(f"{cell} {count}" for cell, count in steps.items())
+    return f"Cells did not take the same number of optimiser steps ({block.title}): {listed}."
+
+
+def _own_rows(found: list[Block]) -> str:
+    names = list(dict.fromkeys(row.cell for block in found for row in block.rows if row.leaky))
+    if not names:
+        return ""
+    return (
+        f"Scored on test rows of their own, from a split that leaks: {', '.join(names)}. Their figures are claims; "
+        "they are not comparable with those of the default."
+    )
+
+
+def _one_seed(found: list[Block]) -> str:
+    rows = [row for block in found for row in block.rows if row.metrics]
+    if not rows or any("spread" in (row.metrics.get("accuracy") or {}) for row in rows):
+        return ""
+    return "Every cell was trained once: another seed would move these figures too, by how much is unknown."

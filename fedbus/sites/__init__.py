@@ -1,0 +1,1 @@
+"""A manifest to a site: near-duplicate groups, split, pixels."""

@@ -1,0 +1,89 @@
+"""Splits that leak, made on purpose, to show how much they claim: protocols B and A beside C, the split by group.
+
+C, `split = "groups"`, parts groups and balances the training rows: nothing leaks. B, `"images"`, parts single images
+and then balances: images of one patient, or near-copies, stand on both sides. A, `"balanced-images"`, over-samples
+before it parts: the very same picture stands on both sides. Such faults are common where machine learning is applied
+(Kapoor and Narayanan, Patterns 2023: L1.2, preprocessing on training and test set, and L3.2, training and test samples
+that are not independent).
+
+To ask what the weights of A and B reach on rows that they can't know, C's test rows are set aside first as the part
+`held-out`. The other rows are parted with the same `folds`, `fold` and `validation-fraction`. So B trains on about
+(1 - 1 / folds) times as many images as C, and A on more distinct ones of the classes that it over-samples.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedbus.classes import CLASSES, class_counts
+from fedbus.errors import SettingsError, SplitError
+from fedbus.seeds import derive_seed
+from fedbus.settings.schema import Study
+from fedbus.sites.split import HELD_OUT, assign_parts
+
+SAMPLERS = ("ros", "none")
+"""What may follow over-sampling before the split: the others would undo it, or interpolate between equal pictures."""
+
+
+def check_split(study: Study) -> None:
+    """Check that a study's sampler goes with its split.
+
+    Raises:
+        SettingsError: the rows are over-sampled before the split, and the sampler does something else after it.
+    """
+    if study.split == "balanced-images" and study.sampler not in SAMPLERS:
+        raise SettingsError(
+            f'split = "balanced-images" over-samples before it splits, and sampler = "{study.sampler}" does not go '
+            f"with that.",
+            "Use --set sampler=ros or --set sampler=none; or another --set split.",
+        )
+
+
+def leak_parts(site: str, labels: Sequence[str], parts: Sequence[str], study: Study) -> tuple[list[int], list[str]]:
+    """Part a site's rows once more so that they leak, with the test rows of its split by group set aside.
+
+    Args:
+        site: names the site in errors, and enters the seeds.
+        labels: one of `CLASSES` a row.
+        parts: as `assign_parts` gives them for the true groups.
+        study: its `split`, which is not `groups`, `folds`, `fold`, `validation-fraction` and `split-seed`.
+
+    Returns:
+        Positions in `labels`, in rising order, each as often as the split has it; and the part of each entry. Held-out
+        rows stand there once. Under `images` every row does.
+
+    Raises:
+        SplitError: a class has too few images.
+    """
+    y = np.array([CLASSES.index(label) for label in labels])
+    rest = np.flatnonzero(np.array(parts) != "test")
+    if study.split == "balanced-images":
+        rest = _over_sample(rest, y[rest], derive_seed(study.split_seed, "over-sample", site, study.fold))
+    try:
+        again = assign_parts(
+            site,
+            [labels[i] for i in rest.tolist()],
+            [str(entry) for entry in range(len(rest))],  # every entry for itself: that is the leak
+            folds=study.folds,
+            fold=study.fold,
+            validation_fraction=study.validation_fraction,
+            seed=derive_seed(study.split_seed, "images"),
+        )
+    except SplitError as error:
+        raise SplitError(
+            f"{site}: split = {study.split} sets the test rows of split = groups aside, and can't part the other "
+            f"{len(rest)} in three ({class_counts(y[rest])}).",
+            "Use fewer folds (--set folds=3), more images of the rarest class, or --set split=groups.",
+        ) from error
+    held = [(i, HELD_OUT) for i, part in enumerate(parts) if part == "test"]
+    entries = sorted([*zip(rest.tolist(), again, strict=True), *held], key=lambda entry: entry[0])
+    return [i for i, _ in entries], [part for _, part in entries]
+
+
+def _over_sample(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Repeat rows at random until each class has as many as the largest; every row stays."""
+    from imblearn.over_sampling import RandomOverSampler
+
+    chosen, _ = RandomOverSampler(random_state=seed % 2**32).fit_resample(rows[:, None], labels)
+    return np.sort(np.asarray(chosen[:, 0], dtype=np.int64))

@@ -1,0 +1,1 @@
+"""Balanced rows to weights."""

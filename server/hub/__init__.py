@@ -1,0 +1,1 @@
+"""The hub: its folder, keys, gateway and runs."""

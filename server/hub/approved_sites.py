@@ -1,0 +1,84 @@
+"""The sites that a hub has approved, in sites.json."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from fedbus.deployment.private_folder import read_json
+from fedbus.errors import RunError
+from fedbus.settings.explain import explain
+from fedbus.settings.schema import check_site_name
+from fedbus.system.files import write_json
+
+
+def _site_name(name: str) -> str:
+    check_site_name(name)
+    return name
+
+
+def _utc(text: str) -> str:
+    if datetime.fromisoformat(text).utcoffset() != timedelta(0):
+        raise ValueError(f"{text!r} is no time in UTC, as 2026-01-31T12:00:00+00:00 is")
+    return text
+
+
+@dataclass(frozen=True)
+class ApprovedSite:
+    """A site that may take part.
+
+    Attributes:
+        name: the site's.
+        node: the number that Flower gave to its key, 1 to 2^64 - 1.
+        key: SHA-256 fingerprint of its public key, as `ssh-keygen -lf` prints it.
+        approved: when, ISO 8601 in UTC.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: Annotated[str, AfterValidator(_site_name)]
+    node: Annotated[int, Field(strict=True, ge=1, lt=2**64)]
+    key: Annotated[str, Field(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
+    approved: Annotated[str, AfterValidator(_utc)]
+
+
+def _distinct(sites: list[ApprovedSite]) -> list[ApprovedSite]:
+    for key in ("name", "node", "key"):
+        values = [getattr(site, key) for site in sites]
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"two sites have the {key} {value}")
+    return sites
+
+
+_LAYOUT: TypeAdapter[list[ApprovedSite]] = TypeAdapter(Annotated[list[ApprovedSite], AfterValidator(_distinct)])
+
+
+def read_sites(path: Path) -> dict[str, ApprovedSite]:
+    """The approved sites by name, sorted.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    sites = read_json(path, _LAYOUT)
+    return {site.name: site for site in sorted(sites, key=lambda site: site.name)}
+
+
+def write_sites(path: Path, sites: Iterable[ApprovedSite]) -> None:
+    """Write the approved sites, sorted by name.
+
+    Raises:
+        RunError: one is malformed, two share a name, node or key, or the file can't be written.
+    """
+    content = [asdict(site) for site in sorted(sites, key=lambda site: site.name)]
+    try:
+        _LAYOUT.validate_python(content)
+    except ValidationError as error:
+        raise RunError(
+            f"{path} would not be valid: {explain(error)}.",
+            "See `fedbus hub status`; if a site has a new key, run `fedbus hub revoke` on the old one first.",
+        ) from error
+    write_json(path, content)

@@ -1,0 +1,79 @@
+"""`fedbus hub status`: who is connected, and how the latest run goes."""
+
+import time
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fedbus.deployment.addresses import join_address
+from fedbus.system.locks import is_held
+from fedbus.system.terminal import BAD, GOOD
+from server.hub import flwr_cli
+from server.hub.folder import HubFolder
+from server.hub.run_status import RUNNING, STATUS_FILE, read_status
+from server.hub.superlink import is_up
+
+WATCH_SECONDS = 5.0
+
+
+def show(hub: HubFolder, console: Console) -> None:
+    """Print the overview once."""
+    console.print(overview(hub))
+
+
+def watch(hub: HubFolder, console: Console) -> None:
+    """Print the overview anew every few seconds until Ctrl-C."""
+    try:
+        with Live(overview(hub), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(WATCH_SECONDS)
+                live.update(overview(hub), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def overview(hub: HubFolder) -> RenderableType:
+    """Lay out the hub, its sites and its latest run.
+
+    Raises:
+        RunError: the hub's files are damaged, or Flower refuses to answer.
+    """
+    settings = hub.settings
+    up = is_up(hub)
+    head = Text.assemble(
+        f"Hub {join_address(settings.host, settings.port)}  ",
+        ("running", GOOD) if up else ("not running", BAD),
+        "" if up else f"  (start it: fedbus hub start {hub.path})",
+    )
+    states = _states(hub) if up else {}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("Site", "Connection", "Approved", "Key"):
+        table.add_column(column, overflow="fold")
+    for site in hub.sites().values():
+        state = states.get(site.node, "unknown")
+        style = GOOD if state == "online" else BAD
+        table.add_row(site.name, Text(state, style=style), site.approved[:10], site.key)
+    body: RenderableType = table if hub.sites() else Text("No site is approved yet.")
+    return Group(head, Text(), body, Text(), _latest_run(hub))
+
+
+def _states(hub: HubFolder) -> dict[int, str]:
+    nodes = flwr_cli.list_nodes(hub).run()["nodes"]
+    return {int(node["node-id"]): str(node["status"]) for node in nodes}
+
+
+def _latest_run(hub: HubFolder) -> Text:
+    files = sorted(hub.runs.glob(f"*/{STATUS_FILE}"), key=lambda path: path.stat().st_mtime)
+    status = read_status(files[-1].parent) if files else None
+    if status is None:
+        return Text("No run yet.")
+    folder, state = files[-1].parent, status.state
+    dead = state in ("waiting", "training") and not is_held(folder / RUNNING)
+    if dead:
+        return Text.assemble(f"Run {folder.name}: ", ("interrupted", BAD), f" after round {status.round}; use --resume")
+    where = f" {status.arm}, round {status.round} of {status.rounds}:" if status.arm else ""
+    words = f" {status.words}" if status.words else ""
+    style = BAD if state in ("failed", "stopped") else GOOD
+    return Text.assemble(f"Run {folder.name}: ", (state, style), f"{where}{words} ({status.updated})")

@@ -1,0 +1,95 @@
+"""Flower's strategies by name, set up from a study, and what of their memory a checkpoint must hold."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor
+
+from fedbus.errors import SettingsError
+from fedbus.models.state import State
+from fedbus.settings.schema import Study
+from fedbus.transport.messages import WEIGHT
+
+CLASSES_BY_ARM: dict[str, type[Strategy]] = {
+    "fedavg": flower.FedAvg,
+    "fedprox": flower.FedProx,
+    "fedavgm": flower.FedAvgM,
+    "fedadam": flower.FedAdam,
+    "fedyogi": flower.FedYogi,
+    "fedadagrad": flower.FedAdagrad,
+    "qfedavg": flower.QFedAvg,
+    "fedmedian": flower.FedMedian,
+    "fedtrimmedavg": flower.FedTrimmedAvg,
+    "krum": flower.Krum,
+    "multikrum": flower.MultiKrum,
+    "bulyan": flower.Bulyan,
+}
+
+SERVER_OPTIMISERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "qfedavg")
+"""Arms that step along the averaged update. Such a step can overshoot, and a running variance below zero breaks the
+model, so BatchNorm's running statistics are averaged plainly under these."""
+
+MEMORY = ("m_t", "v_t", "momentum_vector")
+"""Attributes in which Flower's strategies keep moments between rounds."""
+
+
+def make_strategy(arm: str, study: Study) -> Strategy:
+    """Set up the strategy of an arm: every connected site takes part in every round.
+
+    The least numbers of nodes are 1, because Flower waits for them without end; the round loop keeps the quorum itself.
+
+    Raises:
+        SettingsError: `strategy-options` names an argument that the strategy does not have.
+    """
+    arguments: dict[str, Any] = {
+        "fraction_train": 1.0,
+        "fraction_evaluate": 1.0,
+        "min_train_nodes": 1,
+        "min_evaluate_nodes": 1,
+        "min_available_nodes": 1,
+        "weighted_by_key": WEIGHT,
+    }
+    if arm == "fedprox":
+        arguments["proximal_mu"] = study.proximal_mu
+    if arm == "qfedavg":
+        arguments |= {"client_learning_rate": study.learning_rate, "train_loss_key": "train-loss"}
+    arguments |= {key.replace("-", "_"): value for key, value in study.strategy_options.get(arm, {}).items()}
+    try:
+        return CLASSES_BY_ARM[arm](**arguments)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"strategy-options.{arm}: {error}.",
+            f"See the arguments of {CLASSES_BY_ARM[arm].__name__} in Flower.",
+        ) from error
+
+
+def average_statistics(updates: list[State], weights: list[float]) -> State:
+    """The weighted mean of BatchNorm's running statistics."""
+    names = [key for key in updates[0] if key.endswith(("running_mean", "running_var"))]
+    shares = [weight / sum(weights) for weight in weights]
+    return {key: torch.stack([u[key] * s for u, s in zip(updates, shares, strict=True)]).sum(0) for key in names}
+
+
+def remember(strategy: Strategy) -> dict[str, Tensor]:
+    """The strategy's moments as tensors, so that a resumed run steps as an uncut one does."""
+    found: dict[str, Tensor] = {}
+    for attribute in MEMORY:
+        moments = getattr(strategy, attribute, None)
+        if moments:
+            pairs = moments.items() if isinstance(moments, dict) else enumerate(moments)
+            found |= {f"{attribute}/{key}": torch.from_numpy(np.ascontiguousarray(value)) for key, value in pairs}
+    return found
+
+
+def recall(strategy: Strategy, memory: dict[str, Tensor]) -> None:
+    """Give a new strategy the moments that `remember` took from an old one."""
+    for attribute in MEMORY:
+        prefix = f"{attribute}/"
+        moments = {key.removeprefix(prefix): value.numpy() for key, value in memory.items() if key.startswith(prefix)}
+        if not moments:
+            continue
+        ordered = attribute == "momentum_vector"
+        setattr(strategy, attribute, [moments[str(i)] for i in range(len(moments))] if ordered else moments)

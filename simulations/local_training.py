@@ -1,0 +1,89 @@
+"""Train one holder's model from start to end: a hospital alone, or the pooled baseline."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedbus.device import pick_device
+from fedbus.evaluation.validation import Score, record, score_part, total
+from fedbus.models.build import place_model
+from fedbus.models.state import State, get_state, set_state
+from fedbus.runs.checkpoint import ArmFolder, Checkpoint
+from fedbus.settings.schema import Study
+from fedbus.sites.site import Site
+from fedbus.system.progress import Progress
+from fedbus.training.loop import train_round
+from fedbus.training.missing_classes.registry import predictable
+from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
+from fedbus.training.rows import TrainingRows
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One arm that trains in one place.
+
+    Attributes:
+        rows: what it trains on.
+        validation: the sites whose validation rows choose the kept round.
+        steps: optimiser steps a round.
+        start: the weights that every arm starts from.
+    """
+
+    study: Study
+    seed: int
+    rows: TrainingRows
+    validation: Sequence[Site]
+    steps: int
+    start: State
+
+    @property
+    def present(self) -> Tensor | None:
+        """The classes that the model may predict: under `mask`, those it was trained on."""
+        return predictable(self.rows.present, self.study)
+
+    def run(self, folder: ArmFolder, progress: Progress = lambda _: None) -> None:
+        """Train all rounds, from the checkpoint if there is one; the optimiser's state lives on between rounds.
+
+        Raises:
+            RunError: the loss is not finite, the disk is full.
+        """
+        study = self.study
+        model = place_model(study.model, pick_device(study.device))
+        optimiser = make_optimiser(model, study)
+        at = folder.load() or Checkpoint(0, self.start)
+        set_state(model, at.state)
+        restore_optimiser(optimiser, at.extra)
+        progress(at.round * self.steps * study.batch_size)
+        for number in range(at.round + 1, study.rounds + 1):
+            started = time.monotonic()
+            loss = train_round(
+                model, self.rows, study, seed=self.seed, round_number=number, steps=self.steps,
+                optimiser=optimiser, progress=progress,
+            )  # fmt: skip
+            scores = {site.name: score_part(model, site, "validation", study, self.present) for site in self.validation}
+            at = self._after_round(folder, at, number, get_state(model), scores)
+            at.history.append(
+                {"round": number, "train_loss": loss, "seconds": time.monotonic() - started, **record(scores)}
+            )
+            at.extra = optimiser_tensors(optimiser)
+            folder.save(at)
+        folder.save_weights("final", at.state, round=study.rounds)
+        folder.finish(
+            {
+                "steps": study.rounds * self.steps,
+                "kept_round": at.best_round,
+                "seconds": sum(line["seconds"] for line in at.history),
+                "classes": self.present.tolist() if self.present is not None else None,
+            }
+        )
+
+    def _after_round(
+        self, folder: ArmFolder, before: Checkpoint, number: int, state: State, scores: dict[str, Score]
+    ) -> Checkpoint:
+        rank = total(scores.values()).rank
+        if rank > before.best_rank:
+            folder.save_weights("best", state, round=number)
+            return Checkpoint(number, state, before.history, number, rank)
+        return Checkpoint(number, state, before.history, before.best_round, before.best_rank)

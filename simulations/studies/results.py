@@ -1,0 +1,178 @@
+"""Gather what the cells of a study found into `study.json`: figures, intervals, paired differences, holes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from fedbus.evaluation.evaluate import differences
+from fedbus.evaluation.predict import join
+from fedbus.evaluation.predictions import Predictions
+from fedbus.reports.comparison.results import RESULTS_FILE, describe_weights, shown_settings
+from fedbus.runs.checkpoint import arm_folder
+from fedbus.settings.schema import STRATEGIES, Study, tuned_from
+from fedbus.sites.default_sites import resolve_sites
+from fedbus.sites.site import open_site
+from fedbus.system.files import read_json
+from simulations.arm import list_arms
+from simulations.results import score_everywhere
+from simulations.studies.cell import Cell
+from simulations.studies.grid import Grid
+from simulations.studies.leakage import leakage_of
+from simulations.studies.run_cells import Task
+
+SCHEMA = 1
+"""Of `study.json`; raised when older files can't be read any more."""
+
+CellRuns = dict[str, list[Predictions]]
+"""By arm, the predictions of each seed; those of several folds follow each other."""
+
+
+def gather_study(
+    grid: Grid,
+    tasks: Mapping[str, Sequence[Task]],
+    failures: Mapping[Path, str],
+    environment: Mapping[str, Any],
+    console: Console,
+) -> dict[str, Any]:
+    """Build the content of `study.json`.
+
+    Args:
+        grid: the study.
+        tasks: by cell, one a fold.
+        failures: why tasks failed, by folder.
+        environment: versions, machine and command.
+        console: shows how far it is.
+    """
+    runs = {name: _runs(tasks[name]) for name in grid.cells if all(task.finished for task in tasks[name])}
+    first = next((tasks[name][0].folder for name in runs), None)
+    found = (
+        read_json(first / RESULTS_FILE) if first else {"sites": {}, "phantoms": not grid.shared.sites, "classes": []}
+    )
+    scoring = track(grid.cells.items(), "intervals", console=console, transient=True)
+    return {
+        "schema": SCHEMA,
+        "fedbus": environment["versions"]["fedbus"],
+        "study": grid.name,
+        "title": grid.title,
+        "question": grid.question,
+        "default": grid.default,
+        "references": grid.references,
+        "folds": len(tasks[grid.default]),
+        "phantoms": found["phantoms"],
+        "classes": found["classes"],
+        "sites": found["sites"],
+        "settings": shown_settings(grid.shared),
+        "weights": describe_weights(grid.shared),
+        "arms": list(dict.fromkeys(arm for arms in runs.values() for arm in arms)),
+        "cells": {name: _cell(grid, cell, tasks[name], failures, runs) for name, cell in scoring},
+        **environment,
+    }
+
+
+def _cell(
+    grid: Grid, cell: Cell, tasks: Sequence[Task], failures: Mapping[Path, str], runs: Mapping[str, CellRuns]
+) -> dict[str, Any]:
+    reasons = [failures[task.folder] for task in tasks if task.folder in failures]
+    state = "finished" if cell.name in runs else "failed" if reasons else "not run"
+    facts: dict[str, Any] = {
+        "settings": dict(cell.changes) | ({"weights-of": cell.weights_of} if cell.weights_of else {}),
+        "state": state,
+        "reason": "; ".join(reasons) or None,
+        "folder": f"cells/{cell.name}",
+        "seconds": None,
+    }
+    if state != "finished":
+        return facts
+    results = [read_json(task.folder / RESULTS_FILE) for task in tasks]
+    mine, sites = runs[cell.name], list(results[0]["sites"])
+    facts |= {
+        "seconds": sum(sum(work["seconds"] for work in each["work"].values()) for each in results),
+        "arms": {arm: score_everywhere(seeds, sites, cell.study) for arm, seeds in mine.items()},
+        "work": results[0]["work"],
+        "validation": _validation(tasks),
+    }
+    if cell.study.split != "groups":
+        facts["leakage"] = leakage_of_cell(cell, tasks[0])
+    elif cell.name != grid.default and grid.default in runs:
+        facts["differences"] = _to_default(mine, runs[grid.default], sites, cell.study)
+    if grid.references in runs and cell.study.split == "groups":
+        facts["gap"] = _gap(mine, runs[grid.references], sites, cell.study)
+    return facts
+
+
+def _runs(tasks: Sequence[Task]) -> CellRuns:
+    """What a cell's models answered on test rows; with several folds every row of an archive once."""
+    found: CellRuns = {}
+    study = resolve_sites(tasks[0].cell.study)
+    for arm in list_arms(study, tasks[0].folder):
+        files = [arm_folder(task.folder, study, arm.name, arm.seed).path / "predictions.csv" for task in tasks]
+        found.setdefault(arm.name, []).append(join([Predictions.from_csv(path) for path in files]))
+    return found
+
+
+def _validation(tasks: Sequence[Task]) -> dict[str, Any]:
+    """The validation score of the kept round, which choices may be made by; of the first fold and seed."""
+    found, study = {}, resolve_sites(tasks[0].cell.study)
+    for arm in list_arms(study, tasks[0].folder):
+        kept, history = arm.folder.read_facts()["kept_round"], arm.folder.read_history()
+        lines = [line for line in history if line["round"] == kept and "validation" in line]
+        if lines and arm.name not in found:
+            score = lines[0]["validation"]
+            found[arm.name] = {"kept_round": kept} | {key: score[key] for key in ("accuracy", "macro_f1", "loss")}
+    return found
+
+
+def _to_default(mine: CellRuns, default: CellRuns, sites: list[str], study: Study) -> dict[str, Any]:
+    """Each arm less the default cell's same arm; where both have one federated arm, those are paired."""
+    found = {}
+    for arm in mine:
+        partner = arm if arm in default else _only_federated(default) if arm == _only_federated(mine) else None
+        if partner:
+            found[arm] = _differences(mine[arm], default[partner], ["all", *sites], study)
+    return found
+
+
+def _only_federated(runs: CellRuns) -> str | None:
+    names = [arm for arm in runs if arm in STRATEGIES]
+    return names[0] if len(names) == 1 else None
+
+
+def _gap(mine: CellRuns, references: CellRuns, sites: list[str], study: Study) -> dict[str, Any]:
+    """Each federated arm less the centralised one everywhere, and less each hospital's own model at that hospital."""
+    found: dict[str, Any] = {}
+    for arm in (name for name in mine if (tuned_from(name) or name) in STRATEGIES):
+        pairs = {"centralised": ["all", *sites]} | {f"local-{site}": [site] for site in sites}
+        found[arm] = {
+            reference: _differences(mine[arm], references[reference], places, study)
+            for reference, places in pairs.items()
+            if reference in references
+        }
+    return found
+
+
+def _differences(
+    ours: list[Predictions], theirs: list[Predictions], places: Sequence[str], study: Study
+) -> dict[str, Any]:
+    def at(runs: list[Predictions], place: str) -> list[Predictions]:
+        return runs if place == "all" else [run.select(place) for run in runs]
+
+    return {
+        place: differences(at(ours, place), at(theirs, place), study.bootstrap, study.draw_seed) for place in places
+    }
+
+
+def leakage_of_cell(cell: Cell, task: Task) -> dict[str, Any]:
+    """What a leaky split gives away, of the first fold."""
+    study = resolve_sites(cell.study)
+    sites = {name: open_site(task.folder, name) for name in study.sites}
+    return leakage_of(study, task.folder, sites, list_arms(study, task.folder))
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """Read a `study.json` back, as far as it can be told what made it."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

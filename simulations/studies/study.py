@@ -1,0 +1,180 @@
+"""`fedbus study`: run a grid of comparisons, each cell once, and show what its settings change."""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fedbus.errors import RunError, SettingsError
+from fedbus.reports.comparison.results import RESULTS_FILE
+from fedbus.reports.paper.tables import census_table, paper_fragment, paper_table
+from fedbus.reports.study.gap import HEADING, gap_fragment, gap_rows, gap_table
+from fedbus.reports.study.leaks import leak_table
+from fedbus.reports.study.page import write_study
+from fedbus.reports.study.tables import study_table
+from fedbus.runs.environment import describe_environment
+from fedbus.runs.folder import check_run
+from fedbus.sites.default_sites import resolve_sites
+from fedbus.system.files import read_json, write_json
+from simulations.precision import settle_precision
+from simulations.studies.grid import Grid
+from simulations.studies.results import SCHEMA, gather_study
+from simulations.studies.run_cells import Task, run_tasks
+
+STUDY_FILE = "study.json"
+
+
+def default_study_out(name: str) -> Path:
+    """A new folder named after the study and the time."""
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: Console) -> bool:
+    """Run the cells that are not finished, then print the table and write the report.
+
+    Args:
+        grid: what is varied.
+        out: the study's folder.
+        resume: go on with the study in `out`.
+        all_folds: test on every fold in turn, so that every image is tested once.
+        console: where to print.
+
+    Returns:
+        Whether every cell finished.
+
+    Raises:
+        FedbusError: bad input, before anything is trained; a cell that fails leaves a hole in the table instead.
+        KeyboardInterrupt: Ctrl-C; finished cells and rounds are kept.
+    """
+    leaky = [name for name, cell in grid.cells.items() if cell.study.split != "groups"]
+    if all_folds and leaky:
+        raise SettingsError(
+            f"Cell {leaky[0]} has split = {grid.cells[leaky[0]].study.split}, whose folds overlap.",
+            "Leave out --all-folds.",
+        )
+    out, grid = out.resolve(), _settled(grid)
+    environment = _open(grid, out, resume=resume)
+    tasks = {name: _tasks(grid, name, out, all_folds=all_folds) for name in grid.cells}
+    everything = [task for cell in tasks.values() for task in cell]
+    for task in everything:
+        _check_folder(task)
+    if not grid.shared.sites:
+        resolve_sites(grid.shared)  # written once, before several cells want to
+        console.print("These hospitals are phantoms, synthetic pictures: no figure says anything about patients.")
+    failures = _run(everything, grid.shared.ray_address, console)
+    content = gather_study(grid, tasks, failures, environment, console)
+    write_json(out / STUDY_FILE, content)
+    results = _default_results(grid, tasks)
+    report = write_study(content, _extras(content, results), out)
+    console.print(study_table(content))
+    for table in (leak_table(content), gap_table(content) if gap_rows(content) else None):
+        if table:
+            console.print(table)
+    for table in (paper_table(results), census_table(results)) if results else ():
+        if table:
+            console.print(table)
+    console.print(f"Report: {report}   figures: {out / STUDY_FILE}", markup=False, soft_wrap=True)
+    for folder, reason in failures.items():
+        console.print(f"{folder.relative_to(out)} failed: {reason}", markup=False, soft_wrap=True)
+    if failures:
+        console.print(f"Mend that, then run the failed cells alone: the same command and --out {out} --resume")
+    return not failures
+
+
+def _settled(grid: Grid) -> Grid:
+    """The grid with the arithmetic that this machine chooses, so that no cell is compared with one in another."""
+    cells = {name: replace(cell, study=settle_precision(cell.study)) for name, cell in grid.cells.items()}
+    return replace(grid, cells=cells, shared=settle_precision(grid.shared))
+
+
+def _open(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
+    """Check that a folder may be used, and keep in it what made it.
+
+    Raises:
+        RunError: it holds something else, another study, or one of another version.
+    """
+    path = out / STUDY_FILE
+    if not path.is_file():
+        if resume:
+            raise RunError(f"{out} holds no study to resume.", "Leave out --resume, or name the folder of the study.")
+        if out.exists() and any(out.iterdir()):
+            raise RunError(f"{out} is not empty and holds no study.", "Choose another --out.")
+        environment = describe_environment()
+        write_json(path, {"schema": SCHEMA, "study": grid.name, "cells": {}, **environment})
+        return environment
+    before = read_json(path)
+    if before.get("schema") != SCHEMA:
+        made = before.get("fedbus") or before.get("versions", {}).get("fedbus")
+        what = f"a study of another version of FedBUS ({made or 'unknown'})" if "cells" in before else "no study"
+        raise RunError(f"{path} is of {what}.", "Use that version, or choose another --out.")
+    if before["study"] != grid.name:
+        raise RunError(f"{out} holds the study {before['study']!r}, not {grid.name!r}.", "Choose another --out.")
+    if not resume:
+        raise RunError(f"{out} already holds a study.", "Go on with it by --resume, or choose another --out.")
+    return {key: before[key] for key in ("created", "command", "versions", "machine")}
+
+
+def _tasks(grid: Grid, name: str, out: Path, *, all_folds: bool) -> list[Task]:
+    """One task, or one a fold."""
+    cell = grid.cells[name]
+    if not all_folds:
+        source = out / "cells" / cell.weights_of if cell.weights_of else None
+        return [Task(cell, out / "cells" / name, out / "asked" / name, source)]
+    found = []
+    for fold in range(cell.study.folds):
+        place = f"{name}/fold-{fold}"
+        source = out / "cells" / f"{cell.weights_of}/fold-{fold}" if cell.weights_of else None
+        study = cell.study.model_copy(update={"fold": fold})
+        found.append(Task(replace(cell, study=study), out / "cells" / place, out / "asked" / place, source))
+    return found
+
+
+def _check_folder(task: Task) -> None:
+    """A cell that was started with other settings is another cell.
+
+    Raises:
+        RunError: its folder holds such a one.
+    """
+    if (task.folder / "study.json").is_file():
+        check_run(task.folder, task.cell.study, resume=True)
+
+
+def _run(tasks: list[Task], address: str, console: Console) -> dict[Path, str]:
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), console=console, refresh_per_second=2,
+    )  # fmt: skip
+    with bars:
+        cells = bars.add_task("cells", total=len(tasks))
+        rounds = bars.add_task("rounds", total=sum(task.rounds for task in tasks))
+
+        def watch() -> None:
+            bars.update(cells, completed=sum(task.finished for task in tasks))
+            bars.update(rounds, completed=sum(task.rounds_done for task in tasks))
+
+        watch()
+        failures = run_tasks(tasks, address, watch)
+        watch()
+    return failures
+
+
+def _default_results(grid: Grid, tasks: dict[str, list[Task]]) -> dict[str, Any] | None:
+    """What the default cell found, to stand beside the paper's figures; None without arms that can."""
+    task = tasks[grid.default][0]
+    arms = {"local", "centralised"} & set(task.cell.study.arms)
+    can_stand = arms and task.cell.study.split == "groups" and task.finished
+    return read_json(task.folder / RESULTS_FILE) if can_stand else None
+
+
+def _extras(content: dict[str, Any], results: dict[str, Any] | None) -> dict[str, Markup]:
+    """Sections of the page that not every study has."""
+    found = {}
+    if results and (fragment := paper_fragment(results)):
+        found["Beside the paper"] = fragment
+    if gap_rows(content):
+        found[HEADING] = gap_fragment(content)
+    return found

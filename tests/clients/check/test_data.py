@@ -1,0 +1,179 @@
+"""Every verdict on a site's images."""
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clients.check.data import data_findings, unreadable_archive
+from clients.check.split import try_split
+from fedbus.sites.inspection import Inspection, inspect_archive
+from fedbus.sites.prepare import prepare_sites
+from tests.archives import make_class_folders, make_labels_csv
+from tests.site_folders import make_site
+from tests.tiny import tiny_settings
+
+COUNTS = {"benign": 12, "malignant": 9, "normal": 6}
+STUDY = tiny_settings(folds=3)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    return make_labels_csv(tmp_path_factory.mktemp("archive"), COUNTS)
+
+
+@pytest.fixture(scope="module")
+def inspection(archive) -> Inspection:
+    return inspect_archive("labels-csv", archive, "st-mary", 20)
+
+
+def look(root: Path, reader: str = "class-folders") -> Inspection:
+    return inspect_archive(reader, root, "st-mary", 20)
+
+
+def topics(inspection, study=STUDY, steps=7, unsplittable=""):
+    return {finding.topic: finding for finding in data_findings(inspection, study, steps, unsplittable)}
+
+
+def test_a_sound_archive_passes_everywhere(inspection):
+    found = topics(inspection)
+    assert [f.topic for f in found.values() if f.verdict != "pass"] == []
+    assert all(not f.remedy for f in found.values())
+    assert found["Files"].found == "all 27 images can be read"
+    assert [found[f"Class {name}"].found for name in COUNTS] == ["12 images", "9 images", "6 images"]
+    assert found["Patients"].found == "14 patients; none is parted"  # two images each: 6 + 5 + 3
+    assert found["Picture size"].found == "48 x 40 pixels in the median; the study takes 32"
+    assert "Notes" not in found
+
+
+def test_unreadable_files_are_counted_and_not_named(tmp_path):
+    root = make_class_folders(tmp_path, COUNTS)
+    (root / "Benign" / "3.png").write_bytes(b"")
+    (root / "Normal" / "0.png").write_bytes(b"no picture")
+    found = topics(look(root), steps=None)
+    assert (found["Files"].verdict, found["Files"].found) == ("fail", "2 of 27 images can't be read")
+    assert found["Split"].verdict == "warn"
+    assert not any(".png" in f.found + f.remedy for f in found.values())
+
+
+@pytest.mark.parametrize("policy", ["mask", "plain"])
+def test_a_missing_class_is_a_warning_that_names_the_policy(tmp_path, policy):
+    found = topics(
+        look(make_class_folders(tmp_path, {"benign": 6, "normal": 6})), tiny_settings(missing_classes=policy)
+    )
+    assert found["Class malignant"].verdict == "warn"
+    assert f'missing-classes = "{policy}"' in found["Class malignant"].found
+    assert found["Class normal"].verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("images", "unsplittable", "verdict"),
+    [(2, "", "fail"), (4, "cannot", "fail"), (4, "", "warn"), (5, "", "pass"), (5, "cannot", "pass")],
+)
+def test_a_class_needs_images_for_its_folds(inspection, images, unsplittable, verdict):
+    counts = inspection.counts | {"normal": images}
+    found = topics(replace(inspection, counts=counts), tiny_settings(folds=5), 7, unsplittable)["Class normal"]
+    assert found.verdict == verdict
+    assert bool(found.remedy) == (verdict != "pass")
+
+
+def test_a_split_that_fails_says_why(inspection):
+    found = topics(inspection, steps=None, unsplittable="normal has only 1 group(s)")["Split"]
+    assert (found.verdict, found.found) == ("fail", "normal has only 1 group(s)")
+
+
+def test_patients_that_nobody_knows(tmp_path):
+    assert topics(look(make_class_folders(tmp_path)))["Patients"].verdict == "warn"
+
+
+def test_copies_are_told_apart(tmp_path):
+    root = make_class_folders(tmp_path, COUNTS)
+    shutil.copy(root / "Benign" / "0.png", root / "Benign" / "again.png")
+    shutil.copy(root / "Benign" / "1.png", root / "Normal" / "contradiction.png")
+    pixels = np.asarray(Image.open(root / "Benign" / "2.png")).copy()
+    pixels[20, 20] ^= 1
+    Image.fromarray(pixels).save(root / "Malignant" / "retouched.png")
+    found = topics(look(root))
+    assert found["Copies"].found == "1 pair of identical pictures, kept in one part"
+    assert found["Near copies"].found == "1 pair, up to 20 of 256 bits apart, kept in one part"
+    assert found["Two labels"].verdict == "warn"
+    assert found["Two labels"].found == (
+        "2 identical pictures under two labels: left out; 1 pair of near copies under two labels: stay, in one part"
+    )
+    assert (found["Copies"].verdict, found["Near copies"].verdict) == ("pass", "pass")
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(40, "pass"), (41, "warn")])
+def test_pictures_smaller_than_the_study_takes(inspection, size, verdict):
+    assert topics(inspection, tiny_settings(image_size=size))["Picture size"].verdict == verdict
+
+
+def test_an_archive_without_one_readable_picture_has_no_size(tmp_path):
+    root = make_class_folders(tmp_path, COUNTS)
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"")
+    found = topics(look(root), steps=None)
+    assert found["Files"].verdict == "fail"
+    assert "Picture size" not in found
+
+
+def test_masks_and_notes_are_counted(inspection, tmp_path):
+    root = make_class_folders(tmp_path, COUNTS)
+    for i in range(2):
+        Image.fromarray(np.eye(40, dtype=np.uint8) * (99 + i)).save(root / "Benign" / f"flat{i}.png")
+    found = topics(look(root))
+    assert (found["Masks"].verdict, found["Masks"].found) == (
+        "warn", "2 pictures with as few grey values as a mask has"
+    )  # fmt: skip
+    assert "Notes" not in found
+    noted = topics(replace(inspection, notes=("2 files of Jane Doe", "another")))
+    assert (noted["Notes"].verdict, noted["Notes"].found) == ("warn", "the reader has 2 notes on the archive")
+    assert noted["Masks"].verdict == "pass"
+
+
+def test_an_archive_that_cannot_be_listed():
+    assert unreadable_archive("busi", True).found == "the folder can't be read as busi"
+    assert unreadable_archive("busi", False).found == "the folder of the images is not there"
+    assert unreadable_archive("busi", True).verdict == unreadable_archive("busi", False).verdict == "fail"
+
+
+def tried(root: Path, site_root: Path, **changes):
+    site = make_site(site_root)
+    study = tiny_settings(folds=3, **changes)
+    result = try_split(site, look(root, "labels-csv"), study, lambda name, total: lambda count: None)
+    assert not list(site.path.glob(".check-*"))
+    return result, site
+
+
+def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
+    (steps, words), site = tried(archive, tmp_path, batch_size=4, local_epochs=2.0)
+    places = {"sites": {"st-mary": {"reader": "labels-csv", "path": str(archive)}}, "cache": str(tmp_path / "cache")}
+    joined = prepare_sites(tiny_settings(folds=3, **places), tmp_path / "joined")["st-mary"]
+    most = np.bincount(joined.labels[joined.parts["train"]]).max()
+    assert (steps, words) == (2 * math.ceil(3 * most / 4), "")
+    decoded = np.load(next(p for p in (site.cache / "pixels").glob("*.npy") if "prints" not in p.name))
+    assert decoded.shape == (27, 32, 32)  # kept for when the site joins
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"limit": 2}, "limit = 2 leaves no image of"),
+        ({"sampler": "smote"}, "The sampler smote needs 6 training rows of a class"),
+    ],
+)
+def test_what_only_this_study_can_not_split_or_balance(archive, tmp_path, changes, why):
+    (steps, words), _ = tried(archive, tmp_path, **changes)
+    assert steps is None
+    assert words.startswith(why)
+
+
+def test_what_no_study_can_split_is_not_tried(tmp_path):
+    root = make_labels_csv(tmp_path / "few", {"benign": 8, "malignant": 8, "normal": 4})
+    (steps, words), site = tried(root, tmp_path)
+    assert (steps, site.cache.exists()) == (None, False)
+    assert words.startswith("normal has only 2 group(s)")

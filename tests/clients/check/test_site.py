@@ -1,0 +1,172 @@
+"""`fedbus site check` as a whole: what it prints, writes, remembers and keeps to itself."""
+
+import io
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+import clients.check.hub as check_hub
+from clients.check.site import check_site
+from clients.site.folder import open_site_folder
+from clients.site.hub_contact import Contact
+from fedbus.errors import SettingsError
+from tests.archives import make_labels_csv, write_table
+from tests.site_folders import make_site
+from tests.tiny import tiny_settings
+
+STUDY = tiny_settings(folds=3)
+COUNTS = {"benign": 12, "malignant": 12, "normal": 12}
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=100)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.setattr(check_hub, "ask_hub", lambda asked: Contact(True, skew=0.1, approved=True))
+    site = make_site(tmp_path)
+    site.approve(DIGEST)
+    return site
+
+
+def printed(console):
+    return " ".join(console.file.getvalue().split())
+
+
+def result(site):
+    return json.loads((site.path / "check.json").read_text())
+
+
+def test_a_site_that_can_join(site, console, tmp_path):
+    archive = make_labels_csv(tmp_path / "bus", COUNTS)
+    before = site.settings_file.read_text()
+
+    assert check_site(site, ("labels-csv", archive), STUDY, console) == 0
+
+    assert f"✔ Next: fedbus site join {site.path}" in printed(console)
+    assert "st-mary: 20 pass, 0 warn, 0 fail" in printed(console)
+    found = result(site)
+    assert (found["site"], found["ready"], found["study"]["model"]) == ("st-mary", True, "test_resnet")
+    assert {f["verdict"] for f in found["findings"]} == {"pass"}
+    reopened = open_site_folder(site.path)
+    assert (reopened.settings.reader, reopened.settings.data) == ("labels-csv", str(archive))
+    assert before != site.settings_file.read_text()
+
+    again = Console(file=io.StringIO(), width=100)
+    assert check_site(reopened, None, STUDY, again) == 0  # the data are known now
+    made = {p.name for p in site.path.iterdir()} - {"site.toml", "site.key", "st-mary.pub", "ca.crt", "approved.json"}
+    assert made == {"cache", "check.json"}
+
+
+def test_warnings_do_not_keep_a_site_out(site, console, tmp_path):
+    archive = make_labels_csv(tmp_path / "bus", {"benign": 12, "malignant": 12}, patients=False)
+    site.withdraw(DIGEST)
+    assert check_site(site, ("labels-csv", archive), STUDY, console) == 0
+    assert [f["topic"] for f in result(site)["findings"] if f["verdict"] == "warn"] == [
+        "Class normal", "Patients", "Application"
+    ]  # fmt: skip
+    assert open_site_folder(site.path).settings.data
+
+
+def test_data_that_cannot_be_used_are_not_remembered(site, console, tmp_path):
+    archive = make_labels_csv(tmp_path / "my bus", COUNTS)
+    (archive / "scans" / "benign-0.png").write_bytes(b"")
+
+    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+
+    assert (result(site)["ready"], open_site_folder(site.path).settings.data) == (False, "")
+    text = printed(console)
+    assert "✘ Mend Files and check again." in text
+    assert f"fedbus check 'st-mary=labels-csv:{archive}' --out private.json" in text
+    assert "fedbus site join" not in text
+
+
+def test_a_hub_that_does_not_answer_does_not_make_the_data_forgotten(site, console, tmp_path, monkeypatch):
+    monkeypatch.setattr(check_hub, "ask_hub", lambda asked: Contact(False, problem="no answer"))
+    archive = make_labels_csv(tmp_path / "bus", COUNTS)
+    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+    assert "✘ Mend Hub and check again." in printed(console)
+    assert open_site_folder(site.path).settings.data == str(archive)
+
+
+def test_a_split_that_fails(site, console, tmp_path):
+    archive = make_labels_csv(tmp_path / "bus", COUNTS | {"normal": 4})
+    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+    (split,) = [f for f in result(site)["findings"] if f["topic"] == "Split"]
+    assert (split["verdict"], split["found"][:29]) == ("fail", "normal has only 2 group(s) (p")
+
+
+@pytest.mark.parametrize("reader", ["busi", "labels-csv"])
+def test_an_archive_that_cannot_be_read_at_all(site, console, tmp_path, reader):
+    archive = tmp_path / "bus"
+    if reader == "busi":
+        make_labels_csv(archive, COUNTS)
+    assert check_site(site, (reader, archive), STUDY, console) == 1
+    assert "✘ Mend Files and check again." in printed(console)
+    assert [f["verdict"] for f in result(site)["findings"] if f["topic"] == "Hub"] == ["pass"]  # all else is looked at
+
+
+def test_a_full_disk_is_not_filled_further(site, console, tmp_path, monkeypatch):
+    archive = make_labels_csv(tmp_path / "bus", COUNTS)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+    verdicts = {f["topic"]: f["verdict"] for f in result(site)["findings"]}
+    assert (verdicts["Disk"], verdicts["Split"], verdicts["Round"]) == ("fail", "warn", "warn")
+    assert not site.cache.exists()
+    assert open_site_folder(site.path).settings.data == ""
+
+
+def test_nobody_said_where_the_images_are(site, console):
+    with pytest.raises(SettingsError, match="does not say where st-mary's images are") as error:
+        check_site(site, None, STUDY, console)
+    assert error.value.remedy == f"Run: fedbus site check {site.path} --data READER=FOLDER"
+
+
+def test_misspelt_words_stop_before_any_work(site, console, tmp_path):
+    with pytest.raises(SettingsError, match="Did you mean labels-csv"):
+        check_site(site, ("labels-cvs", tmp_path), STUDY, console)
+    with pytest.raises(SettingsError, match="no model called"):
+        check_site(site, ("labels-csv", tmp_path), tiny_settings(model="resnot"), console)
+    assert not (site.path / "check.json").exists()
+
+
+SECRETS = ("MRN-7731", "jane-doe", "secret-scan", "private-folder")
+
+
+@pytest.mark.parametrize("damage", ["none", "unreadable", "unlisted", "few"])
+def test_no_name_of_a_patient_or_file_leaves(site, console, tmp_path, caplog, damage):
+    archive = make_labels_csv(tmp_path / "private-folder", COUNTS)
+    rows = []
+    for i, file in enumerate(sorted((archive / "scans").iterdir())):
+        label = file.name.partition("-")[0]
+        renamed = file.rename(file.with_name(f"secret-scan-{i}-jane-doe.png"))
+        rows.append((f"scans/{renamed.name}", label, f"MRN-7731-{label if damage == 'few' else i}"))
+    copy = archive / "scans" / "secret-scan-copy.png"
+    shutil.copy(archive / "scans" / "secret-scan-0-jane-doe.png", copy)
+    if damage != "unlisted":  # else an error of the reader names it
+        rows.append((f"scans/{copy.name}", "normal", "MRN-7731-copy"))
+    write_table(archive / "labels.csv", ("file", "label", "patient"), rows)
+    if damage == "unreadable":
+        (archive / "scans" / "secret-scan-1-jane-doe.png").write_bytes(b"")
+
+    with caplog.at_level(0):
+        code = check_site(site, ("labels-csv", archive), STUDY, console)
+
+    assert code == (damage != "none")
+    text = (site.path / "check.json").read_text()
+    verdicts = {f["topic"]: f["verdict"] for f in json.loads(text)["findings"]}
+    assert verdicts.get("Two labels") == ("warn" if damage != "unlisted" else None)
+    assert {"unreadable": "Files", "unlisted": "Files", "few": "Split"}.get(damage) in (None, *(
+        topic for topic, verdict in verdicts.items() if verdict == "fail"
+    ))  # fmt: skip
+    table = printed(console).partition("Which images:")[0]
+    for secret in SECRETS:
+        assert secret not in text
+        assert secret not in caplog.text
+        assert secret not in table
+    assert not list(site.path.rglob("*.csv"))

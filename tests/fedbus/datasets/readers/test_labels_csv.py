@@ -1,0 +1,119 @@
+"""A hospital's own pictures, listed in labels.csv."""
+
+import numpy as np
+import pytest
+
+from fedbus.datasets.readers import labels_csv
+from fedbus.errors import ArchiveError
+from tests.archives import make_labels_csv, make_picture, write_table
+
+
+def replace(root, old, new):
+    table = root / "labels.csv"
+    text = table.read_text()
+    assert old in text
+    table.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("patients", [True, False])
+def test_reads_labels_and_patients(tmp_path, delimiter, patients):
+    root = make_labels_csv(tmp_path, delimiter=delimiter, patients=patients)
+    manifest = labels_csv.read(root, "mine")
+    assert manifest.counts == {"benign": 6, "malignant": 5, "normal": 4}
+    assert manifest.rows[2].path == "scans/benign-2.png"
+    assert manifest.rows[2].patient == ("benign1" if patients else None)
+    assert manifest.notes == ()
+
+
+def test_tolerates_what_spreadsheets_write(tmp_path):
+    generator = np.random.default_rng(0)
+    (tmp_path / "a b").mkdir()
+    for name in ("a b/1.png", "a b/2.png"):
+        make_picture(generator).save(tmp_path / name)
+    header = (" Label", "comment", "FILE", "")
+    rows = [("Benign ", "left; upper", "a b\\1.png", ""), ("MALIGNANT", "", "./a b/2.png", "")]
+    write_table(tmp_path / "labels.csv", header, rows, delimiter=",", encoding="utf-8-sig")
+
+    manifest = labels_csv.read(tmp_path, "x")
+
+    assert [(r.path, r.label) for r in manifest.rows] == [("a b/1.png", "benign"), ("a b/2.png", "malignant")]
+
+
+def test_unlisted_masks_are_left_out_and_counted(tmp_path):
+    make_labels_csv(tmp_path)
+    (tmp_path / "masks").mkdir()
+    make_picture(np.random.default_rng(1)).save(tmp_path / "masks" / "benign-0.png")
+    manifest = labels_csv.read(tmp_path, "x")
+    assert len(manifest.rows) == 15
+    assert manifest.notes == ("1 files named like masks are left out",)
+
+
+def test_missing_patients_are_counted(tmp_path):
+    replace(make_labels_csv(tmp_path), "benign-0.png,benign,benign0", "benign-0.png,benign,")
+    manifest = labels_csv.read(tmp_path, "x")
+    assert manifest.rows[0].patient is None
+    assert manifest.notes == ("1 rows name no patient; each counts as a patient of its own",)
+
+
+def test_rows_without_files_files_without_rows_and_duplicates_are_named(tmp_path):
+    make_labels_csv(tmp_path)
+    replace(tmp_path, "scans/benign-0.png", "scans/lost.png")
+    replace(tmp_path, "scans/normal-1.png", "scans/normal-0.png")
+    with pytest.raises(ArchiveError) as caught:
+        labels_csv.read(tmp_path, "x")
+    message = str(caught.value)
+    assert "1 rows without a file: scans/lost.png" in message
+    assert "2 files without a row: scans/benign-0.png, scans/normal-1.png" in message
+    assert "1 named more than once: scans/normal-0.png" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("benign-1.png,benign", "benign-1.png,begnin", r"labels that nobody knows: row 3 \('begnin'\)"),
+        ("benign-1.png,benign", "benign-1.png,", r"row 3 \(''\)"),
+        ("scans/benign-0.png", "../scans/benign-0.png", r"outside its folder: row 2 \(\.\./scans"),
+        ("scans/benign-0.png", "/etc/benign-0.png", r"outside its folder: row 2 \(/etc"),
+        ("scans/benign-0.png", "C:\\scans\\benign-0.png", r"outside its folder: row 2 \(C:/scans"),
+        ("scans/benign-0.png", "scans/benign-0_mask.png", r"lists 1 masks as images: row 2 "),
+        ("scans/benign-0.png", "scans/benign-0.txt", r"no pictures: row 2 \(scans/benign-0\.txt\)"),
+        ("file,label", "name,label", "no column file; its header is 'name,label,patient'"),
+        ("file,label", "name,class", "no column file and no column label"),
+    ],
+)
+def test_faults_are_named_with_their_rows(tmp_path, old, new, message):
+    replace(make_labels_csv(tmp_path), old, new)
+    with pytest.raises(ArchiveError, match=message):
+        labels_csv.read(tmp_path, "x")
+
+
+def test_all_unknown_labels_are_collected(tmp_path):
+    replace(make_labels_csv(tmp_path), "benign-0.png,benign", "benign-0.png,cyst")
+    replace(tmp_path, "normal-3.png,normal", "normal-3.png,healthy")
+    with pytest.raises(ArchiveError, match=r"row 2 \('cyst'\), row 16 \('healthy'\)"):
+        labels_csv.read(tmp_path, "x")
+
+
+def test_a_table_that_is_no_utf8_is_refused(tmp_path):
+    table = make_labels_csv(tmp_path) / "labels.csv"
+    table.write_bytes(table.read_bytes() + "scans/größe.png,benign,\n".encode("latin-1"))
+    with pytest.raises(ArchiveError, match="is not UTF-8 text"):
+        labels_csv.read(tmp_path, "x")
+
+
+def test_an_empty_table_is_refused(tmp_path):
+    (make_labels_csv(tmp_path) / "labels.csv").write_text("")
+    with pytest.raises(ArchiveError, match="no column file"):
+        labels_csv.read(tmp_path, "x")
+
+
+def test_a_missing_table_is_refused(tmp_path):
+    (make_labels_csv(tmp_path) / "labels.csv").unlink()
+    with pytest.raises(ArchiveError, match=r"labels\.csv is not there"):
+        labels_csv.read(tmp_path, "x")
+
+
+def test_one_class_is_not_enough(tmp_path):
+    with pytest.raises(ArchiveError, match="at least two classes"):
+        labels_csv.read(make_labels_csv(tmp_path, {"benign": 3}), "x")

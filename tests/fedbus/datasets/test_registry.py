@@ -1,0 +1,98 @@
+"""The registry of readers: right reader, right folder, or an error that says which."""
+
+import pytest
+
+from fedbus.classes import CLASSES
+from fedbus.datasets.registry import READERS, read_archive
+from fedbus.errors import ArchiveError, FedbusError, SettingsError
+from tests.archives import make_bus_bra, make_bus_uclm, make_busi, make_class_folders, make_gdph_sysucc, make_labels_csv
+
+BUILDERS = {
+    "busi": make_busi,
+    "bus-uclm": make_bus_uclm,
+    "gdph-sysucc": make_gdph_sysucc,
+    "bus-bra": make_bus_bra,
+    "class-folders": make_class_folders,
+    "labels-csv": make_labels_csv,
+}
+
+
+def test_names_of_the_readers():
+    assert set(READERS) == {*BUILDERS, "gdph", "sysucc", "phantoms"}
+    for name, reader in READERS.items():
+        assert reader.name == name
+        assert reader.citation
+        assert reader.terms
+        assert reader.census is None or set(reader.census) == set(CLASSES)
+
+
+@pytest.mark.parametrize("reader", BUILDERS)
+def test_every_builder_is_read_by_its_reader(tmp_path, reader):
+    manifest = read_archive(reader, BUILDERS[reader](tmp_path), "site")
+    assert len(manifest.rows) > 10
+    assert list(manifest.rows) == sorted(manifest.rows, key=lambda row: row.path)
+    assert manifest.digest == read_archive(reader, tmp_path, "another-name").digest
+
+
+MISTAKES = [
+    (reader, archive)
+    for reader in READERS
+    for archive in BUILDERS
+    if reader != archive and not (reader in ("gdph", "sysucc") and archive == "gdph-sysucc")
+]
+
+
+@pytest.mark.parametrize(("reader", "archive"), MISTAKES)
+def test_another_archives_layout_is_recognised(tmp_path, reader, archive):
+    BUILDERS[archive](tmp_path)
+    with pytest.raises(ArchiveError, match=f"looks like {archive}"):
+        read_archive(reader, tmp_path, "x")
+
+
+def test_masks_beside_busi_images_are_no_class_folders(tmp_path):
+    root = make_busi(tmp_path) / "Dataset_BUSI_with_GT"
+    with pytest.raises(ArchiveError, match=r"18 masks among its images.* read it with busi"):
+        read_archive("class-folders", root, "x")
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_missing_file_and_empty_roots(tmp_path, reader):
+    file, empty = tmp_path / "a.zip", tmp_path / "empty"
+    file.write_bytes(b"PK")
+    empty.mkdir()
+    for root, message in ((tmp_path / "nowhere", "is not there"), (file, "is a file"), (empty, "is empty")):
+        with pytest.raises(ArchiveError, match=message) as caught:
+            read_archive(reader, root, "north")
+        assert str(root) in caught.value.problem
+        assert "north" in caught.value.problem
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_folder_of_something_else(tmp_path, reader):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("Dear colleague")
+    with pytest.raises(FedbusError) as caught:
+        read_archive(reader, tmp_path, "x")
+    assert isinstance(caught.value, ArchiveError)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("buzi", "busi"), ("bus_uclm", "bus-uclm"), ("BUS-BRA", "bus-bra"), ("gdph-sysuc", "gdph-sysucc")],
+)
+def test_a_misspelt_reader_names_the_nearest(tmp_path, typed, meant):
+    with pytest.raises(SettingsError, match=f"Did you mean {meant}\\?"):
+        read_archive(typed, tmp_path, "x")
+
+
+def test_a_reader_like_no_other_lists_them_all(tmp_path):
+    with pytest.raises(SettingsError, match=r"Readers are busi, .*class-folders") as caught:
+        read_archive("xyzzy", tmp_path, "x")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_files_that_can_not_be_opened_are_named(tmp_path):
+    folder = make_class_folders(tmp_path) / "Benign"
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ArchiveError, match=r"gone\.png can't be read \(No such file"):
+        read_archive("class-folders", tmp_path, "x")

@@ -1,0 +1,113 @@
+"""Folders that hold keys."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from fedbus.deployment.private_folder import (
+    need_file,
+    need_private_file,
+    new_folder,
+    read_bytes,
+    read_json,
+    write_private,
+)
+from fedbus.errors import RunError
+
+
+def test_a_folder_appears_when_it_is_finished_and_not_before(tmp_path):
+    path = tmp_path / "a" / "new"
+    with new_folder(path) as draft:
+        assert not path.exists()
+        assert stat.S_IMODE(draft.stat().st_mode) == 0o700
+        (draft / "x").write_text("1")
+    assert (path / "x").read_text() == "1"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt(), RunError("a", "b")])
+def test_a_folder_that_is_not_finished_vanishes(tmp_path, failure):
+    def make() -> None:
+        with new_folder(tmp_path / "new") as draft:
+            (draft / "sub").mkdir()
+            (draft / "sub" / "x").write_text("1")
+            raise failure
+
+    with pytest.raises(RunError if isinstance(failure, OSError) else type(failure)):
+        make()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_made_meanwhile_is_left_alone(tmp_path):
+    def make() -> None:
+        with new_folder(tmp_path / "new") as draft:
+            (draft / "x").write_text("mine")
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new" / "x").write_text("theirs")
+
+    with pytest.raises(RunError, match="could not be made"):
+        make()
+    assert [(path.name, path.read_text()) for path in tmp_path.rglob("*") if path.is_file()] == [("x", "theirs")]
+
+
+def test_a_folder_below_a_file_can_not_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(RunError, match=r"file/new could not be made \(File exists\)"),
+        new_folder(tmp_path / "file/new"),
+    ):
+        pytest.fail("there is no such folder")
+
+
+@pytest.mark.parametrize("mask", [0, 0o077, 0o022])
+def test_a_private_file_is_its_owner_s_under_every_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_private(tmp_path / "key", b"secret")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key").read_bytes() == b"secret"
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    need_private_file(tmp_path / "key", "")
+
+
+@pytest.mark.parametrize("bit", [0o040, 0o020, 0o010, 0o004, 0o002, 0o001])
+def test_any_right_of_others_makes_a_key_unusable(tmp_path, bit):
+    write_private(tmp_path / "key", b"secret")
+    (tmp_path / "key").chmod(0o600 | bit)
+    with pytest.raises(RunError, match=rf"others can read \(mode {0o600 | bit:o}\)\. Run `chmod 600 .*key`"):
+        need_private_file(tmp_path / "key", "")
+
+
+def test_a_missing_file_is_said_with_the_given_remedy(tmp_path):
+    for need in (need_file, need_private_file):
+        with pytest.raises(RunError, match=r"x is not there\. Fetch it\."):
+            need(tmp_path / "x", "Fetch it.")
+    with pytest.raises(RunError, match="is not there"):
+        need_file(tmp_path, "A folder is no file.")
+
+
+def test_a_file_that_may_not_be_read_is_said(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for read in (read_bytes, lambda path: need_file(path, "")):
+        with pytest.raises(RunError, match=r"x can't be read \(Permission denied\).*the user to whom it belongs"):
+            read(tmp_path / "x")
+
+
+def test_json_is_checked_against_its_layout(tmp_path):
+    (tmp_path / "a.json").write_text('{"é": 1}', encoding="utf-8")
+    assert read_json(tmp_path / "a.json", TypeAdapter(dict[str, int])) == {"é": 1}
+    for layout in (list[int], dict[str, list[int]]):
+        with pytest.raises(RunError, match=r"a\.json is damaged: .*valid (array|list)"):
+            read_json(tmp_path / "a.json", TypeAdapter(layout))
+    (tmp_path / "a.json").write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"a\.json is damaged"):
+        read_json(tmp_path / "a.json", TypeAdapter(list[int]))

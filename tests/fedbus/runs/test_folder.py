@@ -1,0 +1,204 @@
+"""The run folder: what may be resumed, what a checkpoint keeps, and what damage is answered."""
+
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from fedbus.errors import RunError
+from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
+from fedbus.runs.folder import MAY_CHANGE, open_run, run_id
+from fedbus.settings.load import build_study
+from fedbus.settings.schema import Study
+from fedbus.transport.messages import RUN
+
+
+def study_of(**changes: object) -> Study:
+    return build_study({"arms": "fedavg", "cache": "/cache"} | changes, "the tests")
+
+
+def checkpoint() -> Checkpoint:
+    generator = torch.Generator().manual_seed(0)
+    return Checkpoint(
+        round=3,
+        state={"a/b.weight": torch.rand(2, 3, generator=generator), "bias": torch.rand(4, generator=generator)},
+        history=[{"round": 1, "validation": {"loss": 0.1 + 0.2}}, {"round": 2, "name": "ä"}],
+        best_round=2,
+        best_rank=(1 / 3, -0.1 - 0.2),
+        extra={"0/step": torch.tensor(7.0), "0/exp_avg": torch.rand(2, generator=generator), "model/x": torch.ones(1)},
+    )
+
+
+def test_a_new_folder_says_how_it_was_made(tmp_path):
+    open_run(tmp_path / "new" / "run", study_of(), resume=False)
+    assert json.loads((tmp_path / "new/run/study.json").read_text()) == study_of().as_dict()
+    environment = json.loads((tmp_path / "new/run/environment.json").read_text())
+    assert environment["versions"]["torch"] == metadata.version("torch")
+    assert environment["machine"]["cores"] >= 1
+
+
+def test_the_same_study_may_go_on(tmp_path):
+    open_run(tmp_path, study_of(rounds=4), resume=False)
+    before = (tmp_path / "environment.json").read_bytes()
+    open_run(tmp_path, study_of(rounds=4), resume=True)
+    assert (tmp_path / "environment.json").read_bytes() == before
+
+
+def test_other_settings_are_refused_by_name_and_the_folder_stays(tmp_path):
+    open_run(tmp_path, study_of(), resume=False)
+    before = (tmp_path / "study.json").read_bytes()
+    with pytest.raises(RunError) as caught:
+        open_run(tmp_path, study_of(rounds=5, **{"learning-rate": 0.5}), resume=True)
+    assert "rounds was 12 and is now 5" in str(caught.value)
+    assert "learning-rate was 0.0003 and is now 0.5" in str(caught.value)
+    assert (tmp_path / "study.json").read_bytes() == before
+
+
+CHANGES = {
+    "arms": "fedavg,krum", "bootstrap": 7, "workers": 3, "ray-address": "a:1", "round-timeout": 5.0, "quorum": 1,
+    "cache": "/other",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", sorted(MAY_CHANGE))
+def test_settings_that_touch_no_finished_arm_may_change_and_are_kept(tmp_path, key):
+    open_run(tmp_path, study_of(), resume=False)
+    changed = study_of(**{key: CHANGES[key]})
+    assert changed != study_of()
+    open_run(tmp_path, changed, resume=True)
+    assert json.loads((tmp_path / "study.json").read_text()) == changed.as_dict()
+
+
+def test_every_other_setting_may_not_change():
+    keys = set(study_of().as_dict())
+    assert keys >= MAY_CHANGE
+    trained = {"seeds", "fold", "sampler", "model", "weights", "sites", "batch-size", "proximal-mu", "missing-classes"}
+    assert not trained & MAY_CHANGE
+
+
+@pytest.mark.parametrize(
+    ("prepare", "resume", "words"),
+    [
+        (lambda out: None, True, "no run to resume"),
+        (lambda out: (out / "thesis.doc").write_text("x"), False, "not empty"),
+        (lambda out: (out / "thesis.doc").write_text("x"), True, "no run to resume"),
+        (lambda out: open_run(out, study_of(), resume=False), False, "already holds a run"),
+        (lambda out: (out / "study.json").write_text("{"), True, "study.json is damaged"),
+        (lambda out: (out / "study.json").write_text("3"), True, "study.json is damaged"),
+        (lambda out: (out / "study.json").write_bytes(b"\xff"), True, "study.json is damaged"),
+    ],
+)
+def test_folders_that_can_not_be_used_are_refused(tmp_path, prepare, resume, words):
+    prepare(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(RunError, match=words):
+        open_run(tmp_path, study_of(), resume=resume)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    folder, given = ArmFolder(tmp_path / "arm"), checkpoint()
+    assert folder.load() is None
+    folder.save(given)
+    back = folder.load()
+    assert (back.round, back.history, back.best_round, back.best_rank) == (
+        given.round, given.history, given.best_round, given.best_rank,
+    )  # fmt: skip
+    for name in ("state", "extra"):
+        one, other = getattr(back, name), getattr(given, name)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) and one[key].dtype == other[key].dtype for key in one)
+    assert folder.read_history() == given.history
+
+
+def test_a_first_checkpoint_has_no_best_round(tmp_path):
+    folder = ArmFolder(tmp_path)
+    folder.save(Checkpoint(0, {"a": torch.zeros(1)}))
+    back = folder.load()
+    assert (back.best_round, back.best_rank, back.history, back.extra) == (None, (-1.0, 0.0), [], {})
+    assert back.best_rank < (0.0, -1e9)
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, -1])
+def test_a_cut_checkpoint_is_a_run_error_with_the_way_out(tmp_path, length):
+    folder = ArmFolder(tmp_path / "arm")
+    folder.save(checkpoint())
+    path = tmp_path / "arm" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors is missing or damaged") as caught:
+        folder.load()
+    assert f"Delete {tmp_path / 'arm'}" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "notes", [None, {"round": "1"}, {"round": "x", "history": "[]", "best_round": "1", "best_rank": "[0, 0]"}]
+)
+def test_a_file_that_is_no_checkpoint_is_a_run_error(tmp_path, notes):
+    save_file({"model/a": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", notes)
+    with pytest.raises(RunError, match="damaged"):
+        ArmFolder(tmp_path).load()
+
+
+def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path):
+    folder = ArmFolder(tmp_path)
+    folder.save(checkpoint())
+    broken = checkpoint()
+    broken.round, broken.state = 4, {"a": torch.zeros(2, 2).to_sparse()}
+    with pytest.raises(Exception, match=r".+"):
+        folder.save(broken)
+    assert folder.load().round == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "history.jsonl"]
+
+
+def test_weights_come_back_with_their_notes_beside_them(tmp_path):
+    folder, state = ArmFolder(tmp_path), checkpoint().state
+    folder.save_weights("best", state, round=4, arm="fedavg")
+    back = folder.load_weights("best")
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
+    with safe_open(tmp_path / "best.safetensors", framework="pt") as file:
+        assert file.metadata() == {"round": "4", "arm": "fedavg"}
+
+
+def test_missing_and_damaged_weights_are_a_run_error(tmp_path):
+    with pytest.raises(RunError, match=r"final\.safetensors is missing"):
+        ArmFolder(tmp_path).load_weights("final")
+    (tmp_path / "final.safetensors").write_bytes(b"\x01")
+    with pytest.raises(RunError, match=r"final\.safetensors is missing or damaged"):
+        ArmFolder(tmp_path).load_weights("final")
+
+
+def test_a_run_has_an_id_that_resuming_keeps_and_another_run_has_not(tmp_path):
+    for name in ("one", "two"):
+        open_run(tmp_path / name, study_of(), resume=False)
+    first = run_id(tmp_path / "one")
+    open_run(tmp_path / "one", study_of(bootstrap=7), resume=True)
+    assert run_id(tmp_path / "one") == first
+    made = tmp_path / "two" / "environment.json"
+    made.write_text(made.read_text().replace('"created": "2', '"created": "3'))
+    assert run_id(tmp_path / "two") != first
+    assert re.fullmatch(RUN, first)
+
+
+def test_an_arm_is_finished_when_it_says_so(tmp_path):
+    folder = ArmFolder(tmp_path / "arm")
+    folder.save(checkpoint())
+    assert not folder.finished
+    folder.finish({"steps": 3})
+    assert folder.finished
+    assert folder.read_facts() == {"steps": 3}
+    assert ArmFolder(tmp_path / "other").read_history() == []
+
+
+def test_seeds_have_folders_where_there_are_several():
+    out = Path("/out")
+    assert arm_folder(out, study_of(seeds=[4]), "fedavg", 4).path == out / "arms/fedavg"
+    several = study_of(seeds=[4, 5])
+    assert arm_folder(out, several, "local-north", 5).path == out / "arms/local-north/seed-5"
+    paths = {arm_folder(out, several, arm, seed).path for arm in ("a", "b") for seed in (4, 5)}
+    assert len(paths) == 4

@@ -1,0 +1,78 @@
+"""The settings of a study: what each mistake is answered, and what leaves for the sites."""
+
+import json
+
+import pytest
+
+from fedbus.errors import SettingsError
+from fedbus.settings.load import build_study, load_study
+from fedbus.settings.schema import STRATEGIES, Study
+
+
+def test_lists_may_be_written_with_commas():
+    study = load_study(overrides=["arms=local, fedprox", "seeds=0,1,4"])
+    assert study.arms == ("local", "fedprox")
+    assert study.seeds == (0, 1, 4)
+    assert load_study(overrides=["arms=krum", "seeds=7"]).seeds == (7,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"learning-rat": 1}, ["'learning-rat'", "'learning-rate'"]),
+        ({"image_sise": 64}, ["'image_sise'", "'image-size'"]),
+        ({"arms": ["fedavgg"]}, ["'fedavgg'", "'fedavg'"]),
+        ({"strategy-options": {"fedadm": {"eta": 1}}}, ["'fedadm'", "'fedadam'"]),
+        ({"sampler": "roos"}, ["sampler", "'ros'", "'roos'"]),
+        ({"fold": 5}, ["fold", "0 to 4"]),
+        ({"folds": 3, "fold": 3}, ["fold", "0 to 2"]),
+        ({"seeds": [1, 1]}, ["seeds", "twice"]),
+        ({"arms": []}, ["arms", "at least one"]),
+        ({"image-size": 31}, ["image-size", "32", "31"]),
+        ({"learning-rate": float("nan")}, ["learning-rate", "finite"]),
+        ({"learning-rate": "fast"}, ["learning-rate", "'fast'"]),
+        ({"sites": 3}, ["sites", "3"]),
+        ({"sites": {"north": 3}}, ["sites.north", "3"]),
+        ({"sites": {"north": {"reader": "busi"}}}, ["sites.north.path"]),
+        ({"sites": {"a/b": {"reader": "busi", "path": "x"}}}, ["'a/b'"]),
+        ({"sites": {"..": {"reader": "busi", "path": "x"}}}, ["'..'"]),
+        ({"sites": {"pooled": {"reader": "busi", "path": "x"}}}, ["'pooled'"]),
+        ({"head": "by-class", "arms": ["fedavg", "fedadam", "krum"]}, ["head", "fedadam, krum"]),
+        ({"batch_norm": "pooled", "arms": ["fedavg", "fedadam", "krum"]}, ["batch-norm", "pooled", "with krum"]),
+        ({"quorum": 2, "sites": {"a": {"reader": "busi", "path": "x"}}}, ["quorum", "2 of 1"]),
+        ({"strategy-options": {"fedavg": 3}}, ["strategy-options.fedavg"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_meant(settings, words):
+    with pytest.raises(SettingsError) as caught:
+        build_study(settings, "here")
+    assert all(word in str(caught.value) for word in ["here", *words])
+
+
+def test_what_goes_to_the_sites_names_no_place_and_no_site():
+    study = build_study(
+        {
+            "sites": {"secretsite": {"reader": "busi", "path": "/secret/BUSI"}},
+            "cache": "/secret/cache", "weights": "/secret/w.pth", "ray-address": "secret:6379", "rounds": 4,
+        },
+        "here",
+    )  # fmt: skip
+    sent = study.for_sites()
+    assert "secret" not in sent
+    assert json.loads(sent)["rounds"] == 4
+    received = Study.model_validate_json(sent)
+    kept = {"sites", "cache", "weights", "ray_address", "workers", "device"}
+    assert received.model_dump(exclude=kept) == study.model_dump(exclude=kept)
+
+
+def test_as_dict_is_json_that_builds_the_same_study():
+    study = build_study({"sites": {"a": {"reader": "busi", "path": "/x"}}, "arms": "fedavg,krum"}, "here")
+    text = json.dumps(study.as_dict(), allow_nan=False)
+    assert build_study(json.loads(text), "there") == study
+    assert not any("_" in key for key in study.as_dict())
+
+
+def test_federated_arms_are_the_strategies_in_the_order_named():
+    study = build_study({"arms": "krum,local,fedavg,centralised"}, "here")
+    assert study.federated_arms == ("krum", "fedavg")
+    assert not {"local", "centralised"} & set(STRATEGIES)

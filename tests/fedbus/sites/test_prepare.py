@@ -1,0 +1,297 @@
+"""From archives to hospitals: copies, groups, the frozen split, and the same hospital opened by another process."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedbus.classes import CLASSES
+from fedbus.errors import ArchiveError, FedbusError, ImageError, RunError, SplitError
+from fedbus.settings.load import build_study
+from fedbus.settings.schema import Study
+from fedbus.sites.default_sites import resolve_sites, study_of_run
+from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import open_site, read_facts
+from fedbus.sites.split import PARTS
+from tests.archives import make_bus_uclm, make_class_folders, make_labels_csv
+
+COUNTS = {"benign": 16, "malignant": 14, "normal": 12}
+
+
+def study_of(cache: Path, sites: dict[str, tuple[str, Path]], **changes: object) -> Study:
+    sources = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in sites.items()}
+    return build_study({"sites": sources, "image_size": 32, "folds": 3, "cache": str(cache)} | changes, "the tests")
+
+
+@pytest.fixture
+def north(tmp_path) -> Path:
+    return make_class_folders(tmp_path / "north", COUNTS, seed=1)
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    def run(sites: dict[str, tuple[str, Path]], out: str = "out", **changes: object):
+        return prepare_sites(study_of(tmp_path / "cache", sites, **changes), tmp_path / out)
+
+    return run
+
+
+def used(site) -> set[str]:
+    return {str(site.paths[row]) for part in PARTS for row in site.parts[part]}
+
+
+def part_of(site, path: str) -> str:
+    row = int(np.flatnonzero(site.paths == path)[0])
+    return next(part for part in PARTS if row in site.parts[part])
+
+
+def brightened(source: Path, target: Path) -> None:
+    with Image.open(source) as picture:
+        picture.point(lambda grey: int(grey * 0.8) + 20).save(target)
+
+
+def test_every_row_stands_in_one_part_with_its_own_label_and_picture(prepare, north):
+    site = prepare({"north": ("class-folders", north)})["north"]
+    rows = np.concatenate([site.parts[part] for part in PARTS])
+    assert sorted(rows) == list(range(sum(COUNTS.values())))
+    for row in rows:
+        assert CLASSES[site.labels[row]] == str(site.paths[row]).split("/")[0].lower()
+        with Image.open(north / str(site.paths[row])) as picture:
+            np.testing.assert_array_equal(site.pixels[row], np.asarray(picture.resize((32, 32), Image.BILINEAR)))
+
+
+def test_one_picture_under_two_labels_is_dropped_with_the_reason(prepare, north, tmp_path):
+    shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")
+    with Image.open(north / "Benign" / "5.png") as picture:
+        picture.save(north / "Normal" / "copy.bmp")  # another file, the same pixels
+    site = prepare({"north": ("class-folders", north)})["north"]
+    gone = {"Benign/3.png": "Malignant/copy.png", "Benign/5.png": "Normal/copy.bmp"}
+    dropped = {d["path"]: d["reason"] for d in read_facts(tmp_path / "out")["north"]["dropped"]}
+    assert set(dropped) == {*gone, *gone.values()}
+    for one, other in gone.items():
+        assert "another label" in dropped[one]
+        assert other in dropped[one]
+        assert one in dropped[other]
+    assert not used(site) & set(dropped)
+    assert len(used(site)) == sum(COUNTS.values()) - 2
+    assert sorted(np.flatnonzero(site.labels == -1)) == sorted(np.flatnonzero(site.groups == ""))
+    assert (site.labels == -1).sum() == 4
+
+
+def test_near_copies_share_a_group_and_a_part_also_across_classes(prepare, north):
+    for i in range(6):
+        brightened(north / "Benign" / f"{i}.png", north / "Benign" / f"near-{i}.png")
+    brightened(north / "Benign" / "7.png", north / "Malignant" / "near-7.png")
+    site = prepare({"north": ("class-folders", north)})["north"]
+    group = dict(zip(site.paths.tolist(), site.groups.tolist(), strict=True))
+    for i in range(6):
+        assert group[f"Benign/{i}.png"] == group[f"Benign/near-{i}.png"]
+        assert part_of(site, f"Benign/{i}.png") == part_of(site, f"Benign/near-{i}.png")
+    assert group["Benign/7.png"] == group["Malignant/near-7.png"]
+    assert len(set(site.groups.tolist())) == sum(COUNTS.values())
+
+
+def test_near_bits_decides_what_is_near(prepare, north, tmp_path):
+    noise = np.random.default_rng(0).integers(-15, 16, (40, 48))
+    with Image.open(north / "Benign" / "0.png") as picture:
+        changed = np.clip(np.asarray(picture).astype(int) + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(changed).save(north / "Benign" / "near.png")
+    sites = {"north": ("class-folders", north)}
+    prepare(sites, "wide", near_bits=40)
+    prepare(sites, "narrow", near_bits=0)
+    wide, narrow = (read_facts(tmp_path / out)["north"]["groups"] for out in ("wide", "narrow"))
+    assert (wide, narrow) == (sum(COUNTS.values()), sum(COUNTS.values()) + 1)
+
+
+def test_copies_across_sites_are_dropped_from_the_later_one(prepare, north, tmp_path):
+    south = make_class_folders(tmp_path / "south", COUNTS, seed=2)
+    shutil.copy(north / "Benign" / "2.png", south / "Benign" / "copy.png")
+    brightened(north / "Normal" / "1.png", south / "Malignant" / "near.png")
+    sites = prepare({"north": ("class-folders", north), "south": ("class-folders", south)})
+    facts = read_facts(tmp_path / "out")
+    assert facts["north"]["dropped"] == []
+    assert {d["path"]: d["reason"] for d in facts["south"]["dropped"]} == {
+        "Benign/copy.png": "copy of Benign/2.png of north",
+        "Malignant/near.png": "copy of Normal/1.png of north",
+    }
+    assert not used(sites["south"]) & {"Benign/copy.png", "Malignant/near.png"}
+    assert {"Benign/2.png", "Normal/1.png"} <= used(sites["north"])
+
+
+def test_a_copy_of_two_sites_is_told_by_the_first_of_them(prepare, north, tmp_path):
+    middle, south = (make_class_folders(tmp_path / name, COUNTS, seed=seed) for name, seed in (("m", 8), ("s", 9)))
+    shutil.copy(north / "Benign" / "2.png", south / "Benign" / "north.png")
+    shutil.copy(north / "Benign" / "2.png", middle / "Benign" / "north.png")
+    shutil.copy(middle / "Normal" / "1.png", south / "Normal" / "middle.png")
+    prepare({name: ("class-folders", path) for name, path in (("north", north), ("middle", middle), ("south", south))})
+    facts = read_facts(tmp_path / "out")
+    reasons = {site: {d["path"]: d["reason"] for d in facts[site]["dropped"]} for site in facts}
+    assert reasons == {
+        "north": {},
+        "middle": {"Benign/north.png": "copy of Benign/2.png of north"},
+        "south": {
+            "Benign/north.png": "copy of Benign/2.png of north",
+            "Normal/middle.png": "copy of Normal/1.png of middle",
+        },
+    }
+
+
+def test_one_archive_under_two_names_is_refused(prepare, north, tmp_path):
+    again = Path(shutil.copytree(north, tmp_path / "again"))
+    with pytest.raises(SplitError, match=r"south: 0 of 42 images are left.*42 were dropped.*of north"):
+        prepare({"north": ("class-folders", north), "south": ("class-folders", again)})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("limit", [18, 25, 40])
+def test_a_limit_keeps_whole_groups_and_all_classes(prepare, tmp_path, limit):
+    root = make_labels_csv(tmp_path / "labelled", {"benign": 60, "malignant": 40, "normal": 20}, seed=3)
+    sites = {"south": ("labels-csv", root)}
+    site = prepare(sites, limit=limit)["south"]
+    kept = used(site)
+    assert limit - 2 < len(kept) <= limit
+    with (root / "labels.csv").open(encoding="utf-8") as file:
+        patients = {row["file"]: row["patient"] for row in csv.DictReader(file)}
+    chosen = {patients[path] for path in kept}
+    assert kept == {path for path, patient in patients.items() if patient in chosen}
+    for part in PARTS:
+        assert set(site.labels[site.parts[part]].tolist()) == {0, 1, 2}
+    assert used(prepare(sites, "again", limit=limit)["south"]) == kept
+    assert used(prepare(sites, "other", limit=limit, split_seed=5)["south"]) != kept
+
+
+def test_a_limit_above_the_archive_changes_nothing(prepare, north, tmp_path):
+    sites = {"north": ("class-folders", north)}
+    prepare(sites, "all")
+    prepare(sites, "limited", limit=1000)
+    assert (tmp_path / "all/splits/north.csv").read_bytes() == (tmp_path / "limited/splits/north.csv").read_bytes()
+
+
+def test_open_site_gives_what_prepare_sites_gave(prepare, north, tmp_path):
+    shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")
+    prepared = prepare({"north": ("class-folders", north)})["north"]
+    opened = open_site(tmp_path / "out", "north")
+    for name in ("pixels", "labels", "groups", "paths"):
+        np.testing.assert_array_equal(getattr(opened, name), getattr(prepared, name))
+    for part in PARTS:
+        np.testing.assert_array_equal(opened.parts[part], prepared.parts[part])
+    with (tmp_path / "out/splits/north.csv").open(encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            row = int(np.flatnonzero(opened.paths == line["path"])[0])
+            assert CLASSES[opened.labels[row]] == line["label"]
+            assert opened.groups[row] == line["group"]
+            assert row in opened.parts[line["part"]]
+
+
+def test_the_same_archives_give_the_same_bytes(north, tmp_path):
+    south = make_bus_uclm(tmp_path / "south", COUNTS, seed=4)
+    sites = {"north": ("class-folders", north), "south": ("bus-uclm", south)}
+    for out in ("one", "two"):
+        prepare_sites(study_of(tmp_path / f"cache-{out}", sites), tmp_path / out)
+    for name in sites:
+        one, two = ((tmp_path / out / "splits" / f"{name}.csv").read_bytes() for out in ("one", "two"))
+        assert one == two
+
+
+def test_a_site_alone_is_split_as_in_company(prepare, north, tmp_path):
+    south = make_class_folders(tmp_path / "south", COUNTS, seed=2)
+    sites = {"north": ("class-folders", north), "south": ("class-folders", south)}
+    prepare(sites)
+    prepare_sites(study_of(tmp_path / "cache", sites), tmp_path / "alone", ["south"])
+    alone, company = (tmp_path / out / "splits/south.csv" for out in ("alone", "out"))
+    assert alone.read_bytes() == company.read_bytes()
+    assert not (tmp_path / "alone/splits/north.csv").exists()
+
+
+def test_facts_count_what_the_split_holds(prepare, tmp_path):
+    site = prepare({"south": ("labels-csv", make_labels_csv(tmp_path / "south", COUNTS))})["south"]
+    facts = read_facts(tmp_path / "out")["south"]
+    assert (facts["images"], facts["patients"], facts["groups"]) == (42, 21, 21)
+    for part in PARTS:
+        for index, name in enumerate(CLASSES):
+            assert facts["parts"][part][name] == (site.labels[site.parts[part]] == index).sum()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda root: (root / "Benign" / "0.png").write_bytes(b""), ImageError),
+        (lambda root: shutil.rmtree(root), ArchiveError),
+        (lambda root: [(root / "Normal" / f"{i}.png").unlink() for i in range(10)], SplitError),
+    ],
+    ids=["picture", "folder", "class"],
+)
+def test_nothing_is_written_when_one_archive_is_bad(prepare, north, tmp_path, spoil, error):
+    bad = make_class_folders(tmp_path / "bad", COUNTS, seed=5)
+    spoil(bad)
+    with pytest.raises(error, match="bad"):
+        prepare({"north": ("class-folders", north), "bad": ("class-folders", bad)})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda out: (out / "sites.json").unlink(),
+        lambda out: (out / "sites.json").write_text("{"),
+        lambda out: (out / "sites.json").write_text("{}"),
+        lambda out: (out / "splits/north.csv").unlink(),
+        lambda out: shutil.rmtree(out.parent / "cache"),
+        lambda out: edit(out / "splits/north.csv", "test\n", "train\n"),
+        lambda out: edit(out / "splits/north.csv", "Benign/0.png", "Benign/00.png"),
+    ],
+    ids=["no facts", "broken facts", "other facts", "no split", "no pixels", "leak", "renamed"],
+)
+def test_a_prepared_folder_that_was_changed_is_refused(prepare, north, tmp_path, spoil):
+    prepare({"north": ("class-folders", north)})
+    spoil(tmp_path / "out")
+    with pytest.raises(FedbusError, match=r"north|sites"):
+        open_site(tmp_path / "out", "north")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_a_site_that_was_not_prepared_is_named(prepare, north, tmp_path):
+    prepare({"north": ("class-folders", north)})
+    with pytest.raises(RunError, match="south"):
+        open_site(tmp_path / "out", "south")
+
+
+def test_a_study_without_sites_gets_phantoms_and_others_are_left_alone(tmp_path, north):
+    study = build_study({"phantom-images": 30, "cache": str(tmp_path)}, "here")
+    resolved = resolve_sites(study)
+    assert len(resolved.sites) == 3
+    assert all(source.path.is_dir() and source.reader == "phantoms" for source in resolved.sites.values())
+    named = study_of(tmp_path, {"north": ("class-folders", north)})
+    assert resolve_sites(named) is named
+
+
+def test_a_run_names_its_study_file(tmp_path, north):
+    path = tmp_path / "study.toml"
+    path.write_text('rounds = 2\n[sites.north]\nreader = "class-folders"\npath = "north"\n', encoding="utf-8")
+    study = study_of_run({"study": str(path), "arm": "fedavg"})
+    assert (study.rounds, study.sites["north"].path) == (2, north)
+
+
+def test_busi_pictures_filed_under_both_labels_stand_in_no_part(shared_data, prepare, tmp_path):
+    site = prepare({"busi": ("busi", shared_data / "BUSI")})["busi"]
+    dropped = {Path(d["path"]).name for d in read_facts(tmp_path / "out")["busi"]["dropped"]}
+    assert {"benign (433).png", "malignant (145).png"} <= dropped
+    assert not {Path(path).name for path in used(site)} & dropped
+    groups_of = [set(site.groups[site.parts[part]].tolist()) for part in PARTS]
+    assert not groups_of[0] & groups_of[1] | groups_of[0] & groups_of[2] | groups_of[1] & groups_of[2]
+
+
+def test_bus_uclm_patients_chco_and_chvi_are_one_group(shared_data, prepare):
+    site = prepare({"uclm": ("bus-uclm", shared_data / "BUS-UCLM")})["uclm"]
+    names = np.array([Path(path).name[:4] for path in site.paths.tolist()])
+    groups = {patient: set(site.groups[names == patient].tolist()) - {""} for patient in ("CHCO", "CHVI")}
+    assert len(groups["CHCO"] | groups["CHVI"]) == 1
+    assert all(len(set(site.groups[names == patient].tolist()) - {""}) <= 1 for patient in set(names))

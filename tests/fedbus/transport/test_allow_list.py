@@ -1,0 +1,159 @@
+"""The list of what may leave a site: all that sites really say passes, and whatever else is stopped by name."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fedbus.classes import CLASSES
+from fedbus.errors import RunError
+from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.site_scores import score_site
+from fedbus.evaluation.validation import Score
+from fedbus.transport.allow_list import INTRODUCTION, REPORT, TEST_REPORT, check_answer, check_introduction
+from fedbus.transport.messages import Hello, Report
+
+LAYOUT = {"conv.weight": (4, 3, 3, 3), "fc.bias": (3,), "fc.weight": (3, 4)}
+FLAT_SIZE = 4 * 3 * 3 * 3 + 3 + 3 * 4
+
+
+def introduction() -> tuple[dict, dict]:
+    parts = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
+    return Hello("north", CLASSES, 32, parts, (12, 0, 12), groups=20, patients=18, dropped=2).to_records()
+
+
+def answer() -> dict:
+    return Report(12.0, Score(np.arange(9).reshape(3, 3), 3.5), loss=0.7, steps=9, seconds=1.25).to_metrics()
+
+
+def test_answer() -> dict:
+    """The last answer of a deployed site, with its scores on the test rows."""
+    labels = np.repeat(np.arange(3), 6)
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], len(labels))
+    groups, paths = [f"north/p{i // 2}" for i in range(18)], [f"{i}.png" for i in range(18)]
+    test = score_site(Predictions(labels, probabilities, groups, ["north"] * 18, paths), 20, 0)
+    return Report(18.0, Score(np.arange(9).reshape(3, 3), 3.5), test=test).to_metrics()
+
+
+test_answer.__test__ = False
+
+
+def stopped(key: str, metrics: dict, arrays: dict | None = None) -> None:
+    with pytest.raises(RunError, match="may not leave a site: ") as error:
+        check_answer(metrics, arrays or {}, LAYOUT)
+    assert error.value.problem == f"An answer holds what may not leave a site: {key}."
+
+
+def test_what_sites_really_say_passes():
+    check_introduction(*introduction())
+    check_answer(answer(), LAYOUT, LAYOUT)
+    check_answer(answer(), {"flat": (FLAT_SIZE,)}, LAYOUT)
+    check_answer(answer(), {}, LAYOUT)
+    check_answer(test_answer(), {}, LAYOUT)
+
+
+def test_the_list_is_no_longer_than_what_sites_say():
+    assert {item.key for item in INTRODUCTION} == introduction()[1].keys()
+    assert {item.key for item in REPORT} == answer().keys()
+    assert {item.key for item in (*REPORT, *TEST_REPORT)} == test_answer().keys()
+
+
+@pytest.mark.parametrize("make", [answer, test_answer])
+def test_one_number_more_than_listed_is_stopped_at_every_key(make):
+    most = {item.key: item.values for item in (*REPORT, *TEST_REPORT)}
+    for key in make():
+        check_answer(make() | {key: [0.5] * most[key]}, {}, LAYOUT)
+        stopped(key, make() | {key: [0.5] * (most[key] + 1)})
+
+
+@pytest.mark.parametrize("key", sorted(introduction()[1]))
+def test_one_number_more_in_an_introduction_is_stopped_at_every_key(key):
+    config, metrics = introduction()
+    most = {item.key: item.values for item in INTRODUCTION}[key]
+    with pytest.raises(RunError, match=key):
+        check_introduction(config, metrics | {key: [1] * (most + 1)})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "north/p7.png", b"\x89PNG", ["north/p7.png"], [1, 2, "p7"], [[1, 2, 3]], [b"x"], None, [None], {"a": 1},
+        (1, 2), 1j, np.arange(3), True, [1, False], np.bool_(True), np.int64(3), np.float32(3),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_number_is_stopped(value):
+    """Nor is a truth value a number, nor what NumPy calls one: Flower's records take neither."""
+    stopped("confusion", answer() | {"confusion": value})
+    config, metrics = introduction()
+    with pytest.raises(RunError, match="balanced"):
+        check_introduction(config, metrics | {"balanced": value})
+
+
+def test_numpys_float64_is_a_float():
+    check_answer(answer() | {"seconds": np.float64(1.5)}, {}, LAYOUT)
+
+
+def test_numbers_that_are_not_finite_may_leave():
+    """A site whose training diverged says so; the hub refuses them by name."""
+    check_answer(answer() | {"train-loss": math.nan, "loss-sum": math.inf}, {}, LAYOUT)
+
+
+@pytest.mark.parametrize("key", ["patient", "paths", "confusion ", "Confusion", "images-train", ""])
+def test_another_key_is_stopped(key):
+    stopped(key, answer() | {key: 1})
+
+
+@pytest.mark.parametrize("key", ["patient", "confusion", "test-images"])
+def test_another_key_in_an_introduction_is_stopped(key):
+    config, metrics = introduction()
+    with pytest.raises(RunError, match=key):
+        check_introduction(config, metrics | {key: 1})
+    with pytest.raises(RunError, match=key):
+        check_introduction(config | {key: 1}, metrics)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        (LAYOUT | {"pixels": (32, 32)}, "pixels"),
+        (LAYOUT | {"fc.bias": (4,)}, "fc.bias"),
+        (LAYOUT | {"fc.weight": (4, 3)}, "fc.weight"),
+        (LAYOUT | {"fc.bias": (3, 1), "a": ()}, "a, fc.bias"),
+        ({"conv.weight": (4, 3, 3, 3), "fc.weight": (3, 4)}, "fc.bias"),
+        ({"flat": (FLAT_SIZE + 1,)}, "flat"),
+        ({"flat": (FLAT_SIZE - 1,)}, "flat"),
+        ({"flat": (1, FLAT_SIZE)}, "flat"),
+        ({"flat": (FLAT_SIZE,), "pixels": (1,)}, "pixels"),
+        ({"pixels": (FLAT_SIZE,)}, "pixels"),
+    ],
+    ids=str,
+)
+def test_arrays_that_are_not_the_models_are_stopped(arrays, named):
+    with pytest.raises(RunError, match="may not leave") as error:
+        check_answer(answer(), arrays, LAYOUT)
+    said = error.value.problem.partition(": ")[2].rstrip(".").split(", ")
+    assert set(named.split(", ")) <= set(said)
+    assert set(said) <= {"flat", *arrays, *LAYOUT}
+
+
+@pytest.mark.parametrize("site", ["/data/north", "../up", "a/b", "", ".hidden", "all", "p 7", b"north"], ids=repr)
+def test_a_site_whose_name_is_a_path_or_no_name_is_stopped(site):
+    config, metrics = introduction()
+    with pytest.raises(RunError, match=r"may not leave a site: site\."):
+        check_introduction(config | {"site": site}, metrics)
+
+
+@pytest.mark.parametrize("labels", [[*CLASSES, "patient 7"], list(CLASSES[:2]), list(reversed(CLASSES)), [], ""])
+def test_other_names_of_classes_are_stopped(labels):
+    config, metrics = introduction()
+    with pytest.raises(RunError, match=r"may not leave a site: labels\."):
+        check_introduction(config | {"labels": labels}, metrics)
+
+
+@pytest.mark.parametrize("key", ["site", "labels"])
+def test_an_introduction_without_a_name_is_stopped(key):
+    config, metrics = introduction()
+    del config[key]
+    with pytest.raises(RunError, match=key):
+        check_introduction(config, metrics)

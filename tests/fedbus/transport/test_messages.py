@@ -1,0 +1,198 @@
+"""What crosses the wire: it comes through unchanged, and whatever is wrong with it is refused at the door."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fedbus.classes import CLASSES
+from fedbus.errors import FedbusError, RunError
+from fedbus.evaluation.validation import Score
+from fedbus.transport.messages import PROXIMAL_MU, ROUND, Hello, Order, Report
+from server.rounds.screening import check_update
+from tests.tiny import tiny_settings
+
+CONFUSION = np.arange(9).reshape(3, 3)
+
+
+def order() -> Order:
+    return Order(tiny_settings(), seed=2**62 + 1, classes=(0, 2), part="test", round=3, proximal_mu=0.1)
+
+
+def order_config() -> dict:
+    return order().to_config() | {ROUND: 3, PROXIMAL_MU: 0.1}
+
+
+def report() -> Report:
+    return Report(weight=12.0, score=Score(CONFUSION, 3.5), loss=0.7, steps=9, seconds=1.25)
+
+
+def state(seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"conv.weight": (4, 3, 3, 3), "bn.running_mean": (4,), "bn.running_var": (4,), "fc.weight": (3, 4)}
+    return {key: torch.rand(shape, generator=generator) for key, shape in shapes.items()}
+
+
+def test_an_order_comes_through():
+    back = Order.from_config(order_config())
+    assert (back.seed, back.classes, back.part, back.round, back.proximal_mu) == (2**62 + 1, (0, 2), "test", 3, 0.1)
+    named = Order.from_config(replace(order(), title="ward", run="0a").to_config())
+    assert (named.title, named.run, named.memory, back.memory) == ("ward", "0a", "ward-0a", "run")
+    hidden = {"device", "weights", "cache", "sites"}  # each site has its own
+    assert back.study.model_dump(exclude=hidden) == order().study.model_dump(exclude=hidden)
+
+
+def test_round_and_mu_may_be_left_to_the_strategy():
+    back = Order.from_config(order().to_config())
+    assert (back.round, back.proximal_mu) == (0, 0.0)
+
+
+@pytest.mark.parametrize("key", ["study", "seed", "classes", "part", "title", "run"])
+def test_an_order_that_lacks_a_key_is_refused(key):
+    config = order_config()
+    del config[key]
+    with pytest.raises(RunError, match=key):
+        Order.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": "x"}, {"seed": math.nan}, {"seed": math.inf}, {"seed": None}, {"classes": 3}, {"classes": [3]},
+        {"classes": [-1]}, {"classes": [math.inf]}, {"part": "training"}, {"part": ""}, {ROUND: -1}, {ROUND: math.nan},
+        {PROXIMAL_MU: -0.1}, {PROXIMAL_MU: math.nan}, {PROXIMAL_MU: math.inf}, {PROXIMAL_MU: "much"},
+        {"title": ""}, {"title": "../up"}, {"title": "a/b"}, {"title": "x" * 101},
+        {"run": "../up"}, {"run": "F"}, {"run": "0" * 17},
+        {"study": "{"}, {"study": "3"}, {"study": '{"rounds": 0}'}, {"study": '{"roundz": 3}'}, {"study": 7},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_order_with_a_wrong_value_is_refused(change):
+    with pytest.raises(FedbusError):
+        Order.from_config(order_config() | change)
+
+
+def hello(**changes: object) -> Hello:
+    parts = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
+    values = {"site": "north", "labels": CLASSES, "image_size": 32, "parts": parts, "balanced": (12, 0, 12)}
+    return Hello(**(values | {"groups": 20, "patients": 18, "dropped": 2, "phantoms": True} | changes))
+
+
+def test_an_introduction_comes_through():
+    assert Hello.from_records(*hello().to_records()) == hello()
+    assert hello().classes == {0, 2}
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "all", ".hidden"])
+def test_a_site_whose_name_can_name_no_folder_is_refused(name):
+    config, metrics = hello().to_records()
+    with pytest.raises(RunError, match="introduction"):
+        Hello.from_records(config | {"site": name}, metrics)
+
+
+@pytest.mark.parametrize("key", sorted(hello().to_records()[1]))
+@pytest.mark.parametrize("value", [None, [], [1, 2], [1, -1, 3], [1, 2, 3, 4], [1, math.nan, 3], -1, math.inf], ids=str)
+def test_a_wrong_introduction_is_refused(key, value):
+    config, metrics = hello().to_records()
+    if key == "image-size" and value == -1:
+        pytest.skip("any size may be said: it is compared with the study's")
+    with pytest.raises(RunError, match="introduction"):
+        Hello.from_records(config, metrics | {key: value})
+    del metrics[key]
+    with pytest.raises(RunError, match=key):
+        Hello.from_records(config, metrics)
+
+
+def test_a_site_that_prepared_something_else_does_not_fit_the_study():
+    size = tiny_settings().image_size
+    assert hello(image_size=size).misfit(tiny_settings()) == ""
+    assert hello(image_size=48).misfit(tiny_settings()) == (
+        f"north prepared images of 48 pixels a side; the study wants {size}"
+    )
+    other = hello(image_size=size, labels=("benign", "cancer"))
+    assert other.misfit(tiny_settings()).startswith("north knows the classes benign, cancer; the study has benign")
+
+
+def test_a_report_comes_through():
+    back = Report.from_metrics(report().to_metrics())
+    np.testing.assert_array_equal(back.score.confusion, CONFUSION)
+    assert back.score.confusion.dtype == np.int64
+    assert (back.weight, back.score.loss_sum, back.loss, back.steps, back.seconds) == (12.0, 3.5, 0.7, 9, 1.25)
+
+
+@pytest.mark.parametrize("key", sorted(report().to_metrics()))
+def test_a_report_that_lacks_a_key_is_refused(key):
+    metrics = report().to_metrics()
+    del metrics[key]
+    with pytest.raises(RunError, match=key):
+        Report.from_metrics(metrics)
+
+
+@pytest.mark.parametrize("key", sorted(report().to_metrics()))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, None, "x", [], [1, 2]], ids=str)
+def test_a_report_with_a_wrong_value_is_refused(key, value):
+    with pytest.raises(RunError, match="report"):
+        Report.from_metrics(report().to_metrics() | {key: value})
+
+
+@pytest.mark.parametrize(
+    "confusion", [[1] * 8, [1] * 10, [1] * 8 + [-1], [1] * 8 + [math.nan], [1] * 8 + [math.inf], [2**70] * 9, [0] * 9]
+)
+def test_a_report_with_a_wrong_confusion_is_refused(confusion):
+    with pytest.raises(RunError, match="report"):
+        Report.from_metrics(report().to_metrics() | {"confusion": confusion})
+
+
+def test_a_weight_of_zero_is_refused_and_an_idle_report_is_not():
+    with pytest.raises(RunError, match="zero"):
+        Report.from_metrics(report().to_metrics() | {"num-examples": 0.0})
+    idle = Report(1.0, Score(CONFUSION, 0.0))
+    assert Report.from_metrics(idle.to_metrics()).steps == 0
+
+
+def test_an_update_that_moves_a_little_is_accepted():
+    before = state()
+    assert check_update(before, before, 10) is None
+    assert check_update({key: value + 0.01 for key, value in before.items()}, before, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda s: s.pop("fc.weight"), "other names"),
+        (lambda s: s.update(more=torch.zeros(1)), "other names"),
+        (lambda s: s.update({"fc.weight": torch.zeros(4, 3)}), r"fc\.weight has shape \(4, 3\), not \(3, 4\)"),
+        (lambda s: s["fc.weight"].view(-1)[5].fill_(math.nan), r"fc\.weight holds values that are not finite"),
+        (lambda s: s["conv.weight"].view(-1)[-1].fill_(math.inf), r"conv\.weight holds values that are not finite"),
+        (lambda s: s["conv.weight"].view(-1)[0].fill_(-math.inf), r"conv\.weight holds values that are not finite"),
+        (lambda s: s["bn.running_var"][2].fill_(-1e-3), r"bn\.running_var holds negative variances"),
+        (lambda s: [value.mul_(1000) for value in s.values()], "999 times"),
+        (lambda s: s["fc.weight"].fill_(1e30), "times the model's norm"),
+    ],
+)
+def test_an_update_that_must_not_be_averaged_says_why(spoil, reason):
+    update = state()
+    spoil(update)
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(check_update(update, state(), 10))
+
+
+def test_a_negative_mean_is_no_negative_variance():
+    update = state()
+    update["bn.running_mean"].neg_()
+    assert check_update(update, state(), 10) is None
+
+
+def test_the_limit_is_a_multiple_of_the_models_norm():
+    before = state()
+    update = {key: 4 * value for key, value in before.items()}  # moves by exactly three norms
+    assert check_update(update, before, 3.001) is None
+    assert "3 times" in check_update(update, before, 2.999)
+
+
+def test_a_model_of_zeros_may_only_stay():
+    zeros = {"a": torch.zeros(3)}
+    assert check_update(zeros, zeros, 10) is None
+    assert check_update({"a": torch.ones(3)}, zeros, 10) is not None

@@ -1,0 +1,114 @@
+"""Models that messages only name: they come back as they were, from no other folder, and are gone at the end."""
+
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedbus.errors import RunError
+from fedbus.transport import shared_memory
+from fedbus.transport.shared_memory import References, open_references
+
+ARRAY = np.arange(7, dtype=np.float16)
+
+
+def as_name(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-8", "surrogateescape"), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("array", [ARRAY, np.ones((2, 3)), np.array(2.5, dtype=np.float32)])
+def test_an_array_comes_back_as_it_was_and_a_message_holds_32_bytes(array, tmp_path):
+    store = References(tmp_path)
+    first, second = store.put(array), store.put(ARRAY)
+    assert first.nbytes == 32
+    found = store.get(first)
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+    np.testing.assert_array_equal(store.get(second), ARRAY)
+
+
+def test_what_was_read_is_the_readers_own_and_outlives_its_release(tmp_path):
+    store = References(tmp_path)
+    name = store.put(ARRAY)
+    mine, other = store.get(name), store.get(name)
+    mine[:] = 0
+    np.testing.assert_array_equal(store.get(name), ARRAY)
+    store.clear()
+    np.testing.assert_array_equal(other, ARRAY)
+
+
+def test_another_process_reads_what_this_one_wrote(tmp_path):
+    name = References(tmp_path).put(np.arange(5))
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from fedbus.transport.shared_memory import References\n"
+        "name = np.frombuffer(sys.argv[2].encode(), dtype=np.uint8)\n"
+        "print(References(Path(sys.argv[1])).get(name).sum())"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code, str(tmp_path), bytes(name).decode()])
+    assert int(said) == 10
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "g" * 32, "a" * 31, "A" * 32, "\udcff"])
+def test_a_name_that_is_no_reference_opens_no_file(name, tmp_path):
+    (tmp_path / "a").write_text("secret")
+    with pytest.raises(RunError, match="names no model"):
+        References(tmp_path).get(as_name(name))
+
+
+def test_what_was_released_is_said_to_be_gone(tmp_path):
+    store = References(tmp_path)
+    name = store.put(ARRAY)
+    store.clear()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RunError, match="not in"):
+        store.get(name)
+
+
+def test_models_lie_in_memory_for_this_user_alone_and_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_memory, "SHARED_MEMORY", tmp_path / "memory")
+    (tmp_path / "memory").mkdir()
+
+    def interrupted() -> None:
+        with open_references(tmp_path / "run", 10, shared=False) as store:
+            store.put(ARRAY)
+            assert store.folder.parent == tmp_path / "memory"
+            assert store.folder.stat().st_mode & 0o077 == 0
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list((tmp_path / "memory").iterdir()) == []
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("reason", ["shared", "full", "absent"])
+def test_where_memory_is_no_choice_models_lie_in_the_run_folder(reason, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_memory, "SHARED_MEMORY", tmp_path / "memory")
+    if reason != "absent":
+        (tmp_path / "memory").mkdir()
+    if reason == "full":
+        usage = namedtuple("Usage", "free")
+        monkeypatch.setattr(shared_memory.psutil, "disk_usage", lambda path: usage(9))
+    left = tmp_path / "run" / "exchange" / "left by a run that was killed"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with open_references(tmp_path / "run", 10, shared=reason == "shared") as store:
+        assert store.folder == tmp_path / "run" / "exchange"
+        assert list(store.folder.iterdir()) == []
+        np.testing.assert_array_equal(store.get(store.put(ARRAY)), ARRAY)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_killed_runs_left_in_memory_is_swept_and_what_others_use_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_memory, "SHARED_MEMORY", tmp_path)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    for name in (f"fedbus-{ended.pid}-x", f"fedbus-{os.getppid()}-x", "fedbus-own-x", "other-1-x"):
+        (tmp_path / name).mkdir()
+    with open_references(Path("unused"), 1, shared=False) as store:
+        found = {path.name for path in tmp_path.iterdir()} - {store.folder.name}
+    assert found == {f"fedbus-{os.getppid()}-x", "fedbus-own-x", "other-1-x"}

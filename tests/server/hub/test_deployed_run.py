@@ -1,0 +1,42 @@
+"""Before a deployed run starts: one run at a time works on a folder, and one that is ending gets time to do so."""
+
+import threading
+import time
+
+import pytest
+
+from fedbus.errors import RunError
+from fedbus.system.files import read_json
+from fedbus.system.locks import hold
+from server.hub.deployed_run import PLAN_FILE, prepare_deployment
+from server.hub.run_status import RUNNING, read_status
+
+
+def test_a_folder_that_a_run_works_on_is_refused_and_left_as_it_is(tmp_path):
+    with (
+        hold(tmp_path / RUNNING, "taken", "wait"),
+        pytest.raises(RunError, match=r"A run is working on .* fedbus hub status"),
+    ):
+        prepare_deployment(tmp_path, "study", {"east": 7}, patience=0.1)
+    assert not (tmp_path / PLAN_FILE).exists()
+    assert read_status(tmp_path) is None
+
+
+def test_a_run_that_is_ending_is_waited_for(tmp_path):
+    held = threading.Event()
+    ended = []
+
+    def end_soon():
+        with hold(tmp_path / RUNNING, "taken", "wait"):
+            held.set()
+            time.sleep(0.5)
+            ended.append(not (tmp_path / PLAN_FILE).exists())
+
+    ending = threading.Thread(target=end_soon)
+    ending.start()
+    held.wait()
+    prepare_deployment(tmp_path, "study", {"east": 7}, patience=30)
+    ending.join()
+    assert ended == [True], "nothing was written while the other run still worked"
+    assert read_json(tmp_path / PLAN_FILE) == {"title": "study", "nodes": {"east": 7}}
+    assert read_status(tmp_path).state == "starting"

@@ -1,0 +1,240 @@
+"""The report of a run between hospitals, from invented scores: whole, with every figure, and nothing but counts."""
+
+import html
+import json
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fedbus.classes import CLASSES
+from fedbus.errors import RunError
+from fedbus.evaluation.evaluate import evaluate
+from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.site_scores import score_site
+from fedbus.reports import wording
+from fedbus.runs.checkpoint import arm_folder
+from fedbus.runs.folder import check_same_start, record_run
+from fedbus.seeds import derive_seed
+from fedbus.settings.load import build_study
+from fedbus.system.files import write_json
+from fedbus.transport.messages import Hello
+from server.hub.report import write_hub_report
+from tests.report_sample import sample_results
+
+TEST = {"st-mary": (130, 60, 70), "north": (60, 30, 90), "coast-clinic": (150, 80, 0)}
+SKILLS = {"fedavg": 0.35, "fedprox": 0.5}
+
+
+def predictions(site, skill, seed=0):
+    """Invented answers on a site's test rows, two rows a patient."""
+    fixed, random = np.random.default_rng(len(site)), np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), TEST[site])
+    probabilities = random.dirichlet([1, 1, 1], size=len(labels))
+    probabilities[np.arange(len(labels)), labels] += np.clip(random.normal(skill, 0.3, len(labels)), 0, None)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    groups = [f"{site}/patient-{number // 2}" for number in range(len(labels))]
+    names = [f"ward/{fixed.integers(10**9)}.png" for _ in labels]
+    return Predictions(labels, probabilities, groups, [site] * len(labels), names)
+
+
+def settings(root, seeds=1):
+    return build_study(
+        {
+            "arms": list(SKILLS), "seeds": list(range(seeds)), "rounds": 6, "bootstrap": 400,
+            "cache": str(root / "cache"), "weights": str(root / "brought" / "weights.pth"),
+        },
+        "the tests",
+    )  # fmt: skip
+
+
+def hello(site, phantoms):
+    """How the hospital introduced itself."""
+    train = tuple(3 * n for n in TEST[site])
+    return Hello(
+        site=site,
+        labels=CLASSES,
+        image_size=224,
+        parts={"train": train, "validation": TEST[site], "test": TEST[site]},
+        balanced=tuple(max(train) if n else 0 for n in train),
+        groups=sum(TEST[site]) * 5 // 2,
+        patients=0 if site == "north" else sum(TEST[site]) * 2,
+        dropped=3 if site == "st-mary" else 0,
+        phantoms=phantoms,
+    )
+
+
+def history(site_names, kept=6):
+    lines = []
+    for number in range(1, kept + 1):
+        score = 0.4 + 0.07 * number
+        recall = dict.fromkeys(CLASSES, score)
+        one = {"loss": 1.3 - score, "accuracy": score, "macro_f1": score - 0.02, "recall": recall}
+        lines.append(
+            {
+                "round": number, "train_loss": 1.2 - 0.1 * number, "steps": 90, "seconds": 31.0,
+                "participants": [name for name in site_names if (name, number) != ("north", 3)],
+                "refused": {"north": "failed: /ward/7/scan.png can't be read"} if number == 3 else {},
+                "validation": one, "sites": {name: one | {"macro_f1": score - 0.01} for name in site_names},
+            }
+        )  # fmt: skip
+    return lines
+
+
+def report(root, seeds=1, *, phantoms=False, without=()):
+    """A finished run of two arms, and its report."""
+    study, out = settings(root, seeds), root / "run"
+    record_run(out, study)
+    check_same_start({seed: {"weight": torch.full((2,), float(seed))} for seed in study.seeds}, out)
+    write_json(out / "sites.json", {site: asdict(hello(site, phantoms)) for site in TEST})
+    for arm, skill in SKILLS.items():
+        for seed in study.seeds:
+            lines = history(TEST)
+            rounds = [{key: line[key] for key in ("round", "participants", "refused")} for line in lines]
+            scored = [site for site in TEST if (arm, site) not in without]
+            answers = {
+                site: score_site(predictions(site, skill, seed), study.bootstrap, study.draw_seed) for site in scored
+            }
+            told = {site: found.to_metrics() for site, found in answers.items()}
+            folder = arm_folder(out, study, arm, seed)
+            folder.write_history(lines)
+            folder.finish({"steps": 540, "kept_round": 5, "seconds": 186.0, "rounds": rounds, "site_scores": told})
+    return write_hub_report(out, study, phantoms=phantoms)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return report(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture(scope="module")
+def results(page):
+    return json.loads((page.parent / "results.json").read_text())
+
+
+def test_the_figures_are_those_that_a_simulation_would_write(results):
+    for arm, skill in SKILLS.items():
+        found = [predictions(site, skill) for site in TEST]
+        columns = ("labels", "probabilities", "groups", "sites", "paths")
+        everywhere = Predictions(*(np.concatenate([getattr(each, name) for each in found]) for name in columns))
+        seed = derive_seed(0, "bootstrap")
+        for site in TEST:
+            assert results["arms"][arm][site] == evaluate([everywhere.select(site)], 400, seed)
+        exact, pooled = evaluate([everywhere], 400, seed), results["arms"][arm]["all"]
+        for name in ("accuracy", "macro_f1"):
+            assert pooled[name]["value"] == exact[name]["value"]
+            assert pooled[name]["low"] == pytest.approx(exact[name]["low"], abs=0.015)
+            assert pooled[name]["high"] == pytest.approx(exact[name]["high"], abs=0.015)
+        assert pooled["confusion"] == exact["confusion"]
+        assert pooled["auc"] is pooled["ece"] is None
+
+
+def test_the_results_have_the_keys_of_a_simulation(results):
+    simulated = sample_results()
+    assert results.keys() == simulated.keys()
+    assert results["arms"]["fedavg"].keys() == {*TEST, "all"}
+    assert results["arms"]["fedavg"]["all"].keys() == simulated["arms"]["fedavg"]["all"].keys()
+    assert results["federation"]["fedprox"]["rounds"][0] == {"round": 1, "participants": list(TEST), "refused": {}}
+    assert results["work"]["fedavg"] == {"steps": 540, "seconds": 186.0, "kept_round": 5}
+    assert results["sites"]["st-mary"]["images"] == 5 * sum(TEST["st-mary"])
+    assert results["differences"] == []
+    assert re.search(r"weights\.pth; SHA-256 of the start [0-9a-f]{16} \(seed 0\)$", results["weights"])
+
+
+def test_every_figure_is_on_the_page(page, results):
+    text = re.sub(r"</b>\s*<small>", "", page.read_text())
+    for found in results["arms"].values():
+        shown = [found["all"][name] for name in ("accuracy", "macro_f1")]
+        shown += [found[site][name] for site in TEST for name in ("auc", "macro_f1")]
+        shown += [metric for name in ("sensitivity", "specificity") for metric in found["all"][name].values()]
+        for metric in shown:
+            assert html.escape(wording.value(metric) + wording.interval(metric)) in text
+    assert text.rstrip().endswith("</html>")
+    assert "None" not in re.sub(r"<(svg|style).*?</\1>", "", text, flags=re.DOTALL)
+
+
+def test_what_stays_at_the_hospitals_is_said_and_not_shown(page, results):
+    text = page.read_text()
+    assert text.count(wording.PER_IMAGE) == 1
+    assert "3 images were left out; which and why, the hospital knows." in text
+    assert text.count("The hospital's own images, which stay there.") == len(TEST)
+    assert "trained by all of them while every image stayed where it was" in text
+    assert "normal draws" in text
+    assert "unknown: the archive has no ids" in text
+    for absent in ("Pooled", "“Alone”", "alone are dashed", "calibration error", "<img", "embedded", "PHANTOMS"):
+        assert absent not in text, absent
+
+
+def test_no_path_no_image_and_no_patient_is_in_any_file(page):
+    answers = predictions("st-mary", SKILLS["fedavg"])
+    for file in sorted(page.parent.iterdir()):
+        if not file.is_file() or file.name == "study.json":  # the hub's own settings name its own folders
+            continue
+        text = file.read_bytes().decode("utf-8", errors="replace")
+        assert str(page.parents[1]) not in text, file
+        assert not re.search(r"ward/|\.png|patient-\d", text), file
+        assert not any(f"{p:.6f}" in text for p in answers.probabilities[:, 0]), file
+
+
+def test_the_summary_leads_with_what_is_known(page, results):
+    text = page.read_text()
+    everywhere = results["arms"]["fedprox"]["all"]
+    reached = [
+        f"{wording.METRICS[name]} {wording.with_interval(everywhere[name])}" for name in ("accuracy", "macro_f1")
+    ]
+    assert f"Federated training (FedProx) reached {' and '.join(reached)} on all test images." in text
+    assert f"AUC of FedAvg on each hospital&#39;s own test images: st-mary {wording.value(_auc(results))}" in text
+    assert f"{wording.value(everywhere['accuracy'])} <small>accuracy</small>" in text
+    assert "FedAvg: in 1 of 6 rounds a hospital was missing or its update was refused." in text
+    assert "was not scored at" not in text
+
+
+def _auc(results):
+    return results["arms"]["fedavg"]["st-mary"]["auc"]
+
+
+def test_the_headline_and_the_markdown_table_are_written_beside_the_page(page, results):
+    with Image.open(page.parent / "headline.png") as picture:
+        assert picture.width == 2000
+    table = (page.parent / "table.md").read_text()
+    rows = [line for line in table.splitlines() if line.startswith("| Fed")]
+    assert len(rows) == len(SKILLS)
+    accuracy = results["arms"]["fedavg"]["all"]["accuracy"]
+    assert f"| FedAvg | {wording.with_interval(accuracy)} |" in rows[0]
+    assert rows[0].count(wording.MISSING) == 1  # the AUC over all
+    assert wording.PER_IMAGE in table
+
+
+def test_several_seeds_have_a_spread_and_the_page_says_how_their_intervals_came(tmp_path):
+    page = report(tmp_path, seeds=2)
+    results = json.loads((page.parent / "results.json").read_text())
+    for place in (*TEST, "all"):
+        runs = [predictions(site, 0.5, seed) for seed in range(2) for site in (TEST if place == "all" else [place])]
+        half = len(runs) // 2
+        right = [
+            np.mean(np.concatenate([run.probabilities.argmax(axis=1) == run.labels for run in each]))
+            for each in (runs[:half], runs[half:])
+        ]
+        found = results["arms"]["fedprox"][place]["accuracy"]
+        assert found["value"] == pytest.approx(np.mean(right))
+        assert found["spread"] == pytest.approx(np.std(right, ddof=1))
+    assert "the ends of the intervals are averaged" in page.read_text()
+
+
+def test_a_site_that_gave_no_scores_is_named_and_not_counted(tmp_path):
+    page = report(tmp_path, without={("fedavg", "north")}, phantoms=True)
+    results, text = json.loads((page.parent / "results.json").read_text()), page.read_text()
+    for arm in ("fedavg", "fedprox"):  # both on the same rows, though FedProx was scored there
+        assert "north" not in results["arms"][arm]
+        assert results["arms"][arm]["all"]["images"] == sum(TEST["st-mary"]) + sum(TEST["coast-clinic"])
+    assert "Not every model was scored at north" in text
+    assert wording.PHANTOMS in text
+
+
+def test_an_arm_that_nobody_scored_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="No site scored every model"):
+        report(tmp_path, without={("fedavg", site) for site in TEST})
+    assert not (tmp_path / "run" / "report.html").exists()

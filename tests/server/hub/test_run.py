@@ -1,0 +1,81 @@
+"""What `fedbus hub run` refuses before anything is started; a run to its end: tests/deployment."""
+
+import os
+import time
+
+import pytest
+
+from fedbus.errors import RunError, SettingsError
+from fedbus.settings.load import build_study
+from server.hub import run as launch
+from server.hub.flwr_cli import Call
+from server.hub.folder import init_hub, open_hub
+from server.hub.run import load_deployed_study, run_study
+from server.hub.run_status import STATUS_FILE
+from tests.tiny import tiny_settings
+
+
+@pytest.fixture
+def hub(tmp_path):
+    return init_hub(tmp_path / "hub", "hub.example.org")
+
+
+def refuse(hub, out, words, error=SettingsError, **changes):
+    study = build_study(tiny_settings().as_dict() | {"arms": ["fedavg"]} | changes, "the test")
+    with pytest.raises(error, match=words):
+        run_study(hub, study, out, resume=False, say=lambda words: None)
+    assert not out.exists()
+
+
+def test_a_run_lies_where_the_hub_may_write(hub, tmp_path):
+    refuse(hub, tmp_path / "elsewhere", "not a folder directly in")
+    refuse(hub, hub.runs / "deeper" / "run", "not a folder directly in")
+
+
+def test_a_hub_that_was_opened_by_a_link_is_the_same_hub(hub, tmp_path):
+    (tmp_path / "link").symlink_to(hub.path)
+    refuse(open_hub(tmp_path / "link"), hub.runs / "study", "No site is approved", RunError)
+
+
+@pytest.mark.parametrize("name", ["my study", "étude", "_x", "x" * 95])
+def test_a_name_that_sites_refuse_is_refused_at_the_hub(hub, name):
+    refuse(hub, hub.runs / name, "can't name a run")
+
+
+def test_a_hub_without_sites_says_how_to_approve_one(hub):
+    refuse(hub, hub.runs / "study", "No site is approved", RunError)
+
+
+def test_arms_that_need_images_are_left_out_and_said(tmp_path):
+    path, said = tmp_path / "study.toml", []
+    path.write_text('arms = ["local", "centralised", "fedprox"]\n')
+    study = load_deployed_study(path, (), said.append)
+    assert study.arms == ("fedprox",)
+    assert said == ["left out: local, centralised (a hub has no images to train on)"]
+    path.write_text('arms = ["local"]\n')
+    with pytest.raises(SettingsError, match="names no federated arm"):
+        load_deployed_study(path, (), said.append)
+
+
+def test_a_split_that_leaks_on_purpose_is_not_deployed(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('arms = ["fedavg"]\nsplit = "images"\n')
+    with pytest.raises(SettingsError, match=r"split = images.*leaks on purpose"):
+        load_deployed_study(path, (), print)
+
+
+@pytest.mark.parametrize(("up", "said"), [(False, "The hub ended during the run"), (True, "Flower refused")])
+def test_a_hub_that_dies_while_it_is_asked_ended_during_the_run(hub, up, said, tmp_path, monkeypatch):
+    status = tmp_path / STATUS_FILE
+    status.write_text("{}")
+    long_ago = time.time() - 60
+    os.utime(status, (long_ago, long_ago))
+    answers = iter((True, up))
+    monkeypatch.setattr(launch, "is_up", lambda _: next(answers))
+
+    def refused(call: Call) -> None:
+        raise RunError(f"Flower refused `{call.typed}`.", "Look.")
+
+    monkeypatch.setattr(Call, "run", refused)
+    with pytest.raises(RunError, match=said):
+        launch._check_going_on(hub, "7", tmp_path)

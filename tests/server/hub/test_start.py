@@ -1,0 +1,75 @@
+"""Who is let in now: sites.json is read again whenever it changed, and only then."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from fedbus.errors import RunError
+from server.hub import start as hub_module
+from server.hub.approved_sites import ApprovedSite
+from server.hub.folder import SITES, HubFolder, init_hub
+from server.hub.start import KeyList, serve
+
+
+def approved(name: str, node: int) -> ApprovedSite:
+    return ApprovedSite(name, node, f"SHA256:{name[0] * 43}", "2026-01-31T12:00:00+00:00")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> HubFolder:
+    return init_hub(tmp_path / "hub", "127.0.0.1")
+
+
+def test_approving_and_revoking_are_seen_at_the_next_question(hub):
+    keys = KeyList(hub)
+    assert keys() == set()
+    hub.add_site(approved("north", 1))
+    assert keys() == {f"SHA256:{'n' * 43}"}
+    hub.add_site(approved("south", 2))
+    assert keys() == {f"SHA256:{'n' * 43}", f"SHA256:{'s' * 43}"}
+    hub.remove_site("north")
+    assert keys() == {f"SHA256:{'s' * 43}"}
+
+
+def test_a_change_within_a_tick_of_the_clock_is_seen(hub):
+    keys = KeyList(hub)
+    hub.add_site(approved("north", 1))
+    assert keys()
+    stamp = (hub.path / SITES).stat()
+    hub.remove_site("north")
+    os.utime(hub.path / SITES, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert keys() == set()
+
+
+def test_an_unchanged_file_is_not_read_again(hub, monkeypatch):
+    keys, reads, read = KeyList(hub), [], HubFolder.sites
+    monkeypatch.setattr(HubFolder, "sites", lambda folder: reads.append(1) or read(folder))
+    for _ in range(5):
+        keys()
+    assert len(reads) == 1
+    hub.add_site(approved("north", 1))
+    reads.clear()
+    assert len(keys()) == len(keys()) == len(reads) == 1
+
+
+def test_a_damaged_file_lets_nobody_in_until_it_is_mended(hub):
+    keys = KeyList(hub)
+    hub.add_site(approved("north", 1))
+    assert keys()
+    good = (hub.path / SITES).read_text()
+    (hub.path / SITES).write_text("[")
+    for _ in range(2):
+        with pytest.raises(RunError, match=SITES):
+            keys()
+    (hub.path / SITES).write_text(good)
+    assert len(keys()) == 1
+
+
+def test_a_port_that_is_taken_is_named_before_anything_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_module, "start_superlink", lambda hub: pytest.fail("it was started"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        hub = init_hub(tmp_path / "hub", "127.0.0.1", port=taken.getsockname()[1])
+        with pytest.raises(RunError, match=rf":{taken.getsockname()[1]} can't be used"):
+            serve(hub, lambda: None)

@@ -1,0 +1,150 @@
+"""Strategies see one array a parameter, whatever travels."""
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedbus.errors import RunError
+from fedbus.models.state import State
+from fedbus.transport.messages import Hello, Order
+from fedbus.transport.packing import layout_of
+from fedbus.transport.weights import Carrier
+from server.rounds.flower_messages import evaluation, for_strategy, record_of, state_of, to_send, update_of
+from server.rounds.messaging import Roster
+from tests.tiny import tiny_settings
+
+TRANSPORTS = ("dict", "flat", "flat-fp16")
+
+
+@pytest.fixture(autouse=True)
+def _sender():
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+
+
+def state(seed: int = 0) -> State:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"fc.weight": (3, 4), "bn.running_var": (4,), "a.scalar": ()}
+    return {key: torch.rand(shape, generator=generator) for key, shape in shapes.items()}
+
+
+def roster() -> Roster:
+    parts = dict.fromkeys(("train", "validation", "test"), (1, 1, 1))
+    names = {7: "south", 8: "east", 9: "north"}
+    return Roster({node: Hello(name, ("a",), 32, parts, (1, 1, 1), 3, 3, 0) for node, name in names.items()})
+
+
+def carrier(transport: str) -> Carrier:
+    return Carrier(transport, layout_of(state()))
+
+
+def wanted(*nodes: int) -> list[Message]:
+    """What a strategy wants sent, each with its own settings."""
+    arrays = record_of(state(seed=9))
+    return [
+        Message(
+            RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": 3, "node": node})}),
+            node, MessageType.TRAIN, group_id="3",
+        )
+        for node in nodes
+    ]  # fmt: skip
+
+
+def reply(arrays: dict[str, np.ndarray]) -> Message:
+    question = Message(RecordDict(), 7, MessageType.TRAIN)
+    question.metadata.__dict__["_message_id"] = "question"
+    return Message(RecordDict({"arrays": ArrayRecord({k: Array(v) for k, v in arrays.items()})}), reply_to=question)
+
+
+def arrays_of(message: Message) -> dict[str, np.ndarray]:
+    return {key: array.numpy() for key, array in message.content["arrays"].items()}
+
+
+def same(left: State, right: State) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_a_model_goes_to_a_strategy_and_back_in_the_order_of_names():
+    record = record_of(state())
+    assert list(record) == sorted(state())
+    assert same(state_of(record), state())
+    changed = ArrayRecord(
+        {key: Array(np.asarray(array.numpy().astype(np.float64) * 2)) for key, array in record.items()}
+    )
+    assert same(state_of(changed), {key: value * 2 for key, value in state().items()})
+
+
+def test_messages_are_sorted_by_site_and_strangers_and_who_has_answered_get_none():
+    sent = to_send(wanted(7, 5, 9, 8), state(), roster(), carrier("dict"), 30)
+    assert [message.metadata.dst_node_id for message in sent] == [8, 9, 7]
+    assert [
+        m.metadata.dst_node_id for m in to_send(wanted(7, 9, 8), state(), roster(), carrier("dict"), 30, ("north",))
+    ] == [
+        8,
+        7,
+    ]
+    assert to_send(wanted(7), state(), roster(), carrier("dict"), 30, ["south"]) == []
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_message_holds_the_strategys_settings_and_the_packed_model(transport):
+    for message in to_send(wanted(7, 8), state(), roster(), carrier(transport), 30):
+        assert dict(message.content["config"]) == {"server-round": 3, "node": message.metadata.dst_node_id}
+        assert message.metadata.message_type == MessageType.TRAIN
+        assert message.metadata.group_id == "3"
+        assert message.metadata.ttl == 30
+        arrays = arrays_of(message)
+        expected = np.concatenate([state()[key].numpy().ravel() for key in sorted(state())])
+        found = np.concatenate([value.ravel() for value in arrays.values()])
+        assert len(arrays) == (3 if transport == "dict" else 1)
+        np.testing.assert_array_equal(found, expected.astype(np.float16) if "fp16" in transport else expected)
+
+
+def test_an_evaluation_asks_every_node_with_the_model_and_the_order():
+    order = Order(tiny_settings(transport="flat"), 7, (0, 1), "test", "title")
+    sent = evaluation(order, state(), [9, 7], carrier("flat"), 12)
+    assert [message.metadata.dst_node_id for message in sent] == [9, 7]
+    for message in sent:
+        assert (message.metadata.message_type, message.metadata.ttl) == (MessageType.EVALUATE, 12)
+        assert dict(message.content["config"]) == order.to_config()
+        assert list(arrays_of(message)) == ["flat"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(transport):
+    arrays = arrays_of(to_send(wanted(7), state(), roster(), carrier(transport), 30)[0])
+    answer = reply(arrays)
+    update = update_of(answer, carrier(transport))
+    rounded = {k: v.half().float() if "fp16" in transport else v for k, v in state().items()}
+    assert same(update, rounded)
+    seen = for_strategy(answer, update)
+    assert same(state_of(seen.content["arrays"]), rounded)
+    assert list(seen.content["arrays"]) == sorted(state())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "transport"),
+    [
+        ({"flat": np.zeros(16, np.float32)}, "flat"),
+        ({"flat": np.zeros(17, np.float16)}, "flat"),
+        ({"flat": np.zeros(17, np.float32)}, "flat-fp16"),
+        ({"flat": np.zeros((1, 17), np.float32)}, "flat"),
+        ({"other": np.zeros(17, np.float32)}, "flat"),
+        ({"flat": np.zeros(17, np.float32), "more": np.zeros(1, np.float32)}, "flat"),
+        ({"a": np.array(["text"])}, "dict"),
+    ],
+)
+def test_an_update_that_is_packed_otherwise_is_refused(arrays, transport):
+    with pytest.raises(RunError):
+        update_of(reply(arrays), carrier(transport))
+
+
+def test_an_update_that_cannot_be_read_is_refused():
+    answer = reply({"flat": np.zeros(17, np.float32)})
+    answer.content["arrays"]["flat"].data = b"no array"
+    with pytest.raises(RunError, match="can't be read"):
+        update_of(answer, carrier("flat"))
+    del answer.content["arrays"]
+    with pytest.raises(RunError, match="no 'arrays'"):
+        update_of(answer, carrier("flat"))

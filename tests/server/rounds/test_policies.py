@@ -1,0 +1,171 @@
+"""Policies of a study in whole federated trainings: BatchNorm, the head by class, what sites remember."""
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import Message, MessageType
+
+from clients import work
+from clients.workspace import Place
+from fedbus.models.batch_norm import own_names, pool_statistics, still_names
+from fedbus.models.start import start_state
+from fedbus.models.state import State
+from fedbus.runs.checkpoint import ArmFolder
+from fedbus.runs.site_state import local_state
+from fedbus.settings.schema import Study
+from fedbus.sites.prepare import prepare_sites
+from fedbus.transport.messages import CONFIG, ROUND, Order
+from server.rounds.loop import Job, run_rounds
+from server.rounds.registration import greet
+from tests.grid import Hook, LocalGrid
+
+ARM = "fedavg"
+
+
+class Federation:
+    """The two sites of a study, each prepared in a folder that remembers nothing yet."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study, self.folder, self.out = study, folder, folder / "sites"
+        sites = prepare_sites(study, self.out)
+        self.weights = {name: len(site.parts["train"]) for name, site in sites.items()}
+        self.start = start_state(study.model, "none", 7)
+        self.sent: list[Message] = []
+
+    def run(self, arm: str = ARM, hook: Hook | None = None, announce: Callable[[dict], object] = id) -> ArmFolder:
+        """Run one training, or go on with it."""
+        grid, folder = LocalGrid(self.out, list(self.study.sites), hook), ArmFolder(self.folder / arm)
+        roster = greet(grid, 2, Order(self.study, 7, ()), 2, 5, threading.Event())
+        self.sent = grid.sent
+        run_rounds(grid, roster, Job(self.study, arm, 7, self.start, folder, arm, announce=announce))
+        return folder
+
+    def trained(self, state: State, number: int, title: str = "again") -> dict[str, State]:
+        """What each site sends back when asked to train a model."""
+        order = Order(self.study, 7, (0, 1, 2), title=title, round=number)
+        return {name: work.train(Place(self.out, name, "cpu"), order, state)[0] for name in self.study.sites}
+
+    def mean(self, updates: dict[str, State], name: str) -> torch.Tensor:
+        """One array, averaged over the sites by their distinct training images."""
+        total = sum(self.weights.values())
+        return sum(updates[site][name].double() * weight for site, weight in self.weights.items()) / total
+
+
+@pytest.fixture
+def make(tiny_study: Study, tmp_path: Path) -> Callable[..., Federation]:
+    """Makes a federation with changed settings."""
+    made: list[Federation] = []
+
+    def with_settings(**changes: object) -> Federation:
+        made.append(Federation(tiny_study.model_copy(update=changes), tmp_path / str(len(made))))
+        return made[-1]
+
+    return with_settings
+
+
+def same(left: State, right: State) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+@pytest.mark.parametrize("policy", ["local", "local-statistics", "frozen"])
+@pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
+@pytest.mark.parametrize("transport", ["flat", "flat-fp16"])
+def test_a_local_or_frozen_batch_norm_stays_as_the_start_has_it_in_the_shared_model(arm, transport, policy, make):
+    federation = make(batch_norm=policy, transport=transport, strategy_options={"fedadam": {"eta": 0.01}})
+    final, still = federation.run(arm).load_weights("final"), still_names(policy, federation.start)
+    for name, value in final.items():
+        assert torch.equal(value, federation.start[name]) == (name in still), name
+
+
+@pytest.mark.parametrize("policy", ["local", "local-statistics"])
+def test_everything_else_is_the_mean_of_what_the_sites_trained_with_their_own_batch_norm(policy, make):
+    federation = make(batch_norm=policy, rounds=2)
+    states, own = [federation.start], own_names(policy, federation.start)
+    federation.run(announce=lambda line: states.append(ArmFolder(federation.folder / ARM).load().state))
+    for number, (before, after) in enumerate(pairwise(states), start=1):
+        updates = federation.trained(before, number)
+        for name in after.keys() - set(own):
+            torch.testing.assert_close(after[name], federation.mean(updates, name).float(), rtol=1e-5, atol=1e-6)
+    for site in federation.study.sites:
+        assert same(local_state(federation.out, ARM, site, 2), local_state(federation.out, "again", site, 2))
+
+
+def test_every_model_is_scored_with_each_sites_batch_norm_of_its_round(make):
+    federation = make(batch_norm="local")
+    folder = federation.run()
+    facts, best = folder.read_facts(), folder.load_weights("best")
+    asked = [m.content[CONFIG] for m in federation.sent if m.metadata.message_type == MessageType.EVALUATE]
+    rounds = {(config["part"], config[ROUND]) for config in asked}
+    assert rounds == {("validation", 3), ("test", facts["kept_round"])}
+    plain = federation.study.model_copy(update={"batch_norm": "average"})
+    last = folder.read_history()[-1]["sites"]
+    for name in federation.study.sites:
+        place, classes = Place(federation.out, name, "cpu"), tuple(facts["classes"])
+        mine = best | local_state(federation.out, ARM, name, facts["kept_round"])
+        assert (
+            facts["test"]["sites"][name] == work.evaluate(place, Order(plain, 7, classes, "test"), mine).score.summary()
+        )
+        mine = folder.load_weights("final") | local_state(federation.out, ARM, name, 3)
+        assert last[name] == work.evaluate(place, Order(plain, 7, classes), mine).score.summary()
+
+
+@pytest.mark.parametrize(
+    "policy", [{"batch_norm": "local"}, {"optimiser_state": "kept"}, {"batch_norm": "local", "optimiser_state": "kept"}]
+)
+def test_a_run_cut_when_some_sites_are_a_round_ahead_and_resumed_is_the_uncut_run(policy, make):
+    uncut, cut = make(rounds=4, **policy), make(rounds=4, **policy)
+    expected = uncut.run()
+
+    def stop_in_round_3(site: str, message: Message) -> Message | None:
+        in_round_3 = message.metadata.message_type == MessageType.TRAIN and message.content[CONFIG][ROUND] == 3
+        if in_round_3 and site == "south":
+            raise KeyboardInterrupt
+        return NotImplemented
+
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(hook=stop_in_round_3)
+    memory = cut.out / "memory" / ARM
+    assert list((memory / "north").glob("*-00003.*"))
+    assert not list((memory / "south").glob("*-00003.*"))
+    assert ArmFolder(cut.folder / ARM).load().round == 2
+    resumed = cut.run()
+    assert same(resumed.load_weights("final"), expected.load_weights("final"))
+    assert same(resumed.load_weights("best"), expected.load_weights("best"))
+    assert resumed.read_facts()["test"] == expected.read_facts()["test"]
+
+
+def test_a_kept_optimiser_changes_the_run_from_round_2_on(make):
+    for rounds, differs in ((1, False), (2, True)):
+        kept = make(rounds=rounds, optimiser_state="kept").run().load_weights("final")
+        assert same(kept, make(rounds=rounds).run().load_weights("final")) != differs
+
+
+@pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
+def test_pooled_statistics_stand_in_the_model_of_every_strategy(arm, make):
+    federation = make(batch_norm="pooled", rounds=1, strategy_options={"fedadam": {"eta": 0.01}})
+    final, weights = federation.run(arm).load_weights("final"), federation.weights
+    averaged = make(rounds=1, strategy_options={"fedadam": {"eta": 0.01}}).run(arm).load_weights("final")
+    updates = federation.trained(federation.start, 1)
+    pooled = pool_statistics([updates[site] for site in weights], list(weights.values()))
+    assert len(pooled) > 10
+    for name, value in final.items():
+        assert torch.equal(value, pooled.get(name, averaged[name])), name
+    variances = [name for name in pooled if name.endswith("running_var")]
+    assert all((final[name] >= averaged[name] * (1 - 1e-6)).all() for name in variances)
+    assert any((final[name] > averaged[name] * 1.001).any() for name in variances)
+
+
+@pytest.mark.parametrize("arm", ["fedavg", "fedprox"])
+def test_a_head_by_class_takes_the_row_of_a_class_from_the_sites_that_have_it(arm, make):
+    federation = make(head="by-class", rounds=1, missing_classes="plain", proximal_mu=0.0)
+    final, updates = federation.run(arm).load_weights("final"), federation.trained(federation.start, 1)
+    for name, value in final.items():
+        expected = federation.mean(updates, name).float()
+        if name in ("fc.weight", "fc.bias"):
+            assert not torch.allclose(expected[2], updates["north"][name][2], rtol=1e-3)
+            expected[2] = updates["north"][name][2]  # the only site with normals
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,102 @@
+"""Answers of a tampered site: refused by name, whatever they say, and never a reason for the hub to end."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedbus.classes import CLASSES
+from fedbus.evaluation.validation import Score
+from fedbus.transport.messages import ARRAYS, METRICS, Hello, Report
+from fedbus.transport.packing import layout_of
+from fedbus.transport.weights import Carrier
+from server.rounds.messaging import Replies, Roster
+from server.rounds.screening import MOST_LOSS, screen_scores, screen_updates
+from tests.tiny import tiny_settings
+
+PARTS = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
+ROSTER = Roster({7: Hello("north", CLASSES, 32, PARTS, (12, 0, 12), 20, 18, 0)})
+BEFORE = {"fc.weight": torch.ones(3, 2)}
+SOUND = Report(16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), 3.5), loss=0.7, steps=9, seconds=1.0)
+
+
+@pytest.fixture(autouse=True)
+def sender():
+    """Who sends, as Flower's processes set it."""
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+
+
+def reply(metrics: object, arrays: object = None) -> Replies:
+    content = RecordDict({METRICS: metrics if metrics is not None else MetricRecord(SOUND.to_metrics())})
+    flat = ArrayRecord({"flat": Array(np.full(6, 1.1, dtype=np.float32))})
+    content[ARRAYS] = arrays if arrays is not None else flat
+    return Replies({"north": Message(content, 7, MessageType.TRAIN)}, {}, {})
+
+
+def why(replies: Replies) -> str:
+    found = screen_updates(replies, ROSTER, tiny_settings(), BEFORE, Carrier("flat", layout_of(BEFORE)))
+    assert (set(found.reports), set(found.updates)) in (({"north"}, {"north"}), (set(), set()))
+    return found.refused.get("north", "")
+
+
+def changed(**changes: object) -> MetricRecord:
+    return MetricRecord(replace(SOUND, **changes).to_metrics())
+
+
+def score(*rows: list[int], loss: float = 3.5) -> Score:
+    return Score(np.array(rows), loss)
+
+
+def test_a_sound_answer_is_used():
+    assert why(reply(None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        (changed(score=score([3, 1, 0], [0, 0, 0], [0, 0, 1])), "another number of images"),
+        (changed(score=score([2, 1, 0], [0, 1, 0], [0, 0, 0])), "another number of images"),
+        (changed(score=score([2**62, 1, 0], [0, 0, 0], [0, 0, 1])), "another number of images"),
+        (changed(weight=25.0), "more weight than it has images"),
+        (changed(weight=1e300), "more weight than it has images"),
+        (changed(loss=2 * MOST_LOSS), "a loss that no model has"),
+        (changed(loss=1e308), "a loss that no model has"),
+        (changed(score=score([2, 1, 0], [0, 0, 0], [0, 0, 1], loss=1e308)), "a loss that no model has"),
+        (MetricRecord({"num-examples": 1.0}), "can't be understood"),
+    ],
+)
+def test_a_report_that_cannot_be_about_the_sites_rows_is_refused(metrics, words):
+    assert words in why(reply(metrics))
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        MetricRecord({"flat": 1.0}),
+        ArrayRecord({"flat": Array("float32", (6,), "numpy.ndarray", b"PK\x05\x06" + b"\0" * 18)}),
+        ArrayRecord({"flat": Array("float32", (6,), "numpy.ndarray", b"PK\x03\x04 broken")}),
+        ArrayRecord({"flat": Array("float32", (6,), "numpy.ndarray", b"")}),
+        ArrayRecord({"flat": Array("float32", (6,), "numpy.ndarray", b"\x80\x04pickle")}),
+    ],
+)
+def test_arrays_that_are_none_are_refused(arrays):
+    assert "can't be read" in why(reply(None, arrays))
+
+
+def test_of_an_evaluation_only_what_is_about_the_part_is_used_and_the_others_are_named():
+    ours = replace(SOUND, score=score([5, 0, 0], [0, 0, 0], [0, 0, 2]))
+    found = screen_scores(reply(MetricRecord(ours.to_metrics())), ROSTER, "test")
+    assert found.reports["north"].score.confusion.tolist() == ours.score.confusion.tolist()
+    assert dict(found.refused) == {}
+    other = screen_scores(reply(None), ROSTER, "test")
+    assert not other.reports
+    assert other.why == f"north: {other.refused['north']}"
+    assert "another number of images" in other.why
+
+
+def test_failures_stay_named():
+    failed = Replies({}, {"north": "failed: out of memory"}, {"north": 2})
+    assert screen_scores(failed, ROSTER, "test").why == "north: failed: out of memory"

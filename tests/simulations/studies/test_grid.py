@@ -1,0 +1,139 @@
+"""Grids: which cells a file makes, which setting wins, and what a wrong one is answered."""
+
+import pytest
+
+from fedbus.errors import SettingsError
+from fedbus.settings.load import HOSPITALS_STUDY, load_study
+from simulations.studies.grid import GRIDS, grid_names, load_grid
+
+SMALL = """
+title = "Small"
+question = "What?"
+default = "ros_16"
+[settings]
+rounds = 2
+arms = ["fedavg"]
+[grid]
+sampler = ["ros", "none"]
+batch-size = [16, 8]
+[cells.alone]
+arms = ["local"]
+learning-rate = 1e-2
+[cells.again]
+weights-of = "alone"
+arms = ["local"]
+"""
+
+
+def write(folder, text):
+    path = folder / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refusal(folder, text):
+    with pytest.raises(SettingsError) as caught:
+        load_grid(write(folder, text))
+    return str(caught.value)
+
+
+def test_a_grid_makes_every_combination_and_then_the_cells_that_stand_by_themselves(tmp_path):
+    grid = load_grid(write(tmp_path, SMALL))
+    assert list(grid.cells) == ["ros_16", "ros_8", "none_16", "none_8", "alone", "again"]
+    assert grid.cells["none_8"].changes == {"sampler": "none", "batch-size": 8}
+    assert (grid.cells["none_8"].study.sampler, grid.cells["none_8"].study.batch_size) == ("none", 8)
+    assert grid.cells["alone"].study.learning_rate == 1e-2
+    assert (grid.cells["again"].weights_of, grid.cells["alone"].weights_of) == ("alone", "")
+    assert (grid.name, grid.title, grid.default) == ("small", "Small", "ros_16")
+    assert all(cell.study.rounds == 2 for cell in grid.cells.values())
+
+
+def test_a_cell_wins_over_set_and_set_over_what_the_grid_shares(tmp_path):
+    grid = load_grid(write(tmp_path, SMALL), ["rounds=5", "batch-size=64", "seeds=0,1"])
+    assert {cell.study.rounds for cell in grid.cells.values()} == {5}
+    assert grid.cells["ros_8"].study.batch_size == 8
+    assert grid.cells["alone"].study.batch_size == 64
+    assert grid.cells["alone"].study.seeds == (0, 1)
+
+
+def test_phantoms_lie_under_a_grid_without_sites_and_the_real_study_under_one_with_them(tmp_path):
+    phantoms = load_grid(write(tmp_path, SMALL))
+    real = load_grid(write(tmp_path, SMALL), [], [f"busi={tmp_path}"])
+    assert (phantoms.shared.model, phantoms.shared.weights) == ("resnetv2_18", "none")
+    assert (real.shared.model, real.shared.image_size) == ("resnetv2_50", 96)
+    assert list(real.cells["alone"].study.sites) == ["busi"]
+    assert phantoms.shared.rounds == real.shared.rounds == 2
+
+
+def test_weights_in_a_grid_start_at_the_file(tmp_path):
+    text = SMALL.replace("rounds = 2", 'weights = "w.safetensors"')
+    assert load_grid(write(tmp_path, text)).shared.weights == str(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GRIDS.glob("*.toml")))
+def test_the_grids_that_come_along_can_be_read(name):
+    if name in ("phantoms", "real", "hospitals"):
+        assert name not in grid_names()
+        return
+    grid = load_grid(name)
+    assert grid.title
+    assert grid.question
+    assert len(grid.cells) > 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('["ros", "none"]', '["rose", "none"]', ["small.toml", "cell rose_16", "sampler", "'rose'"]),
+        ("learning-rate =", "learning-rat =", ["cell alone", "'learning-rat'", "'learning-rate'"]),
+        ("rounds = 2", "round = 2", ["'round'", "'rounds'"]),
+        ('default = "ros_16"', 'default = "ros_17"', ["default", "'ros_17'", "'ros_16'"]),
+        ('default = "ros_16"', "", ["default"]),
+        ('weights-of = "alone"', 'weights-of = "alon"', ["cells.again.weights-of", "'alone'"]),
+        ("[cells.alone]", '[cells.alone]\nweights-of = "again"', ["none of its own"]),
+        ('weights-of = "alone"', 'weights-of = "alone"\nsplit-seed = 1', ["again", "alone", "split-seed", "marks"]),
+        ('weights-of = "alone"', 'weights-of = "alone"\nmarks = "masked"\nrounds = 3', ["again", "sets rounds"]),
+        ('weights-of = "alone"\narms = ["local"]', 'weights-of = "alone"\narms = ["fedavg"]', ["fedavg", "from alone"]),
+        ("[cells.alone]", "[cells.alone]\nfold = 1", ["alone", "another fold than ros_16"]),
+        ("[cells.alone]", "[cells.alone]\nlimit = 40\nnear-bits = 3", ["alone", "another limit, near-bits"]),
+        ('default = "ros_16"', 'default = "leaky"\n[cells.leaky]\nsplit = "images"', ["leaky", "split = images"]),
+        ("[cells.alone]", '[cells."a/b"]', ["'a/b'", "folder"]),
+        ("[cells.alone]", "[cells.ros_8]", ["two cells", "ros_8"]),
+        ("batch-size = [16, 8]", "batch-size = 16", ["grid.batch-size", "list"]),
+        ("[grid]", "[gird]", ["'gird'", "'grid'"]),
+        ('title = "Small"', "title = = 3", ["line 2"]),
+    ],
+)
+def test_a_wrong_grid_is_named_with_the_cell_and_what_was_meant(tmp_path, before, after, words):
+    assert before in SMALL
+    said = refusal(tmp_path, SMALL.replace(before, after, 1))
+    assert all(word in said for word in words), said
+
+
+def test_a_cell_with_anothers_weights_has_its_settings_too(tmp_path):
+    cells = load_grid(write(tmp_path, SMALL.replace('of = "alone"', 'of = "alone"\nmarks = "masked"'))).cells
+    assert cells["again"].study == cells["alone"].study.model_copy(update={"marks": "masked"})
+    assert cells["again"].changes == {"arms": ["local"], "marks": "masked"}
+
+
+def test_a_leaky_cell_stands_beside_honest_ones_and_may_have_other_rows(tmp_path):
+    grid = load_grid(write(tmp_path, SMALL + '[cells.leaky]\nsplit = "images"\nfold = 1\n'))
+    assert grid.cells["leaky"].study.fold == 1
+
+
+def test_an_unknown_study_is_answered_with_those_that_there_are():
+    with pytest.raises(SettingsError, match=r"'samplin'.*'sampling'"):
+        load_grid("samplin")
+    with pytest.raises(SettingsError, match=r"nowhere\.toml"):
+        load_grid("nowhere.toml")
+
+
+def test_a_grid_without_cells_is_refused(tmp_path):
+    assert "no cells" in refusal(tmp_path, 'default = "a"')
+
+
+def test_hospitals_toml_sets_what_the_best_cell_of_the_federation_study_set(tmp_path):
+    best = load_grid("federation", sites=[f"east={tmp_path}"]).cells["fast-local-plain"].study
+    advised = load_study(HOSPITALS_STUDY)
+    told = ("rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size")
+    assert {key: getattr(advised, key) for key in told} == {key: getattr(best, key) for key in told}

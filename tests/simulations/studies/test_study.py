@@ -1,0 +1,255 @@
+"""A study by its command line: cells as Ray tasks, a hole with its reason, resuming, and paired differences."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from fedbus.cli import app
+from fedbus.errors import FedbusError
+from fedbus.evaluation.predictions import Predictions
+from fedbus.reports.comparison.results import shown_settings
+from fedbus.settings.schema import Study
+from simulations.studies.cell_process import is_finished
+from tests.archives import make_bus_bra, make_busi
+
+GRID = """
+title = "Small study"
+question = "Does it run?"
+default = "plain"
+references = "plain"
+[settings]
+arms = ["local", "centralised"]
+image-size = 32
+model = "test_resnet"
+weights = "none"
+batch-size = 8
+rounds = 2
+folds = 3
+bootstrap = 50
+learning-rate = 0.01
+device = "cpu"
+[cells.plain]
+[cells.again]
+weights-of = "plain"
+[cells.federated]
+arms = ["fedavg"]
+batch-norm = "local"
+[cells.federated-again]
+weights-of = "federated"
+[cells.broken]
+arms = ["centralised"]
+weights = "gone.pth"
+"""
+
+MARK = uuid.uuid4().hex
+"""Stands in the environment of every process that these tests start."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small archives and a grid."""
+    root = tmp_path_factory.mktemp("study")
+    make_busi(root / "busi", {"benign": 15, "malignant": 12, "normal": 12}, seed=1)
+    make_bus_bra(root / "bus-bra", {"benign": 16, "malignant": 14}, seed=3)
+    (root / "small.toml").write_text(GRID)
+    return root
+
+
+def command(place: Path, out: Path, *more: str) -> list[str]:
+    sites = [f"--site={name}={place / name}" for name in ("busi", "bus-bra")]
+    cache = f"--set=cache={place / 'cache'}"
+    return [sys.executable, "-m", "fedbus", "study", str(place / "small.toml"), *sites, cache, f"--out={out}", *more]
+
+
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "FEDBUS_TEST": MARK}
+    return subprocess.run(words, capture_output=True, text=True, timeout=560, env=environment, check=False)
+
+
+def refused(words: list[str]) -> str:
+    """What a command that trains nothing says, in this process: starting one takes longer than refusing."""
+    done = CliRunner().invoke(app, words[3:])
+    assert isinstance(done.exception, FedbusError)
+    return str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def first(place: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = place / "out"
+    return out, run(command(place, out))
+
+
+def content_of(out: Path) -> dict:
+    return json.loads((out / "study.json").read_text())
+
+
+def predictions(out: Path, cell: str, arm: str) -> Predictions:
+    return Predictions.from_csv(out / "cells" / cell / "arms" / arm / "predictions.csv")
+
+
+def accuracy(found: Predictions) -> float:
+    return float((found.probabilities.argmax(axis=1) == found.labels).mean())
+
+
+def test_a_cell_that_fails_leaves_a_hole_with_its_reason_and_the_others_go_on(first):
+    out, done = first
+    cells = content_of(out)["cells"]
+    assert {name: cell["state"] for name, cell in cells.items()} == {
+        "plain": "finished", "again": "finished", "broken": "failed",
+        "federated": "finished", "federated-again": "finished",
+    }  # fmt: skip
+    assert "gone.pth is not there" in cells["broken"]["reason"]
+    assert done.returncode == 1
+    assert "gone.pth" in done.stdout
+    assert "--resume" in done.stdout
+
+
+def test_figures_and_paired_differences_are_those_of_the_predictions(first):
+    out, _ = first
+    cells = content_of(out)["cells"]
+    for arm in ("centralised", "local-busi"):
+        shown = cells["plain"]["arms"][arm]["all"]["accuracy"]["value"]
+        assert shown == pytest.approx(accuracy(predictions(out, "plain", arm)))
+    federated, pooled = predictions(out, "federated", "fedavg"), predictions(out, "plain", "centralised")
+    gap = cells["federated"]["gap"]["fedavg"]["centralised"]["all"]["accuracy"]
+    assert gap["value"] == pytest.approx(accuracy(federated) - accuracy(pooled))
+    own = cells["federated"]["gap"]["fedavg"]["local-busi"]["busi"]["accuracy"]["value"]
+    alone = predictions(out, "plain", "local-busi").select("busi")
+    assert own == pytest.approx(accuracy(federated.select("busi")) - accuracy(alone))
+
+
+def test_a_cell_may_score_another_cells_weights(first):
+    out, _ = first
+    for scored, trained, arm in (
+        ("again", "plain", "centralised"), ("again", "plain", "local-bus-bra"),
+        ("federated-again", "federated", "fedavg"),  # with the BatchNorm that each site kept to itself
+    ):  # fmt: skip
+        ours, theirs = predictions(out, scored, arm), predictions(out, trained, arm)
+        assert np.array_equal(ours.probabilities, theirs.probabilities)
+    differences = content_of(out)["cells"]["again"]["differences"]["centralised"]["all"]["auc"]
+    assert (differences["value"], differences["low"], differences["high"]) == (0, 0, 0)
+
+
+def test_table_and_page_are_written_and_the_terminal_shows_both(first):
+    out, done = first
+    page = (out / "report.html").read_text()
+    assert "Small study" in page
+    assert "Does it run?" in page
+    assert "federated" in done.stdout
+    assert str(out / "report.html") in done.stdout
+
+
+def test_resuming_runs_only_what_is_not_finished(first, place):
+    out, _ = first
+    files = {name: out / "cells" / name / "results.json" for name in ("plain", "again", "federated")}
+    before = {name: path.stat().st_mtime_ns for name, path in files.items()}
+    old = place / "small.toml"
+    old.write_text(GRID.replace('weights = "gone.pth"', "learning-rate = 0.02"))
+    try:
+        done = run(command(place, out, "--resume"))
+    finally:
+        old.write_text(GRID)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert content_of(out)["cells"]["broken"]["state"] == "finished"
+    assert before == {name: path.stat().st_mtime_ns for name, path in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([], "already holds a study"),
+        (["--resume", "--set=rounds=3"], "rounds was 2 and is now 3"),
+    ],
+)
+def test_a_folder_of_another_study_is_left_alone(first, place, more, words):
+    out, _ = first
+    before = (out / "study.json").read_bytes()
+    assert words in refused(command(place, out, *more))
+    assert (out / "study.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"schema": 0, "fedbus": "0.0.1", "cells": {}}, "another version of FedBUS (0.0.1)"),
+        ({"image-size": 32, "arms": ["local"]}, "is of no study"),
+        ({"schema": 1, "study": "sampling", "cells": {}}, "holds the study 'sampling', not 'small'"),
+    ],
+)
+def test_a_folder_of_another_version_or_kind_is_refused(place, tmp_path, content, words):
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    assert words in refused(command(place, tmp_path, "--resume"))
+
+
+def test_a_cell_is_finished_when_all_its_arms_are(tmp_path):
+    alone, both = (Study(arms=arms) for arms in (("local",), ("local", "fedavg")))
+    assert not is_finished(tmp_path, alone)
+    (tmp_path / "results.json").write_text(json.dumps({"settings": shown_settings(alone)}))
+    assert is_finished(tmp_path, alone)
+    assert not is_finished(tmp_path, both)
+
+
+def test_folds_of_a_leaky_split_overlap_and_are_not_pooled(place):
+    grid = place / "leaky.toml"
+    grid.write_text(GRID.replace('model = "test_resnet"', 'model = "test_resnet"\nsplit = "images"'))
+    words = command(place, place / "overlapping", "--all-folds")
+    words[words.index(str(place / "small.toml"))] = str(grid)
+    assert "split = images, whose folds overlap" in refused(words)
+    assert not (place / "overlapping").exists()
+
+
+def test_with_all_folds_every_image_is_tested_once(place):
+    grid, out = place / "folds.toml", place / "folds"
+    head, _, _ = GRID.partition("[cells.plain]")
+    few = head.replace('arms = ["local", "centralised"]', 'arms = ["centralised"]').replace("rounds = 2", "rounds = 1")
+    grid.write_text(few.replace('references = "plain"\n', "") + "[cells.plain]\n")
+    words = command(place, out, "--all-folds")
+    words[words.index(str(place / "small.toml"))] = str(grid)
+    done = run(words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cell = content_of(out)["cells"]["plain"]
+    folds = [out / "cells" / "plain" / f"fold-{fold}" / "arms" / "centralised" / "predictions.csv" for fold in range(3)]
+    tested = [path for file in folds for path in Predictions.from_csv(file).paths.tolist()]
+    assert len(tested) == len(set(tested)) == 15 + 12 + 12 + 16 + 14
+    assert cell["arms"]["centralised"]["all"]["images"] == len(tested)
+
+
+def ours() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FEDBUS_TEST") == MARK and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, ProcessLookupError):
+            continue
+    return found
+
+
+def test_ctrl_c_ends_every_process_and_keeps_finished_rounds(place):
+    out = place / "stopped"
+    words = command(place, out, "--set=rounds=500")
+    environment = os.environ | {"NO_COLOR": "1", "FEDBUS_TEST": MARK}
+    study = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    history = out / "cells" / "plain" / "arms" / "local-busi" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not history.is_file() and study.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    study.send_signal(signal.SIGINT)
+    said, _ = study.communicate(timeout=90)
+    assert study.returncode == 130, said
+    assert "--resume" in said
+    assert history.read_text().startswith('{"round": 1')
+    deadline = time.monotonic() + 30
+    while ours() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ours() == []
