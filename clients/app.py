@@ -8,73 +8,75 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 
 from clients import work
-from clients.workspace import Place, place_from_context
+from clients.workspace import Workspace, workspace_from_context
 from fedbus.models.state import State
-from fedbus.transport.allow_list import check_answer, check_introduction
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Order
-from fedbus.transport.shared_memory import References
-from fedbus.transport.weights import Carrier
+from fedbus.transport.allow_list import check_answer, check_registration
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.transport.shared_memory import SharedArrays
+from fedbus.transport.weights import WeightCodec
 
 APP_RAISED = 2
 """Flower's code for an error that the application raised."""
 
 Handler = Callable[[Message, Context], Message]
 
-Locate = Callable[[Context, Order], Place]
+Locate = Callable[[Context, Instruction], Workspace]
 """Says which site a node is, and where its data lie, prepared for the order's study."""
 
 
-def make_client_app(locate: Locate, *, candid: bool = False, references: References | None = None) -> ClientApp:
+def make_client_app(
+    locate: Locate, *, expose_errors: bool = False, shared_arrays: SharedArrays | None = None
+) -> ClientApp:
     """Build the application that a node runs.
 
     Args:
         locate: finds the site.
-        candid: tell the server an error's text. Only for simulations, where server and site are one machine: the text
+        expose_errors: tell the server an error's text. Only for simulations, where server and site are one machine: the text
             may name files of the archive.
-        references: where models lie that messages only name; None: messages hold them.
+        shared_arrays: where models lie that messages only name; None: messages hold them.
     """
     app = ClientApp()
 
     def guarded(handle: Handler) -> Handler:
-        return handle if candid else _keep_to_ourselves(handle)
+        return handle if expose_errors else _hide_errors(handle)
 
-    def carrier_for(order: Order) -> Carrier:
-        return Carrier(order.study.transport, work.layout(order), references)
+    def codec_for(instruction: Instruction) -> WeightCodec:
+        return WeightCodec(instruction.settings.payload, work.layout(instruction), shared_arrays)
 
     @app.query()
     @guarded
-    def introduce(message: Message, context: Context) -> Message:
-        order = _order(message)
-        config, metrics = work.introduce(locate(context, order), order).to_records()
-        check_introduction(config, metrics)
+    def register(message: Message, context: Context) -> Message:
+        instruction = _order(message)
+        config, metrics = work.register(locate(context, instruction), instruction).to_records()
+        check_registration(config, metrics)
         content = RecordDict({CONFIG: ConfigRecord(config), METRICS: MetricRecord(metrics)})
         return Message(content=content, reply_to=message)
 
     @app.train()
     @guarded
     def train(message: Message, context: Context) -> Message:
-        order = _order(message)
-        carrier = carrier_for(order)
-        state, report = work.train(locate(context, order), order, _state(message, carrier))
-        arrays, metrics = carrier.pack(state), report.to_metrics()
-        check_answer(metrics, {key: value.shape for key, value in arrays.items()}, carrier.layout)
-        packed = ArrayRecord({key: Array(value) for key, value in carrier.load(arrays).items()})
+        instruction = _order(message)
+        codec = codec_for(instruction)
+        state, report = work.train(locate(context, instruction), instruction, _state(message, codec))
+        arrays, metrics = codec.pack(state), report.to_metrics()
+        check_answer(metrics, {key: value.shape for key, value in arrays.items()}, codec.layout)
+        packed = ArrayRecord({key: Array(value) for key, value in codec.to_message(arrays).items()})
         content = RecordDict({ARRAYS: packed, METRICS: MetricRecord(metrics)})
         return Message(content=content, reply_to=message)
 
     @app.evaluate()
     @guarded
     def evaluate(message: Message, context: Context) -> Message:
-        order = _order(message)
-        carrier = carrier_for(order)
-        metrics = work.evaluate(locate(context, order), order, _state(message, carrier)).to_metrics()
-        check_answer(metrics, {}, carrier.layout)
+        instruction = _order(message)
+        codec = codec_for(instruction)
+        metrics = work.evaluate(locate(context, instruction), instruction, _state(message, codec)).to_metrics()
+        check_answer(metrics, {}, codec.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
     return app
 
 
-def _keep_to_ourselves(handle: Handler) -> Handler:
+def _hide_errors(handle: Handler) -> Handler:
     """Say what went wrong at the site, and to the server only that something did."""
 
     def handled(message: Message, context: Context) -> Message:
@@ -88,13 +90,13 @@ def _keep_to_ourselves(handle: Handler) -> Handler:
     return handled
 
 
-def _order(message: Message) -> Order:
-    return Order.from_config(cast(ConfigRecord, message.content[CONFIG]))
+def _order(message: Message) -> Instruction:
+    return Instruction.from_config(cast(ConfigRecord, message.content[CONFIG]))
 
 
-def _state(message: Message, carrier: Carrier) -> State:
+def _state(message: Message, codec: WeightCodec) -> State:
     record = cast(ArrayRecord, message.content[ARRAYS])
-    return carrier.unload({key: array.numpy() for key, array in record.items()})
+    return codec.from_message({key: array.numpy() for key, array in record.items()})
 
 
-app = make_client_app(place_from_context)
+app = make_client_app(workspace_from_context)

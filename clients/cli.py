@@ -48,11 +48,11 @@ def check(
     """Check images, machine and hub before joining; exit 1 if something must be mended."""
     from clients.check.site import check_site
     from clients.site.folder import open_site_folder
-    from fedbus.settings.load import load_study, parse_sites
+    from fedbus.settings.load import load_settings, parse_sites
 
     found = next(iter(parse_sites([data]).values())) if data else None
     source = (found["reader"], Path(found["path"])) if found else None
-    raise typer.Exit(check_site(open_site_folder(folder), source, load_study(study), console))
+    raise typer.Exit(check_site(open_site_folder(folder), source, load_settings(study), console))
 
 
 @app.command()

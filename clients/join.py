@@ -19,35 +19,35 @@ from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION, differing_
 from fedbus.errors import RunError
 from fedbus.system.files import write_text
 from fedbus.system.processes import end_child, start_child, stops_on_signals
-from fedbus.system.third_party import hush
+from fedbus.system.third_party import silence_third_party
 
 Say = Callable[[str], object]
 
 RETRY_SECONDS = 5.0
 
 
-def join(site: SiteFolder, say: Say) -> None:
+def join(site: SiteFolder, log: Say) -> None:
     """Take part in a hub's runs until Ctrl-C or SIGTERM; the SuperNode ends with this process.
 
     A hub that is away is waited for, however long.
 
     Args:
         site: its folder.
-        say: told in words what is going on; nothing that it is told names an image or a patient.
+        log: told in words what is going on; nothing that it is told names an image or a patient.
 
     Raises:
         SettingsError: nobody has said where the images are.
         RunError: another process is joined as this site; or the hub does not let it in, and waiting can't help.
     """
     site.source()  # or an error, before anybody is asked
-    hush()  # once more: Flower sets its own level when it is imported
-    stop, once = threading.Event(), lru_cache(maxsize=16)(say)  # the hub asks again and again
+    silence_third_party()  # once more: Flower sets its own level when it is imported
+    stop, once = threading.Event(), lru_cache(maxsize=16)(log)  # the hub asks again and again
     with hold(site), stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
-        _wait_for_hub(site, stop, say)
+        _wait_for_hub(site, stop, log)
         secret_file, secret = Path(folder) / "secret", secrets.token_bytes(32)
         secret_file.write_bytes(secret)  # the folder is this user's alone
-        worker = _make_worker(site, secret, say, once)
-        say(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")
+        worker = _make_worker(site, secret, log, once)
+        log(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")
         while not stop.is_set():
             node = start_child(supernode_command(site, secret_file), site.log)
             try:
@@ -55,42 +55,42 @@ def join(site: SiteFolder, say: Say) -> None:
             finally:
                 end_child(node)
             if not stop.is_set():
-                _wait_for_hub(site, stop, say)
-                say("connecting again")
+                _wait_for_hub(site, stop, log)
+                log("connecting again")
 
 
-def _make_worker(site: SiteFolder, secret: bytes, say: Say, once: Say) -> Worker:
+def _make_worker(site: SiteFolder, secret: bytes, log: Say, once: Say) -> Worker:
     # Imported here: PyTorch takes seconds, and a site that is not let in should hear it first.
     from clients.app import make_client_app
-    from clients.workspace import Place, place_in
-    from fedbus.transport.messages import Order
+    from clients.workspace import Workspace, workspace_in
+    from fedbus.transport.messages import Instruction
 
     installed = installed_files()  # now: later ones are not what this process has loaded
 
-    def locate(context: Context, order: Order) -> Place:
+    def locate(context: Context, instruction: Instruction) -> Workspace:
         _remember(site, context.node_id, once)
-        study = order.study
+        settings = instruction.settings
         once(
-            f"study: {study.model} at {study.image_size} px, {study.rounds} rounds of {study.local_epochs:g} epochs in "
-            f"batches of {study.batch_size}, balanced by {study.sampler}"
+            f"study: {settings.model} at {settings.image_size} px, {settings.rounds} rounds of {settings.local_epochs:g} epochs in "
+            f"batches of {settings.batch_size}, balanced by {settings.sampler}"
         )
-        return place_in(site, order)
+        return workspace_in(site, instruction)
 
     runtime = f"{HOST}:{site.settings.runtime_port}"
     application = make_client_app(locate)
-    return Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, once), say)
+    return Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, once), log)
 
 
-def _remember(site: SiteFolder, node: int, say: Say) -> None:
+def _remember(site: SiteFolder, node: int, log: Say) -> None:
     """Keep the number that the hub knows this site by; work goes on without, if the disk is full."""
     try:
         if not site.node.is_file() or site.node.read_text(encoding="utf-8") != str(node):
             write_text(site.node, str(node))
     except RunError as error:
-        say(str(error))
+        log(str(error))
 
 
-def _wait_for_hub(site: SiteFolder, stop: threading.Event, say: Say) -> None:
+def _wait_for_hub(site: SiteFolder, stop: threading.Event, log: Say) -> None:
     """Wait until the hub lets this site in.
 
     Raises:
@@ -108,30 +108,30 @@ def _wait_for_hub(site: SiteFolder, stop: threading.Event, say: Say) -> None:
             return
         if contact.problem != said:
             said = contact.problem
-            say(f"{said}; trying again every {RETRY_SECONDS:.0f} s")
+            log(f"{said}; trying again every {RETRY_SECONDS:.0f} s")
         stop.wait(RETRY_SECONDS)
 
 
-def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], say: Say) -> Error | None:
+def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], log: Say) -> Error | None:
     """Decide whether this site works for a bundle: its operator has approved it, and it is what is installed here.
 
     Args:
         bundle: what the hub runs.
         site: whose operator decides.
         installed: the application here, as `installed_files` gives it.
-        say: told why not, and what the operator can do.
+        log: told why not, and what the operator can do.
 
     Returns:
         None if it does, else what the hub is told.
     """
     digest = digest_of(bundle.content)
     if digest not in site.approved():
-        say(f"the hub wants to run application {digest}, which is not approved here")
-        say(f"to allow it: fedbus site approve {site.path} {digest}")
+        log(f"the hub wants to run application {digest}, which is not approved here")
+        log(f"to allow it: fedbus site approve {site.path} {digest}")
         return Error(NOT_ALLOWED, f"its operator has not approved application {digest[:16]} yet")
     differing = differing_files(bundle.content, installed)
     if differing:
-        say(f"application {digest} is approved, but {len(differing)} files differ here, {differing[0]} among them")
-        say("install the hub's version of FedBUS here")
+        log(f"application {digest} is approved, but {len(differing)} files differ here, {differing[0]} among them")
+        log("install the hub's version of FedBUS here")
         return Error(OTHER_VERSION, "another version of FedBUS is installed there")
     return None

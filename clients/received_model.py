@@ -9,29 +9,29 @@ from fedbus.evaluation.site_scores import SiteScores
 from fedbus.models.state import State
 from fedbus.system.files import write_json, write_whole
 from fedbus.training.missing_classes.registry import predictable
-from fedbus.transport.messages import Order
+from fedbus.transport.messages import Instruction
 
 
-def keep_model(folder: Path, site: str, order: Order, state: State, test: SiteScores) -> None:
+def keep_model(folder: Path, site: str, instruction: Instruction, state: State, test: SiteScores) -> None:
     """Write the kept model and its test metrics at this site, each file whole.
 
     Args:
         folder: of this run, arm and seed.
         site: whose test rows were scored.
-        order: with which the model came.
+        instruction: with which the model came.
         state: the model.
         test: its scores.
 
     Raises:
         RunError: the disk is full or the folder can't be written.
     """
-    study = order.study
-    known = predictable(order.classes, study) or range(len(CLASSES))
+    settings = instruction.settings
+    known = predictable(instruction.classes, settings) or range(len(CLASSES))
     notes = {
-        "model": study.model,
-        "image-size": str(study.image_size),
+        "model": settings.model,
+        "image-size": str(settings.image_size),
         "classes": ",".join(CLASSES),
         "predicts": ",".join(CLASSES[index] for index in known),
     }
     write_whole(folder / "model.safetensors", lambda temporary: save_file(state, temporary, notes))
-    write_json(folder / "metrics.json", {"site": site, "title": order.title, **test.metrics})
+    write_json(folder / "metrics.json", {"site": site, "title": instruction.title, **test.metrics})

@@ -60,15 +60,15 @@ class Worker:
         secret: what the SuperNode knows its worker by.
         application: the installed ClientApp.
         refuse: checks a bundle before its message is looked at.
-        say: told in words what is going on.
+        log: told in words what is going on.
     """
 
     def __init__(
-        self, runtime: str, secret: bytes, application: ClientApp, refuse: Refuse, say: Callable[[str], object]
+        self, runtime: str, secret: bytes, application: ClientApp, refuse: Refuse, log: Callable[[str], object]
     ) -> None:
-        self.runtime, self.application, self.refuse, self.say = runtime, application, refuse, say
+        self.runtime, self.application, self.refuse, self.log = runtime, application, refuse, log
         self.fetched: queue.Queue[_Task] = queue.Queue()
-        self.doorman = self._client(
+        self.task_client = self._client(
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE}))
         )
 
@@ -77,7 +77,7 @@ class Worker:
         request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
         while not stop.is_set() and alive():
             with suppress(httpx.HTTPError):  # the SuperNode is starting, or about to end
-                offer = self.doorman.AcquireTask(request)
+                offer = self.task_client.AcquireTask(request)
                 if offer.HasField("task") and offer.token:
                     threading.Thread(target=self._fetch, args=(offer.token,), daemon=True).start()
             with suppress(queue.Empty):
@@ -101,7 +101,7 @@ class Worker:
             push_message(task.client, reply, task.context)
             status = SubStatus.COMPLETED
         except (httpx.HTTPError, ObjectPushError) as error:
-            self.say(f"an answer could not be handed over ({type(error).__name__}); the hub will ask again")
+            self.log(f"an answer could not be handed over ({type(error).__name__}); the hub will ask again")
         finally:
             _finish(task.client, task.heartbeat, task.context, status)
 
@@ -116,7 +116,7 @@ class Worker:
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=task.message)
         kind = task.message.metadata.message_type
         outcome = "failed" if reply.has_error() else "answered"
-        self.say(f"{kind} {outcome} in {time.monotonic() - started:.1f} s")
+        self.log(f"{kind} {outcome} in {time.monotonic() - started:.1f} s")
         return reply
 
     def _client(self, identity: ProtobufClientInterceptor) -> RuntimeHttpClient:

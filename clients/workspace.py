@@ -10,15 +10,15 @@ from flwr.app import Context
 from clients.site.folder import SiteFolder
 from fedbus.datasets.registry import read_archive
 from fedbus.errors import RunError
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
-from fedbus.sites.default_sites import study_of_run
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
+from fedbus.sites.default_sites import settings_of_run
 from fedbus.sites.prepare import prepare_sites
-from fedbus.transport.messages import Order
+from fedbus.transport.messages import Instruction
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """One site as its own process sees it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Place:
     models: Path | None = None
 
 
-def place_from_context(context: Context, order: Order) -> Place:
+def workspace_from_context(context: Context, instruction: Instruction) -> Workspace:
     """Find the site of a node that `flwr run .` started: the study's sites in order, one a partition.
 
     Its data are prepared on first use.
@@ -42,18 +42,18 @@ def place_from_context(context: Context, order: Order) -> Place:
     Raises:
         RunError: there are more nodes than sites.
     """
-    study = study_of_run(context.run_config)
-    names = list(study.sites)
+    settings = settings_of_run(context.run_config)
+    names = list(settings.sites)
     index = int(context.node_config["partition-id"])
     if index >= len(names):
         raise RunError(
             f"This node is number {index + 1}, and the study has {len(names)} sites.",
             f"Set num-supernodes={len(names)}.",
         )
-    return Place(_prepare(study.model_dump_json(by_alias=True), names[index]), names[index], study.device)
+    return Workspace(_prepare(settings.model_dump_json(by_alias=True), names[index]), names[index], settings.device)
 
 
-def place_in(folder: SiteFolder, order: Order) -> Place:
+def workspace_in(folder: SiteFolder, instruction: Instruction) -> Workspace:
     """Find a deployed site's prepared images for the study of an order; they are prepared on first use.
 
     Raises:
@@ -66,19 +66,19 @@ def place_in(folder: SiteFolder, order: Order) -> Place:
         "cache": str(folder.cache),
         "device": own.device,
     }
-    study = build_study(order.study.as_dict() | places, "the hub's order")
-    return Place(
-        _prepare(study.model_dump_json(by_alias=True), own.name, folder.work), own.name, own.device, folder.models
+    settings = build_settings(instruction.settings.as_dict() | places, "the hub's order")
+    return Workspace(
+        _prepare(settings.model_dump_json(by_alias=True), own.name, folder.work), own.name, own.device, folder.models
     )
 
 
 @lru_cache(maxsize=64)
-def _prepare(settings: str, name: str, into: Path | None = None) -> Path:
+def _prepare(text: str, name: str, into: Path | None = None) -> Path:
     """Prepare a site once a process, in a folder named after settings and data: changed data get another."""
-    study = Study.model_validate_json(settings)
-    source = study.sites[name]
+    settings = Settings.model_validate_json(text)
+    source = settings.sites[name]
     data = read_archive(source.reader, source.path, name).digest
-    key = hashlib.sha256((settings + data).encode()).hexdigest()[:16]
-    out = (into or study.cache / "sites") / f"{name}-{key}"
-    prepare_sites(study, out, [name])
+    key = hashlib.sha256((text + data).encode()).hexdigest()[:16]
+    out = (into or settings.cache / "sites") / f"{name}-{key}"
+    prepare_sites(settings, out, [name])
     return out

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from clients.cli import app as site_app
 from fedbus.errors import FedbusError
-from fedbus.system.third_party import hush
+from fedbus.system.third_party import silence_third_party
 from server.cli import app as hub_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -17,7 +17,7 @@ app.add_typer(hub_app, name="hub")
 app.add_typer(site_app, name="site")
 console = Console()
 
-Sites = Annotated[
+SiteOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--site",
@@ -25,7 +25,7 @@ Sites = Annotated[
         help="A hospital: reader=folder, or name=reader:folder. May be repeated.",
     ),
 ]
-Settings = Annotated[
+SetOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="KEY=VALUE", help="Any setting of the study (see: fedbus settings). May be repeated."
@@ -39,17 +39,17 @@ def compare(
         Path | None,
         typer.Argument(help="A study file (TOML); default: phantoms.toml or, with --site, hospitals.toml."),
     ] = None,
-    site: Sites = None,
+    site: SiteOptions = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/compare-DATE-TIME.")] = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train hospitals alone, pooled and federated; print the table and write the report."""
-    from fedbus.settings.load import DEFAULT_STUDY, HOSPITALS_STUDY, load_study
+    from fedbus.settings.load import HOSPITALS_PRESET, PHANTOMS_PRESET, load_settings
     from simulations.compare import compare as run
     from simulations.compare import default_out
 
-    settings = load_study(study or (HOSPITALS_STUDY if site else DEFAULT_STUDY), set_ or (), site or ())
+    settings = load_settings(study or (HOSPITALS_PRESET if site else PHANTOMS_PRESET), set_ or (), site or ())
     folder = out or default_out()
     try:
         run(settings, folder, resume=resume, console=console)
@@ -62,9 +62,9 @@ def compare(
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(help="sampling, backbones, leakage, federation, or a grid of yours (TOML).")],
-    site: Sites = None,
+    site: SiteOptions = None,
     out: Annotated[Path | None, typer.Option(help="The study's folder; default: runs/NAME-DATE-TIME.")] = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --out.")] = False,
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="Test on every fold in turn: every image is tested once.")
@@ -109,7 +109,7 @@ def settings() -> None:
 
 def main() -> None:
     """Run the command line; an expected error is two lines, not a traceback."""
-    hush()
+    silence_third_party()
     try:
         app()
     except FedbusError as error:

@@ -13,8 +13,8 @@ from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import open_run, run_id
 from fedbus.seeds import derive_seed
 from fedbus.settings.schema import STRATEGIES
-from fedbus.sites.default_sites import study_of_run
-from server.hub.deployed_run import run_deployment, say
+from fedbus.sites.default_sites import settings_of_run
+from server.hub.deployed_run import format_round, run_deployment
 from server.rounds.loop import Job
 from server.rounds.train_all import train_all
 
@@ -43,7 +43,7 @@ def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> Ser
 def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
     """What `flwr run .` asks for: one arm of one study, its result in a run folder.
 
-    Run settings: `study` (a TOML file; empty: phantoms), `out` (a run folder; empty: `runs/flwr-ARM` in the current
+    Run settings: `settings` (a TOML file; empty: phantoms), `out` (a run folder; empty: `runs/flwr-ARM` in the current
     folder), `arm`, `resume`. All paths must be absolute, because Flower starts the application in a folder of its own.
     """
     config = context.run_config
@@ -51,25 +51,25 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
         raise SettingsError(
             f"out = {config['out']} is not an absolute path.", "Write it in full: Flower starts elsewhere."
         )
-    study = study_of_run(config)
-    arm, seed = str(config.get("arm", "fedavg")), study.seeds[0]
+    settings = settings_of_run(config)
+    arm, seed = str(config.get("arm", "fedavg")), settings.seeds[0]
     if arm not in STRATEGIES:
         raise SettingsError(f"arm = {arm} is not a federated arm.", f"There are {', '.join(STRATEGIES)}.")
-    out = Path(str(config.get("out") or study.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
-    open_run(out, study, resume=bool(config.get("resume", False)))
+    out = Path(str(config.get("out") or settings.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
+    open_run(out, settings, resume=bool(config.get("resume", False)))
     console = Console(stderr=True)
-    console.print(f"{arm} on {', '.join(study.sites)}; results in {out}")
-    start = start_state(study.model, study.weights, derive_seed(seed, "init"))
+    console.print(f"{arm} on {', '.join(settings.sites)}; results in {out}")
+    start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
     job = Job(
-        study,
+        settings,
         arm,
         seed,
         start,
-        arm_folder(out, study, arm, seed),
+        arm_folder(out, settings, arm, seed),
         run=run_id(out),
-        announce=lambda line: console.print(say(line)),
+        on_round=lambda line: console.print(format_round(line)),
     )
-    return len(study.sites), [job]
+    return len(settings.sites), [job]
 
 
 app = make_server_app(plan_from_context)

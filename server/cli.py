@@ -116,16 +116,16 @@ def run(
     from server.hub.bundle import application_folder
     from server.hub.flwr_cli import start_run
     from server.hub.folder import open_hub
-    from server.hub.run import load_deployed_study, run_study
+    from server.hub.run import load_deployed_settings, run_study
 
     hub = open_hub(folder)
     target = (out or hub.runs / study.stem).resolve()
     if print_command:
         _print(start_run(hub, application_folder(hub), target).typed)
         return
-    settings = load_deployed_study(study, set_ or (), _say)
+    settings = load_deployed_settings(study, set_ or (), _log)
     try:
-        report = run_study(hub, settings, target, resume=resume, say=_say)
+        report = run_study(hub, settings, target, resume=resume, log=_log)
     except KeyboardInterrupt:
         _print("Stopped. Finished rounds are kept; go on with the same command and: --resume")
         raise typer.Exit(130) from None
@@ -149,7 +149,7 @@ def status(
         show(hub, console)
 
 
-def _say(words: str) -> None:
+def _log(words: str) -> None:
     _print(f"{datetime.now():%H:%M:%S}  {words}")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
-from fedbus.settings.schema import STRATEGIES, Study, is_tuned
+from fedbus.settings.schema import STRATEGIES, Settings, is_tuned
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,11 @@ class Arm:
         return is_tuned(self.name)
 
 
-def list_arms(study: Study, out: Path) -> list[Arm]:
+def list_arms(settings: Settings, out: Path) -> list[Arm]:
     """All arms of a study, seed by seed: `local` stands for one arm a site."""
     names = [
-        name for arm in study.arms for name in ([f"local-{site}" for site in study.sites] if arm == "local" else [arm])
+        name
+        for arm in settings.arms
+        for name in ([f"local-{site}" for site in settings.sites] if arm == "local" else [arm])
     ]
-    return [Arm(name, seed, arm_folder(out, study, name, seed)) for seed in study.seeds for name in names]
+    return [Arm(name, seed, arm_folder(out, settings, name, seed)) for seed in settings.seeds for name in names]

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from fedbus.device import pick_device
-from fedbus.evaluation.predict import join, predict_part
+from fedbus.evaluation.predict import join, predict_split
 from fedbus.evaluation.predictions import Predictions
-from fedbus.evaluation.validation import score_part
+from fedbus.evaluation.validation import score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
 from fedbus.runs.site_state import own_model
-from fedbus.settings.schema import Study, tuned_from
+from fedbus.settings.schema import Settings, tuned_from
 from fedbus.sites.site import Site
 from fedbus.training.rows import TrainingRows
-from simulations.local_training import Fit
+from simulations.local_training import LocalTraining
 from simulations.progress import ArmProgress
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ RATE_SHARE = 0.1
 """Of the study's learning rate, so that what the hospitals learned together is bent and not replaced."""
 
 
-def tuning_rounds(study: Study) -> int:
+def tuning_rounds(settings: Settings) -> int:
     """Rounds of tuning, as long as those of the study."""
-    return max(1, round(study.rounds * TUNING_SHARE))
+    return max(1, round(settings.rounds * TUNING_SHARE))
 
 
 @dataclass(frozen=True)
-class Tuning(Fit):
+class FineTuning(LocalTraining):
     """A fit that starts from a trained model and may predict what that model may.
 
     Attributes:
@@ -60,17 +60,17 @@ class Tuning(Fit):
 
     def score_start(self, folder: ArmFolder) -> None:
         """Put the shared model in the folder as round 0, so that tuning has to beat it on the validation rows."""
-        model = place_model(self.study.model, pick_device(self.study.device))
+        model = place_model(self.settings.model, pick_device(self.settings.device))
         set_state(model, self.start)
         (site,) = self.validation
-        rank = score_part(model, site, "validation", self.study, self.present).rank
+        rank = score_split(model, site, "validation", self.settings, self.present).rank
         folder.save_weights("best", self.start, round=0)
         folder.save(Checkpoint(0, self.start, best_round=0, best_rank=rank))
 
 
-def tune_arm(
+def fine_tune_arm(
     arm: "Arm",
-    study: Study,
+    settings: Settings,
     out: Path,
     sites: Mapping[str, Site],
     rows: Mapping[str, TrainingRows],
@@ -80,7 +80,7 @@ def tune_arm(
 
     Args:
         arm: a tuned arm; the arm that it goes on from is finished.
-        study: the settings.
+        settings: the settings.
         out: the run folder.
         sites: the hospitals.
         rows: the balanced training rows of each.
@@ -90,20 +90,22 @@ def tune_arm(
         RunError: the federated arm's weights are missing or damaged, or a loss is not finite.
     """
     shared_name = tuned_from(arm.name)
-    shared = arm_folder(out, study, shared_name, arm.seed)
+    shared = arm_folder(out, settings, shared_name, arm.seed)
     before, start = shared.read_facts(), shared.load_weights("best")
     classes = None if before["classes"] is None else tuple(before["classes"])
-    rate = study.learning_rate * RATE_SHARE
-    short = study.model_copy(update={"rounds": tuning_rounds(study), "learning_rate": rate})
+    rate = settings.learning_rate * RATE_SHARE
+    short = settings.model_copy(update={"rounds": tuning_rounds(settings), "learning_rate": rate})
     done = {}
     for name, site in sites.items():
-        folder, steps = ArmFolder(arm.folder.path / name), rows[name].steps_per_round(study)
+        folder, steps = ArmFolder(arm.folder.path / name), rows[name].steps_per_round(settings)
         if not folder.finished:
-            own = own_model(start, study.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, before["kept_round"])
-            tuning = Tuning(short, arm.seed, rows[name], [site], steps, own, classes)
+            own = own_model(
+                start, settings.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, before["kept_round"]
+            )
+            tuning = FineTuning(short, arm.seed, rows[name], [site], steps, own, classes)
             if folder.load() is None:
                 tuning.score_start(folder)
-            with progress.arm(f"{arm.name} at {name}", arm.seed, short.rounds * steps * study.batch_size) as advance:
+            with progress.arm(f"{arm.name} at {name}", arm.seed, short.rounds * steps * settings.batch_size) as advance:
                 tuning.run(folder, advance)
         done[name] = folder.read_facts()
     extra = sum(facts["steps"] for facts in done.values())
@@ -119,23 +121,23 @@ def tune_arm(
     )
 
 
-def predict_personal(arm: "Arm", study: Study, sites: Mapping[str, Site], part: str = "test") -> Predictions:
+def predict_fine_tuned(arm: "Arm", settings: Settings, sites: Mapping[str, Site], split: str = "test") -> Predictions:
     """Predict one part of all sites, each with its own tuned model.
 
     Args:
         arm: a finished tuned arm.
-        study: the settings.
+        settings: the settings.
         sites: the hospitals.
-        part: of the split.
+        split: of the split.
 
     Raises:
         RunError: weights are missing or damaged.
     """
-    model = place_model(study.model, pick_device(study.device))
+    model = place_model(settings.model, pick_device(settings.device))
     classes = arm.folder.read_facts()["classes"]
     present = None if classes is None else torch.tensor(classes)
     answers = []
     for name, site in sites.items():
         set_state(model, ArmFolder(arm.folder.path / name).load_weights("best"))
-        answers.append(predict_part(model, site, part, study, present))
+        answers.append(predict_split(model, site, split, settings, present))
     return join(answers)

@@ -20,12 +20,12 @@ from flwr.app import Context
 from flwr.simulation import run_simulation
 
 from clients.app import make_client_app
-from clients.workspace import Place
+from clients.workspace import Workspace
 from fedbus.errors import FedbusError, RunError
-from fedbus.settings.schema import Study
-from fedbus.system.third_party import SETTINGS, hush
-from fedbus.transport.messages import Order
-from fedbus.transport.shared_memory import open_references
+from fedbus.settings.schema import Settings
+from fedbus.system.third_party import SETTINGS, silence_third_party
+from fedbus.transport.messages import Instruction
+from fedbus.transport.shared_memory import open_shared_arrays
 from server.app import make_server_app
 from server.rounds.loop import Job
 
@@ -37,11 +37,11 @@ MODELS_A_SITE = 2
 """Models that lie in memory at a time, at most: what a site was sent and what it answered."""
 
 
-def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event) -> None:
+def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading.Event) -> None:
     """Run the jobs one after another, all sites being simulated by the same workers.
 
     Args:
-        study: names the sites; all jobs share its sites and device.
+        settings: names the sites; all jobs share its sites and device.
         out: the run folder in which the sites are prepared, on a path that every node of a cluster sees.
         jobs: federated trainings.
         stop: set to end early.
@@ -50,22 +50,25 @@ def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event
         FedbusError: what a job raised.
         KeyboardInterrupt: `stop` was set.
     """
-    hush()
-    names, device, folder = list(study.sites), study.device, out.resolve()
+    silence_third_party()
+    names, device, folder = list(settings.sites), settings.device, out.resolve()
     model = max((sum(value.nbytes for value in job.start.values()) for job in jobs), default=0)
     size = MODELS_A_SITE * len(names) * model
 
-    def locate(context: Context, order: Order) -> Place:
-        return Place(folder, names[int(context.node_config["partition-id"])], device)
+    def locate(context: Context, instruction: Instruction) -> Workspace:
+        return Workspace(folder, names[int(context.node_config["partition-id"])], device)
 
     try:
-        with _stops_on_interrupt(stop), open_references(folder, size, shared=bool(study.ray_address)) as references:
-            referring = [replace(job, references=references) for job in jobs]
+        with (
+            _stops_on_interrupt(stop),
+            open_shared_arrays(folder, size, shared=bool(settings.ray_address)) as shared_arrays,
+        ):
+            referring = [replace(job, shared_arrays=shared_arrays) for job in jobs]
             run_simulation(
                 server_app=make_server_app(lambda _: (len(names), referring)),
-                client_app=make_client_app(locate, candid=True, references=references),
+                client_app=make_client_app(locate, expose_errors=True, shared_arrays=shared_arrays),
                 num_supernodes=len(names),
-                backend_config=ray_resources(study),
+                backend_config=ray_resources(settings),
             )
     except FedbusError:
         raise
@@ -82,23 +85,23 @@ def simulate(study: Study, out: Path, jobs: Sequence[Job], stop: threading.Event
         raise KeyboardInterrupt
 
 
-def ray_resources(study: Study) -> dict[str, Any]:
+def ray_resources(settings: Settings) -> dict[str, Any]:
     """Ray's settings: `workers` sites train at the same time and share processors and GPUs equally.
 
     Raises:
         RunError: no cluster answers at `ray-address`.
     """
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    if study.ray_address:
-        processors, gpus = join_cluster(study.ray_address)
+    if settings.ray_address:
+        processors, gpus = join_cluster(settings.ray_address)
         start: dict[str, Any] = {}
     else:
-        processors, gpus = max(os.cpu_count() or 1, study.workers), torch.cuda.device_count()
+        processors, gpus = max(os.cpu_count() or 1, settings.workers), torch.cuda.device_count()
         # "local": a cell of a study is itself a task of a Ray, and must not join that.
         start = quiet | {"address": "local", "num_cpus": processors, "num_gpus": gpus}
-    if study.device == "cpu":
+    if settings.device == "cpu":
         gpus = 0
-    share = {"num_cpus": max(1, processors // study.workers), "num_gpus": share_of(gpus, study.workers)}
+    share = {"num_cpus": max(1, processors // settings.workers), "num_gpus": share_of(gpus, settings.workers)}
     return {"init_args": start, "client_resources": share}
 
 

@@ -36,13 +36,13 @@ class LocalFederation:
     Args:
         folder: an empty place for all folders and logs.
         archives: reader and folder of each site's images, by the site's name.
-        settings: environment variables of all processes.
+        environment: environment variables of all processes.
     """
 
     def __init__(
-        self, folder: Path, archives: Mapping[str, tuple[str, Path]], settings: Mapping[str, str] | None = None
+        self, folder: Path, archives: Mapping[str, tuple[str, Path]], environment: Mapping[str, str] | None = None
     ) -> None:
-        self.folder, self.settings = folder.resolve(), dict(settings or {})
+        self.folder, self.environment = folder.resolve(), dict(environment or {})
         self.hub: HubFolder = init_hub(self.folder / "hub", HOST, port=free_port(), superlink_port=free_port())
         self.sites: dict[str, SiteFolder] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -83,16 +83,16 @@ class LocalFederation:
         """Have a site join; it connects in its own time."""
         self.spawn(name, ["site", "join", str(self.sites[name].path)])
 
-    def run(self, study: Path, *options: str) -> subprocess.Popen[bytes]:
+    def run(self, settings: Path, *options: str) -> subprocess.Popen[bytes]:
         """Start `fedbus hub run`; its words go to the log `run`."""
-        return self.spawn("run", ["hub", "run", str(self.hub.path), str(study), *options])
+        return self.spawn("run", ["hub", "run", str(self.hub.path), str(settings), *options])
 
     def spawn(self, name: str, words: Sequence[str], program: Sequence[str] = PROGRAM) -> subprocess.Popen[bytes]:
         """Start a FedBUS command in a process group of its own, under a name."""
         with self.log(name).open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=os.environ | self.settings, start_new_session=True,
+                env=os.environ | self.environment, start_new_session=True,
             )  # fmt: skip
         return self.processes[name]
 

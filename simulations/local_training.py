@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedbus.device import pick_device
-from fedbus.evaluation.validation import Score, record, score_part, total
+from fedbus.evaluation.validation import Score, record, score_split, total
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.system.progress import Progress
 from fedbus.training.loop import train_round
@@ -21,7 +21,7 @@ from fedbus.training.rows import TrainingRows
 
 
 @dataclass(frozen=True)
-class Fit:
+class LocalTraining:
     """One arm that trains in one place.
 
     Attributes:
@@ -31,7 +31,7 @@ class Fit:
         start: the weights that every arm starts from.
     """
 
-    study: Study
+    settings: Settings
     seed: int
     rows: TrainingRows
     validation: Sequence[Site]
@@ -41,7 +41,7 @@ class Fit:
     @property
     def present(self) -> Tensor | None:
         """The classes that the model may predict: under `mask`, those it was trained on."""
-        return predictable(self.rows.present, self.study)
+        return predictable(self.rows.present, self.settings)
 
     def run(self, folder: ArmFolder, progress: Progress = lambda _: None) -> None:
         """Train all rounds, from the checkpoint if there is one; the optimiser's state lives on between rounds.
@@ -49,30 +49,32 @@ class Fit:
         Raises:
             RunError: the loss is not finite, the disk is full.
         """
-        study = self.study
-        model = place_model(study.model, pick_device(study.device))
-        optimiser = make_optimiser(model, study)
+        settings = self.settings
+        model = place_model(settings.model, pick_device(settings.device))
+        optimiser = make_optimiser(model, settings)
         at = folder.load() or Checkpoint(0, self.start)
         set_state(model, at.state)
         restore_optimiser(optimiser, at.extra)
-        progress(at.round * self.steps * study.batch_size)
-        for number in range(at.round + 1, study.rounds + 1):
+        progress(at.round * self.steps * settings.batch_size)
+        for number in range(at.round + 1, settings.rounds + 1):
             started = time.monotonic()
             loss = train_round(
-                model, self.rows, study, seed=self.seed, round_number=number, steps=self.steps,
+                model, self.rows, settings, seed=self.seed, round_number=number, steps=self.steps,
                 optimiser=optimiser, progress=progress,
             )  # fmt: skip
-            scores = {site.name: score_part(model, site, "validation", study, self.present) for site in self.validation}
+            scores = {
+                site.name: score_split(model, site, "validation", settings, self.present) for site in self.validation
+            }
             at = self._after_round(folder, at, number, get_state(model), scores)
             at.history.append(
                 {"round": number, "train_loss": loss, "seconds": time.monotonic() - started, **record(scores)}
             )
             at.extra = optimiser_tensors(optimiser)
             folder.save(at)
-        folder.save_weights("final", at.state, round=study.rounds)
+        folder.save_weights("final", at.state, round=settings.rounds)
         folder.finish(
             {
-                "steps": study.rounds * self.steps,
+                "steps": settings.rounds * self.steps,
                 "kept_round": at.best_round,
                 "seconds": sum(line["seconds"] for line in at.history),
                 "classes": self.present.tolist() if self.present is not None else None,

@@ -57,14 +57,14 @@ class ArmProgress:
         """A bar for a federated arm, moved on by each round's history line; it appears with the first."""
         tasks: list[Any] = []
 
-        def announce(line: dict[str, Any]) -> None:
+        def on_round(line: dict[str, Any]) -> None:
             if not tasks:
                 tasks.append(self.bars.add_task(self._title(name, seed), total=images * rounds, note=""))
             refused = ", ".join(line["refused"])
             note = f"round {line['round']} of {rounds}" + (f", refused: {refused}" if refused else "")
             self.bars.update(tasks[0], completed=line["round"] * images, note=note)
 
-        return announce
+        return on_round
 
     def _title(self, name: str, seed: int) -> str:
         return f"train {name}" + (f" (seed {seed})" if self.seeds > 1 else "")

@@ -14,7 +14,7 @@ from fedbus.datasets.registry import find_reader
 from fedbus.evaluation.evaluate import differences, evaluate
 from fedbus.evaluation.predictions import Predictions
 from fedbus.reports.comparison.results import assemble
-from fedbus.settings.schema import STRATEGIES, Study, tuned_from
+from fedbus.settings.schema import STRATEGIES, Settings, tuned_from
 from fedbus.sites.site import Site, read_facts
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm
@@ -24,7 +24,7 @@ SAMPLES = 3
 
 
 def gather(
-    study: Study,
+    settings: Settings,
     out: Path,
     sites: Mapping[str, Site],
     runs: Mapping[str, list[tuple[Arm, Predictions]]],
@@ -34,7 +34,7 @@ def gather(
     """Build the content of `results.json`.
 
     Args:
-        study: the settings.
+        settings: the settings.
         out: the run folder.
         sites: the hospitals.
         runs: by arm, one (arm, predictions) a seed.
@@ -42,24 +42,24 @@ def gather(
     """
     predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
     return assemble(
-        study,
+        settings,
         out,
         {name: [arm.folder for arm, _ in pairs] for name, pairs in runs.items()},
         phantoms=phantoms,
-        sites={name: _site_facts(facts, study, sites[name]) for name, facts in read_facts(out).items()},
-        arms={name: score_everywhere(seeds, list(sites), study) for name, seeds in predictions.items()},
-        differences=all_differences(predictions, list(sites), study),
+        sites={name: _site_facts(facts, settings, sites[name]) for name, facts in read_facts(out).items()},
+        arms={name: score_everywhere(seeds, list(sites), settings) for name, seeds in predictions.items()},
+        differences=all_differences(predictions, list(sites), settings),
     )
 
 
-def score_everywhere(runs: list[Predictions], sites: list[str], study: Study) -> dict[str, Any]:
+def score_everywhere(runs: list[Predictions], sites: list[str], settings: Settings) -> dict[str, Any]:
     """One arm's metrics at each site and on `all` test rows, with intervals."""
     places = {site: [run.select(site) for run in runs] for site in sites} | {"all": runs}
-    return {place: evaluate(chosen, study.bootstrap, study.draw_seed) for place, chosen in places.items()}
+    return {place: evaluate(chosen, settings.bootstrap, settings.draw_seed) for place, chosen in places.items()}
 
 
 def all_differences(
-    predictions: Mapping[str, list[Predictions]], sites: list[str], study: Study
+    predictions: Mapping[str, list[Predictions]], sites: list[str], settings: Settings
 ) -> list[dict[str, Any]]:
     """Federated minus centralised everywhere; federated minus each local model, at its own hospital and on `all`."""
     found = []
@@ -72,7 +72,7 @@ def all_differences(
             ours, theirs = predictions[arm], predictions[reference]
             if place != "all":
                 ours, theirs = [run.select(place) for run in ours], [run.select(place) for run in theirs]
-            metrics = differences(ours, theirs, study.bootstrap, study.draw_seed)
+            metrics = differences(ours, theirs, settings.bootstrap, settings.draw_seed)
             found += [
                 {"arm": arm, "reference": reference, "site": place, "metric": metric, **value}
                 for metric, value in metrics.items()
@@ -85,7 +85,7 @@ def sample_pictures(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes
     """A few training pictures of each site and class as PNG files, first rows first."""
     found: dict[str, dict[str, list[bytes]]] = {}
     for name, site in sites.items():
-        train = np.unique(site.parts["train"])  # rows repeat where they were over-sampled before the split
+        train = np.unique(site.splits["train"])  # rows repeat where they were over-sampled before the split
         found[name] = {
             label: [_png(site.pixels[row]) for row in train[site.labels[train] == index][:SAMPLES]]
             for index, label in enumerate(CLASSES)
@@ -93,9 +93,9 @@ def sample_pictures(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes
     return found
 
 
-def _site_facts(facts: dict[str, Any], study: Study, site: Site) -> dict[str, Any]:
+def _site_facts(facts: dict[str, Any], settings: Settings, site: Site) -> dict[str, Any]:
     reader = find_reader(facts["reader"])
-    rows = site_rows(site, study, study.seeds[0], torch.device("cpu"))
+    rows = site_rows(site, settings, settings.seeds[0], torch.device("cpu"))
     counts = np.bincount(rows.labels.numpy(), minlength=len(CLASSES))
     kept = {key: value for key, value in facts.items() if key not in ("rows", "pixels")}
     return kept | {

@@ -6,56 +6,56 @@ import torch
 
 from fedbus.device import pick_device
 from fedbus.errors import SettingsError
-from fedbus.evaluation.predict import join, predict_part
+from fedbus.evaluation.predict import join, predict_split
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.runs.site_state import own_model
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.sites.split import HELD_OUT
 from simulations.arm import Arm
-from simulations.fine_tuning import predict_personal
+from simulations.fine_tuning import predict_fine_tuned
 
 
-def score_arm(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Predictions:
+def score_arm(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
     """Predict the test rows of all sites with the arm's kept weights, or read what an earlier call wrote."""
-    return _score(arm, study, sites, "test", "predictions.csv")
+    return _score(arm, settings, sites, "test", "predictions.csv")
 
 
-def score_held_out(arm: Arm, study: Study, sites: Mapping[str, Site]) -> Predictions:
+def score_held_out(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
     """Predict the held-out rows of all sites with the arm's kept weights, or read what an earlier call wrote.
 
     Raises:
         SettingsError: a site has none, as its split does not leak.
     """
-    without = [name for name, site in sites.items() if HELD_OUT not in site.parts]
+    without = [name for name, site in sites.items() if HELD_OUT not in site.splits]
     if without:
         raise SettingsError(
-            f"split = {study.split} holds out no rows at {', '.join(without)}.",
+            f"split = {settings.split} holds out no rows at {', '.join(without)}.",
             "Use --set split=images or --set split=balanced-images; split = groups has its test rows.",
         )
-    return _score(arm, study, sites, HELD_OUT, "held-out.csv")
+    return _score(arm, settings, sites, HELD_OUT, "held-out.csv")
 
 
-def predict_rows(arm: Arm, study: Study, sites: Mapping[str, Site], part: str) -> Predictions:
+def predict_rows(arm: Arm, settings: Settings, sites: Mapping[str, Site], split: str) -> Predictions:
     """Predict one part of all sites with the kept weights, and with a site's own BatchNorm where it has one."""
-    model = place_model(study.model, pick_device(study.device))
+    model = place_model(settings.model, pick_device(settings.device))
     state, facts = arm.folder.load_weights("best"), arm.folder.read_facts()
     present = None if facts["classes"] is None else torch.tensor(facts["classes"])
     answers = []
     for name, site in sites.items():
         own = state
         if arm.federated:
-            own = own_model(state, study.batch_norm, arm.out, arm.title, name, facts["kept_round"])
+            own = own_model(state, settings.batch_norm, arm.out, arm.title, name, facts["kept_round"])
         set_state(model, own)
-        answers.append(predict_part(model, site, part, study, present))
+        answers.append(predict_split(model, site, split, settings, present))
     return join(answers)
 
 
-def _score(arm: Arm, study: Study, sites: Mapping[str, Site], part: str, file: str) -> Predictions:
+def _score(arm: Arm, settings: Settings, sites: Mapping[str, Site], split: str, file: str) -> Predictions:
     path = arm.folder.path / file
     if not path.is_file():
-        answer = predict_personal if arm.tuned else predict_rows
-        answer(arm, study, sites, part).to_csv(path)
+        answer = predict_fine_tuned if arm.tuned else predict_rows
+        answer(arm, settings, sites, split).to_csv(path)
     return Predictions.from_csv(path)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from tests.archives import make_class_folders, make_labels_csv
@@ -28,7 +28,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def two_site_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Two hospitals of small noise pictures, one without normals, and a model that trains in milliseconds."""
     root = tmp_path_factory.mktemp("archives")
     sources = {
@@ -38,7 +38,7 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         ),
         "south": ("labels-csv", make_labels_csv(root / "south", {"benign": 24, "malignant": 20}, seed=2)),
     }
-    return build_study(
+    return build_settings(
         {
             "sites": {name: {"reader": reader, "path": str(path)} for name, (reader, path) in sources.items()},
             "cache": str(root / "cache"), "image-size": 32, "model": "test_resnet", "weights": "none",
@@ -49,14 +49,14 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the sites of `tiny_study` are prepared."""
+def tiny_folder(two_site_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the sites of `two_site_settings` are prepared."""
     out = tmp_path_factory.mktemp("prepared")
-    prepare_sites(tiny_study, out)
+    prepare_sites(two_site_settings, out)
     return out
 
 
 @pytest.fixture(scope="session")
-def tiny_sites(tiny_study: Study, tiny_folder: Path) -> dict[str, Site]:
-    """The prepared sites of `tiny_study`."""
-    return prepare_sites(tiny_study, tiny_folder)
+def tiny_sites(two_site_settings: Settings, tiny_folder: Path) -> dict[str, Site]:
+    """The prepared sites of `two_site_settings`."""
+    return prepare_sites(two_site_settings, tiny_folder)

@@ -10,9 +10,9 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import make_client_app
-from clients.workspace import Place
-from fedbus.transport.messages import Order
-from fedbus.transport.shared_memory import References
+from clients.workspace import Workspace
+from fedbus.transport.messages import Instruction
+from fedbus.transport.shared_memory import SharedArrays
 
 Hook = Callable[[str, Message], Message | None]
 """Given a site's name and the message to it: a reply in its place, None to stay silent, or NotImplemented to pass."""
@@ -30,7 +30,7 @@ class LocalGrid(Grid):
         names: Sequence[str],
         hook: Hook | None = None,
         spoil: Spoil = lambda site, reply: None,
-        references: References | None = None,
+        shared_arrays: SharedArrays | None = None,
     ) -> None:
         self.names = dict(zip(range(101, 101 + len(names)), names, strict=True))
         self.hook, self.spoil = hook, spoil
@@ -40,10 +40,10 @@ class LocalGrid(Grid):
 
         TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # who sends, as Flower's processes set it
 
-        def locate(context: Context, order: Order) -> Place:
-            return Place(out, self.names[context.node_id], "cpu", self.models)
+        def locate(context: Context, instruction: Instruction) -> Workspace:
+            return Workspace(out, self.names[context.node_id], "cpu", self.models)
 
-        self.app: ClientApp = make_client_app(locate, references=references)
+        self.app: ClientApp = make_client_app(locate, shared_arrays=shared_arrays)
 
     def set_run(self, run: object) -> None:
         raise NotImplementedError

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedbus.models.inputs import MEAN, STD
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.training.loop import train_round
 from fedbus.training.optimiser import make_optimiser
 from fedbus.training.rows import TrainingRows
@@ -26,13 +26,13 @@ def conv_model(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
-def sgd(model: nn.Module, study: Study) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=study.learning_rate)
+def sgd(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=settings.learning_rate)
 
 
-def train(model: nn.Module, rows: TrainingRows, study: Study, steps: int = 3, **changes: object) -> float:
-    settings = {"seed": 0, "round_number": 1, "steps": steps, "optimiser": make_optimiser(model, study)} | changes
-    return train_round(model, rows, study, **settings)
+def train(model: nn.Module, rows: TrainingRows, settings: Settings, steps: int = 3, **changes: object) -> float:
+    arguments = {"seed": 0, "round_number": 1, "steps": steps, "optimiser": make_optimiser(model, settings)} | changes
+    return train_round(model, rows, settings, **arguments)
 
 
 def features(images: np.ndarray) -> np.ndarray:

@@ -154,7 +154,7 @@ def _site(name: str) -> dict[str, Any]:
         "patients": None if name == "BUSI" else int(images * 0.57),
         "groups": int(images * 0.56),
         "dropped": dropped if name == "BUSI" else [],
-        "parts": {
+        "splits": {
             "train": dict(zip(CLASSES, train, strict=True)),
             "validation": dict(zip(CLASSES, validation, strict=True)),
             "test": dict(zip(CLASSES, test, strict=True)),

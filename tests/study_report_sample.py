@@ -187,5 +187,5 @@ def _site(name: str) -> dict[str, Any]:
     return {
         "reader": name.lower().replace("-", "_"),
         "images": sum(sum(counts) for counts in parts.values()),
-        "parts": {part: dict(zip(CLASSES, counts, strict=True)) for part, counts in parts.items()},
+        "parts": {split: dict(zip(CLASSES, counts, strict=True)) for split, counts in parts.items()},
     }

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fedbus.cli import app
-from fedbus.settings.load import load_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import load_settings
+from fedbus.settings.schema import Settings
 from server.hub.approved_sites import ApprovedSite
 from server.hub.folder import HubFolder, init_hub
 from tests.site_folders import make_site
@@ -80,13 +80,13 @@ def test_a_narrow_terminal_does_not_break_the_line(hub, monkeypatch):
     ids=["nothing", "a site", "a study and a site"],
 )
 def test_without_a_study_named_sites_are_compared_by_the_settings_that_did_best(words, file, tmp_path, monkeypatch):
-    asked: list[Study] = []
+    asked: list[Settings] = []
     monkeypatch.setattr("simulations.compare.compare", lambda study, *_, **__: asked.append(study))
     (tmp_path / "mine.toml").write_text("rounds = 7\n")
     result = CliRunner().invoke(app, ["compare", *(word.format(tmp_path) for word in words)])
     assert result.exit_code == 0, result.output
     folder = tmp_path if file == "mine" else ROOT / "fedbus" / "settings" / "presets"
-    expected = load_study(folder / f"{file}.toml", sites=[f"busi={tmp_path}"] if words else [])
+    expected = load_settings(folder / f"{file}.toml", sites=[f"busi={tmp_path}"] if words else [])
     assert asked == [expected]
 
 

@@ -10,9 +10,9 @@ import pytest
 import typer
 
 from fedbus.cli import app
-from fedbus.settings.schema import Study
-from fedbus.transport.allow_list import INTRODUCTION, REPORT, TEST_REPORT
-from fedbus.transport.messages import PROXIMAL_MU, ROUND, Order
+from fedbus.settings.schema import Settings
+from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT
+from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction
 
 ROOT = Path(__file__).resolve().parents[1]
 SECURITY, DEPLOY, README = ROOT / "docs/security.md", ROOT / "docs/deploy.md", ROOT / "README.md"
@@ -72,15 +72,15 @@ def keys_in_tables(page: str) -> set[str]:
 
 
 def test_everything_that_crosses_the_wire_is_listed_and_nothing_else():
-    answers = {item.key for item in (*INTRODUCTION, *REPORT, *TEST_REPORT)} | {"site", "labels"}
-    orders = {*Order(Study(), 0, ()).to_config(), ROUND, PROXIMAL_MU}
-    assert keys_in_tables(SECURITY.read_text(encoding="utf-8")) - {"ca.crt"} == answers | orders
+    answers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT)} | {"site", "labels"}
+    instructions = {*Instruction(Settings(), 0, ()).to_config(), ROUND, PROXIMAL_MU}
+    assert keys_in_tables(SECURITY.read_text(encoding="utf-8")) - {"ca.crt"} == answers | instructions
 
 
 def test_the_page_gives_the_size_of_every_number_that_a_site_sends():
     rows = [line.split("|")[1:-1] for line in SECURITY.read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
     told = {key: cells[2].split()[0] for cells in rows if len(cells) == 4 for key in re.findall(r"`(.+?)`", cells[0])}
-    sizes = {item.key: str(item.values) for item in (*INTRODUCTION, *REPORT, *TEST_REPORT)}
+    sizes = {item.key: str(item.values) for item in (*REGISTRATION, *REPORT, *TEST_REPORT)}
     assert {key: told.get(key) for key in sizes} == sizes
 
 

@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 
-PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+SPLITS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
-def tiny_settings(**changes: object) -> Study:
+def tiny_settings(**changes: object) -> Settings:
     """A study of three rounds on `test_resnet` from random weights, float32 on the CPU."""
     settings = {
         "model": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 4, "rounds": 3,
         "learning_rate": 0.01, "device": "cpu", "precision": "float32",
     }  # fmt: skip
-    return build_study(settings | changes, "the tests")
+    return build_settings(settings | changes, "the tests")
 
 
 def noise_site(name: str = "north", counts: tuple[int, int, int] = (15, 10, 5), seed: int = 0) -> Site:
@@ -23,12 +23,12 @@ def noise_site(name: str = "north", counts: tuple[int, int, int] = (15, 10, 5), 
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(3), counts)
     pixels = generator.integers(0, 120, (len(labels), 32, 32)) + 60 * labels[:, None, None]
-    parts: dict[str, list[int]] = {part: [] for part in PARTS}
+    splits: dict[str, list[int]] = {split: [] for split in SPLITS}
     for label in range(3):
         rows = np.flatnonzero(labels == label).tolist()
-        for part, share in PARTS.items():
+        for split, share in SPLITS.items():
             count = round(share * counts[label])
-            parts[part] += rows[:count]
+            splits[split] += rows[:count]
             rows = rows[count:]
     return Site(
         name=name,
@@ -36,5 +36,5 @@ def noise_site(name: str = "north", counts: tuple[int, int, int] = (15, 10, 5), 
         labels=labels,
         groups=np.array([f"g{i:04d}" for i in range(len(labels))]),
         paths=np.array([f"{i}.png" for i in range(len(labels))]),
-        parts={part: np.array(rows, dtype=np.int64) for part, rows in parts.items()},
+        splits={split: np.array(rows, dtype=np.int64) for split, rows in splits.items()},
     )

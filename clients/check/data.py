@@ -5,9 +5,9 @@ What `fedbus check` shows by name is only counted here, because these findings m
 
 from clients.check.findings import Finding, count
 from fedbus.classes import CLASSES
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Inspection
-from fedbus.sites.split import PARTS
+from fedbus.sites.split import SPLITS
 
 SEE = "`fedbus check` names them."
 
@@ -22,24 +22,24 @@ EFFECTS = {
 """What a site's training does to a class that it has no images of, by missing-classes policy."""
 
 
-def data_findings(inspection: Inspection, study: Study, steps: int | None, unsplittable: str) -> list[Finding]:
+def data_findings(inspection: Inspection, settings: Settings, steps: int | None, unsplittable: str) -> list[Finding]:
     """Judge an archive by what a study needs.
 
     Args:
         inspection: what is in it.
-        study: whose folds, image size and missing-classes policy count.
+        settings: whose folds, image size and missing-classes policy count.
         steps: of a round on its training rows; None if it could not be parted, or that was not tried.
         unsplittable: why the study can't part it into train, validation and test.
     """
     return [
         _files(inspection),
-        *(_class(name, inspection, study, bool(unsplittable)) for name in CLASSES),
-        _split(steps, unsplittable, study),
+        *(_class(name, inspection, settings, bool(unsplittable)) for name in CLASSES),
+        _split(steps, unsplittable, settings),
         _patients(inspection),
         _copies(inspection),
         _near_copies(inspection),
         _two_labels(inspection),
-        *_size(inspection, study),
+        *_size(inspection, settings),
         *_notes(inspection),
     ]
 
@@ -59,29 +59,31 @@ def _files(inspection: Inspection) -> Finding:
     return Finding("Files", "pass", f"all {count(images, 'image')} can be read")
 
 
-def _class(name: str, inspection: Inspection, study: Study, unsplittable: bool) -> Finding:
+def _class(name: str, inspection: Inspection, settings: Settings, unsplittable: bool) -> Finding:
     topic, images = f"Class {name}", inspection.counts[name]
     if images == 0:
-        policy = f'missing-classes = "{study.missing_classes}": this site\'s training {EFFECTS[study.missing_classes]}'
+        policy = (
+            f'missing-classes = "{settings.missing_classes}": this site\'s training {EFFECTS[settings.missing_classes]}'
+        )
         return Finding(topic, "warn", f"no image; {policy}", "Tell the coordinator if the hospital has such images.")
     found = count(images, "image")
-    if images < len(PARTS) or (unsplittable and images < study.folds):
-        least = f"too few for {study.folds} folds and one each in train, validation and test"
+    if images < len(SPLITS) or (unsplittable and images < settings.folds):
+        least = f"too few for {settings.folds} folds and one each in train, validation and test"
         return Finding(topic, "fail", f"{found}, {least}", "Add images of that class, or leave the class out.")
-    if images < study.folds:
+    if images < settings.folds:
         return Finding(
-            topic, "warn", f"{found} for {study.folds} folds: some test parts lack it", "Add images of that class."
+            topic, "warn", f"{found} for {settings.folds} folds: some test parts lack it", "Add images of that class."
         )
     return Finding(topic, "pass", found)
 
 
-def _split(steps: int | None, unsplittable: str, study: Study) -> Finding:
+def _split(steps: int | None, unsplittable: str, settings: Settings) -> Finding:
     if unsplittable:
         remedy = "Add patients of the rare class, or ask the coordinator for fewer folds."
         return Finding("Split", "fail", unsplittable, remedy)
     if steps is None:
         return Finding("Split", "warn", "not tried, because of the failures above or below", "Mend those first.")
-    found = f"every class of this site in train, validation and test ({study.folds} folds)"
+    found = f"every class of this site in train, validation and test ({settings.folds} folds)"
     return Finding("Split", "pass", found)
 
 
@@ -103,7 +105,7 @@ def _copies(inspection: Inspection) -> Finding:
 
 
 def _near_copies(inspection: Inspection) -> Finding:
-    pairs = len(inspection.near_copies)
+    pairs = len(inspection.near_duplicates)
     bits = f"up to {inspection.near_bits} of 256 bits apart"
     found = f"{count(pairs, 'pair')}, {bits}, kept in one part" if pairs else f"none {bits}"
     return Finding("Near copies", "pass", found)
@@ -123,15 +125,15 @@ def _two_labels(inspection: Inspection) -> Finding:
     return Finding("Two labels", "warn", "; ".join(found), f"Find out which label is right. {SEE}")
 
 
-def _size(inspection: Inspection, study: Study) -> list[Finding]:
+def _size(inspection: Inspection, settings: Settings) -> list[Finding]:
     if inspection.widths is None or inspection.heights is None:
         return []
     (_, width, _), (_, height, _) = inspection.widths, inspection.heights
     found = f"{width:g} x {height:g} pixels in the median"
-    if min(width, height) < study.image_size:
-        found += f", smaller than the study's {study.image_size}: enlarging adds nothing"
+    if min(width, height) < settings.image_size:
+        found += f", smaller than the study's {settings.image_size}: enlarging adds nothing"
         return [Finding("Picture size", "warn", found, "Export the images at the scanner's own size.")]
-    return [Finding("Picture size", "pass", f"{found}; the study takes {study.image_size}")]
+    return [Finding("Picture size", "pass", f"{found}; the study takes {settings.image_size}")]
 
 
 def _notes(inspection: Inspection) -> list[Finding]:

@@ -14,7 +14,7 @@ from fedbus.device import pick_device, pick_dtype
 from fedbus.errors import SettingsError
 from fedbus.images.fingerprint import HASH_BYTES
 from fedbus.models.build import place_model
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 
 DISK_RESERVE, MEMORY_SHARE, ROUND_SHARE = 3, 0.75, 0.5
 """Less free disk than three times the need is a warning; so is more than these shares of memory and round time."""
@@ -23,7 +23,7 @@ _FREE_DISK = "Free some disk space, or make the site's folder on a larger disk."
 _NOT_TRIED = "not tried, because training does not run here"
 
 
-def find_device(site: SiteFolder, study: Study) -> tuple[torch.device | None, Finding]:
+def find_device(site: SiteFolder, settings: Settings) -> tuple[torch.device | None, Finding]:
     """The device that site.toml asks for, none if it is not there, and the finding on it."""
     setting = site.settings.device
     try:
@@ -31,7 +31,7 @@ def find_device(site: SiteFolder, study: Study) -> tuple[torch.device | None, Fi
     except SettingsError:
         remedy = 'Install the GPU\'s driver, or set device = "auto" in site.toml.'
         return None, Finding("Device", "fail", "device = cuda, and PyTorch sees no GPU", remedy)
-    arithmetic = str(pick_dtype(study.precision, device)).removeprefix("torch.")
+    arithmetic = str(pick_dtype(settings.precision, device)).removeprefix("torch.")
     if device.type == "cuda":
         return device, Finding("Device", "pass", f"{torch.cuda.get_device_name(device)}, {arithmetic}")
     found = f"processor, {count(os.cpu_count() or 1, 'core')}, {arithmetic}"
@@ -41,17 +41,17 @@ def find_device(site: SiteFolder, study: Study) -> tuple[torch.device | None, Fi
     return device, Finding("Device", "pass", found)
 
 
-def disk_finding(site: SiteFolder, images: int, study: Study, model: int) -> Finding:
+def disk_finding(site: SiteFolder, images: int, settings: Settings, model: int) -> Finding:
     """Compare free disk with the decoded pictures and one kept model for each run's arm and seed.
 
     Args:
         site: on whose disk.
         images: of the archive.
-        study: image size, arms, seeds.
+        settings: image size, arms, seeds.
         model: bytes of one.
     """
-    pictures = images * (study.image_size**2 + 2 * HASH_BYTES)
-    need = pictures + model * max(1, len(study.federated_arms)) * len(study.seeds)
+    pictures = images * (settings.image_size**2 + 2 * HASH_BYTES)
+    need = pictures + model * max(1, len(settings.federated_arms)) * len(settings.seeds)
     free = shutil.disk_usage(site.path).free
     found = f"{spell_bytes(free)} free, {spell_bytes(need)} needed for pictures and models"
     if free < need:
@@ -60,26 +60,29 @@ def disk_finding(site: SiteFolder, images: int, study: Study, model: int) -> Fin
 
 
 def training_findings(
-    study: Study, device: torch.device | None, steps: int | None, advance: Callable[[int], object] = lambda _: None
+    settings: Settings,
+    device: torch.device | None,
+    steps: int | None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> list[Finding]:
     """Try the study's training: findings on memory, training step and round.
 
     Args:
-        study: the settings.
+        settings: the settings.
         device: where; None if there is none.
         steps: optimiser steps of a round at this site; None if the images can't tell.
         advance: told of every step.
     """
-    what = f"{study.model}, {study.image_size} pixels, batches of {study.batch_size}"
+    what = f"{settings.model}, {settings.image_size} pixels, batches of {settings.batch_size}"
     memory, step, whole = (Finding(topic, "warn", _NOT_TRIED) for topic in ("Memory", "Training step", "Round"))
     if device is None:
         return [memory, step, whole]
     try:
-        model = place_model(study.model, device)
-        need, free = estimate_memory(model, study, device), free_memory(device)
+        model = place_model(settings.model, device)
+        need, free = estimate_memory(model, settings, device), free_memory(device)
         if need > free:
             return [_memory(need, free, device), step, whole]
-        trial = run_trial(model, study, device, advance)
+        trial = run_trial(model, settings, device, advance)
     except Exception as error:  # timm's models and PyTorch's allocators each raise their own
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             return [_memory(None, free_memory(device), device), step, whole]
@@ -87,7 +90,7 @@ def training_findings(
         remedy = "Tell the coordinator: this study can't train here."
         return [memory, Finding("Training step", "fail", f"{what}: {why}", remedy), whole]
     step = Finding("Training step", "pass", f"{spell_seconds(trial.step_seconds)}: {what}")
-    return [_memory(trial.memory, trial.free, device), step, _round(trial, steps, study)]
+    return [_memory(trial.memory, trial.free, device), step, _round(trial, steps, settings)]
 
 
 def _memory(need: int | None, free: int, device: torch.device) -> Finding:
@@ -101,11 +104,11 @@ def _memory(need: int | None, free: int, device: torch.device) -> Finding:
     return Finding("Memory", verdict, found, more if verdict == "warn" else "")
 
 
-def _round(trial: Trial, steps: int | None, study: Study) -> Finding:
+def _round(trial: Trial, steps: int | None, settings: Settings) -> Finding:
     if steps is None:
         return Finding("Round", "warn", "not known before the images can be read and parted", "Mend the images first.")
     seconds = steps * trial.step_seconds
-    limit = study.round_timeout
+    limit = settings.round_timeout
     found = f"about {spell_seconds(seconds)} for {count(steps, 'step')}; the hub waits {spell_seconds(limit)}"
     remedy = "Ask the coordinator for a longer round-timeout or fewer local-epochs, or train on a GPU."
     if seconds > limit:

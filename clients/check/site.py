@@ -23,7 +23,7 @@ from clients.site.folder import SiteFolder
 from fedbus.datasets.registry import find_reader
 from fedbus.errors import ArchiveError
 from fedbus.models.build import build_model
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Inspection, inspect_archive
 from fedbus.system.files import write_json
 from fedbus.system.progress import Advance
@@ -32,13 +32,13 @@ from fedbus.system.terminal import BAD, GOOD, QUIET
 RESULT = "check.json"
 
 
-def check_site(site: SiteFolder, data: tuple[str, Path] | None, study: Study, console: Console) -> int:
+def check_site(site: SiteFolder, data: tuple[str, Path] | None, settings: Settings, console: Console) -> int:
     """Check data, machine and hub; print the table and the next step; write check.json into the site's folder.
 
     Args:
         site: its folder.
         data: reader and folder of the images, written into site.toml once they can be used; None: those in there.
-        study: what the hub will run, or the defaults.
+        settings: what the hub will run, or the defaults.
         console: to print on.
 
     Returns:
@@ -50,24 +50,26 @@ def check_site(site: SiteFolder, data: tuple[str, Path] | None, study: Study, co
         RunError: the site's folder can't be written.
     """
     reader, folder = _source(site, data)
-    size = model_bytes(build_model(study.model))
-    device, device_finding = find_device(site, study)
+    size = model_bytes(build_model(settings.model))
+    device, device_finding = find_device(site, settings)
     with _progress(console) as bar:
-        inspection = _inspect(site, reader, folder, study, bar)
+        inspection = _inspect(site, reader, folder, settings, bar)
         images = sum(inspection.counts.values()) if inspection else 0
-        disk = disk_finding(site, images, study, size)
+        disk = disk_finding(site, images, settings, size)
         steps, unsplittable = None, ""
         if inspection and not inspection.unreadable and disk.verdict != "fail":
-            steps, unsplittable = try_split(site, inspection, study, lambda name, total: _bar(bar, "Preparing", total))
+            steps, unsplittable = try_split(
+                site, inspection, settings, lambda name, total: _bar(bar, "Preparing", total)
+            )
         of_data = (
-            data_findings(inspection, study, steps, unsplittable)
+            data_findings(inspection, settings, steps, unsplittable)
             if inspection
             else [unreadable_archive(reader, folder.is_dir())]
         )
-        training = training_findings(study, device, steps, _bar(bar, "Training on noise", 1 + MOST_STEPS))
+        training = training_findings(settings, device, steps, _bar(bar, "Training on noise", 1 + MOST_STEPS))
     findings = [*of_data, disk, device_finding, *training, *hub_findings(site)]
     console.print(findings_table(site.settings.name, findings))
-    _write(site, study, findings)
+    _write(site, settings, findings)
     if data and steps is not None and not failed(of_data):
         site.with_data(reader, folder)
     console.print(_next_step(site, reader, folder, findings), soft_wrap=True)
@@ -80,29 +82,29 @@ def _source(site: SiteFolder, data: tuple[str, Path] | None) -> tuple[str, Path]
     return reader, folder.expanduser().resolve()
 
 
-def _inspect(site: SiteFolder, reader: str, folder: Path, study: Study, bar: Progress) -> Inspection | None:
+def _inspect(site: SiteFolder, reader: str, folder: Path, settings: Settings, bar: Progress) -> Inspection | None:
     """None if the archive can't be read: the reason may name files, and `fedbus check` tells it."""
     try:
         return inspect_archive(
-            reader, folder, site.settings.name, study.near_bits, lambda name, total: _bar(bar, "Reading", total)
+            reader, folder, site.settings.name, settings.near_bits, lambda name, total: _bar(bar, "Reading", total)
         )
     except ArchiveError:
         return None
 
 
-def _write(site: SiteFolder, study: Study, findings: Sequence[Finding]) -> None:
+def _write(site: SiteFolder, settings: Settings, findings: Sequence[Finding]) -> None:
     write_json(
         site.path / RESULT,
         {
             "site": site.settings.name,
             "checked": datetime.now(UTC).isoformat(timespec="seconds"),
             "ready": not failed(findings),
-            "study": {
-                "model": study.model,
-                "image-size": study.image_size,
-                "batch-size": study.batch_size,
-                "folds": study.folds,
-                "round-timeout": study.round_timeout,
+            "settings": {
+                "model": settings.model,
+                "image-size": settings.image_size,
+                "batch-size": settings.batch_size,
+                "folds": settings.folds,
+                "round-timeout": settings.round_timeout,
             },
             "findings": [finding.to_json() for finding in findings],
         },

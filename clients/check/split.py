@@ -8,8 +8,8 @@ import torch
 
 from clients.site.folder import SiteFolder
 from fedbus.errors import SettingsError, SplitError
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Inspection
 from fedbus.sites.prepare import prepare_sites
 from fedbus.system.progress import Advance
@@ -19,7 +19,9 @@ MakeAdvance = Callable[[str, int], Advance]
 """Makes an `Advance` from the site's name and its number of pictures."""
 
 
-def try_split(site: SiteFolder, inspection: Inspection, study: Study, progress: MakeAdvance) -> tuple[int | None, str]:
+def try_split(
+    site: SiteFolder, inspection: Inspection, settings: Settings, progress: MakeAdvance
+) -> tuple[int | None, str]:
     """Decode at the study's size, split and balance; the decoded pictures stay in the site's cache, for when it joins.
 
     Returns:
@@ -37,7 +39,7 @@ def try_split(site: SiteFolder, inspection: Inspection, study: Study, progress: 
         "cache": str(site.cache),
         "quorum": 0,  # the federation's, while only one site is named here
     }
-    own = build_study(study.as_dict() | places, "the check")
+    own = build_settings(settings.as_dict() | places, "the check")
     try:
         with tempfile.TemporaryDirectory(dir=site.path, prefix=".check-") as folder:  # patient ids stay in the site's
             prepared = prepare_sites(own, Path(folder), progress=progress)[name]

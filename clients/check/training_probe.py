@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fedbus.classes import CLASSES
 from fedbus.device import autocast, pick_dtype
 from fedbus.models.inputs import normalise
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.training.balance import Balanced
 from fedbus.training.loop import train_round
 from fedbus.training.optimiser import make_optimiser
@@ -61,17 +61,17 @@ def model_bytes(model: nn.Module) -> int:
     return 4 * sum(int(value.numel()) for value in model.state_dict().values())
 
 
-def estimate_memory(model: nn.Module, study: Study, device: torch.device) -> int:
+def estimate_memory(model: nn.Module, settings: Settings, device: torch.device) -> int:
     """Bytes that training will take on top of the libraries, from what small batches leave for the backward pass.
 
     On a processor, a step that needs more than there is ends the process without a word, so this comes first.
     """
-    few, more = (_saved_bytes(model, study, device, count) for count in (2, 4))  # BatchNorm refuses one alone
+    few, more = (_saved_bytes(model, settings, device, count) for count in (2, 4))  # BatchNorm refuses one alone
     fixed = model_bytes(model) * (STATES_A_WEIGHT + MODEL_COPIES)
-    return fixed + (more - few) // 2 * study.batch_size
+    return fixed + (more - few) // 2 * settings.batch_size
 
 
-def _saved_bytes(model: nn.Module, study: Study, device: torch.device, count: int) -> int:
+def _saved_bytes(model: nn.Module, settings: Settings, device: torch.device, count: int) -> int:
     """Bytes of all tensors that a forward pass of `count` pictures keeps for the backward pass."""
     saved: dict[int, int] = {}
 
@@ -80,11 +80,11 @@ def _saved_bytes(model: nn.Module, study: Study, device: torch.device, count: in
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = torch.rand(count, 1, study.image_size, study.image_size, device=device)
+    batch = torch.rand(count, 1, settings.image_size, settings.image_size, device=device)
     model.train()
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        autocast(device, pick_dtype(study.precision, device)),
+        autocast(device, pick_dtype(settings.precision, device)),
     ):
         logits = model(normalise(batch))
     total = sum(saved.values())
@@ -93,37 +93,39 @@ def _saved_bytes(model: nn.Module, study: Study, device: torch.device, count: in
 
 
 def run_trial(
-    model: nn.Module, study: Study, device: torch.device, advance: Callable[[int], object] = lambda _: None
+    model: nn.Module, settings: Settings, device: torch.device, advance: Callable[[int], object] = lambda _: None
 ) -> Trial:
     """Train the study's model on noise: a warm-up step, then up to `MOST_STEPS` timed ones.
 
     Args:
         model: on the device, channels_last; its weights change.
-        study: its batch size, image size, optimiser and precision.
+        settings: its batch size, image size, optimiser and precision.
         device: where the model lies.
         advance: told of every step.
 
     Raises:
         RunError: the loss is not finite.
     """
-    rows, optimiser = _noise_rows(study, device), make_optimiser(model, study)
+    rows, optimiser = _noise_rows(settings, device), make_optimiser(model, settings)
     free = free_memory(device)
     times: list[float] = []
     began = time.monotonic()
     with _Peak(device) as peak:
         while len(times) <= MOST_STEPS and time.monotonic() - began < MOST_SECONDS:
             started = time.monotonic()
-            train_round(model, rows, study, seed=0, round_number=1, steps=1, optimiser=optimiser)
+            train_round(model, rows, settings, seed=0, round_number=1, steps=1, optimiser=optimiser)
             times.append(time.monotonic() - started)
             advance(1)
     copies = 0 if device.type == "cuda" else MODEL_COPIES * model_bytes(model)
     return Trial(statistics.median(times[1:] or times), peak.bytes + copies, free)
 
 
-def _noise_rows(study: Study, device: torch.device) -> TrainingRows:
-    count = study.batch_size
+def _noise_rows(settings: Settings, device: torch.device) -> TrainingRows:
+    count = settings.batch_size
     generator = np.random.default_rng(0)
-    pixels: NDArray[np.uint8] = generator.integers(0, 256, (count, study.image_size, study.image_size), dtype=np.uint8)
+    pixels: NDArray[np.uint8] = generator.integers(
+        0, 256, (count, settings.image_size, settings.image_size), dtype=np.uint8
+    )
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     none = np.empty((0, *pixels.shape[1:]), dtype=np.uint8)
     everything = Balanced(np.arange(count), labels, none, np.ones(len(CLASSES), dtype=np.float32))

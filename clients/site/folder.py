@@ -21,12 +21,12 @@ from fedbus.deployment.private_folder import need_file, need_private_file, new_f
 from fedbus.deployment.settings_file import (
     FileSettings,
     Port,
-    build_settings,
-    parse_settings,
-    read_settings,
-    read_settings_text,
+    build_file_settings,
+    parse_settings_file,
+    read_settings_file,
+    read_settings_file_text,
     replace_values,
-    settings_text,
+    settings_file_text,
     toml_value,
 )
 from fedbus.errors import RunError, SettingsError
@@ -196,13 +196,13 @@ class SiteFolder:
         data = data.expanduser().resolve()
         if not data.is_dir():
             raise RunError(f"{data} is no folder.", "Name the folder in which the archive lies.")
-        text = read_settings_text(self.settings_file)
+        text = read_settings_file_text(self.settings_file)
         changes = {"reader": reader, "data": str(data)}
-        wanted = parse_settings(text, SiteSettings, self.settings_file).model_dump(by_alias=True) | changes
-        settings = build_settings(SiteSettings, wanted, str(self.settings_file))
+        wanted = parse_settings_file(text, SiteSettings, self.settings_file).model_dump(by_alias=True) | changes
+        settings = build_file_settings(SiteSettings, wanted, str(self.settings_file))
         changed = replace_values(text, changes)
         try:
-            written = parse_settings(changed, SiteSettings, self.settings_file)
+            written = parse_settings_file(changed, SiteSettings, self.settings_file)
         except SettingsError:
             written = None
         if written != settings:  # a string of several lines, a table: legal TOML that `replace_values` does not know
@@ -229,14 +229,16 @@ def init_site(path: Path, name: str, hub: str, ca: Path, *, runtime_port: int = 
         RunError: as `clients.site.ca.read_authority`; or the folder holds something or can't be written, and nothing
             half-made is left.
     """
-    settings = build_settings(SiteSettings, {"name": name, "hub": hub, "runtime-port": runtime_port}, "The new site")
+    settings = build_file_settings(
+        SiteSettings, {"name": name, "hub": hub, "runtime-port": runtime_port}, "The new site"
+    )
     site = SiteFolder(path.expanduser().resolve(), settings)
     authority = read_authority(ca.expanduser())
     with new_folder(site.path) as folder:
         make_key_pair(folder / site.key.name, folder / site.public_key.name, name)
         (folder / site.ca_certificate.name).write_bytes(authority)
         write_json(folder / APPROVED, [])
-        (folder / SETTINGS).write_text(settings_text(settings, _TITLE), encoding="utf-8")
+        (folder / SETTINGS).write_text(settings_file_text(settings, _TITLE), encoding="utf-8")
     return site
 
 
@@ -250,7 +252,7 @@ def open_site_folder(path: Path) -> SiteFolder:
     """
     folder = path.expanduser().resolve()
     need_file(folder / SETTINGS, "Make a site with `fedbus site init`, or name the folder of one.")
-    site = SiteFolder(folder, read_settings(folder / SETTINGS, SiteSettings))
+    site = SiteFolder(folder, read_settings_file(folder / SETTINGS, SiteSettings))
     for file in (site.ca_certificate, folder / APPROVED):
         need_file(file, _REMEDY)
     need_private_file(site.key, _REMEDY)

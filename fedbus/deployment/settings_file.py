@@ -30,10 +30,10 @@ class FileSettings(BaseModel):
     )
 
 
-Settings = TypeVar("Settings", bound=FileSettings)
+FileSettingsT = TypeVar("FileSettingsT", bound=FileSettings)
 
 
-def build_settings(model: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+def build_file_settings(model: type[FileSettingsT], values: Mapping[str, Any], where: str) -> FileSettingsT:
     """Validate settings; every complaint names its key.
 
     Raises:
@@ -46,16 +46,16 @@ def build_settings(model: type[Settings], values: Mapping[str, Any], where: str)
         raise SettingsError(f"{where}: {explain(error)}.", f"Mend that; the keys are {known}.") from error
 
 
-def read_settings(path: Path, model: type[Settings]) -> Settings:
+def read_settings_file(path: Path, model: type[FileSettingsT]) -> FileSettingsT:
     """Read a settings file.
 
     Raises:
-        SettingsError: it can't be read, is not TOML, or as `build_settings`.
+        SettingsError: it can't be read, is not TOML, or as `build_file_settings`.
     """
-    return parse_settings(read_settings_text(path), model, path)
+    return parse_settings_file(read_settings_file_text(path), model, path)
 
 
-def read_settings_text(path: Path) -> str:
+def read_settings_file_text(path: Path) -> str:
     """Read a settings file as it is written, comments and all.
 
     Raises:
@@ -67,20 +67,20 @@ def read_settings_text(path: Path) -> str:
         raise SettingsError(f"{path} can't be read ({error}).", "Restore it from a backup.") from error
 
 
-def parse_settings(text: str, model: type[Settings], path: Path) -> Settings:
+def parse_settings_file(text: str, model: type[FileSettingsT], path: Path) -> FileSettingsT:
     """Validate the text of the settings file at `path`.
 
     Raises:
-        SettingsError: as `read_settings`.
+        SettingsError: as `read_settings_file`.
     """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not a TOML file ({error}).", "Mend that line.") from error
-    return build_settings(model, values, str(path))
+    return build_file_settings(model, values, str(path))
 
 
-def settings_text(settings: FileSettings, title: str) -> str:
+def settings_file_text(settings: FileSettings, title: str) -> str:
     """Write settings as TOML: the title, then every key under its description, as comments of at most 100 columns."""
     blocks = [_comment(title)]
     for name, field in type(settings).model_fields.items():
@@ -92,7 +92,7 @@ def settings_text(settings: FileSettings, title: str) -> str:
 def replace_values(text: str, values: Mapping[str, str | int]) -> str:
     """Set top-level keys of a TOML text to other values; all else, comments too, stays. A missing key is added.
 
-    The text may hold no tables, and strings of one line only: what `settings_text` writes and a person edits.
+    The text may hold no tables, and strings of one line only: what `settings_file_text` writes and a person edits.
     """
     for key, value in values.items():
         pattern = re.compile(rf"^([ \t]*{re.escape(key)}[ \t]*=[ \t]*){_VALUE}", re.MULTILINE)

@@ -15,26 +15,26 @@ from fedbus.models.inputs import normalise
 from fedbus.system.progress import Progress
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
     from fedbus.sites.site import Site
 
 
-def predict_part(
-    model: nn.Module, site: "Site", part: str, study: "Study", present: Tensor | None = None
+def predict_split(
+    model: nn.Module, site: "Site", split: str, settings: "Settings", present: Tensor | None = None
 ) -> Predictions:
     """Predict one part of one site.
 
     Args:
         model: a timm classifier on its device.
         site: the hospital.
-        part: `train`, `validation` or `test`; `held-out`, where the site has it.
-        study: its batch size and precision count.
+        split: `train`, `validation` or `test`; `held-out`, where the site has it.
+        settings: its batch size and precision count.
         present: positions in `CLASSES` that the model may predict; None: all.
     """
-    rows = site.parts[part]
+    rows = site.splits[split]
     return Predictions(
         labels=site.labels[rows],
-        probabilities=predict(model, site.pixels[rows], study, present),
+        probabilities=predict(model, site.pixels[rows], settings, present),
         groups=np.array([f"{site.name}/{group}" for group in site.groups[rows]]),
         sites=np.array([site.name] * len(rows)),
         paths=site.paths[rows],
@@ -55,7 +55,7 @@ def join(predictions: Sequence[Predictions]) -> Predictions:
 def predict(
     model: nn.Module,
     images: NDArray[np.uint8],
-    study: "Study",
+    settings: "Settings",
     present: Tensor | None = None,
     progress: Progress = lambda _: None,
 ) -> NDArray[np.float64]:
@@ -64,7 +64,7 @@ def predict(
     Args:
         model: on its device.
         images: uint8 [N, H, W].
-        study: the settings.
+        settings: the settings.
         present: int64 [K]: the classes that this model was trained on; the others get probability 0.
         progress: told of every batch.
 
@@ -73,7 +73,7 @@ def predict(
     """
     model.eval()
     device = next(model.parameters()).device
-    dtype = pick_dtype(study.precision, device)
+    dtype = pick_dtype(settings.precision, device)
     absent = torch.ones(len(CLASSES), dtype=torch.bool)
     absent[slice(None) if present is None else present.cpu()] = False
     absent = absent.to(device)

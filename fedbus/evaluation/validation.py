@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedbus.classes import CLASSES
 from fedbus.evaluation.evaluate import confusion_metrics
 from fedbus.evaluation.predict import predict
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 
 
@@ -54,10 +54,10 @@ def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.flo
     return Score(confusion, float(-np.log(likelihood).sum()))
 
 
-def score_part(model: nn.Module, site: Site, part: str, study: Study, present: Tensor | None = None) -> Score:
+def score_split(model: nn.Module, site: Site, split: str, settings: Settings, present: Tensor | None = None) -> Score:
     """Score a model on one part of one site."""
-    rows = site.parts[part]
-    return score_probabilities(site.labels[rows], predict(model, site.pixels[rows], study, present))
+    rows = site.splits[split]
+    return score_probabilities(site.labels[rows], predict(model, site.pixels[rows], settings, present))
 
 
 def total(scores: Iterable[Score]) -> Score:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-MARKS = "marks-1"
-"""Changes whenever `find_marks` or `paint_over` would give other pixels: part of the cache's key."""
+DETECTOR = "marks-1"
+"""Changes whenever `find_annotations` or `paint_over` would give other pixels: part of the cache's key."""
 
 SHORT_SIDE = 224
 """Lengths below are pixels of a picture whose short side is this; they grow with the picture."""
@@ -36,7 +36,7 @@ CALIPER_REACH, STROKE_REACH = 5, 6
 FloatArray = NDArray[np.float32]
 
 
-def find_marks(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def find_annotations(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Tell which pixels belong to calipers or text.
 
     Args:

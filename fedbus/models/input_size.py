@@ -15,7 +15,7 @@ PICTURES = 2
 """Of the trial: the fewest of a training batch, since BatchNorm can't train on one value a channel."""
 
 
-def check_backbone(name: str, image_size: int) -> None:
+def check_input_size(name: str, image_size: int) -> None:
     """Send two pictures through a classifier, in training and in evaluation.
 
     The trial runs on torch's meta device, which follows shapes and computes nothing: it takes neither the model's

@@ -17,7 +17,7 @@ from rich.text import Text
 from fedbus.classes import CLASSES
 from fedbus.datasets.registry import find_reader
 from fedbus.errors import ArchiveError
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Copy, Inspection, inspect_archive
 from fedbus.system.files import write_json
 from fedbus.system.progress import Advance
@@ -25,7 +25,7 @@ from fedbus.system.terminal import BAD, GOOD, QUIET
 
 __all__ = ["Inspection", "check_sites", "inspect_archive", "render"]
 
-NEAR_BITS: int = Study.model_fields["near_bits"].default
+NEAR_BITS: int = Settings.model_fields["near_bits"].default
 SHOWN_PAIRS = 10
 MODES = {
     "L": "grey",
@@ -138,7 +138,7 @@ def _facts(inspection: Inspection) -> RenderableType:
         table.add_row("Stored as", ", ".join(f"{MODES.get(m, m)} {n}" for m, n in inspection.modes.items()))
     table.add_row("Identical", _pairs(inspection.exact_copies))
     distance = f", up to {inspection.near_bits} of 256 bits apart"
-    table.add_row("Nearly identical", _pairs(inspection.near_copies, distance))
+    table.add_row("Nearly identical", _pairs(inspection.near_duplicates, distance))
     if inspection.census is not None:
         table.add_row("Terms", find_reader(inspection.reader).terms)
     return Padding(table, (0, 0, 1, 2))

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 
 
 def settings_table() -> Table:
@@ -10,7 +10,7 @@ def settings_table() -> Table:
     table = Table(title="Settings of a study: TOML keys, or --set KEY=VALUE", title_justify="left")
     for heading in ("key", "default", "meaning"):
         table.add_column(heading, overflow="fold")
-    for name, field in Study.model_fields.items():
+    for name, field in Settings.model_fields.items():
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         table.add_row(name.replace("_", "-"), str(default), field.description or "")
     return table

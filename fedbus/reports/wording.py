@@ -153,7 +153,7 @@ def recall(results: dict[str, Any], arm: str, site: str, label: str) -> dict[str
 def tested(results: dict[str, Any], site: str, label: str) -> int:
     """Count the test images of a class at a site, or at all of them."""
     names = site_names(results) if site == "all" else [site]
-    return sum(results["sites"].get(name, {}).get("parts", {}).get("test", {}).get(label, 0) for name in names)
+    return sum(results["sites"].get(name, {}).get("splits", {}).get("test", {}).get(label, 0) for name in names)
 
 
 def leading(results: dict[str, Any]) -> tuple[str, str]:

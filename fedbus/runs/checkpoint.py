@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.system.files import write_json, write_text, write_whole
 
 
@@ -125,7 +125,7 @@ class ArmFolder:
         return facts
 
 
-def arm_folder(out: Path, study: Study, arm: str, seed: int) -> ArmFolder:
+def arm_folder(out: Path, settings: Settings, arm: str, seed: int) -> ArmFolder:
     """`OUT/arms/ARM`, and one folder a seed in it where the study has several."""
     path = out / "arms" / arm
-    return ArmFolder(path if len(study.seeds) == 1 else path / f"seed-{seed}")
+    return ArmFolder(path if len(settings.seeds) == 1 else path / f"seed-{seed}")

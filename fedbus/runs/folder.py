@@ -13,7 +13,7 @@ from pathlib import Path
 from fedbus.errors import RunError, listed
 from fedbus.models.state import State, state_digest
 from fedbus.runs.environment import describe_environment
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.system.files import write_json
 
 MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache"}
@@ -23,17 +23,17 @@ START_FILE = "start.json"
 """Digests of the weights that every arm of a seed starts from."""
 
 
-def open_run(out: Path, study: Study, *, resume: bool) -> None:
+def open_run(out: Path, settings: Settings, *, resume: bool) -> None:
     """Make a new run folder, or take up an old one of the same study.
 
     Raises:
         RunError: as `check_run`.
     """
-    check_run(out, study, resume=resume)
-    record_run(out, study)
+    check_run(out, settings, resume=resume)
+    record_run(out, settings)
 
 
-def check_run(out: Path, study: Study, *, resume: bool) -> None:
+def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
     """Check that a folder may be used, and write nothing: bad input found later must leave no run behind.
 
     Raises:
@@ -49,7 +49,7 @@ def check_run(out: Path, study: Study, *, resume: bool) -> None:
     if not resume:
         raise RunError(f"{out} already holds a run.", "Go on with it by --resume, or choose another --out.")
     try:
-        before, now = dict(json.loads(path.read_text(encoding="utf-8"))), study.as_dict()
+        before, now = dict(json.loads(path.read_text(encoding="utf-8"))), settings.as_dict()
     except (OSError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}).", "Choose another --out.") from error
     changed = sorted(k for k in before.keys() | now.keys() if k not in MAY_CHANGE and before.get(k) != now.get(k))
@@ -61,9 +61,9 @@ def check_run(out: Path, study: Study, *, resume: bool) -> None:
         )
 
 
-def record_run(out: Path, study: Study) -> None:
+def record_run(out: Path, settings: Settings) -> None:
     """Write the settings, and for a new run the versions, the machine and the command that started it."""
-    write_json(out / "study.json", study.as_dict())
+    write_json(out / "study.json", settings.as_dict())
     if not (out / "environment.json").is_file():
         write_json(out / "environment.json", describe_environment())
 

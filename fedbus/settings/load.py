@@ -1,6 +1,7 @@
 """Read a study from a TOML file and `--set KEY=VALUE`, with complaints that name the key and the remedy."""
 
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedbus.errors import SettingsError
-from fedbus.settings.schema import Study, kebab, nearest
+from fedbus.settings.old_keys import rename_old_keys
+from fedbus.settings.schema import Settings, kebab, nearest
 
-DEFAULT_STUDY = Path(__file__).parent / "presets" / "phantoms.toml"
+PHANTOMS_PRESET = Path(__file__).parent / "presets" / "phantoms.toml"
 """What runs where no study and no site is named."""
 
-HOSPITALS_STUDY = DEFAULT_STUDY.with_name("hospitals.toml")
+HOSPITALS_PRESET = PHANTOMS_PRESET.with_name("hospitals.toml")
 """What runs where sites are named and no study: the settings that did best on real archives."""
 
 
-def load_study(path: Path | None = None, overrides: Sequence[str] = (), sites: Sequence[str] = ()) -> Study:
+def load_settings(path: Path | None = None, overrides: Sequence[str] = (), sites: Sequence[str] = ()) -> Settings:
     """Read a study file, then apply `--set KEY=VALUE` and `--site NAME=PATH`, later ones winning.
 
     Relative paths in the file are relative to it; those on the command line to the current folder.
@@ -25,33 +27,42 @@ def load_study(path: Path | None = None, overrides: Sequence[str] = (), sites: S
     Raises:
         SettingsError: the file or a value is malformed, a key is unknown, two sites share a name.
     """
-    settings: dict[str, Any] = _read_toml(path) if path else {}
+    settings = _with_present_keys(_read_toml(path) if path else {})
     given: dict[str, Any] = {}
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator:
             raise SettingsError(f"--set {override} has no value.", "Write --set KEY=VALUE.")
         given[key.strip()] = parse_value(value.strip())
+    given = _with_present_keys(given)
     resolve_places(given, Path())
     settings |= given
     if sites:
         settings["sites"] = parse_sites(sites)
-    return build_study(settings, where=str(path) if path else "the command line")
+    return build_settings(settings, where=str(path) if path else "the command line")
 
 
-def build_study(settings: Mapping[str, Any], where: str) -> Study:
+def build_settings(values: Mapping[str, Any], where: str) -> Settings:
     """Validate settings, turning every complaint into words that name the key and the remedy.
 
     Raises:
-        SettingsError: as `load_study`.
+        SettingsError: as `load_settings`.
     """
     try:
-        return Study.model_validate(dict(settings))
+        return Settings.model_validate(rename_old_keys(dict(values))[0])
     except ValidationError as error:
         raise SettingsError(
             f"{where}: " + "; ".join(_explain(dict(e)) for e in error.errors()) + ".",
             "See `fedbus settings` for every key.",
         ) from error
+
+
+def _with_present_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename old keys, and tell the user of each."""
+    renamed, notes = rename_old_keys(values)
+    for note in notes:
+        warnings.warn(note, FutureWarning, stacklevel=3)
+    return renamed
 
 
 def parse_value(text: str) -> Any:
@@ -117,6 +128,6 @@ def _resolve(table: dict[str, Any], key: str, folder: Path) -> None:
 def _explain(error: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
-        return f"no setting is called {where!r}{nearest(where, [kebab(k) for k in Study.model_fields])}"
+        return f"no setting is called {where!r}{nearest(where, [kebab(k) for k in Settings.model_fields])}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{where}: {message}, not {error['input']!r}" if where else message

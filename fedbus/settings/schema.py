@@ -44,7 +44,7 @@ class SiteSource(BaseModel):
     path: Path
 
 
-class Study(BaseModel):
+class Settings(BaseModel):
     """The settings of one comparison; keys are written with hyphens in TOML and on the command line."""
 
     model_config = ConfigDict(
@@ -72,7 +72,9 @@ class Study(BaseModel):
     )
     split_seed: int = Field(0, ge=0, description="of the split; training seeds do not change it")
     limit: int = Field(0, ge=0, description="at most so many images a site, whole groups, all classes; 0: all")
-    marks: Literal["kept", "masked"] = Field("kept", description="masked: burned-in calipers and text are painted over")
+    burned_in: Literal["kept", "masked"] = Field(
+        "kept", description="masked: burned-in calipers and text are painted over"
+    )
     phantom_images: int = Field(180, ge=30, le=5000, description="synthetic images a site, if no site is named")
 
     model: str = Field("resnetv2_50", description="any timm classifier")
@@ -135,7 +137,7 @@ class Study(BaseModel):
         description="an update is refused if it moves the model by more than so many times the model's norm",
     )
 
-    transport: Literal["dict", "flat", "flat-fp16"] = Field(
+    payload: Literal["dict", "flat", "flat-fp16"] = Field(
         "flat", description="how models travel: an array a parameter, or one array, whole or in half precision"
     )
     workers: int = Field(1, ge=1, description="sites that train at the same time in a simulation")

@@ -17,9 +17,9 @@ from fedbus.datasets.registry import find_reader, read_archive
 from fedbus.errors import ImageError, SplitError, listed
 from fedbus.images.decode import decode_image, split_frame, stored_mode
 from fedbus.images.fingerprint import perceptual_hash, pixel_digest
-from fedbus.settings.load import build_study
+from fedbus.settings.load import build_settings
 from fedbus.sites.groups import group_rows, near_pairs
-from fedbus.sites.split import PARTS, assign_parts
+from fedbus.sites.split import SPLITS, assign_splits
 from fedbus.system.progress import Advance
 
 MASK_GREYS = 8
@@ -107,7 +107,7 @@ class Inspection:
         return tuple(pair for pair in self.copies if pair.identical)
 
     @property
-    def near_copies(self) -> tuple[Copy, ...]:
+    def near_duplicates(self) -> tuple[Copy, ...]:
         """Pairs that are nearly, but not quite, the same."""
         return tuple(pair for pair in self.copies if not pair.identical)
 
@@ -136,7 +136,7 @@ class Inspection:
             "modes": self.modes,
             "near_bits": self.near_bits,
             "exact_copies": [[pair.first, pair.second] for pair in self.exact_copies],
-            "near_copies": [[pair.first, pair.second, pair.bits] for pair in self.near_copies],
+            "near_copies": [[pair.first, pair.second, pair.bits] for pair in self.near_duplicates],
             "copies_under_two_labels": [
                 {
                     "files": [pair.first, pair.second],
@@ -276,9 +276,9 @@ def _why_unsplittable(site: str, seen: Sequence[_Seen], near_bits: int) -> str |
         return "fewer than two classes are left without the pictures that stand under two labels"
     pairs = near_pairs(np.stack([each.hash for each in kept]), near_bits)
     groups = group_rows([each.row.patient for each in kept], pairs)
-    default = build_study({"folds": len(PARTS)}, "the laxest split")
+    default = build_settings({"folds": len(SPLITS)}, "the laxest split")
     try:
-        assign_parts(
+        assign_splits(
             site, [each.row.label for each in kept], groups,
             folds=default.folds, fold=default.fold, validation_fraction=default.validation_fraction,
             seed=default.split_seed,

@@ -19,35 +19,37 @@ from numpy.typing import NDArray
 from fedbus.classes import CLASSES, class_counts
 from fedbus.errors import SettingsError, SplitError
 from fedbus.seeds import derive_seed
-from fedbus.settings.schema import Study
-from fedbus.sites.split import HELD_OUT, assign_parts
+from fedbus.settings.schema import Settings
+from fedbus.sites.split import HELD_OUT, assign_splits
 
 SAMPLERS = ("ros", "none")
 """What may follow over-sampling before the split: the others would undo it, or interpolate between equal pictures."""
 
 
-def check_split(study: Study) -> None:
+def check_split(settings: Settings) -> None:
     """Check that a study's sampler goes with its split.
 
     Raises:
         SettingsError: the rows are over-sampled before the split, and the sampler does something else after it.
     """
-    if study.split == "balanced-images" and study.sampler not in SAMPLERS:
+    if settings.split == "balanced-images" and settings.sampler not in SAMPLERS:
         raise SettingsError(
-            f'split = "balanced-images" over-samples before it splits, and sampler = "{study.sampler}" does not go '
+            f'split = "balanced-images" over-samples before it splits, and sampler = "{settings.sampler}" does not go '
             f"with that.",
             "Use --set sampler=ros or --set sampler=none; or another --set split.",
         )
 
 
-def leak_parts(site: str, labels: Sequence[str], parts: Sequence[str], study: Study) -> tuple[list[int], list[str]]:
+def leak_splits(
+    site: str, labels: Sequence[str], splits: Sequence[str], settings: Settings
+) -> tuple[list[int], list[str]]:
     """Part a site's rows once more so that they leak, with the test rows of its split by group set aside.
 
     Args:
         site: names the site in errors, and enters the seeds.
         labels: one of `CLASSES` a row.
-        parts: as `assign_parts` gives them for the true groups.
-        study: its `split`, which is not `groups`, `folds`, `fold`, `validation-fraction` and `split-seed`.
+        splits: as `assign_splits` gives them for the true groups.
+        settings: its `split`, which is not `groups`, `folds`, `fold`, `validation-fraction` and `split-seed`.
 
     Returns:
         Positions in `labels`, in rising order, each as often as the split has it; and the part of each entry. Held-out
@@ -57,28 +59,28 @@ def leak_parts(site: str, labels: Sequence[str], parts: Sequence[str], study: St
         SplitError: a class has too few images.
     """
     y = np.array([CLASSES.index(label) for label in labels])
-    rest = np.flatnonzero(np.array(parts) != "test")
-    if study.split == "balanced-images":
-        rest = _over_sample(rest, y[rest], derive_seed(study.split_seed, "over-sample", site, study.fold))
+    rest = np.flatnonzero(np.array(splits) != "test")
+    if settings.split == "balanced-images":
+        rest = _over_sample(rest, y[rest], derive_seed(settings.split_seed, "over-sample", site, settings.fold))
     try:
-        again = assign_parts(
+        again = assign_splits(
             site,
             [labels[i] for i in rest.tolist()],
             [str(entry) for entry in range(len(rest))],  # every entry for itself: that is the leak
-            folds=study.folds,
-            fold=study.fold,
-            validation_fraction=study.validation_fraction,
-            seed=derive_seed(study.split_seed, "images"),
+            folds=settings.folds,
+            fold=settings.fold,
+            validation_fraction=settings.validation_fraction,
+            seed=derive_seed(settings.split_seed, "images"),
         )
     except SplitError as error:
         raise SplitError(
-            f"{site}: split = {study.split} sets the test rows of split = groups aside, and can't part the other "
+            f"{site}: split = {settings.split} sets the test rows of split = groups aside, and can't part the other "
             f"{len(rest)} in three ({class_counts(y[rest])}).",
             "Use fewer folds (--set folds=3), more images of the rarest class, or --set split=groups.",
         ) from error
-    held = [(i, HELD_OUT) for i, part in enumerate(parts) if part == "test"]
+    held = [(i, HELD_OUT) for i, split in enumerate(splits) if split == "test"]
     entries = sorted([*zip(rest.tolist(), again, strict=True), *held], key=lambda entry: entry[0])
-    return [i for i, _ in entries], [part for _, part in entries]
+    return [i for i, _ in entries], [split for _, split in entries]
 
 
 def _over_sample(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

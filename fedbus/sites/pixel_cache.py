@@ -19,7 +19,7 @@ from PIL import Image
 
 from fedbus.datasets.manifest import Manifest
 from fedbus.errors import ImageError, listed
-from fedbus.images.burned_in import MARKS, find_marks, paint_over
+from fedbus.images.burned_in import DETECTOR, find_annotations, paint_over
 from fedbus.images.decode import DECODER, decode_image, resize_image
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.system.files import write_whole
@@ -47,7 +47,7 @@ class Pixels:
 
 
 def decode_archive(
-    manifest: Manifest, size: int, cache: Path, advance: Advance = lambda _: None, *, mask_marks: bool = False
+    manifest: Manifest, size: int, cache: Path, advance: Advance = lambda _: None, *, mask_annotations: bool = False
 ) -> Pixels:
     """Decode every picture of a manifest at [size, size], or map what an earlier run decoded.
 
@@ -56,13 +56,13 @@ def decode_archive(
         size: pixels a side.
         cache: the folder of what was decoded.
         advance: told of every picture.
-        mask_marks: burned-in marks are painted over before a picture is resized. Hashes and digests stay those of
+        mask_annotations: burned-in marks are painted over before a picture is resized. Hashes and digests stay those of
             the picture as it came, so that rows are grouped and split alike with marks and without.
 
     Raises:
         ImageError: one or more pictures can't be used; all of them are named.
     """
-    decoder = f"{DECODER} {MARKS}" if mask_marks else DECODER
+    decoder = f"{DECODER} {DETECTOR}" if mask_annotations else DECODER
     key = hashlib.sha256("\n".join([decoder, str(size), *(r.content for r in manifest.rows)]).encode()).hexdigest()
     images_path, prints_path = (
         cache / "pixels" / f"{key[:32]}.npy",
@@ -72,7 +72,7 @@ def decode_archive(
         pixels = _map(images_path, prints_path)
         advance(len(manifest.rows))
         return pixels
-    prepare = without_marks if mask_marks else _as_it_is
+    prepare = without_annotations if mask_annotations else _as_it_is
     prints = np.empty((len(manifest.rows), 2 * HASH_BYTES), dtype=np.uint8)
     write_whole(images_path, lambda temporary: _decode_into(temporary, manifest, size, prepare, prints, advance))
     write_whole(prints_path, lambda temporary: np.save(temporary, prints))
@@ -89,10 +89,10 @@ def _map(images_path: Path, prints_path: Path) -> Pixels:
     )
 
 
-def without_marks(picture: Image.Image) -> Image.Image:
+def without_annotations(picture: Image.Image) -> Image.Image:
     """Paint calipers and text of a grey picture over."""
     grey = np.asarray(picture)
-    return Image.fromarray(paint_over(grey, find_marks(grey)))
+    return Image.fromarray(paint_over(grey, find_annotations(grey)))
 
 
 def _as_it_is(picture: Image.Image) -> Image.Image:

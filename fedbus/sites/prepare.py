@@ -12,12 +12,12 @@ from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_archive
 from fedbus.errors import RunError, SplitError
 from fedbus.seeds import derive_seed
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.groups import cross_pairs, group_rows, near_pairs
-from fedbus.sites.leaky_split import check_split, leak_parts
+from fedbus.sites.leaky_split import check_split, leak_splits
 from fedbus.sites.pixel_cache import Pixels, decode_archive
 from fedbus.sites.site import SITES_FILE, Site, open_site, read_facts, without_places
-from fedbus.sites.split import Split, SplitRow, assign_parts
+from fedbus.sites.split import SplitRow, SplitTable, assign_splits
 from fedbus.system.files import write_json
 from fedbus.system.progress import Advance
 
@@ -37,7 +37,7 @@ class _Archive:
 
 
 def prepare_sites(
-    study: Study,
+    settings: Settings,
     out: Path,
     names: Sequence[str] | None = None,
     progress: Callable[[str, int], Advance] | None = None,
@@ -47,7 +47,7 @@ def prepare_sites(
     Writes `out/splits/SITE.csv`, and `out/sites.json` with what the report says of each site.
 
     Args:
-        study: names the archives.
+        settings: names the archives.
         out: the run folder.
         names: prepare these sites only (a deployed site knows no other); None: all.
         progress: makes an `Advance` from a site's name and its number of pictures.
@@ -57,21 +57,21 @@ def prepare_sites(
         ArchiveError, ImageError, SplitError: an archive can't be used; nothing has been written.
         RunError: `out` holds sites already, and the archives have changed since.
     """
-    check_split(study)
+    check_split(settings)
     archives: dict[str, _Archive] = {}
-    for name in names or study.sites:
-        source = study.sites[name]
+    for name in names or settings.sites:
+        source = settings.sites[name]
         manifest = read_archive(source.reader, source.path, name)
         advance = progress(name, len(manifest.rows)) if progress else lambda _: None
-        masked = study.marks == "masked"
-        pixels = decode_archive(manifest, study.image_size, study.cache, advance, mask_marks=masked)
+        masked = settings.burned_in == "masked"
+        pixels = decode_archive(manifest, settings.image_size, settings.cache, advance, mask_annotations=masked)
         archive = _Archive(
-            manifest, pixels, _group(manifest, pixels, study.near_bits), _conflicting_copies(manifest, pixels)
+            manifest, pixels, _group(manifest, pixels, settings.near_bits), _conflicting_copies(manifest, pixels)
         )
-        _drop_copies_of_other_sites(archive, archives.values(), study.near_bits)
+        _drop_copies_of_other_sites(archive, archives.values(), settings.near_bits)
         archives[name] = archive
-    splits = {name: _split(archive, study) for name, archive in archives.items()}
-    facts = {name: _facts(archives[name], splits[name], study) for name in archives}
+    splits = {name: _split(archive, settings) for name, archive in archives.items()}
+    facts = {name: _facts(archives[name], splits[name], settings) for name in archives}
     if (out / SITES_FILE).is_file() and without_places(read_facts(out)) != without_places(facts):
         raise RunError(
             f"The archives are no longer what they were when {out} was started.",
@@ -116,15 +116,15 @@ def _drop_copies_of_other_sites(archive: _Archive, earlier: Iterable[_Archive], 
         archive.dropped.setdefault(pair.second, f"copy of {path} of {site}")
 
 
-def _split(archive: _Archive, study: Study) -> Split:
+def _split(archive: _Archive, settings: Settings) -> SplitTable:
     rows, name = archive.manifest.rows, archive.manifest.site
     kept = archive.kept
-    if study.limit and len(kept) > study.limit:
-        kept = _limited(kept, archive, study)
+    if settings.limit and len(kept) > settings.limit:
+        kept = _limited(kept, archive, settings)
         lost = {rows[i].label for i in archive.kept} - {rows[i].label for i in kept}
         if lost:
             raise SplitError(
-                f"{name}: limit = {study.limit} leaves no image of {', '.join(sorted(lost))}, as groups stay whole.",
+                f"{name}: limit = {settings.limit} leaves no image of {', '.join(sorted(lost))}, as groups stay whole.",
                 "Raise --set limit.",
             )
     if len({rows[i].label for i in kept}) < 2:
@@ -135,52 +135,52 @@ def _split(archive: _Archive, study: Study) -> Split:
             "Check that no archive is named twice; leave this site out, or raise --set limit.",
         )
     labels = [rows[i].label for i in kept]
-    parts = assign_parts(
+    parts = assign_splits(
         name,
         labels,
         [archive.groups[i] for i in kept],
-        folds=study.folds,
-        fold=study.fold,
-        validation_fraction=study.validation_fraction,
-        seed=study.split_seed,
+        folds=settings.folds,
+        fold=settings.fold,
+        validation_fraction=settings.validation_fraction,
+        seed=settings.split_seed,
     )
-    if study.split != "groups":
-        chosen, parts = leak_parts(name, labels, parts, study)
+    if settings.split != "groups":
+        chosen, parts = leak_splits(name, labels, parts, settings)
         kept = [kept[i] for i in chosen]
-    return Split(
+    return SplitTable(
         name,
         tuple(
-            SplitRow(rows[i].path, rows[i].label, rows[i].patient or "", archive.groups[i], part)
-            for i, part in zip(kept, parts, strict=True)
+            SplitRow(rows[i].path, rows[i].label, rows[i].patient or "", archive.groups[i], split)
+            for i, split in zip(kept, parts, strict=True)
         ),
     )
 
 
-def _limited(kept: Sequence[int], archive: _Archive, study: Study) -> list[int]:
+def _limited(kept: Sequence[int], archive: _Archive, settings: Settings) -> list[int]:
     """At most `limit` rows: whole groups in random order, first so many of each class that a split is possible."""
     members: dict[str, list[int]] = {}
     for i in kept:
         members.setdefault(archive.groups[i], []).append(i)
-    generator = np.random.default_rng(derive_seed(study.split_seed, "limit", archive.manifest.site))
+    generator = np.random.default_rng(derive_seed(settings.split_seed, "limit", archive.manifest.site))
     order = [sorted(members)[i] for i in generator.permutation(len(members))]
     commonest = {g: Counter(archive.manifest.rows[i].label for i in members[g]).most_common(1)[0][0] for g in order}
     rank, seen = dict[str, int](), Counter[str]()
     for group in order:
         rank[group] = seen[commonest[group]]
         seen[commonest[group]] += 1
-    order.sort(key=lambda g: rank[g] >= study.folds)  # stable: the first `folds` groups of every class come first
+    order.sort(key=lambda g: rank[g] >= settings.folds)  # stable: the first `folds` groups of every class come first
     chosen: list[int] = []
     for group in order:
-        if len(chosen) + len(members[group]) <= study.limit:
+        if len(chosen) + len(members[group]) <= settings.limit:
             chosen += members[group]
     return sorted(chosen)
 
 
-def _facts(archive: _Archive, split: Split, study: Study) -> dict[str, Any]:
+def _facts(archive: _Archive, split: SplitTable, settings: Settings) -> dict[str, Any]:
     manifest = archive.manifest
     position = {row.path: i for i, row in enumerate(manifest.rows)}
     patients = {row.patient for row in split.rows if row.patient}
-    source = study.sites[manifest.site]
+    source = settings.sites[manifest.site]
     return {
         "reader": source.reader,
         "digest": manifest.digest,
@@ -190,7 +190,7 @@ def _facts(archive: _Archive, split: Split, study: Study) -> dict[str, Any]:
         "patients": len(patients) or None,
         "groups": len({row.group for row in split.rows}),
         "dropped": [{"path": manifest.rows[i].path, "reason": why} for i, why in sorted(archive.dropped.items())],
-        "parts": split.counts,
+        "splits": split.counts,
         "pixels": str(archive.pixels.path),
         "rows": [position[row.path] for row in split.rows],
     }

@@ -26,7 +26,7 @@ class Site:
         labels: int64 [N], position in `CLASSES`.
         groups: group name of each row; empty for rows that were dropped.
         paths: path of each row inside the archive.
-        parts: rows of `train`, `validation` and `test`, int64, distinct; and, where the split leaks on purpose, of
+        splits: rows of `train`, `validation` and `test`, int64, distinct; and, where the split leaks on purpose, of
             `held-out` (see `fedbus.sites.leaky_split`). Only under `split = "balanced-images"` do rows repeat.
     """
 
@@ -35,7 +35,7 @@ class Site:
     labels: NDArray[np.int64]
     groups: NDArray[np.str_]
     paths: NDArray[np.str_]
-    parts: Mapping[str, NDArray[np.int64]]
+    splits: Mapping[str, NDArray[np.int64]]
 
 
 def open_site(out: Path, name: str) -> Site:
@@ -59,8 +59,8 @@ def open_site(out: Path, name: str) -> Site:
     by_row = dict(zip(facts["rows"], split.rows, strict=True))
     groups = np.array([by_row[i].group if i in by_row else "" for i in range(len(pixels))])
     paths = np.array([by_row[i].path if i in by_row else "" for i in range(len(pixels))])
-    part_of = np.array([row.part for row in split.rows])
-    return Site(name, pixels, labels, groups, paths, {part: rows[part_of == part] for part in split.parts})
+    part_of = np.array([row.split for row in split.rows])
+    return Site(name, pixels, labels, groups, paths, {split: rows[part_of == split] for split in split.splits})
 
 
 def read_facts(out: Path) -> dict[str, Any]:

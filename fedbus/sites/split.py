@@ -22,12 +22,15 @@ from fedbus.errors import SplitError
 from fedbus.seeds import derive_seed
 from fedbus.system.files import write_text
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 HELD_OUT = "held-out"
 """A fourth part, of the splits that leak alone (`fedbus.sites.leaky_split`): rows that such a split never sees."""
 
-COLUMNS = ("path", "label", "patient", "group", "part")
+COLUMNS = ("path", "label", "patient", "group", "split")
+
+OLD_COLUMNS = {"part": "split"}
+"""Columns that were renamed; files of version 0.1 have the old ones."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,11 @@ class SplitRow:
     label: str
     patient: str
     group: str
-    part: str
+    split: str
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitTable:
     """The frozen split of one site, rows in the order of its manifest."""
 
     site: str
@@ -57,7 +60,7 @@ class Split:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows((r.path, r.label, r.patient, r.group, r.part) for r in self.rows)
+        writer.writerows((r.path, r.label, r.patient, r.group, r.split) for r in self.rows)
         return out.getvalue()
 
     @property
@@ -66,16 +69,16 @@ class Split:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """`PARTS`, and `held-out` where rows were set aside."""
-        return (*PARTS, HELD_OUT) if any(r.part == HELD_OUT for r in self.rows) else PARTS
+    def splits(self) -> tuple[str, ...]:
+        """`SPLITS`, and `held-out` where rows were set aside."""
+        return (*SPLITS, HELD_OUT) if any(r.split == HELD_OUT for r in self.rows) else SPLITS
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Rows by part and class: images, each as often as it stands there."""
         return {
-            part: {name: sum(r.part == part and r.label == name for r in self.rows) for name in CLASSES}
-            for part in self.parts
+            split: {name: sum(r.split == split and r.label == name for r in self.rows) for name in CLASSES}
+            for split in self.splits
         }
 
     def write(self, path: Path) -> None:
@@ -83,7 +86,7 @@ class Split:
         write_text(path, self.text)
 
 
-def read_split(site: str, path: Path) -> Split:
+def read_split(site: str, path: Path) -> SplitTable:
     """Read a frozen split back.
 
     Raises:
@@ -92,19 +95,19 @@ def read_split(site: str, path: Path) -> Split:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            rows = tuple(SplitRow(**row) for row in reader)
+            rows = tuple(SplitRow(**{OLD_COLUMNS.get(key, key): value for key, value in row.items()}) for row in reader)
     except (OSError, TypeError, UnicodeDecodeError, csv.Error) as error:
         raise SplitError(
             f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}."
         ) from error
-    if not rows or not all(row.part in (*PARTS, HELD_OUT) and row.label in CLASSES for row in rows):
+    if not rows or not all(row.split in (*SPLITS, HELD_OUT) and row.label in CLASSES for row in rows):
         raise SplitError(
             f"{path} is empty, or names a part or a label that does not exist.", "Make the split again in a new --out."
         )
-    return Split(site, rows)
+    return SplitTable(site, rows)
 
 
-def assign_parts(
+def assign_splits(
     site: str,
     labels: Sequence[str],
     groups: Sequence[str],
@@ -142,10 +145,10 @@ def assign_parts(
     for count in range(max(2, round(1 / validation_fraction)), 1, -1):  # few patients need a larger validation part
         inner = _folds(y[rest], g[rest], count, derive_seed(seed, "validation", site, fold))
         for train, validation in inner:
-            parts = np.full(len(y), "test", dtype=object)
-            parts[rest[train]], parts[rest[validation]] = "train", "validation"
-            if all(set(y[parts == part]) == present for part in PARTS):
-                return [str(part) for part in parts]
+            splits = np.full(len(y), "test", dtype=object)
+            splits[rest[train]], splits[rest[validation]] = "train", "validation"
+            if all(set(y[splits == split]) == present for split in SPLITS):
+                return [str(split) for split in splits]
     rare = min(present, key=lambda name: len(set(g[y == name])))
     raise SplitError(
         f"{site}: no split gives every part all of {', '.join(sorted(present))}; "
@@ -157,7 +160,7 @@ def assign_parts(
 def _check_groups(site: str, labels: NDArray[np.str_], groups: NDArray[np.str_]) -> None:
     for name in sorted(set(labels)):
         count = len(set(groups[labels == name]))
-        if count < len(PARTS):
+        if count < len(SPLITS):
             raise SplitError(
                 f"{site}: {name} has only {count} group(s) (patients, or near-copies taken together), "
                 f"and train, validation and test need one each.",

@@ -17,7 +17,7 @@ SETTINGS = {
 }
 
 
-def hush() -> None:
+def silence_third_party() -> None:
     """Switch telemetry off and let only our own words reach the terminal; errors still arrive as exceptions."""
     os.environ.update(SETTINGS)
     logging.getLogger("flwr").setLevel(logging.CRITICAL)

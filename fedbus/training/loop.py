@@ -24,13 +24,13 @@ from fedbus.training.optimiser import _set_rate, learning_rate
 from fedbus.training.rows import TrainingRows
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
 
 
 def train_round(
     model: nn.Module,
     rows: TrainingRows,
-    study: "Study",
+    settings: "Settings",
     *,
     seed: int,
     round_number: int,
@@ -44,7 +44,7 @@ def train_round(
     Args:
         model: on the device of `rows`, channels_last.
         rows: what to train on.
-        study: the settings.
+        settings: the settings.
         seed: the training seed.
         round_number: from 1; decides which rows, augmentations and learning rates.
         steps: optimiser steps of this round (and of every round).
@@ -59,18 +59,18 @@ def train_round(
     Raises:
         RunError: the loss is not finite.
     """
-    criterion = make_criterion(model, rows, study)
+    criterion = make_criterion(model, rows, settings)
     model.train()
-    if study.batch_norm == "frozen":
+    if settings.batch_norm == "frozen":
         freeze_batch_norm(model)
     device = rows.images.device
-    dtype = pick_dtype(study.precision, device)
-    index, labels, views = _draw_round(rows, study, seed, round_number, steps)
+    dtype = pick_dtype(settings.precision, device)
+    index, labels, views = _draw_round(rows, settings, seed, round_number, steps)
     parameters = [p for p in model.parameters() if p.requires_grad]
     anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
     total = torch.zeros((), device=device)
     for step in range(steps):
-        _set_rate(optimiser, learning_rate(study, (round_number - 1 + step / steps) / study.rounds))
+        _set_rate(optimiser, learning_rate(settings, (round_number - 1 + step / steps) / settings.rounds))
         batch = rows.images.index_select(0, index[step]).float() / 255
         if views is not None:
             batch = augment(batch, views[step])
@@ -85,11 +85,11 @@ def train_round(
         optimiser.step()
         total += loss.detach()
         progress(len(batch))
-    return _finite(float(total / steps), f"{rows.holder}: the loss of round {round_number}")
+    return _finite(float(total / steps), f"{rows.owner}: the loss of round {round_number}")
 
 
 def _draw_round(
-    rows: TrainingRows, study: "Study", seed: int, round_number: int, steps: int
+    rows: TrainingRows, settings: "Settings", seed: int, round_number: int, steps: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Draw all that a round needs and send it to the device at once: each copy in mid-round could make the loop wait.
 
@@ -97,12 +97,12 @@ def _draw_round(
         Rows of `rows.images` and labels, both int64 [steps, B], and the views of `draw_views`, None without
         augmentation.
     """
-    device, order = rows.images.device, _RowOrder(rows, study, seed)
+    device, order = rows.images.device, _RowOrder(rows, settings, seed)
     picked = torch.stack([order.batch((round_number - 1) * steps + step) for step in range(steps)]).to(device)
     views = None
-    if study.augmentation:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "augment", rows.holder, round_number))
-        views = draw_views(steps, study.batch_size, generator).to(device)
+    if settings.augmentation:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "augment", rows.owner, round_number))
+        views = draw_views(steps, settings.batch_size, generator).to(device)
     return rows.index[picked], rows.labels[picked], views
 
 
@@ -118,9 +118,9 @@ def _finite(loss: float, what: str) -> float:
 class _RowOrder:
     """An endless stream of shuffled passes over the balanced rows; any step's batch can be asked for."""
 
-    def __init__(self, rows: TrainingRows, study: "Study", seed: int) -> None:
-        self.holder, self.count, self.seed = rows.holder, len(rows.index), seed
-        self.batch_size = study.batch_size
+    def __init__(self, rows: TrainingRows, settings: "Settings", seed: int) -> None:
+        self.owner, self.count, self.seed = rows.owner, len(rows.index), seed
+        self.batch_size = settings.batch_size
         self.passes: dict[int, Tensor] = {}
 
     def batch(self, step: int) -> Tensor:
@@ -135,6 +135,6 @@ class _RowOrder:
 
     def _pass(self, number: int) -> Tensor:
         if number not in self.passes:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.holder, number))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.owner, number))
             self.passes = {number: torch.randperm(self.count, generator=generator)}
         return self.passes[number]

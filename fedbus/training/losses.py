@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from fedbus.training.rows import TrainingRows
 
 
@@ -26,10 +26,10 @@ class Criterion:
 
     everywhere: ClassVar[bool] = False
 
-    def __init__(self, model: nn.Module, rows: "TrainingRows", study: "Study") -> None:
+    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
         """Prepare one round of one holder; the model is as the round found it."""
         self.weights = rows.class_weights
-        self.smoothing = study.label_smoothing
+        self.smoothing = settings.label_smoothing
 
     def __call__(self, logits: Tensor, labels: Tensor, pictures: Tensor) -> Tensor:
         """The mean over a batch, weighted by class.

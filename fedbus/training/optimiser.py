@@ -7,30 +7,30 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
 
 
-def make_optimiser(model: nn.Module, study: "Study") -> torch.optim.Optimizer:
+def make_optimiser(model: nn.Module, settings: "Settings") -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.9; no decay on biases and norms."""
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
-        {"params": weights, "weight_decay": study.weight_decay},
+        {"params": weights, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    if study.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=study.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=study.learning_rate, momentum=0.9, nesterov=True, fused=True)
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
 
 
-def learning_rate(study: "Study", progress: float) -> float:
+def learning_rate(settings: "Settings", progress: float) -> float:
     """The rate when a share `progress` in [0, 1] of all steps is done: linear warm-up, then cosine to 0."""
-    if progress < study.warmup:
-        return study.learning_rate * (progress + 0.01) / (study.warmup + 0.01)
-    if study.schedule == "constant":
-        return study.learning_rate
-    rest = (progress - study.warmup) / (1 - study.warmup)
-    return study.learning_rate * 0.5 * (1 + float(np.cos(np.pi * rest)))
+    if progress < settings.warmup:
+        return settings.learning_rate * (progress + 0.01) / (settings.warmup + 0.01)
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    rest = (progress - settings.warmup) / (1 - settings.warmup)
+    return settings.learning_rate * 0.5 * (1 + float(np.cos(np.pi * rest)))
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

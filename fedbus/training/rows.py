@@ -14,7 +14,7 @@ from fedbus.seeds import derive_seed
 from fedbus.training.balance import Balanced, balance
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
     from fedbus.sites.site import Site
 
 
@@ -23,7 +23,7 @@ class TrainingRows:
     """One holder's balanced training rows, on the device.
 
     Attributes:
-        holder: the site's name, or `pooled`.
+        owner: the site's name, or `pooled`.
         images: uint8 [U, 1, H, W]; on a GPU the distinct pictures of the rows and the synthetic ones, on a processor
             the holder's whole array if nothing is synthetic. Never written to: it may be a read-only memory map.
         index: int64 [M] into `images`: the balanced rows, one entry a repetition.
@@ -33,7 +33,7 @@ class TrainingRows:
         distinct: training images before balancing.
     """
 
-    holder: str
+    owner: str
     images: Tensor
     index: Tensor
     labels: Tensor
@@ -41,15 +41,15 @@ class TrainingRows:
     present: Tensor
     distinct: int
 
-    def steps_per_round(self, study: "Study") -> int:
+    def steps_per_round(self, settings: "Settings") -> int:
         """Optimiser steps that a round makes on these rows."""
-        if study.steps_per_round:
-            return study.steps_per_round
-        return max(1, round(study.local_epochs * -(-len(self.index) // study.batch_size)))
+        if settings.steps_per_round:
+            return settings.steps_per_round
+        return max(1, round(settings.local_epochs * -(-len(self.index) // settings.batch_size)))
 
 
 def load_rows(
-    holder: str, pixels: NDArray[np.uint8], balanced: Balanced, distinct: int, device: torch.device
+    owner: str, pixels: NDArray[np.uint8], balanced: Balanced, distinct: int, device: torch.device
 ) -> TrainingRows:
     """Put the balanced rows of one holder on the device, each distinct picture once.
 
@@ -57,7 +57,7 @@ def load_rows(
     of their own. Only synthetic pictures, which no file holds, make a copy necessary.
 
     Args:
-        holder: the site's name, or `pooled`.
+        owner: the site's name, or `pooled`.
         pixels: uint8 [N, H, W], memory-mapped.
         balanced: rows of `pixels` and synthetic pictures.
         distinct: training images before balancing.
@@ -69,7 +69,7 @@ def load_rows(
         images = np.concatenate([pixels[unique], balanced.synthetic])
         index = np.concatenate([place, len(unique) + np.arange(len(balanced.synthetic))])
     return TrainingRows(
-        holder=holder,
+        owner=owner,
         images=_without_copy(images).unsqueeze(1).to(device),
         index=torch.from_numpy(index).to(device),
         labels=torch.from_numpy(balanced.labels).to(device),
@@ -89,18 +89,18 @@ def _without_copy(images: NDArray[np.uint8]) -> Tensor:
 POOLED = "pooled"
 
 
-def site_rows(site: "Site", study: "Study", seed: int, device: torch.device) -> TrainingRows:
+def site_rows(site: "Site", settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
     """Balance a hospital's training rows and put them on the device."""
-    train = site.parts["train"]
-    balanced = balance(site.pixels, site.labels, train, study.sampler, derive_seed(seed, "balance", site.name))
+    train = site.splits["train"]
+    balanced = balance(site.pixels, site.labels, train, settings.sampler, derive_seed(seed, "balance", site.name))
     return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device)
 
 
-def pooled_rows(sites: Sequence["Site"], study: "Study", seed: int, device: torch.device) -> TrainingRows:
+def pooled_rows(sites: Sequence["Site"], settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
     """Pool the training rows of all hospitals, then balance them as one hospital's."""
-    pixels = np.concatenate([site.pixels[site.parts["train"]] for site in sites])
-    labels = np.concatenate([site.labels[site.parts["train"]] for site in sites])
+    pixels = np.concatenate([site.pixels[site.splits["train"]] for site in sites])
+    labels = np.concatenate([site.labels[site.splits["train"]] for site in sites])
     everything = np.arange(len(labels))
-    balanced = balance(pixels, labels, everything, study.sampler, derive_seed(seed, "balance", POOLED))
-    distinct = sum(len(np.unique(site.parts["train"])) for site in sites)  # rows repeat where they were over-sampled
+    balanced = balance(pixels, labels, everything, settings.sampler, derive_seed(seed, "balance", POOLED))
+    distinct = sum(len(np.unique(site.splits["train"])) for site in sites)  # rows repeat where they were over-sampled
     return load_rows(POOLED, pixels, balanced, distinct, device)

@@ -13,7 +13,7 @@ from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import CONFUSION, FIGURES, GROUPS, IMAGES, SCATTER
 from fedbus.settings.schema import check_site_name
-from fedbus.sites.split import PARTS
+from fedbus.sites.split import SPLITS
 from fedbus.transport.messages import WEIGHT
 from fedbus.transport.packing import FLAT, Layout
 
@@ -35,8 +35,8 @@ class Item:
 
 COUNT = len(CLASSES)
 
-INTRODUCTION = (
-    *(Item(f"images-{part}", COUNT, f"images of each class among the {part} rows") for part in PARTS),
+REGISTRATION = (
+    *(Item(f"images-{split}", COUNT, f"images of each class among the {split} rows") for split in SPLITS),
     Item("balanced", COUNT, "training rows of each class after balancing"),
     Item("groups", 1, "groups of images that may not be parted"),
     Item("patients", 1, "known patients"),
@@ -66,7 +66,7 @@ TEST_REPORT = (
 """Numbers with which a deployed site answers once at the end, about the kept model."""
 
 
-def check_introduction(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def check_registration(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Check an introduction before it leaves the site.
 
     Raises:
@@ -80,7 +80,7 @@ def check_introduction(config: Mapping[str, Any], metrics: Mapping[str, Any]) ->
         check_site_name(str(config["site"]))
     except ValueError as error:
         raise _not_listed(["site"]) from error
-    _check_numbers(metrics, INTRODUCTION)
+    _check_numbers(metrics, REGISTRATION)
 
 
 def check_answer(metrics: Mapping[str, Any], arrays: Mapping[str, tuple[int, ...]], layout: Layout) -> None:

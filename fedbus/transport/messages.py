@@ -17,9 +17,9 @@ from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import SiteScores
 from fedbus.evaluation.validation import Score
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study, check_site_name
-from fedbus.sites.split import PARTS
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings, check_site_name
+from fedbus.sites.split import SPLITS
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 """Names of the records in a message."""
@@ -38,24 +38,24 @@ TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 
 @dataclass(frozen=True)
-class Order:
+class Instruction:
     """What the server asks of a site.
 
     Attributes:
-        study: the settings, without places or names.
+        settings: the settings, without places or names.
         seed: the training seed.
         classes: positions in `CLASSES` of the classes that some site of the federation has.
-        part: which rows an evaluation is about.
+        split: which rows an evaluation is about.
         title: of the run, arm and seed; names the folder in which a site keeps the model that it receives.
         run: tells the run from an earlier one of that title; empty where each has a folder of its own.
         round: of a training, from 1; of an evaluation, the round that made the model.
         proximal_mu: FedProx's mu, 0 for every other strategy.
     """
 
-    study: Study
+    settings: Settings
     seed: int
     classes: tuple[int, ...]
-    part: str = "validation"
+    split: str = "validation"
     title: str = "run"
     round: int = 0
     proximal_mu: float = 0.0
@@ -69,10 +69,10 @@ class Order:
     def to_config(self) -> dict[str, Any]:
         """The order as a config record; round and mu are the strategy's to add."""
         return {
-            "study": self.study.for_sites(),
+            "settings": self.settings.for_sites(),
             "seed": self.seed,
             "classes": list(self.classes),
-            "part": self.part,
+            "split": self.split,
             "title": self.title,
             "run": self.run,
         }
@@ -85,11 +85,11 @@ class Order:
             RunError, SettingsError: a key is missing or out of range.
         """
         try:
-            order = cls(
-                study=build_study(json.loads(str(config["study"])), "the server"),
+            instruction = cls(
+                settings=build_settings(json.loads(str(config["settings"])), "the server"),
                 seed=int(config["seed"]),
                 classes=tuple(int(c) for c in config["classes"]),
-                part=str(config["part"]),
+                split=str(config["split"]),
                 title=str(config["title"]),
                 run=str(config["run"]),
                 round=int(config.get(ROUND, 0)),
@@ -97,23 +97,23 @@ class Order:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("The server's order", error) from error
-        if not re.fullmatch(TITLE, order.title) or not re.fullmatch(RUN, order.run):
+        if not re.fullmatch(TITLE, instruction.title) or not re.fullmatch(RUN, instruction.run):
             raise _bad_message("The server's order", "its title or run can't name a folder")
-        sound = order.part in PARTS and set(order.classes) <= set(range(len(CLASSES)))
-        if not sound or order.round < 0 or not 0 <= order.proximal_mu < math.inf:
+        sound = instruction.split in SPLITS and set(instruction.classes) <= set(range(len(CLASSES)))
+        if not sound or instruction.round < 0 or not 0 <= instruction.proximal_mu < math.inf:
             raise _bad_message("The server's order", "a value is out of range")
-        return order
+        return instruction
 
 
 @dataclass(frozen=True)
-class Hello:
+class Registration:
     """How a site introduces itself before the first round: counts of what it trains on, no image and no patient.
 
     Attributes:
         site: its name.
         labels: the classes that it knows, in the order of its labels.
         image_size: pixels a side of its prepared images.
-        parts: images of each class in each part, in the order of `CLASSES`.
+        splits: images of each class in each part, in the order of `CLASSES`.
         balanced: training rows of each class after balancing.
         groups: groups of images that may not be parted.
         patients: known patients, 0 where no image names one.
@@ -124,7 +124,7 @@ class Hello:
     site: str
     labels: tuple[str, ...]
     image_size: int
-    parts: dict[str, tuple[int, ...]]
+    splits: dict[str, tuple[int, ...]]
     balanced: tuple[int, ...]
     groups: int
     patients: int
@@ -133,7 +133,7 @@ class Hello:
 
     def to_records(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Config and metrics of the reply."""
-        counts = {f"images-{part}": list(self.parts[part]) for part in PARTS}
+        counts = {f"images-{split}": list(self.splits[split]) for split in SPLITS}
         numbers = {"image-size": self.image_size, "balanced": list(self.balanced), "groups": self.groups}
         numbers |= {"patients": self.patients, "dropped": self.dropped, "phantoms": int(self.phantoms)}
         return {"site": self.site, "labels": list(self.labels)}, counts | numbers
@@ -147,11 +147,11 @@ class Hello:
         """
         try:
             check_site_name(str(config["site"]))
-            hello = cls(
+            registration = cls(
                 site=str(config["site"]),
                 labels=tuple(str(label) for label in config["labels"]),
                 image_size=int(metrics["image-size"]),
-                parts={part: tuple(int(count) for count in metrics[f"images-{part}"]) for part in PARTS},
+                splits={split: tuple(int(count) for count in metrics[f"images-{split}"]) for split in SPLITS},
                 balanced=tuple(int(count) for count in metrics["balanced"]),
                 groups=int(metrics["groups"]),
                 patients=int(metrics["patients"]),
@@ -160,23 +160,30 @@ class Hello:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("A site's introduction", error) from error
-        rows = [*hello.parts.values(), hello.balanced]
-        numbers = [*(count for row in rows for count in row), hello.groups, hello.patients, hello.dropped]
+        rows = [*registration.splits.values(), registration.balanced]
+        numbers = [
+            *(count for row in rows for count in row),
+            registration.groups,
+            registration.patients,
+            registration.dropped,
+        ]
         if any(len(row) != len(CLASSES) for row in rows) or min(numbers) < 0:
             raise _bad_message("A site's introduction", "a value is out of range")
-        return hello
+        return registration
 
     @property
     def classes(self) -> set[int]:
         """Positions in `CLASSES` of the classes that this site trains on."""
-        return {index for index, count in enumerate(self.parts["train"]) if count}
+        return {index for index, count in enumerate(self.splits["train"]) if count}
 
-    def misfit(self, study: Study) -> str:
+    def misfit(self, settings: Settings) -> str:
         """Why what the site prepared is not what a study is about, in words; empty if it is."""
         if self.labels != CLASSES:
             return f"{self.site} knows the classes {', '.join(self.labels)}; the study has {', '.join(CLASSES)}"
-        if self.image_size != study.image_size:
-            return f"{self.site} prepared images of {self.image_size} pixels a side; the study wants {study.image_size}"
+        if self.image_size != settings.image_size:
+            return (
+                f"{self.site} prepared images of {self.image_size} pixels a side; the study wants {settings.image_size}"
+            )
         return ""
 
 

@@ -28,26 +28,26 @@ def layout_of(state: State) -> Layout:
     return {key: tuple(state[key].shape) for key in sorted(state)}
 
 
-def pack(state: State, transport: str) -> dict[str, NDArray[Any]]:
+def pack(state: State, payload: str) -> dict[str, NDArray[Any]]:
     """Pack a state for the wire.
 
     Args:
         state: float32 tensors by name.
-        transport: `dict`: one float32 array a tensor, sorted by name, because some strategies remember arrays by their
+        payload: `dict`: one float32 array a tensor, sorted by name, because some strategies remember arrays by their
             position; `flat`: all values in that order in one float32 array; `flat-fp16`: the same in half precision,
             rounded to 11 significant bits, and infinite beyond 65504.
     """
     arrays = {key: state[key].numpy() for key in sorted(state)}
-    if transport == "dict":
+    if payload == "dict":
         return dict(arrays)
     flat = np.concatenate([value.ravel() for value in arrays.values()])
-    if transport == "flat":
+    if payload == "flat":
         return {FLAT: flat}
     with np.errstate(over="ignore"):  # infinities are refused, by name, where they arrive
         return {FLAT: flat.astype(np.float16)}
 
 
-def unpack(arrays: Mapping[str, NDArray[Any]], transport: str, layout: Layout) -> State:
+def unpack(arrays: Mapping[str, NDArray[Any]], payload: str, layout: Layout) -> State:
     """Undo `pack`; values are float32 again, whatever they travelled as, and share memory where they can.
 
     `dict` arrays come as they are: which names and shapes are wrong, the check of the update says better.
@@ -55,12 +55,12 @@ def unpack(arrays: Mapping[str, NDArray[Any]], transport: str, layout: Layout) -
     Raises:
         RunError: the message is not packed this way, or holds another number of values than the model.
     """
-    if transport == "dict":
+    if payload == "dict":
         return {key: _tensor(value) for key, value in arrays.items()}
-    kind = np.float32 if transport == "flat" else np.float16
+    kind = np.float32 if payload == "flat" else np.float16
     values, expected = arrays.get(FLAT), sum(math.prod(shape) for shape in layout.values())
     if len(arrays) != 1 or values is None or values.dtype != kind or values.ndim != 1:
-        raise RunError(f"The arrays are not packed as {transport}.", "Run the same version of FedBUS everywhere.")
+        raise RunError(f"The arrays are not packed as {payload}.", "Run the same version of FedBUS everywhere.")
     if values.size != expected:
         raise RunError(f"The model has {values.size} values, not {expected}.", "Train the model that was sent.")
     state, start = {}, 0

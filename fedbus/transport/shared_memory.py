@@ -28,7 +28,7 @@ NAME = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class References:
+class SharedArrays:
     """A folder that both ends of a message see; each file is one array."""
 
     folder: Path
@@ -70,7 +70,7 @@ class References:
 
 
 @contextmanager
-def open_references(nearby: Path, size: int, *, shared: bool) -> Iterator[References]:
+def open_shared_arrays(nearby: Path, size: int, *, shared: bool) -> Iterator[SharedArrays]:
     """Make a folder for the models of one simulation, and remove it at the end.
 
     Args:
@@ -84,7 +84,7 @@ def open_references(nearby: Path, size: int, *, shared: bool) -> Iterator[Refere
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
         folder.mkdir(parents=True)
     try:
-        yield References(folder)
+        yield SharedArrays(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -9,52 +9,52 @@ from numpy.typing import NDArray
 from fedbus.errors import RunError
 from fedbus.models.state import State
 from fedbus.transport.packing import FLAT, Layout, pack, unpack
-from fedbus.transport.shared_memory import References
+from fedbus.transport.shared_memory import SharedArrays
 
 REFERENCE = "reference"
 """Name of the only array of a message that names its model."""
 
 
 @dataclass(frozen=True)
-class Carrier:
+class WeightCodec:
     """One end of a federation's wire; both ends have equal ones.
 
     Attributes:
-        transport: as `fedbus.transport.packing.pack`.
+        payload: as `fedbus.transport.packing.pack`.
         layout: names and shapes of the model.
-        references: where models lie that messages only name; None: messages hold them. A named model is one array,
+        shared_arrays: where models lie that messages only name; None: messages hold them. A named model is one array,
             of the values that would have travelled.
     """
 
-    transport: str
+    payload: str
     layout: Layout
-    references: References | None = None
+    shared_arrays: SharedArrays | None = None
 
     def pack(self, state: State) -> dict[str, NDArray[Any]]:
         """What leaves of a model, to be checked before it does."""
         return pack(state, self._packing)
 
-    def load(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def to_message(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The arrays of a message, for a packed model."""
-        return {REFERENCE: self.references.put(packed[FLAT])} if self.references else dict(packed)
+        return {REFERENCE: self.shared_arrays.put(packed[FLAT])} if self.shared_arrays else dict(packed)
 
-    def unload(self, arrays: Mapping[str, NDArray[Any]]) -> State:
+    def from_message(self, arrays: Mapping[str, NDArray[Any]]) -> State:
         """The model of a message, float32.
 
         Raises:
             RunError: the message holds or names no such model.
         """
-        if self.references is None:
-            return unpack(arrays, self.transport, self.layout)
+        if self.shared_arrays is None:
+            return unpack(arrays, self.payload, self.layout)
         if arrays.keys() != {REFERENCE}:
             raise RunError("A message of the simulation names no model.", "Run the same version of FedBUS everywhere.")
-        return unpack({FLAT: self.references.get(arrays[REFERENCE])}, self._packing, self.layout)
+        return unpack({FLAT: self.shared_arrays.get(arrays[REFERENCE])}, self._packing, self.layout)
 
     def release(self) -> None:
         """Forget every model that was named: the server says so once it has read all answers."""
-        if self.references:
-            self.references.clear()
+        if self.shared_arrays:
+            self.shared_arrays.clear()
 
     @property
     def _packing(self) -> str:
-        return "flat" if self.references and self.transport == "dict" else self.transport
+        return "flat" if self.shared_arrays and self.payload == "dict" else self.payload

@@ -14,8 +14,8 @@ from fedbus.reports import wording
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import check_same_start, run_id
 from fedbus.seeds import derive_seed
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import SITES_FILE
 from fedbus.system.files import read_json, write_json
 from fedbus.system.locks import hold, is_held
@@ -71,11 +71,11 @@ def run_deployment(grid: Grid, out: Path) -> None:
 
 
 def _run(grid: Grid, out: Path) -> None:
-    study, plan = build_study(read_json(out / "study.json"), str(out / "study.json")), read_json(out / PLAN_FILE)
-    jobs = _open_jobs(study, out, plan["title"])
+    settings, plan = build_settings(read_json(out / "study.json"), str(out / "study.json")), read_json(out / PLAN_FILE)
+    jobs = _open_jobs(settings, out, plan["title"])
     names = {int(node): name for name, node in plan["nodes"].items()}
     if jobs:
-        train_all(grid, names, jobs, study.round_timeout, lambda roster: _record_sites(out, roster))
+        train_all(grid, names, jobs, settings.round_timeout, lambda roster: _record_sites(out, roster))
     write_status(out, Status("finished"))
 
 
@@ -84,16 +84,18 @@ def title_of(run: str, arm: str, seed: int) -> str:
     return f"{run}-{arm}-{seed}"
 
 
-def _open_jobs(study: Study, out: Path, title: str) -> list[Job]:
-    starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}
+def _open_jobs(settings: Settings, out: Path, title: str) -> list[Job]:
+    starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     check_same_start(starts, out)
     jobs, run = list[Job](), run_id(out)
-    for seed in study.seeds:
-        for arm in study.federated_arms:
-            folder, teller = arm_folder(out, study, arm, seed), _Teller(out, study, arm, seed)
+    for seed in settings.seeds:
+        for arm in settings.federated_arms:
+            folder, teller = arm_folder(out, settings, arm, seed), _Teller(out, settings, arm, seed)
             if not folder.finished:
                 name = title_of(title, arm, seed)
-                jobs.append(Job(study, arm, seed, starts[seed], folder, name, run, teller.round_done, teller.waiting))
+                jobs.append(
+                    Job(settings, arm, seed, starts[seed], folder, name, run, teller.round_done, teller.waiting)
+                )
     return jobs
 
 
@@ -102,15 +104,15 @@ class _Teller:
     """Says in the run's status how one arm goes."""
 
     out: Path
-    study: Study
+    settings: Settings
     arm: str
     seed: int
     round: int = 0
 
     def round_done(self, line: dict[str, Any]) -> None:
-        self.round, left = line["round"], self.study.rounds - line["round"]
+        self.round, left = line["round"], self.settings.rounds - line["round"]
         ahead = f"; about {wording.duration(left * line['seconds'])} left" if left else ""
-        self._write("training", say(line) + ahead)
+        self._write("training", format_round(line) + ahead)
 
     def waiting(self, what: str) -> None:
         self._write("waiting", what)
@@ -119,7 +121,7 @@ class _Teller:
         at = read_status(self.out)
         if at and at.state == "stopped":
             return  # the operator has ended the run, and Flower will end this process
-        write_status(self.out, Status(state, what, self.arm, self.seed, self.round, self.study.rounds))
+        write_status(self.out, Status(state, what, self.arm, self.seed, self.round, self.settings.rounds))
 
 
 def _record_sites(out: Path, roster: Roster) -> None:
@@ -131,7 +133,10 @@ def _record_sites(out: Path, roster: Roster) -> None:
         RunError: it does not.
     """
     path = out / SITES_FILE
-    found = {hello.site: json.loads(json.dumps(asdict(hello))) for hello in roster.hellos.values()}
+    found = {
+        registration.site: json.loads(json.dumps(asdict(registration)))
+        for registration in roster.registrations.values()
+    }
     before = read_json(path) if path.is_file() else found
     other = sorted(before.keys() ^ found.keys())
     if other:
@@ -149,7 +154,7 @@ def _record_sites(out: Path, roster: Roster) -> None:
     write_json(path, dict(sorted(found.items())))
 
 
-def say(line: dict[str, Any]) -> str:
+def format_round(line: dict[str, Any]) -> str:
     """One finished round in words."""
     refused = "".join(f"; refused {site}: {why}" for site, why in line["refused"].items())
     return (

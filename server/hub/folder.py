@@ -13,7 +13,14 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from fedbus.deployment.addresses import check_host
 from fedbus.deployment.private_folder import need_file, need_private_file, new_folder, read_json, write_private
-from fedbus.deployment.settings_file import FileSettings, Port, build_settings, read_settings, settings_text, toml_value
+from fedbus.deployment.settings_file import (
+    FileSettings,
+    Port,
+    build_file_settings,
+    read_settings_file,
+    settings_file_text,
+    toml_value,
+)
 from fedbus.errors import RunError
 from fedbus.system.files import write_json, write_text
 from server.hub.approved_sites import ApprovedSite, read_sites, write_sites
@@ -168,9 +175,9 @@ def init_hub(
         RunError: the folder holds something or can't be written; nothing half-made is left.
     """
     values = {"host": host, "port": port, "superlink-port": superlink_port}
-    settings = build_settings(HubSettings, values, "The new hub")
+    settings = build_file_settings(HubSettings, values, "The new hub")
     for name in names:
-        build_settings(HubSettings, values | {"host": name}, "The new hub's further names")
+        build_file_settings(HubSettings, values | {"host": name}, "The new hub's further names")
     hub = HubFolder(path.expanduser().resolve(), settings)
     config = _flower_config(hub)
     with new_folder(hub.path) as folder:
@@ -183,7 +190,7 @@ def init_hub(
         write_sites(folder / SITES, ())
         (folder / hub.flower.name).mkdir()
         (folder / hub.flower.name / CONNECTIONS).write_text(config, encoding="utf-8")
-        (folder / SETTINGS).write_text(settings_text(settings, _title(folder, hub)), encoding="utf-8")
+        (folder / SETTINGS).write_text(settings_file_text(settings, _title(folder, hub)), encoding="utf-8")
     return hub
 
 
@@ -197,7 +204,7 @@ def open_hub(path: Path) -> HubFolder:
     """
     folder = path.expanduser().resolve()
     need_file(folder / SETTINGS, "Make a hub with `fedbus hub init DIR --host NAME`, or name the folder of one.")
-    hub = HubFolder(folder, read_settings(folder / SETTINGS, HubSettings))
+    hub = HubFolder(folder, read_settings_file(folder / SETTINGS, HubSettings))
     for file in (hub.ca_certificate, hub.certificate, hub.path / SITES):
         need_file(file, _REMEDY)
     need_private_file(hub.key, _REMEDY)

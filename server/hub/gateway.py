@@ -48,7 +48,7 @@ Approved = Callable[[], Collection[str]]
 """Gives the fingerprints of the keys that are let in now."""
 
 
-def make_gate(superlink: str, authority: Path, approved: Approved) -> Starlette:
+def make_gateway(superlink: str, authority: Path, approved: Approved) -> Starlette:
     """Build the application that listens where sites connect.
 
     Args:
@@ -68,9 +68,9 @@ def make_gate(superlink: str, authority: Path, approved: Approved) -> Starlette:
             yield
 
     routes = [Route(f"/v1/fleet/{call}", _pass_on, methods=["POST"]) for call in FLEET_CALLS]
-    gate = Starlette(routes=routes, lifespan=open_client)
-    gate.router.redirect_slashes = False  # a path with a slash behind it is another path, and unknown
-    return gate
+    gateway = Starlette(routes=routes, lifespan=open_client)
+    gateway.router.redirect_slashes = False  # a path with a slash behind it is another path, and unknown
+    return gateway
 
 
 async def _pass_on(request: Request) -> Response:

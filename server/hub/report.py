@@ -9,17 +9,17 @@ from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import SiteScores, mean_over_seeds, pool_sites
 from fedbus.reports.comparison.results import assemble, write_results
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import read_facts
 
 
-def write_hub_report(out: Path, study: Study, *, phantoms: bool) -> Path:
+def write_hub_report(out: Path, settings: Settings, *, phantoms: bool) -> Path:
     """Write `results.json`, `report.html`, `headline.png` and `table.md` of a run whose federated arms are finished.
 
     Args:
         out: the run folder: its environment, what the sites said of themselves, the digests of its start weights, and
             its arms with what the sites said of the models that were kept.
-        study: the settings.
+        settings: the settings.
         phantoms: whether the pictures are synthetic.
 
     Returns:
@@ -29,35 +29,39 @@ def write_hub_report(out: Path, study: Study, *, phantoms: bool) -> Path:
         RunError: no site scored an arm, its scores can't be used, a site's seeds are about different test rows, or the
             disk is full.
     """
-    folders = {arm: [arm_folder(out, study, arm, seed) for seed in study.seeds] for arm in study.federated_arms}
-    hellos = read_facts(out)
+    folders = {
+        arm: [arm_folder(out, settings, arm, seed) for seed in settings.seeds] for arm in settings.federated_arms
+    }
+    registrations = read_facts(out)
     scores = {arm: [_scores_in(folder) for folder in seeds] for arm, seeds in folders.items()}
     told = [seed for seeds in scores.values() for seed in seeds]
-    there = [site for site in hellos if all(site in seed for seed in told)]  # else arms would be compared on other rows
+    there = [
+        site for site in registrations if all(site in seed for seed in told)
+    ]  # else arms would be compared on other rows
     if not there:
         raise RunError("No site scored every model that was kept.", "Let the sites join, and run it again.")
     results = assemble(
-        study,
+        settings,
         out,
         folders,
         phantoms=phantoms,
-        sites={name: _facts_of(hello) for name, hello in hellos.items()},
-        arms={arm: _everywhere(seeds, there, study) for arm, seeds in scores.items()},
+        sites={name: _facts_of(registration) for name, registration in registrations.items()},
+        arms={arm: _everywhere(seeds, there, settings) for arm, seeds in scores.items()},
         differences=[],  # paired ones need the predictions of both arms
     )
     return write_results(results, {arm: seeds[0].read_history() for arm, seeds in folders.items()}, {}, out)
 
 
-def _facts_of(hello: Mapping[str, Any]) -> dict[str, Any]:
+def _facts_of(registration: Mapping[str, Any]) -> dict[str, Any]:
     """What the results say of a hospital, from its introduction (`fedbus.transport.messages.Hello`): counts."""
-    parts = {part: dict(zip(CLASSES, counts, strict=True)) for part, counts in hello["parts"].items()}
+    splits = {split: dict(zip(CLASSES, counts, strict=True)) for split, counts in registration["splits"].items()}
     return {
-        "images": sum(sum(counts.values()) for counts in parts.values()),
-        "patients": hello["patients"] or None,
-        "groups": hello["groups"],
-        "dropped_images": hello["dropped"],
-        "parts": parts,
-        "balanced": dict(zip(CLASSES, hello["balanced"], strict=True)),
+        "images": sum(sum(counts.values()) for counts in splits.values()),
+        "patients": registration["patients"] or None,
+        "groups": registration["groups"],
+        "dropped_images": registration["dropped"],
+        "splits": splits,
+        "balanced": dict(zip(CLASSES, registration["balanced"], strict=True)),
     }
 
 
@@ -66,8 +70,10 @@ def _scores_in(folder: ArmFolder) -> dict[str, SiteScores]:
     return {site: SiteScores.from_metrics(found) for site, found in folder.read_facts()["site_scores"].items()}
 
 
-def _everywhere(seeds: Sequence[Mapping[str, SiteScores]], there: Sequence[str], study: Study) -> dict[str, Any]:
+def _everywhere(seeds: Sequence[Mapping[str, SiteScores]], there: Sequence[str], settings: Settings) -> dict[str, Any]:
     """An arm's metrics at each of the sites, and on `all` of their rows."""
     places = {site: mean_over_seeds([scores[site].metrics for scores in seeds]) for site in there}
-    pooled = [pool_sites({site: scores[site] for site in there}, study.bootstrap, study.draw_seed) for scores in seeds]
+    pooled = [
+        pool_sites({site: scores[site] for site in there}, settings.bootstrap, settings.draw_seed) for scores in seeds
+    ]
     return places | {"all": mean_over_seeds(pooled)}

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedbus.errors import RunError, SettingsError
-from fedbus.models.input_size import check_backbone
+from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import check_run, check_same_start, record_run
 from fedbus.seeds import derive_seed
-from fedbus.settings.load import load_study
-from fedbus.settings.schema import STRATEGIES, Study
+from fedbus.settings.load import load_settings
+from fedbus.settings.schema import STRATEGIES, Settings
 from fedbus.sites.site import read_facts
 from fedbus.system.locks import hold
 from fedbus.transport.messages import TITLE
@@ -40,38 +40,38 @@ LOOK_SECONDS = 3.0
 """How often the hub is looked after: a run that died with it can't say so."""
 
 
-def load_deployed_study(path: Path, overrides: Sequence[str], say: Say) -> Study:
+def load_deployed_settings(path: Path, overrides: Sequence[str], log: Say) -> Settings:
     """Read a study for a hub: sites bring their own images, and only federated arms can be trained.
 
     Raises:
-        SettingsError: as `load_study`; or there is no federated arm; or the split leaks.
+        SettingsError: as `load_settings`; or there is no federated arm; or the split leaks.
     """
-    study = load_study(path, overrides)
-    arms = tuple(arm for arm in study.arms if arm in STRATEGIES)
+    settings = load_settings(path, overrides)
+    arms = tuple(arm for arm in settings.arms if arm in STRATEGIES)
     if not arms:
         raise SettingsError(
             f"{path} names no federated arm.", f"Set arms to some of {', '.join(STRATEGIES)}, e.g. --set arms=fedavg."
         )
-    if study.split != "groups":
+    if settings.split != "groups":
         raise SettingsError(
-            f"{path} says split = {study.split}, which leaks on purpose, and is for simulations alone.",
+            f"{path} says split = {settings.split}, which leaks on purpose, and is for simulations alone.",
             "Leave split out, or use --set split=groups.",
         )
-    left = [arm for arm in study.arms if arm not in arms]
+    left = [arm for arm in settings.arms if arm not in arms]
     if left:
-        say(f"left out: {', '.join(left)} (a hub has no images to train on)")
-    return study.model_copy(update={"arms": arms, "sites": {}})
+        log(f"left out: {', '.join(left)} (a hub has no images to train on)")
+    return settings.model_copy(update={"arms": arms, "sites": {}})
 
 
-def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say) -> Path:
+def run_study(hub: HubFolder, settings: Settings, out: Path, *, resume: bool, log: Say) -> Path:
     """Run a study and write its report.
 
     Args:
         hub: must be running (`fedbus hub start`).
-        study: without sites; see `load_deployed_study`.
+        settings: without sites; see `load_deployed_settings`.
         out: the run folder.
         resume: go on with what is in it.
-        say: told in words what is going on.
+        log: told in words what is going on.
 
     Returns:
         The path of the report.
@@ -80,35 +80,35 @@ def run_study(hub: HubFolder, study: Study, out: Path, *, resume: bool, say: Say
         FedbusError: bad input, before anything is started; or the run failed, with what it had finished kept.
         KeyboardInterrupt: the run was ended; its finished rounds are kept.
     """
-    _check_place(hub, study, out)
-    check_run(out, study, resume=resume)
-    check_backbone(study.model, study.image_size)
+    _check_place(hub, settings, out)
+    check_run(out, settings, resume=resume)
+    check_input_size(settings.model, settings.image_size)
     sites = hub.sites()
     if not sites:
         raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")
-    if study.quorum > len(sites):
+    if settings.quorum > len(sites):
         raise SettingsError(
-            f"quorum: {study.quorum} of {len(sites)} approved sites can't be reached.", "Approve more, or lower it."
+            f"quorum: {settings.quorum} of {len(sites)} approved sites can't be reached.", "Approve more, or lower it."
         )
     if not is_up(hub):
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
-    starts = {seed: start_state(study.model, study.weights, derive_seed(seed, "init")) for seed in study.seeds}
+    starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     check_same_start(starts, out)
-    record_run(out, study)
-    if any(not arm_folder(out, study, arm, seed).finished for arm in study.arms for seed in study.seeds):
+    record_run(out, settings)
+    if any(not arm_folder(out, settings, arm, seed).finished for arm in settings.arms for seed in settings.seeds):
         application, digest = stage_application(hub)
-        say(f"application {digest}")
-        say("each site approves it once: fedbus site approve DIR DIGEST")
+        log(f"application {digest}")
+        log("each site approves it once: fedbus site approve DIR DIGEST")
         with hold(
             out / LAUNCHING, f"A command is following {out} already", "Wait for it, or end it with Ctrl-C there."
         ):
             prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
-            _follow(hub, application, out, say)
-    phantoms = any(hello["phantoms"] for hello in read_facts(out).values())
-    return write_hub_report(out, study, phantoms=phantoms)
+            _follow(hub, application, out, log)
+    phantoms = any(registration["phantoms"] for registration in read_facts(out).values())
+    return write_hub_report(out, settings, phantoms=phantoms)
 
 
-def _check_place(hub: HubFolder, study: Study, out: Path) -> None:
+def _check_place(hub: HubFolder, settings: Settings, out: Path) -> None:
     """Check that a run folder lies where the hub's own processes may write, under a name that sites accept.
 
     Raises:
@@ -116,8 +116,8 @@ def _check_place(hub: HubFolder, study: Study, out: Path) -> None:
     """
     if out.parent.resolve() != hub.runs.resolve():
         raise SettingsError(f"{out} is not a folder directly in {hub.runs}.", f"Choose --out {hub.runs / out.name}")
-    for arm in study.arms:
-        for seed in study.seeds:
+    for arm in settings.arms:
+        for seed in settings.seeds:
             if not re.fullmatch(TITLE, title_of(out.name, arm, seed)):
                 raise SettingsError(
                     f"{out.name!r} can't name a run, whose models the sites keep in folders of that name.",
@@ -125,7 +125,7 @@ def _check_place(hub: HubFolder, study: Study, out: Path) -> None:
                 )
 
 
-def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
+def _follow(hub: HubFolder, application: Path, out: Path, log: Say) -> None:
     number = str(flwr_cli.start_run(hub, application, out).run()["run-id"])
     status = Status("starting")
     said, looked = "", time.monotonic()
@@ -135,7 +135,7 @@ def _follow(hub: HubFolder, application: Path, out: Path, say: Say) -> None:
             words = _in_words(status)
             if words and words != said:
                 said = words
-                say(words)
+                log(words)
             if status.over:
                 break
             if time.monotonic() - looked > LOOK_SECONDS:

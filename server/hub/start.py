@@ -12,7 +12,7 @@ import uvicorn
 from fedbus.errors import RunError
 from fedbus.system.processes import end_child, last_words, stops_on_signals
 from server.hub.folder import SITES, HubFolder
-from server.hub.gateway import make_gate
+from server.hub.gateway import make_gateway
 from server.hub.superlink import HOST, start_superlink
 
 WATCH_SECONDS = 0.5
@@ -33,13 +33,13 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     stop = threading.Event()
     with stops_on_signals(stop):
         child = start_superlink(hub)
-        gate = _gate(hub)
-        thread = threading.Thread(target=gate.run)  # not in the main thread, where it would take the signals
+        gateway = _gate(hub)
+        thread = threading.Thread(target=gateway.run)  # not in the main thread, where it would take the signals
         try:
             thread.start()
-            _watch(gate, thread, child, stop, ready)
+            _watch(gateway, thread, child, stop, ready)
         finally:
-            gate.should_exit = True
+            gateway.should_exit = True
             thread.join()
             end_child(child)
     if not stop.is_set():
@@ -53,7 +53,7 @@ def _gate(hub: HubFolder) -> uvicorn.Server:
     settings = hub.settings
     return uvicorn.Server(
         uvicorn.Config(
-            make_gate(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, KeyList(hub)),
+            make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, KeyList(hub)),
             host=settings.listen, port=settings.port, ssl_certfile=str(hub.certificate),
             ssl_keyfile=str(hub.key), log_level=logging.ERROR, access_log=False, server_header=False,
             timeout_graceful_shutdown=2, lifespan="on",
@@ -62,7 +62,7 @@ def _gate(hub: HubFolder) -> uvicorn.Server:
 
 
 def _watch(
-    gate: uvicorn.Server,
+    gateway: uvicorn.Server,
     thread: threading.Thread,
     superlink: subprocess.Popen[bytes],
     stop: threading.Event,
@@ -71,7 +71,7 @@ def _watch(
     """Wait until somebody ends the hub, or a part of it ends by itself."""
     said = False
     while not stop.wait(WATCH_SECONDS) and thread.is_alive() and superlink.poll() is None:
-        if gate.started and not said:
+        if gateway.started and not said:
             said = True
             ready()
 

@@ -7,9 +7,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
-from fedbus.transport.messages import ARRAYS, CONFIG, Order
+from fedbus.transport.messages import ARRAYS, CONFIG, Instruction
 from fedbus.transport.packing import pack, unpack
-from fedbus.transport.weights import Carrier
+from fedbus.transport.weights import WeightCodec
 from server.rounds.messaging import Roster, part_of
 
 
@@ -27,7 +27,7 @@ def to_send(
     messages: Iterable[Message],
     state: State,
     roster: Roster,
-    carrier: Carrier,
+    codec: WeightCodec,
     patience: float,
     answered: Collection[str] = (),
 ) -> list[Message]:
@@ -37,13 +37,13 @@ def to_send(
         messages: the strategy's, one a node, all with the same model.
         state: that model.
         roster: nodes that are not in it get nothing: they never introduced themselves.
-        carrier: this end of the wire.
+        codec: this end of the wire.
         patience: seconds until a message that was not fetched expires, so that a site that comes back late does not
             work on a round that is over.
         answered: sites that get none.
     """
-    packed = _loaded(state, carrier)
-    known = [message for message in messages if message.metadata.dst_node_id in roster.hellos]
+    packed = _loaded(state, codec)
+    known = [message for message in messages if message.metadata.dst_node_id in roster.registrations]
     known = [message for message in known if roster.name(message.metadata.dst_node_id) not in answered]
     known.sort(key=lambda message: roster.name(message.metadata.dst_node_id))
     return [
@@ -58,17 +58,19 @@ def to_send(
     ]
 
 
-def evaluation(order: Order, state: State, nodes: Iterable[int], carrier: Carrier, patience: float) -> list[Message]:
+def evaluation(
+    instruction: Instruction, state: State, nodes: Iterable[int], codec: WeightCodec, patience: float
+) -> list[Message]:
     """Ask nodes to score a model."""
-    content = RecordDict({ARRAYS: _loaded(state, carrier), CONFIG: ConfigRecord(order.to_config())})
+    content = RecordDict({ARRAYS: _loaded(state, codec), CONFIG: ConfigRecord(instruction.to_config())})
     return [Message(content, node, MessageType.EVALUATE, ttl=patience) for node in nodes]
 
 
-def _loaded(state: State, carrier: Carrier) -> ArrayRecord:
-    return ArrayRecord({key: Array(value) for key, value in carrier.load(carrier.pack(state)).items()})
+def _loaded(state: State, codec: WeightCodec) -> ArrayRecord:
+    return ArrayRecord({key: Array(value) for key, value in codec.to_message(codec.pack(state)).items()})
 
 
-def update_of(reply: Message, carrier: Carrier) -> State:
+def update_of(reply: Message, codec: WeightCodec) -> State:
     """Unpack the model that a site sent back.
 
     Raises:
@@ -76,7 +78,7 @@ def update_of(reply: Message, carrier: Carrier) -> State:
     """
     arrays = cast(ArrayRecord, part_of(reply, ARRAYS))
     try:
-        return carrier.unload({key: array.numpy() for key, array in arrays.items()})
+        return codec.from_message({key: array.numpy() for key, array in arrays.items()})
     except RunError:
         raise
     except Exception as error:  # damaged bytes break NumPy in any way: AttributeError, MemoryError, BadZipFile and more

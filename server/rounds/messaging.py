@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from fedbus.deployment.application import NOT_ALLOWED
 from fedbus.errors import FedbusError, RunError
-from fedbus.transport.messages import CONFIG, METRICS, Hello
+from fedbus.transport.messages import CONFIG, METRICS, Registration
 
 POLL_SECONDS = 0.05
 
@@ -29,32 +29,32 @@ class Roster:
     """The sites of a federation, by node.
 
     Attributes:
-        hellos: each node's introduction.
+        registrations: each node's introduction.
         approved: names that the hub's operator gave to nodes; empty in a simulation.
     """
 
-    hellos: dict[int, Hello] = field(default_factory=dict)
+    registrations: dict[int, Registration] = field(default_factory=dict)
     approved: Mapping[int, str] = field(default_factory=dict)
 
     def name(self, node: int) -> str:
         """The site's name; a node that has none yet goes by its number."""
         if node in self.approved:
             return self.approved[node]
-        return self.hellos[node].site if node in self.hellos else f"node {node}"
+        return self.registrations[node].site if node in self.registrations else f"node {node}"
 
-    def hello(self, site: str) -> Hello:
+    def registration(self, site: str) -> Registration:
         """How a site introduced itself."""
-        return next(hello for hello in self.hellos.values() if hello.site == site)
+        return next(registration for registration in self.registrations.values() if registration.site == site)
 
     @property
     def names(self) -> list[str]:
         """All sites, sorted."""
-        return sorted(hello.site for hello in self.hellos.values())
+        return sorted(registration.site for registration in self.registrations.values())
 
     @property
     def classes(self) -> tuple[int, ...]:
         """Classes that some site trains on, as positions in `CLASSES`."""
-        return tuple(sorted(set().union(*(hello.classes for hello in self.hellos.values()))))
+        return tuple(sorted(set().union(*(registration.classes for registration in self.registrations.values()))))
 
 
 @dataclass
@@ -151,5 +151,5 @@ def explain(error: FedbusError) -> str:
 
 def nodes_named(roster: Roster, names: Sequence[str]) -> list[int]:
     """Nodes of the named sites, in the order of the names."""
-    by_name = {hello.site: node for node, hello in roster.hellos.items()}
+    by_name = {registration.site: node for node, registration in roster.registrations.items()}
     return [by_name[name] for name in names]

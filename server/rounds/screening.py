@@ -9,9 +9,9 @@ import torch
 
 from fedbus.errors import FedbusError, RunError
 from fedbus.models.state import State
-from fedbus.settings.schema import Study
-from fedbus.transport.messages import Hello, Report
-from fedbus.transport.weights import Carrier
+from fedbus.settings.schema import Settings
+from fedbus.transport.messages import Registration, Report
+from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import update_of
 from server.rounds.messaging import Replies, Roster, explain, metrics_of
 
@@ -36,16 +36,16 @@ class Screened:
         return "; ".join(f"{site}: {reason}" for site, reason in self.refused.items())
 
 
-def screen_updates(replies: Replies, roster: Roster, study: Study, before: State, carrier: Carrier) -> Screened:
+def screen_updates(replies: Replies, roster: Roster, settings: Settings, before: State, codec: WeightCodec) -> Screened:
     """Part a round's replies into updates that may be averaged and sites that are refused."""
     reports: dict[str, Report] = {}
     updates: dict[str, State] = {}
     refused = dict(replies.failures)
     for site, message in replies.content.items():
         try:
-            report = _checked(Report.from_metrics(metrics_of(message)), roster.hello(site), "validation")
-            update = update_of(message, carrier)
-            reason = check_update(update, before, study.update_limit)
+            report = _checked(Report.from_metrics(metrics_of(message)), roster.registration(site), "validation")
+            update = update_of(message, codec)
+            reason = check_update(update, before, settings.update_limit)
         except FedbusError as error:
             reason = explain(error)
         if reason:
@@ -55,26 +55,26 @@ def screen_updates(replies: Replies, roster: Roster, study: Study, before: State
     return Screened(reports, updates, refused)
 
 
-def screen_scores(replies: Replies, roster: Roster, part: str) -> Screened:
+def screen_scores(replies: Replies, roster: Roster, split: str) -> Screened:
     """Part the replies to an evaluation into scores that may be added up and sites that are refused."""
     reports: dict[str, Report] = {}
     refused = dict(replies.failures)
     for site, message in replies.content.items():
         try:
-            reports[site] = _checked(Report.from_metrics(metrics_of(message)), roster.hello(site), part)
+            reports[site] = _checked(Report.from_metrics(metrics_of(message)), roster.registration(site), split)
         except FedbusError as error:
             refused[site] = explain(error)
     return Screened(reports, {}, refused)
 
 
-def _checked(report: Report, hello: Hello, part: str) -> Report:
+def _checked(report: Report, registration: Registration, split: str) -> Report:
     """Hold a report against the counts with which its site introduced itself.
 
     Raises:
         RunError: it can't be about that site's rows.
     """
-    rows = np.array(hello.parts[part])
-    most_weight = max(1, sum(hello.parts["train"]), sum(hello.balanced), int(rows.sum()))
+    rows = np.array(registration.splits[split])
+    most_weight = max(1, sum(registration.splits["train"]), sum(registration.balanced), int(rows.sum()))
     faults = {
         "another number of images": bool((report.score.confusion.sum(axis=1) != rows).any()),
         "more weight than it has images": report.weight > most_weight,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedbus.errors import SettingsError
 from fedbus.models.state import State
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.transport.messages import WEIGHT
 
 CLASSES_BY_ARM: dict[str, type[Strategy]] = {
@@ -36,7 +36,7 @@ MEMORY = ("m_t", "v_t", "momentum_vector")
 """Attributes in which Flower's strategies keep moments between rounds."""
 
 
-def make_strategy(arm: str, study: Study) -> Strategy:
+def make_strategy(arm: str, settings: Settings) -> Strategy:
     """Set up the strategy of an arm: every connected site takes part in every round.
 
     The least numbers of nodes are 1, because Flower waits for them without end; the round loop keeps the quorum itself.
@@ -53,10 +53,10 @@ def make_strategy(arm: str, study: Study) -> Strategy:
         "weighted_by_key": WEIGHT,
     }
     if arm == "fedprox":
-        arguments["proximal_mu"] = study.proximal_mu
+        arguments["proximal_mu"] = settings.proximal_mu
     if arm == "qfedavg":
-        arguments |= {"client_learning_rate": study.learning_rate, "train_loss_key": "train-loss"}
-    arguments |= {key.replace("-", "_"): value for key, value in study.strategy_options.get(arm, {}).items()}
+        arguments |= {"client_learning_rate": settings.learning_rate, "train_loss_key": "train-loss"}
+    arguments |= {key.replace("-", "_"): value for key, value in settings.strategy_options.get(arm, {}).items()}
     try:
         return CLASSES_BY_ARM[arm](**arguments)
     except (TypeError, ValueError) as error:

@@ -20,7 +20,7 @@ from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.readers import bus_uclm
 from fedbus.datasets.registry import read_archive
 from fedbus.errors import FedbusError
-from fedbus.images.burned_in import find_marks
+from fedbus.images.burned_in import find_annotations
 from fedbus.images.decode import decode_image
 from fedbus.settings.load import parse_sites
 
@@ -46,7 +46,7 @@ def marked_pictures(manifest: Manifest, console: Console) -> dict[str, bool]:
     paths = [row.path for row in manifest.rows]
 
     def has_marks(path: str) -> bool:
-        return bool(find_marks(np.asarray(decode_image(manifest.root / path))).any())
+        return bool(find_annotations(np.asarray(decode_image(manifest.root / path))).any())
 
     with ThreadPoolExecutor() as pool:
         answers = pool.map(has_marks, paths)

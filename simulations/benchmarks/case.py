@@ -8,8 +8,8 @@ from typing import Any
 from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.seeds import derive_seed
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
@@ -20,28 +20,30 @@ class Case:
     """A study with everything that must be there before its first step.
 
     Attributes:
-        study: its settings, with the sites named.
+        settings: its settings, with the sites named.
         out: folder in which the sites are prepared.
         sites: the hospitals by name.
         start: the weights that every run starts from.
     """
 
-    study: Study
+    settings: Settings
     out: Path
     sites: Mapping[str, Site]
     start: State
 
 
-def make_case(out: Path, settings: Mapping[str, Any]) -> Case:
+def make_case(out: Path, values: Mapping[str, Any]) -> Case:
     """Prepare a study; three phantom hospitals where the settings name no site.
 
     Args:
         out: folder for phantoms, decoded pictures and prepared sites.
-        settings: of the study, in TOML's spelling.
+        values: settings of the study, in TOML's spelling.
 
     Raises:
         FedbusError: the settings, an archive or the weights can't be used.
     """
-    study = resolve_sites(build_study({"cache": str(out / "cache"), **settings}, "the benchmark"))
-    sites = prepare_sites(study, out)
-    return Case(study, out, sites, start_state(study.model, study.weights, derive_seed(study.seeds[0], "init")))
+    settings = resolve_sites(build_settings({"cache": str(out / "cache"), **values}, "the benchmark"))
+    sites = prepare_sites(settings, out)
+    return Case(
+        settings, out, sites, start_state(settings.model, settings.weights, derive_seed(settings.seeds[0], "init"))
+    )

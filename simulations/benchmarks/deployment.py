@@ -51,12 +51,12 @@ def main(
     threads = {"OMP_NUM_THREADS": "1"}  # three sites share the processors, and more threads would wait for each other
     with LocalFederation(folder / "federation", archives, threads) as federation:
         federation.start()
-        rows = [measure(federation, folder, model, transport, rounds) for transport in TRANSPORTS]
+        rows = [measure(federation, folder, model, payload, rounds) for payload in TRANSPORTS]
     write_json(out, {"model": model, "rows": rows, **describe_environment()})
     Console().print(table(model, rows))
 
 
-def measure(federation: LocalFederation, out: Path, model: str, transport: str, rounds: int) -> dict[str, Any]:
+def measure(federation: LocalFederation, out: Path, model: str, payload: str, rounds: int) -> dict[str, Any]:
     """Run a study and take its rounds apart.
 
     Returns:
@@ -66,17 +66,17 @@ def measure(federation: LocalFederation, out: Path, model: str, transport: str, 
     Raises:
         RunError: the run failed.
     """
-    study = out / f"{transport}.toml"
-    study.write_text(STUDY.format(model=model, transport=transport, rounds=rounds), encoding="utf-8")
-    if federation.run(study).wait(LIMIT_SECONDS) != 0:
-        raise RunError(f"The run with transport = {transport} failed.", f"See {federation.log('run')}.")
-    path = federation.hub.runs / transport / "arms" / "fedavg" / "history.jsonl"
+    settings = out / f"{payload}.toml"
+    settings.write_text(STUDY.format(model=model, payload=payload, rounds=rounds), encoding="utf-8")
+    if federation.run(settings).wait(LIMIT_SECONDS) != 0:
+        raise RunError(f"The run with transport = {payload} failed.", f"See {federation.log('run')}.")
+    path = federation.hub.runs / payload / "arms" / "fedavg" / "history.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
     whole = [line["seconds"] for line in lines]
     work = [max(line["site_seconds"].values()) for line in lines]
-    arrays = pack(start_state(model, "none", 0), transport)
+    arrays = pack(start_state(model, "none", 0), payload)
     return {
-        "transport": transport,
+        "payload": payload,
         "round_seconds": statistics.median(whole),
         "work_seconds": statistics.median(work),
         "outside_seconds": statistics.median([a - b for a, b in zip(whole, work, strict=True)]),
@@ -88,11 +88,11 @@ def measure(federation: LocalFederation, out: Path, model: str, transport: str, 
 def table(model: str, rows: list[dict[str, Any]]) -> Table:
     """Lay the measurements out."""
     made = Table(title=f"{model}, one hub and three sites on this machine (phantoms)", box=None, header_style="bold")
-    for heading in ("transport", "arrays", "MB a message", "round, s", "work at the slowest site, s", "outside, s"):
+    for heading in ("payload", "arrays", "MB a message", "round, s", "work at the slowest site, s", "outside, s"):
         made.add_column(heading, justify="right")
     for row in rows:
         seconds = [f"{row[key]:.1f}" for key in ("round_seconds", "work_seconds", "outside_seconds")]
-        made.add_row(row["transport"], str(row["arrays"]), f"{row['megabytes']:.1f}", *seconds)
+        made.add_row(row["payload"], str(row["arrays"]), f"{row['megabytes']:.1f}", *seconds)
     return made
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from fedbus.device import pick_device, pick_dtype
 from fedbus.evaluation.evaluate import differences, evaluate
-from fedbus.evaluation.predict import join, predict_part
+from fedbus.evaluation.predict import join, predict_split
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state
@@ -57,13 +57,13 @@ def measure_speed(case: Case, folder: Path, steps: int, turns: int) -> dict[str,
         steps: timed steps of each turn.
         turns: of each loop.
     """
-    study, device = case.study, pick_device(case.study.device)
-    rows = pooled_rows(list(case.sites.values()), study, study.seeds[0], device)
-    ours, plain = _placed(case), load_model(study, case.start).to(device)
+    settings, device = case.settings, pick_device(case.settings.device)
+    rows = pooled_rows(list(case.sites.values()), settings, settings.seeds[0], device)
+    ours, plain = _placed(case), load_model(settings, case.start).to(device)
     speeds = {
-        "ceiling": ceiling_speed(_placed(case), study),
-        "ours": engine_speed(ours, rows, study),
-        "plain": plain_speed(plain, training_batches(folder, study, study.seeds[0]), study),
+        "ceiling": ceiling_speed(_placed(case), settings),
+        "ours": engine_speed(ours, rows, settings),
+        "plain": plain_speed(plain, training_batches(folder, settings, settings.seeds[0]), settings),
     }
     found = take_turns(speeds, steps, turns)
     return {
@@ -71,8 +71,8 @@ def measure_speed(case: Case, folder: Path, steps: int, turns: int) -> dict[str,
         "engine_over_plain": median_ratio(found["ours"], found["plain"]),
         "images_per_second": {name: statistics.median(each) for name, each in found.items()},
         "images_per_second_by_turn": found,
-        "step_ms": step_costs(ours, rows, study, steps),
-        "precision": str(pick_dtype(study.precision, device)).removeprefix("torch."),
+        "step_ms": step_costs(ours, rows, settings, steps),
+        "precision": str(pick_dtype(settings.precision, device)).removeprefix("torch."),
         "device": device.type,
         "threads": torch.get_num_threads(),
         "steps": steps,
@@ -80,7 +80,7 @@ def measure_speed(case: Case, folder: Path, steps: int, turns: int) -> dict[str,
 
 
 def _placed(case: Case) -> nn.Module:
-    model = place_model(case.study.model, pick_device(case.study.device))
+    model = place_model(case.settings.model, pick_device(case.settings.device))
     set_state(model, case.start)
     return model
 
@@ -93,18 +93,18 @@ def compare_accuracy(case: Case, folder: Path) -> dict[str, Any]:
         own reading of the pictures, the mean over seeds; "difference" is ours less the plain loop's, on the same draws
         of test patients.
     """
-    study = case.study
+    settings = case.settings
     ours, plain, own, steps = [], [], [], 0
-    for seed in study.seeds:
+    for seed in settings.seeds:
         model, steps = _train_ours(case, seed)
         ours.append(_predict(model, case))
         run = train_plain(folder, case, steps, seed)
         plain.append(_predict(run.model, case))
         own.append(accuracy(run.model, folder, case))
-    draws, seed = study.bootstrap, study.draw_seed
+    draws, seed = settings.bootstrap, settings.draw_seed
     return {
         "steps": steps,
-        "seeds": len(study.seeds),
+        "seeds": len(settings.seeds),
         "images": len(ours[0].labels),
         "ours": evaluate(ours, draws, seed)["accuracy"],
         "plain": evaluate(plain, draws, seed)["accuracy"],
@@ -114,16 +114,16 @@ def compare_accuracy(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _train_ours(case: Case, seed: int) -> tuple[nn.Module, int]:
-    study, model = case.study, _placed(case)
-    rows = pooled_rows(list(case.sites.values()), study, seed, pick_device(study.device))
-    optimiser, steps = make_optimiser(model, study), rows.steps_per_round(study)
-    for number in range(1, study.rounds + 1):
-        train_round(model, rows, study, seed=seed, round_number=number, steps=steps, optimiser=optimiser)
-    return model, steps * study.rounds
+    settings, model = case.settings, _placed(case)
+    rows = pooled_rows(list(case.sites.values()), settings, seed, pick_device(settings.device))
+    optimiser, steps = make_optimiser(model, settings), rows.steps_per_round(settings)
+    for number in range(1, settings.rounds + 1):
+        train_round(model, rows, settings, seed=seed, round_number=number, steps=steps, optimiser=optimiser)
+    return model, steps * settings.rounds
 
 
 def _predict(model: nn.Module, case: Case) -> Predictions:
-    return join([predict_part(model, site, "test", case.study) for site in case.sites.values()])
+    return join([predict_split(model, site, "test", case.settings) for site in case.sites.values()])
 
 
 def measure(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,14 +135,14 @@ def measure(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     shared = {"cache": str(folder.absolute() / "cache"), **settings}
     fast = make_case(folder / "speed", shared)
-    smaller = LEARNING if fast.study.weights == "none" else {}
+    smaller = LEARNING if fast.settings.weights == "none" else {}
     learnt = make_case(folder / "learning", shared | smaller | {"seeds": SEEDS})
     with tempfile.TemporaryDirectory() as trees:
         tree = write_image_folders(fast, Path(trees) / "pictures")[POOLED]  # archives and split are the same for both
         return {
             **measure_speed(fast, tree, STEPS, TURNS),
             "accuracy": compare_accuracy(learnt, tree),
-            "settings": {"speed": fast.study.as_dict(), "accuracy": learnt.study.as_dict()},
+            "settings": {"speed": fast.settings.as_dict(), "accuracy": learnt.settings.as_dict()},
         }
 
 

@@ -21,7 +21,7 @@ import typer
 
 from fedbus.device import pick_device
 from fedbus.errors import RunError
-from fedbus.evaluation.validation import score_part
+from fedbus.evaluation.validation import score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.checkpoint import ArmFolder
@@ -57,23 +57,23 @@ class Measured:
 def run_bare(case: Case) -> Measured:
     """FedAvg without Flower, Ray or files: one process, one site after the other."""
     began = time.monotonic()
-    study, seed = case.study, case.study.seeds[0]
-    device = pick_device(study.device)
-    model = place_model(study.model, device)
-    rows = {name: site_rows(site, study, seed, device) for name, site in sorted(case.sites.items())}
+    settings, seed = case.settings, case.settings.seeds[0]
+    device = pick_device(settings.device)
+    model = place_model(settings.model, device)
+    rows = {name: site_rows(site, settings, seed, device) for name, site in sorted(case.sites.items())}
     shared, seconds, training = case.start, [], []
     everything = sum(float(each.distinct) for each in rows.values())
     startup = time.monotonic() - began
-    for number in range(1, study.rounds + 1):
+    for number in range(1, settings.rounds + 1):
         started, stepping = time.monotonic(), 0.0
         mean: dict[str, Any] = {}
         for name, each in rows.items():
             set_state(model, shared)
-            score_part(model, case.sites[name], "validation", study)
+            score_split(model, case.sites[name], "validation", settings)
             before = time.monotonic()
             train_round(
-                model, each, study, seed=seed, round_number=number, steps=each.steps_per_round(study),
-                optimiser=make_optimiser(model, study),
+                model, each, settings, seed=seed, round_number=number, steps=each.steps_per_round(settings),
+                optimiser=make_optimiser(model, settings),
             )  # fmt: skip
             stepping += time.monotonic() - before
             add_to_mean(mean, get_state(model), each.distinct / everything)
@@ -106,9 +106,9 @@ def run_federated(case: Case, folder: Path) -> Measured:
         ends.append(time.monotonic())
 
     arm = ArmFolder(folder / "fedavg")
-    job = Job(case.study, "fedavg", case.study.seeds[0], case.start, arm, announce=note)
+    job = Job(case.settings, "fedavg", case.settings.seeds[0], case.start, arm, on_round=note)
     began = time.monotonic()
-    simulate(case.study, case.out, [job], threading.Event())
+    simulate(case.settings, case.out, [job], threading.Event())
     total = time.monotonic() - began
     return Measured(seconds, [], total, ends[0] - began - statistics.median(seconds), arm.load_weights("final"))
 
@@ -134,13 +134,13 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         "bare_round_s": bare,
         "bare_drift": statistics.median(after.seconds) / statistics.median(before.seconds),
         "same_weights": True,
-        "wire": {transport: wire(case.start, transport) for transport in ("flat", "flat-fp16", "dict")},
+        "wire": {payload: wire(case.start, payload) for payload in ("flat", "flat-fp16", "dict")},
     }
 
 
-def wire(state: State, transport: str) -> dict[str, float]:
+def wire(state: State, payload: str) -> dict[str, float]:
     """What a deployed site receives, and sends, of weights in a round."""
-    arrays = pack(state, transport)
+    arrays = pack(state, payload)
     return {"arrays": len(arrays), "megabytes": sum(array.nbytes for array in arrays.values()) / 1e6}
 
 

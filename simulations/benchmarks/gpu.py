@@ -47,7 +47,7 @@ from simulations.benchmarks.throughput import (
 )
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "flwr", "ray")
 
@@ -62,7 +62,7 @@ PHANTOMS = 180
 
 
 @dataclass(frozen=True)
-class Settings:
+class GpuSettings:
     """The settings of a study that training reads, with the defaults of `fedbus.settings.schema.Study`, which needs pydantic."""
 
     model: str = "resnetv2_50"
@@ -85,37 +85,37 @@ class Settings:
     device: str = "auto"
 
     @property
-    def study(self) -> "Study":
+    def settings(self) -> "Settings":
         """These settings as the training loop's argument."""
-        return cast("Study", self)
+        return cast("Settings", self)
 
 
-def noise_rows(settings: Settings, count: int, device: torch.device, seed: int = 0) -> TrainingRows:
+def noise_rows(gpu_settings: GpuSettings, count: int, device: torch.device, seed: int = 0) -> TrainingRows:
     """Draw `count` pictures of noise, the classes in turn."""
     generator = np.random.default_rng(seed)
-    pixels = generator.integers(0, 256, (count, settings.image_size, settings.image_size), dtype=np.uint8)
+    pixels = generator.integers(0, 256, (count, gpu_settings.image_size, gpu_settings.image_size), dtype=np.uint8)
     labels, nothing = np.arange(count, dtype=np.int64) % len(CLASSES), pixels[:0]
     balanced = Balanced(np.arange(count), labels, nothing, np.ones(len(CLASSES), dtype=np.float32))
     return load_rows(f"noise-{seed}", pixels, balanced, count, device)
 
 
-def measure_speed(settings: Settings, folder: Path, steps: int, turns: int) -> dict[str, Any]:
+def measure_speed(gpu_settings: GpuSettings, folder: Path, steps: int, turns: int) -> dict[str, Any]:
     """Let the ceiling, our loop and the plain loop train in turns.
 
     Args:
-        settings: model, sizes, precision.
+        gpu_settings: model, sizes, precision.
         folder: for the plain loop's files, which have their final size: large ones would take longer to read.
         steps: timed steps of each turn.
         turns: of each loop.
     """
-    device, study = pick_device(settings.device), settings.study
-    rows, ours = noise_rows(settings, PICTURES, device), place_model(settings.model, device)
+    device, settings = pick_device(gpu_settings.device), gpu_settings.settings
+    rows, ours = noise_rows(gpu_settings, PICTURES, device), place_model(gpu_settings.model, device)
     write_pictures(rows, folder / "train")
-    plain = build_model(settings.model).to(device)
+    plain = build_model(gpu_settings.model).to(device)
     speeds = {
-        "ceiling": ceiling_speed(place_model(settings.model, device), study),
-        "ours": engine_speed(ours, rows, study),
-        "plain": plain_speed(plain, training_batches(folder, study, 0), study),
+        "ceiling": ceiling_speed(place_model(gpu_settings.model, device), settings),
+        "ours": engine_speed(ours, rows, settings),
+        "plain": plain_speed(plain, training_batches(folder, settings, 0), settings),
     }
     found = take_turns(speeds, steps, turns)
     return {
@@ -123,7 +123,7 @@ def measure_speed(settings: Settings, folder: Path, steps: int, turns: int) -> d
         "engine_over_plain": median_ratio(found["ours"], found["plain"]),
         "images_per_second": {name: statistics.median(each) for name, each in found.items()},
         "images_per_second_by_turn": found,
-        "step_ms": step_costs(ours, rows, study, steps),
+        "step_ms": step_costs(ours, rows, settings, steps),
     }
 
 
@@ -135,24 +135,24 @@ def write_pictures(rows: TrainingRows, folder: Path) -> None:
         Image.fromarray(rows.images[row, 0].cpu().numpy()).save(folder / CLASSES[label] / f"{number}.png")
 
 
-def measure_bare(settings: Settings, images_per_second: float) -> dict[str, Any]:
+def measure_bare(gpu_settings: GpuSettings, images_per_second: float) -> dict[str, Any]:
     """FedAvg of three sites as a bare loop: what a federation on this machine can't be faster than.
 
     Args:
-        settings: the model and how it trains.
+        gpu_settings: the model and how it trains.
         images_per_second: of our loop; decides how many pictures a local epoch of `EPOCH_SECONDS` takes.
     """
-    device = pick_device(settings.device)
-    count = max(1, round(images_per_second * EPOCH_SECONDS / settings.batch_size)) * settings.batch_size
-    sites = [noise_rows(settings, count, device, seed) for seed in range(SITES)]
-    model, shared = place_model(settings.model, device), start_state(settings.model, "none", 0)
+    device = pick_device(gpu_settings.device)
+    count = max(1, round(images_per_second * EPOCH_SECONDS / gpu_settings.batch_size)) * gpu_settings.batch_size
+    sites = [noise_rows(gpu_settings, count, device, seed) for seed in range(SITES)]
+    model, shared = place_model(gpu_settings.model, device), start_state(gpu_settings.model, "none", 0)
     rounds, training = [], []
     for number in range(1, ROUNDS + 1):
         started, stepping = time.perf_counter(), 0.0
         mean = {key: torch.zeros_like(value) for key, value in shared.items()}
         for rows in sites:
             set_state(model, shared)
-            stepping += seconds_of(partial(_train_site, model, rows, settings, number), device)
+            stepping += seconds_of(partial(_train_site, model, rows, gpu_settings, number), device)
             for key, value in get_state(model).items():
                 mean[key].add_(value, alpha=1 / SITES)
         shared = mean
@@ -167,13 +167,13 @@ def measure_bare(settings: Settings, images_per_second: float) -> dict[str, Any]
     }
 
 
-def _train_site(model: nn.Module, rows: TrainingRows, settings: Settings, number: int) -> None:
-    study = settings.study
-    steps, optimiser = rows.steps_per_round(study), make_optimiser(model, study)
-    train_round(model, rows, study, seed=0, round_number=number, steps=steps, optimiser=optimiser)
+def _train_site(model: nn.Module, rows: TrainingRows, gpu_settings: GpuSettings, number: int) -> None:
+    settings = gpu_settings.settings
+    steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
+    train_round(model, rows, settings, seed=0, round_number=number, steps=steps, optimiser=optimiser)
 
 
-def measure_federation(settings: Settings, images_per_second: float, folder: Path) -> dict[str, Any]:
+def measure_federation(gpu_settings: GpuSettings, images_per_second: float, folder: Path) -> dict[str, Any]:
     """The simulated federation over the bare loop, on phantoms, a local epoch of about `EPOCH_SECONDS`.
 
     Raises:
@@ -182,7 +182,7 @@ def measure_federation(settings: Settings, images_per_second: float, folder: Pat
     from simulations.benchmarks.case import make_case
     from simulations.benchmarks.federation import measure as measure_case
 
-    given = {key.replace("_", "-"): value for key, value in vars(settings).items()}
+    given = {key.replace("_", "-"): value for key, value in vars(gpu_settings).items()}
     passes = min(100.0, max(1.0, images_per_second * EPOCH_SECONDS / PHANTOMS))
     given |= {
         "weights": "none",
@@ -202,14 +202,14 @@ def where_installed(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"missing": str(error)}
 
 
-def describe_machine(settings: Settings) -> dict[str, Any]:
+def describe_machine(gpu_settings: GpuSettings) -> dict[str, Any]:
     """Device, precision and versions; a package that is not here has none."""
-    device = pick_device(settings.device)
+    device = pick_device(gpu_settings.device)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "device": gpu or str(processor_facts().get("cpu_name") or platform.machine()),
         "threads": torch.get_num_threads(),
-        "precision": str(pick_dtype(settings.precision, device)).removeprefix("torch."),
+        "precision": str(pick_dtype(gpu_settings.precision, device)).removeprefix("torch."),
         "versions": {"python": platform.python_version(), "cuda": torch.version.cuda}
         | {name: _version(name) for name in PACKAGES},
     }
@@ -222,16 +222,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def measure(settings: Settings, out: Path, steps: int, turns: int) -> None:
+def measure(gpu_settings: GpuSettings, out: Path, steps: int, turns: int) -> None:
     """Measure everything in one process; OUT.json is written after every part: a later failure loses nothing."""
-    found = describe_machine(settings) | {"settings": vars(settings) | {"steps": steps, "turns": turns}}
+    found = describe_machine(gpu_settings) | {"settings": vars(gpu_settings) | {"steps": steps, "turns": turns}}
     with tempfile.TemporaryDirectory() as folder:
-        found |= measure_speed(settings, Path(folder) / "pictures", steps, turns)
+        found |= measure_speed(gpu_settings, Path(folder) / "pictures", steps, turns)
         write_json(out, found)
         pace = found["images_per_second"]["ours"]
-        found["bare_federation"] = measure_bare(settings, pace)
+        found["bare_federation"] = measure_bare(gpu_settings, pace)
         write_json(out, found)
-        federation = partial(measure_federation, settings, pace, Path(folder) / "federation")
+        federation = partial(measure_federation, gpu_settings, pace, Path(folder) / "federation")
         found["federation"] = where_installed(federation)
         write_json(out, found)
 
@@ -241,14 +241,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--model", default=Settings.model)
-    parser.add_argument("--image-size", type=int, default=Settings.image_size)
+    parser.add_argument("--model", default=GpuSettings.model)
+    parser.add_argument("--image-size", type=int, default=GpuSettings.image_size)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=50, help="timed steps of each turn")
     parser.add_argument("--turns", type=int, default=5)
     given = vars(parser.parse_args(words))
     out, steps, turns = given.pop("out"), given.pop("steps"), given.pop("turns")
-    measure(Settings(**given), out, steps, turns)
+    measure(GpuSettings(**given), out, steps, turns)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,11 @@ PICTURES_A_SITE = 30
 COUNTED = ("driver", "workers", "store")
 
 
-def run(case: Case, announce: Callable[[dict[str, Any]], object] = lambda line: None) -> list[dict[str, Any]]:
+def run(case: Case, on_round: Callable[[dict[str, Any]], object] = lambda line: None) -> list[dict[str, Any]]:
     """Run a simulation of FedAvg; the lines of its history."""
-    arm, study = ArmFolder(case.out / "fedavg"), case.study
-    job = Job(study, "fedavg", study.seeds[0], case.start, arm, announce=announce)
-    simulate(study, case.out, [job], threading.Event())
+    arm, settings = ArmFolder(case.out / "fedavg"), case.settings
+    job = Job(settings, "fedavg", settings.seeds[0], case.start, arm, on_round=on_round)
+    simulate(settings, case.out, [job], threading.Event())
     return arm.read_history()
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.phantoms.hospitals import SITES, draw_patient
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.groups import near_pairs
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
@@ -81,7 +81,7 @@ def measure_images(folder: Path, images: int) -> dict[str, Any]:
         and of the memory map.
     """
     archive = write_archive(folder / "archive", images, seed=0)
-    study = build_study(
+    settings = build_settings(
         {
             "sites": {"one": {"reader": "labels-csv", "path": str(archive)}}, "cache": str(folder / "cache"),
             "image-size": SIDE, "model": "test_resnet", "weights": "none", "device": "cpu",
@@ -90,15 +90,15 @@ def measure_images(folder: Path, images: int) -> dict[str, Any]:
     )  # fmt: skip
     with Peak() as opening:
         began = time.monotonic()
-        site = prepare_sites(study, folder)["one"]
+        site = prepare_sites(settings, folder)["one"]
         open_seconds = time.monotonic() - began
     hashes = np.load(next((folder / "cache" / "pixels").glob("*-prints.npy")))[:, :32]
     began = time.monotonic()
-    pairs = len(near_pairs(hashes, study.near_bits))
+    pairs = len(near_pairs(hashes, settings.near_bits))
     near_seconds = time.monotonic() - began
     with Peak() as epoch:
         began = time.monotonic()
-        steps = run_epoch(site, study)
+        steps = run_epoch(site, settings)
         epoch_seconds = time.monotonic() - began
     return {
         "images": images,
@@ -114,16 +114,16 @@ def measure_images(folder: Path, images: int) -> dict[str, Any]:
     }
 
 
-def run_epoch(site: Site, study: Study) -> int:
+def run_epoch(site: Site, settings: Settings) -> int:
     """Take a site's balanced training rows through the training loop once, with next to no model.
 
     Returns:
         The number of batches.
     """
-    model, rows = _Mean(), site_rows(site, study, seed=0, device=torch.device("cpu"))
-    steps = rows.steps_per_round(study)
+    model, rows = _Mean(), site_rows(site, settings, seed=0, device=torch.device("cpu"))
+    steps = rows.steps_per_round(settings)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
-    train_round(model, rows, study, seed=0, round_number=1, steps=steps, optimiser=optimiser)
+    train_round(model, rows, settings, seed=0, round_number=1, steps=steps, optimiser=optimiser)
     return steps
 
 

@@ -6,7 +6,7 @@ from fedbus.classes import CLASSES
 from fedbus.errors import RunError, SettingsError
 from fedbus.images.decode import DICOM
 from fedbus.sites.site import Site
-from fedbus.sites.split import PARTS
+from fedbus.sites.split import SPLITS
 from fedbus.training.rows import POOLED
 from simulations.benchmarks.case import Case
 
@@ -32,22 +32,22 @@ def write_image_folders(case: Case, root: Path) -> dict[str, Path]:
     folders = {name: root / name for name in [*case.sites, POOLED]}
     try:
         for folder in folders.values():
-            for part in PARTS:
+            for split in SPLITS:
                 for label in CLASSES:
-                    (folder / part / label).mkdir(parents=True)
+                    (folder / split / label).mkdir(parents=True)
         for name, site in case.sites.items():
-            for part in PARTS:
-                _link(site, case.study.sites[name].path, part, [folders[name], folders[POOLED]])
+            for split in SPLITS:
+                _link(site, case.settings.sites[name].path, split, [folders[name], folders[POOLED]])
     except OSError as error:
         raise RunError(f"Links to pictures can't be made in {root} ({error}).", "Name a new folder.") from error
     return folders
 
 
-def _link(site: Site, archive: Path, part: str, folders: list[Path]) -> None:
-    for row in site.parts[part]:
+def _link(site: Site, archive: Path, split: str, folders: list[Path]) -> None:
+    for row in site.splits[split]:
         original = archive.absolute() / str(site.paths[row])
         if DICOM in original.name.lower():
             raise SettingsError(f"{original} is DICOM, and ImageFolder can't read it.", "Benchmark other archives.")
         for folder in folders:
-            link = folder / part / CLASSES[site.labels[row]] / f"{site.name}-{row:06d}{original.suffix}"
+            link = folder / split / CLASSES[site.labels[row]] / f"{site.name}-{row:06d}{original.suffix}"
             link.symlink_to(original)

@@ -34,7 +34,7 @@ from fedbus.device import pick_device, pick_dtype
 from fedbus.errors import RunError
 from fedbus.models.inputs import normalise
 from fedbus.seeds import derive_seed
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import environment_with
 from fedbus.training.augmentation import augment, draw_views
@@ -101,7 +101,7 @@ def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
     Raises:
         RunError: pfl is not installed.
     """
-    study, device = case.study, pick_device(case.study.device)
+    settings, device = case.settings, pick_device(case.settings.device)
     os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # else it takes a GPU whatever the study says
     try:
         from pfl.algorithm.base import NNAlgorithmParams
@@ -113,20 +113,20 @@ def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
     except ImportError as error:
         raise RunError(f"pfl can't be imported ({error}).", "Put the folder of install_peer on PYTHONPATH.") from error
     started = time.perf_counter()
-    module = _Module(load_model(study, case.start), study, matched)
+    module = _Module(load_model(settings, case.start), settings, matched)
     watch = _Watch(module, Metrics)
-    scoring = NNEvalHyperParams(local_batch_size=study.batch_size)
+    scoring = NNEvalHyperParams(local_batch_size=settings.batch_size)
     FederatedAveraging().run(
         algorithm_params=NNAlgorithmParams(
-            central_num_iterations=study.rounds,
-            evaluation_frequency=study.rounds + 1,
+            central_num_iterations=settings.rounds,
+            evaluation_frequency=settings.rounds + 1,
             train_cohort_size=len(case.sites),
             val_cohort_size=0,
         ),
         backend=_backend(case, device, matched),
-        model=_model(module, study, device, matched),
+        model=_model(module, settings, device, matched),
         model_train_params=NNTrainHyperParams(
-            local_num_epochs=1, local_learning_rate=study.learning_rate, local_batch_size=study.batch_size
+            local_num_epochs=1, local_learning_rate=settings.learning_rate, local_batch_size=settings.batch_size
         ),
         model_eval_params=scoring,
         callbacks=[
@@ -141,11 +141,11 @@ def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
 class _Module(nn.Module):
     """A classifier with the two methods that pfl asks for; it counts its training steps."""
 
-    def __init__(self, network: nn.Module, study: Study, matched: bool) -> None:
+    def __init__(self, network: nn.Module, settings: Settings, matched: bool) -> None:
         super().__init__()
-        self.network, self.matched, self.smoothing = network, matched, study.label_smoothing
-        self.augmented = matched and study.augmentation
-        self.views = torch.Generator().manual_seed(study.seeds[0])
+        self.network, self.matched, self.smoothing = network, matched, settings.label_smoothing
+        self.augmented = matched and settings.augmentation
+        self.views = torch.Generator().manual_seed(settings.seeds[0])
         self.steps = 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -206,16 +206,16 @@ class _Watch:
         }
 
 
-def _model(module: _Module, study: Study, device: torch.device, matched: bool) -> Any:
+def _model(module: _Module, settings: Settings, device: torch.device, matched: bool) -> Any:
     from pfl.model.pytorch import PyTorchModel
 
     if matched:
         module.to(memory_format=torch.channels_last)
     return PyTorchModel(
         model=module.to(device),
-        local_optimizer_create=partial(torch.optim.AdamW, weight_decay=study.weight_decay, fused=matched),
+        local_optimizer_create=partial(torch.optim.AdamW, weight_decay=settings.weight_decay, fused=matched),
         central_optimizer=torch.optim.SGD(module.parameters(), lr=1.0),
-        amp_dtype=pick_dtype(study.precision, device) if matched else None,
+        amp_dtype=pick_dtype(settings.precision, device) if matched else None,
     )
 
 
@@ -226,24 +226,24 @@ def _backend(case: Case, device: torch.device, matched: bool) -> Any:
     from pfl.data.pytorch import PyTorchTensorDataset
     from pfl.data.sampling import MinimizeReuseUserSampler
 
-    study = case.study
-    rows = {name: site_rows(site, study, study.seeds[0], device) for name, site in case.sites.items()}
-    users = {name: PyTorchTensorDataset(_training(each, study, matched)) for name, each in rows.items()}
+    settings = case.settings
+    rows = {name: site_rows(site, settings, settings.seeds[0], device) for name, site in case.sites.items()}
+    users = {name: PyTorchTensorDataset(_training(each, settings, matched)) for name, each in rows.items()}
     federation = FederatedDataset(users.__getitem__, MinimizeReuseUserSampler(list(users)))
     return SimulatedBackend(federation, federation, postprocessors=[WeightByDatapoints()])
 
 
-def _training(rows: TrainingRows, study: Study, matched: bool) -> tuple[Tensor, Tensor]:
+def _training(rows: TrainingRows, settings: Settings, matched: bool) -> tuple[Tensor, Tensor]:
     """A site's balanced rows, as many as a round's full batches hold, so that one pass makes our number of steps."""
-    generator = torch.Generator().manual_seed(derive_seed(study.seeds[0], "peer", rows.holder))
+    generator = torch.Generator().manual_seed(derive_seed(settings.seeds[0], "peer", rows.owner))
     order = torch.randperm(len(rows.index), generator=generator).to(rows.index.device)
-    picked = order[torch.arange(rows.steps_per_round(study) * study.batch_size, device=order.device) % len(order)]
+    picked = order[torch.arange(rows.steps_per_round(settings) * settings.batch_size, device=order.device) % len(order)]
     return _as_held(rows.images[rows.index[picked]], matched), rows.labels[picked]
 
 
 def _validation(case: Case, device: torch.device, matched: bool) -> tuple[Tensor, Tensor]:
     """The validation rows of all sites."""
-    parts = [(site, site.parts["validation"]) for site in case.sites.values()]
+    parts = [(site, site.splits["validation"]) for site in case.sites.values()]
     images = torch.from_numpy(np.concatenate([site.pixels[rows] for site, rows in parts])).unsqueeze(1)
     labels = torch.from_numpy(np.concatenate([site.labels[rows] for site, rows in parts]))
     return _as_held(images.to(device), matched), labels.to(device)

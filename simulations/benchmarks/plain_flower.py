@@ -32,9 +32,9 @@ from fedbus.errors import RunError
 from fedbus.models.build import build_model
 from fedbus.models.state import State
 from fedbus.seeds import derive_seed
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json
-from fedbus.system.third_party import hush
+from fedbus.system.third_party import silence_third_party
 from fedbus.training.rows import site_rows
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.image_folders import write_image_folders
@@ -95,16 +95,16 @@ def run_plain_flower(case: Case) -> dict[str, Any]:
     Raises:
         RunError: a site or the server failed.
     """
-    hush()
+    silence_third_party()
     with tempfile.TemporaryDirectory(dir=case.out, prefix="plain-flower-") as scratch:
         sites = plain_sites(case, Path(scratch))
         notes = Notes()
         started = time.time()
         run_simulation(
-            server_app=make_server_app(case.study, case.start, sites, notes),
-            client_app=make_client_app(case.study, sites),
+            server_app=make_server_app(case.settings, case.start, sites, notes),
+            client_app=make_client_app(case.settings, sites),
             num_supernodes=len(sites),
-            backend_config=resources(case.study, len(sites)),
+            backend_config=resources(case.settings, len(sites)),
         )
     first = min(notes.began)
     starts = [first, *notes.ended[:-1]]
@@ -118,31 +118,31 @@ def run_plain_flower(case: Case) -> dict[str, Any]:
 
 def plain_sites(case: Case, root: Path) -> list[PlainSite]:
     """Lay the trees out, and count the steps that our federation would make at each site."""
-    folders, study, cpu = write_image_folders(case, root), case.study, torch.device("cpu")
+    folders, settings, cpu = write_image_folders(case, root), case.settings, torch.device("cpu")
     return [
-        PlainSite(folders[name], site_rows(site, study, study.seeds[0], cpu).steps_per_round(study))
+        PlainSite(folders[name], site_rows(site, settings, settings.seeds[0], cpu).steps_per_round(settings))
         for name, site in case.sites.items()
     ]
 
 
-def resources(study: Study, sites: int) -> dict[str, Any]:
+def resources(settings: Settings, sites: int) -> dict[str, Any]:
     """Flower's defaults on processors; where there are GPUs, as many of them as let all sites train side by side."""
-    gpus = 0 if study.device == "cpu" else torch.cuda.device_count()
+    gpus = 0 if settings.device == "cpu" else torch.cuda.device_count()
     return {"client_resources": {"num_cpus": 2, "num_gpus": share_of(gpus, sites)}} if gpus else {}
 
 
-def make_client_app(study: Study, sites: list[PlainSite]) -> ClientApp:
+def make_client_app(settings: Settings, sites: list[PlainSite]) -> ClientApp:
     """The quickstart's ClientApp with this study's model, pictures and loop."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         began = time.time()
-        model, number = _model(message, study), int(context.node_config["partition-id"])
+        model, number = _model(message, settings), int(context.node_config["partition-id"])
         round_number = cast(int, cast(ConfigRecord, message.content["config"])["server-round"])
         site = sites[number]
-        loader = training_batches(site.folder, study, derive_seed(study.seeds[0], "plain", number, round_number))
-        run = train_steps(model, loader, study, site.steps, round_number, study.rounds)
+        loader = training_batches(site.folder, settings, derive_seed(settings.seeds[0], "plain", number, round_number))
+        run = train_steps(model, loader, settings, site.steps, round_number, settings.rounds)
         metrics: dict[str, Any] = {
             "train_loss": sum(run.losses) / len(run.losses),
             "num-examples": len(cast(Any, loader.dataset)),
@@ -154,8 +154,8 @@ def make_client_app(study: Study, sites: list[PlainSite]) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        model, site = _model(message, study), sites[int(context.node_config["partition-id"])]
-        loader = scoring_batches(site.folder, "validation", study)
+        model, site = _model(message, settings), sites[int(context.node_config["partition-id"])]
+        loader = scoring_batches(site.folder, "validation", settings)
         loss, accuracy = score(model, loader)
         metrics: dict[str, Any] = {
             "eval_loss": loss,
@@ -167,7 +167,7 @@ def make_client_app(study: Study, sites: list[PlainSite]) -> ClientApp:
     return app
 
 
-def make_server_app(study: Study, start: State, sites: list[PlainSite], notes: Notes) -> ServerApp:
+def make_server_app(settings: Settings, start: State, sites: list[PlainSite], notes: Notes) -> ServerApp:
     """The quickstart's ServerApp, waiting for all sites, and noting times."""
     app = ServerApp()
 
@@ -192,19 +192,19 @@ def make_server_app(study: Study, start: State, sites: list[PlainSite], notes: N
             min_train_nodes=len(sites), min_evaluate_nodes=len(sites), min_available_nodes=len(sites),
             train_metrics_aggr_fn=note_training, evaluate_metrics_aggr_fn=note_scores,
         )  # fmt: skip
-        initial = ArrayRecord(load_model(study, start).state_dict())
-        strategy.start(grid=grid, initial_arrays=initial, num_rounds=study.rounds, evaluate_fn=note_end)
+        initial = ArrayRecord(load_model(settings, start).state_dict())
+        strategy.start(grid=grid, initial_arrays=initial, num_rounds=settings.rounds, evaluate_fn=note_end)
         expected = sum(site.steps for site in sites)
-        if notes.steps != [expected] * study.rounds:
+        if notes.steps != [expected] * settings.rounds:
             raise RunError(f"The plain study made {notes.steps} steps in its rounds, not {expected}.", "See its log.")
 
     return app
 
 
-def _model(message: Message, study: Study) -> torch.nn.Module:
-    model = build_model(study.model)
+def _model(message: Message, settings: Settings) -> torch.nn.Module:
+    model = build_model(settings.model)
     model.load_state_dict(cast(ArrayRecord, message.content["arrays"]).to_torch_state_dict())
-    return model.to(plain_device(study))
+    return model.to(plain_device(settings))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from fedbus.models.state import State, set_state
 from fedbus.training.optimiser import learning_rate
 
 if TYPE_CHECKING:  # a machine that only trains need not have what these import
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from simulations.benchmarks.case import Case
 
 WORKERS = min(8, os.cpu_count() or 1)
@@ -68,24 +68,24 @@ def train_plain(folder: Path, case: "Case", steps: int, seed: int, warmup_steps:
     Raises:
         SettingsError: the folder's balanced rows do not fill a batch.
     """
-    model = load_model(case.study, case.start).to(plain_device(case.study))
-    loader = training_batches(folder, case.study, seed)
-    return train_steps(model, loader, case.study, steps, warmup_steps=warmup_steps)
+    model = load_model(case.settings, case.start).to(plain_device(case.settings))
+    loader = training_batches(folder, case.settings, seed)
+    return train_steps(model, loader, case.settings, steps, warmup_steps=warmup_steps)
 
 
-def plain_device(study: "Study") -> torch.device:
+def plain_device(settings: "Settings") -> torch.device:
     """The GPU if there is one and the study does not forbid it; PyTorch's settings stay as they are."""
-    return torch.device("cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def load_model(study: "Study", state: State) -> nn.Module:
+def load_model(settings: "Settings", state: State) -> nn.Module:
     """Build the study's model with these weights."""
-    model = build_model(study.model)
+    model = build_model(settings.model)
     set_state(model, state)
     return model
 
 
-def training_batches(folder: Path, study: "Study", seed: int) -> Batches:
+def training_batches(folder: Path, settings: "Settings", seed: int) -> Batches:
     """Balanced, augmented batches of the training rows, without end if iterated anew.
 
     Raises:
@@ -93,7 +93,7 @@ def training_batches(folder: Path, study: "Study", seed: int) -> Batches:
     """
     views = transforms.Compose(
         [
-            transforms.Resize((study.image_size, study.image_size)),
+            transforms.Resize((settings.image_size, settings.image_size)),
             transforms.RandomHorizontalFlip(),
             transforms.RandomRotation(10),
             transforms.ColorJitter(brightness=0.1, contrast=0.2),
@@ -103,25 +103,25 @@ def training_batches(folder: Path, study: "Study", seed: int) -> Batches:
     )
     dataset = open_image_folder(folder, "train", views)
     sampler = balancing_sampler(dataset.targets, seed)
-    if sampler.num_samples < study.batch_size:
+    if sampler.num_samples < settings.batch_size:
         raise SettingsError(
             f"{folder} has {sampler.num_samples} balanced rows, fewer than a batch.", "Use --set batch-size=4."
         )
     torch.manual_seed(seed % 2**63)  # worker processes draw their views from it
     return DataLoader(
         dataset,
-        batch_size=study.batch_size,
+        batch_size=settings.batch_size,
         sampler=sampler,
         num_workers=WORKERS,
         persistent_workers=True,
-        pin_memory=plain_device(study).type == "cuda",
+        pin_memory=plain_device(settings).type == "cuda",
         drop_last=True,
     )
 
 
-def open_image_folder(folder: Path, part: str, transform: Callable[[Any], Any] | None = None) -> ImageFolder:
+def open_image_folder(folder: Path, split: str, transform: Callable[[Any], Any] | None = None) -> ImageFolder:
     """Open one part of a tree of `write_image_folders`; its labels are positions in `CLASSES`."""
-    return ImageFolder(str(folder / part), transform=transform, allow_empty=True)
+    return ImageFolder(str(folder / split), transform=transform, allow_empty=True)
 
 
 def balancing_sampler(labels: list[int], seed: int) -> WeightedRandomSampler:
@@ -134,7 +134,7 @@ def balancing_sampler(labels: list[int], seed: int) -> WeightedRandomSampler:
 
 @torch.backends.cudnn.flags(enabled=True)  # PyTorch's own settings, not those that our loop needs for repeatability
 def train_steps(
-    model: nn.Module, loader: Batches, study: "Study", steps: int, round_number: int = 1, rounds: int = 1,
+    model: nn.Module, loader: Batches, settings: "Settings", steps: int, round_number: int = 1, rounds: int = 1,
     warmup_steps: int = 0,
 ) -> PlainRun:  # fmt: skip
     """Train a model on its device for one round, in place, with an optimiser of its own.
@@ -142,22 +142,22 @@ def train_steps(
     Args:
         model: on its device, NCHW.
         loader: iterated as often as the steps need.
-        study: the settings; its number of rounds does not count.
+        settings: the settings; its number of rounds does not count.
         steps: optimiser steps, at least 1.
         round_number: from 1; the share of the schedule that this is.
         rounds: into how many rounds the schedule is cut.
         warmup_steps: as in `train_plain`.
     """
     device = next(model.parameters()).device
-    criterion = nn.CrossEntropyLoss(label_smoothing=study.label_smoothing)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=study.learning_rate, weight_decay=study.weight_decay)
+    criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     model.train()
     losses: list[float] = []
     images, started = 0, time.perf_counter()
     while len(losses) < steps:
         for inputs, labels in loader:
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(study, (round_number - 1 + len(losses) / steps) / rounds)
+                group["lr"] = learning_rate(settings, (round_number - 1 + len(losses) / steps) / rounds)
             loss = criterion(model(inputs.to(device)), labels.to(device))
             optimiser.zero_grad()
             loss.backward()
@@ -173,16 +173,16 @@ def train_steps(
     return PlainRun(model, losses, time.perf_counter() - started, images)
 
 
-def scoring_batches(folder: Path, part: str, study: "Study") -> Batches:
+def scoring_batches(folder: Path, split: str, settings: "Settings") -> Batches:
     """The pictures of a part, once each, as they are."""
     plain = transforms.Compose(
         [
-            transforms.Resize((study.image_size, study.image_size)),
+            transforms.Resize((settings.image_size, settings.image_size)),
             transforms.ToTensor(),
             transforms.Normalize(MEAN, STD),
         ]
     )
-    return DataLoader(open_image_folder(folder, part, plain), batch_size=study.batch_size, num_workers=WORKERS)
+    return DataLoader(open_image_folder(folder, split, plain), batch_size=settings.batch_size, num_workers=WORKERS)
 
 
 def score(model: nn.Module, loader: Batches) -> tuple[float, float]:
@@ -201,4 +201,4 @@ def score(model: nn.Module, loader: Batches) -> tuple[float, float]:
 
 def accuracy(model: nn.Module, folder: Path, case: "Case") -> float:
     """Accuracy, in [0, 1], on the test rows of a tree of `write_image_folders`."""
-    return score(model, scoring_batches(folder, "test", case.study))[1]
+    return score(model, scoring_batches(folder, "test", case.settings))[1]

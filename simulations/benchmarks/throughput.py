@@ -22,7 +22,7 @@ from fedbus.training.rows import TrainingRows
 from simulations.benchmarks.plain_loop import Batches, train_steps
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
 
 Speed = Callable[[int], float]
 """Trains for so many steps, after a warm-up, and gives images a second."""
@@ -40,18 +40,18 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def ceiling_speed(model: nn.Module, study: "Study") -> Speed:
+def ceiling_speed(model: nn.Module, settings: "Settings") -> Speed:
     """The most that a training loop can reach: steps on one batch that lies there, drawn, fetched and logged by nobody.
 
     Args:
         model: on its device, channels_last; trained in place.
-        study: batch and image size, precision, optimiser.
+        settings: batch and image size, precision, optimiser.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(study.batch_size, 1, study.image_size, study.image_size, generator=generator)
-    batch, labels = normalise(pictures.to(device)), (torch.arange(study.batch_size) % len(CLASSES)).to(device)
-    optimiser, dtype = make_optimiser(model, study), pick_dtype(study.precision, device)
+    pictures = torch.rand(settings.batch_size, 1, settings.image_size, settings.image_size, generator=generator)
+    batch, labels = normalise(pictures.to(device)), (torch.arange(settings.batch_size) % len(CLASSES)).to(device)
+    optimiser, dtype = make_optimiser(model, settings), pick_dtype(settings.precision, device)
 
     def train(steps: int) -> None:
         model.train()
@@ -63,37 +63,37 @@ def ceiling_speed(model: nn.Module, study: "Study") -> Speed:
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
 
-    return _speed(train, study.batch_size, device)
+    return _speed(train, settings.batch_size, device)
 
 
-def engine_speed(model: nn.Module, rows: TrainingRows, study: "Study") -> Speed:
+def engine_speed(model: nn.Module, rows: TrainingRows, settings: "Settings") -> Speed:
     """The training loop of FedBUS.
 
     Args:
         model: on the device of `rows`, channels_last; trained in place.
         rows: what to train on.
-        study: the settings.
+        settings: the settings.
     """
-    optimiser = make_optimiser(model, study)
+    optimiser = make_optimiser(model, settings)
 
     def train(steps: int) -> None:
-        train_round(model, rows, study, seed=0, round_number=1, steps=steps, optimiser=optimiser)
+        train_round(model, rows, settings, seed=0, round_number=1, steps=steps, optimiser=optimiser)
 
-    return _speed(train, study.batch_size, rows.images.device)
+    return _speed(train, settings.batch_size, rows.images.device)
 
 
-def plain_speed(model: nn.Module, batches: Batches, study: "Study") -> Speed:
+def plain_speed(model: nn.Module, batches: Batches, settings: "Settings") -> Speed:
     """The loop that people write, with PyTorch's own settings: ours asks cuDNN for the same result every time.
 
     Args:
         model: on its device, NCHW; trained in place.
         batches: of `training_batches`.
-        study: the settings.
+        settings: the settings.
     """
 
     def speed(steps: int) -> float:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False):
-            run = train_steps(model, batches, study, WARMUP_STEPS + steps, warmup_steps=WARMUP_STEPS)
+            run = train_steps(model, batches, settings, WARMUP_STEPS + steps, warmup_steps=WARMUP_STEPS)
         return run.images / run.seconds
 
     return speed
@@ -117,13 +117,13 @@ def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def step_costs(model: nn.Module, rows: TrainingRows, study: "Study", steps: int) -> dict[str, float]:
+def step_costs(model: nn.Module, rows: TrainingRows, settings: "Settings", steps: int) -> dict[str, float]:
     """Milliseconds of every part of a training step, medians over `steps`.
 
     Each part is waited for. Where a GPU works while the loop runs ahead, a step takes less than their sum.
     """
-    device, dtype = rows.images.device, pick_dtype(study.precision, rows.images.device)
-    optimiser, generator = make_optimiser(model, study), torch.Generator().manual_seed(0)
+    device, dtype = rows.images.device, pick_dtype(settings.precision, rows.images.device)
+    optimiser, generator = make_optimiser(model, settings), torch.Generator().manual_seed(0)
     laps: dict[str, list[float]] = {}
 
     def lap(name: str, since: float) -> float:
@@ -134,8 +134,8 @@ def step_costs(model: nn.Module, rows: TrainingRows, study: "Study", steps: int)
 
     model.train()
     for _ in range(steps + WARMUP_STEPS):
-        picked = torch.randint(len(rows.index), (study.batch_size,), generator=generator).to(device)
-        views, labels = draw_views(1, study.batch_size, generator)[0].to(device), rows.labels[picked]
+        picked = torch.randint(len(rows.index), (settings.batch_size,), generator=generator).to(device)
+        views, labels = draw_views(1, settings.batch_size, generator)[0].to(device), rows.labels[picked]
         _wait(device)
         now = time.perf_counter()
         batch = rows.images.index_select(0, rows.index[picked]).float() / 255

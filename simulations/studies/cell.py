@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import SettingsError
-from fedbus.settings.schema import Study, is_tuned, kebab, nearest
+from fedbus.settings.schema import Settings, is_tuned, kebab, nearest
 
 WEIGHTS_OF = "weights-of"
 
-SCORING = ("marks", "bootstrap", "arms")
+SCORING = ("burned-in", "bootstrap", "arms")
 """What a cell may change that scores another's weights: everything else decides what those weights are."""
 
 ROWS = ("sites", "phantom_images", "limit", "near_bits", "folds", "fold", "split_seed")
@@ -24,13 +24,13 @@ class Cell:
     Attributes:
         name: can name a folder.
         changes: what it sets beyond the settings that all cells share.
-        study: all its settings.
+        settings: all its settings.
         weights_of: the cell whose weights it scores in place of training its own; empty: none.
     """
 
     name: str
     changes: Mapping[str, Any]
-    study: Study
+    settings: Settings
     weights_of: str = ""
 
 
@@ -55,11 +55,11 @@ def check_cells(path: Path, cells: Mapping[str, Cell], default: str, references:
     for cell in cells.values():
         if cell.weights_of:
             _check_weights_of(path, cell, cells[cell.weights_of])
-    honest = [cell for cell in cells.values() if cell.study.split == "groups"]
+    honest = [cell for cell in cells.values() if cell.settings.split == "groups"]
     for name in (default, references):
-        if honest and cells[name].study.split != "groups":
+        if honest and cells[name].settings.split != "groups":
             raise SettingsError(
-                f"{path}: cell {name} has split = {cells[name].study.split}, and nothing can be compared with that.",
+                f"{path}: cell {name} has split = {cells[name].settings.split}, and nothing can be compared with that.",
                 "Compare with a cell of split = groups.",
             )
     for cell in honest:
@@ -78,7 +78,7 @@ def _check_weights_of(path: Path, cell: Cell, source: Cell) -> None:
             f"{path}: cell {cell.name} takes its weights from {source.name} and sets {', '.join(other)}.",
             f"It has that cell's settings, and may change {', '.join(SCORING)}.",
         )
-    unknown = [arm for arm in cell.study.arms if arm not in source.study.arms or is_tuned(arm)]
+    unknown = [arm for arm in cell.settings.arms if arm not in source.settings.arms or is_tuned(arm)]
     if unknown:
         raise SettingsError(
             f"{path}: cell {cell.name} can't take the weights of {', '.join(unknown)} from {source.name}.",
@@ -87,7 +87,7 @@ def _check_weights_of(path: Path, cell: Cell, source: Cell) -> None:
 
 
 def _check_rows(path: Path, cell: Cell, default: Cell) -> None:
-    other = [kebab(key) for key in ROWS if getattr(cell.study, key) != getattr(default.study, key)]
+    other = [kebab(key) for key in ROWS if getattr(cell.settings, key) != getattr(default.settings, key)]
     if other:
         raise SettingsError(
             f"{path}: cell {cell.name} has another {', '.join(other)} than {default.name}, and so other test rows.",

@@ -21,11 +21,11 @@ from fedbus.errors import FedbusError, RunError
 from fedbus.reports.comparison.results import RESULTS_FILE
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import record_run
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
-from fedbus.system.third_party import hush
+from fedbus.system.third_party import silence_third_party
 
 FAILURE_FILE = "failed.json"
 """Beside nothing else in a cell's log folder: why the cell failed, in words."""
@@ -34,10 +34,10 @@ KEPT = ("best.safetensors", "done.json", "history.jsonl")
 """What of a trained arm another cell needs to score its weights."""
 
 
-def is_finished(folder: Path, study: Study) -> bool:
+def is_finished(folder: Path, settings: Settings) -> bool:
     """Whether a cell ran to its end, with all arms that it now has; it is never run again."""
     path = folder / RESULTS_FILE
-    return path.is_file() and _arms_in(path, path.stat().st_mtime_ns).issuperset(study.arms)
+    return path.is_file() and _arms_in(path, path.stat().st_mtime_ns).issuperset(settings.arms)
 
 
 @lru_cache(maxsize=1024)
@@ -46,11 +46,11 @@ def _arms_in(results: Path, written: int) -> frozenset[str]:
     return frozenset(read_json(results)["settings"]["arms"])
 
 
-def run_cell(study: Study, folder: Path, weights_of: Path | None, console: Console) -> None:
+def run_cell(settings: Settings, folder: Path, weights_of: Path | None, console: Console) -> None:
     """Run a cell from wherever it stands to its end.
 
     Args:
-        study: its settings.
+        settings: its settings.
         folder: of the cell.
         weights_of: the finished cell whose weights it scores; None: it trains its own.
         console: takes what the comparison says.
@@ -61,11 +61,11 @@ def run_cell(study: Study, folder: Path, weights_of: Path | None, console: Conso
     from simulations.compare import compare
 
     if weights_of and not (folder / "study.json").is_file():
-        take_weights(study, folder, weights_of)
-    compare(study, folder, resume=(folder / "study.json").is_file(), console=console)
+        take_weights(settings, folder, weights_of)
+    compare(settings, folder, resume=(folder / "study.json").is_file(), console=console)
 
 
-def take_weights(study: Study, folder: Path, source: Path) -> None:
+def take_weights(settings: Settings, folder: Path, source: Path) -> None:
     """Make a cell's folder in which all arms are trained already, by another cell.
 
     Raises:
@@ -73,8 +73,8 @@ def take_weights(study: Study, folder: Path, source: Path) -> None:
     """
     from simulations.arm import list_arms
 
-    for arm in list_arms(resolve_sites(study), folder):
-        trained = arm_folder(source, study, arm.name, arm.seed).path
+    for arm in list_arms(resolve_sites(settings), folder):
+        trained = arm_folder(source, settings, arm.name, arm.seed).path
         if not (trained / "done.json").is_file():
             raise RunError(f"{trained} is not trained.", "Run the cell that it belongs to first.")
         arm.folder.path.mkdir(parents=True, exist_ok=True)
@@ -83,20 +83,20 @@ def take_weights(study: Study, folder: Path, source: Path) -> None:
         remembered = Path("memory") / arm.title
         if (source / remembered).is_dir():  # what of BatchNorm is the sites' own belongs to the model
             shutil.copytree(source / remembered, folder / remembered, dirs_exist_ok=True)
-    record_run(folder, study)
+    record_run(folder, settings)
 
 
 def main(asked: Path, folder: Path) -> int:
     """Run the cell that a file asks for; why it failed is left in words beside its log."""
-    hush()
+    silence_third_party()
     # The study ends its cells by SIGTERM; a simulation knows how to end by SIGINT.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    order: Mapping[str, Any] = read_json(asked)
+    request: Mapping[str, Any] = read_json(asked)
     failure = asked.with_name(FAILURE_FILE)
     failure.unlink(missing_ok=True)
     try:
-        source = Path(order["weights_of"]) if order["weights_of"] else None
-        run_cell(build_study(order["study"], str(asked)), folder, source, Console(width=140))
+        source = Path(request["weights_of"]) if request["weights_of"] else None
+        run_cell(build_settings(request["settings"], str(asked)), folder, source, Console(width=140))
     except FedbusError as error:
         write_json(failure, {"problem": error.problem, "remedy": error.remedy})
         return 1

@@ -4,7 +4,7 @@ title = "..."               question = "..."            default = the cell that 
 [settings]                  what all cells share, over `phantoms.toml` or, with --site, `real.toml`
 [grid]                      KEY = [VALUES]: every combination is a cell, named by its values
 [cells.NAME]                a cell of its own; `weights-of = "CELL"` trains nothing and scores that cell's weights,
-                            with its settings but for `marks`, `bootstrap` and fewer `arms`
+                            with its settings but for `burned-in`, `bootstrap` and fewer `arms`
 references = "NAME"         the cell that holds the local and the centralised arms (optional)
 """
 
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import SettingsError
-from fedbus.settings.load import DEFAULT_STUDY, build_study, load_study, resolve_places
-from fedbus.settings.schema import Study, check_site_name, nearest
+from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings, resolve_places
+from fedbus.settings.schema import Settings, check_site_name, nearest
 from simulations.studies.cell import WEIGHTS_OF, Cell, check_cells
 
 GRIDS = Path(__file__).parent
 
-REAL_STUDY = DEFAULT_STUDY.with_name("real.toml")
+REAL_PRESET = PHANTOMS_PRESET.with_name("real.toml")
 """What lies under the grid's settings where sites are named."""
 
 KEYS = ("title", "question", "default", "references", "settings", "grid", "cells")
@@ -44,7 +44,7 @@ class Grid:
     name: str
     title: str
     question: str
-    shared: Study
+    shared: Settings
     cells: Mapping[str, Cell]
     default: str
     references: str = ""
@@ -72,8 +72,10 @@ def load_grid(name: str, overrides: Sequence[str] = (), sites: Sequence[str] = (
     unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise SettingsError(f"{path}: no key is called {unknown[0]!r}{nearest(unknown[0], KEYS)}.", "Mend that key.")
-    base = load_study(REAL_STUDY if sites else DEFAULT_STUDY, sites=sites).as_dict() | _table(path, content, "settings")
-    given = load_study(None, overrides).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    base = load_settings(REAL_PRESET if sites else PHANTOMS_PRESET, sites=sites).as_dict() | _table(
+        path, content, "settings"
+    )
+    given = load_settings(None, overrides).model_dump(mode="json", by_alias=True, exclude_unset=True)
     shared = base | given
     changes = _combinations(path, content)
     cells = {name: _cell(path, name, shared, changes) for name in changes}
@@ -81,7 +83,7 @@ def load_grid(name: str, overrides: Sequence[str] = (), sites: Sequence[str] = (
         name=path.stem,
         title=str(content.get("title", path.stem)),
         question=str(content.get("question", "")),
-        shared=build_study(shared, f"{path}, settings"),
+        shared=build_settings(shared, f"{path}, settings"),
         cells=cells,
         default=str(content.get("default", "")),
         references=str(content.get("references", "")),
@@ -131,5 +133,5 @@ def _cell(path: Path, name: str, shared: Mapping[str, Any], changes: Mapping[str
     own, source = dict(changes[name]), str(changes[name].get(WEIGHTS_OF, ""))
     own.pop(WEIGHTS_OF, None)
     trained = {key: value for key, value in changes.get(source, {}).items() if key != WEIGHTS_OF}
-    study = build_study(dict(shared) | trained | own, f"{path}, cell {name}")
-    return Cell(name, own, study, source)
+    settings = build_settings(dict(shared) | trained | own, f"{path}, cell {name}")
+    return Cell(name, own, settings, source)

@@ -17,18 +17,18 @@ from fedbus.evaluation.evaluate import COMPARED, summarise
 from fedbus.evaluation.metrics import FloatArray, weighted_metrics
 from fedbus.evaluation.predictions import Predictions
 from fedbus.seeds import derive_seed
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from simulations.arm import Arm
 from simulations.results import score_everywhere
 from simulations.scoring import score_arm, score_held_out
 
 
-def leakage_of(study: Study, out: Path, sites: Mapping[str, Site], arms: Sequence[Arm]) -> dict[str, Any]:
+def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: Sequence[Arm]) -> dict[str, Any]:
     """Set what a finished run claims against the truth.
 
     Args:
-        study: its settings.
+        settings: its settings.
         out: its folder.
         sites: its hospitals.
         arms: its arms, all seeds of each.
@@ -41,7 +41,7 @@ def leakage_of(study: Study, out: Path, sites: Mapping[str, Site], arms: Sequenc
     Raises:
         RunError: the split does not leak, or an arm is not finished.
     """
-    if study.split == "groups":
+    if settings.split == "groups":
         raise RunError(
             f"{out} was split by group: there is no leak to measure.",
             "Run it with --set split=images or --set split=balanced-images in another --out.",
@@ -52,18 +52,18 @@ def leakage_of(study: Study, out: Path, sites: Mapping[str, Site], arms: Sequenc
         for arm in seeds:
             if not arm.folder.finished:
                 raise RunError(f"{arm.folder.path} is not finished.", "Go on with the run by --resume.")
-        claim = [score_arm(arm, study, sites) for arm in seeds]
-        truth = [score_held_out(arm, study, sites) for arm in seeds]
+        claim = [score_arm(arm, settings, sites) for arm in seeds]
+        truth = [score_held_out(arm, settings, sites) for arm in seeds]
         found[name] = {
-            "claim": score_everywhere(claim, list(sites), study),
-            "truth": score_everywhere(truth, list(sites), study),
+            "claim": score_everywhere(claim, list(sites), settings),
+            "truth": score_everywhere(truth, list(sites), settings),
             "difference": {
-                place: difference(_at(claim, place), _at(truth, place), study.bootstrap, study.draw_seed)
+                place: difference(_at(claim, place), _at(truth, place), settings.bootstrap, settings.draw_seed)
                 for place in (*sites, "all")
             },
         }
     return {
-        "split": study.split,
+        "split": settings.split,
         "leaked": {name: leaked_rows(site) for name, site in sites.items()},
         "arms": found,
     }
@@ -76,7 +76,7 @@ def leaked_rows(site: Site) -> dict[str, int]:
         "test_rows"; "copies": of those, how many show the very picture of a training row, or are one, pixel by pixel at
         the study's size; "same_group": how many share a group with one.
     """
-    train, test = site.parts["train"], site.parts["test"]
+    train, test = site.splits["train"], site.splits["test"]
     seen = {site.pixels[row].tobytes() for row in np.unique(train)}
     return {
         "test_rows": len(test),

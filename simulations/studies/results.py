@@ -1,4 +1,4 @@
-"""Gather what the cells of a study found into `study.json`: figures, intervals, paired differences, holes."""
+"""Gather what the cells of a study found into `settings.json`: figures, intervals, paired differences, holes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from fedbus.evaluation.predict import join
 from fedbus.evaluation.predictions import Predictions
 from fedbus.reports.comparison.results import RESULTS_FILE, describe_weights, shown_settings
 from fedbus.runs.checkpoint import arm_folder
-from fedbus.settings.schema import STRATEGIES, Study, tuned_from
+from fedbus.settings.schema import STRATEGIES, Settings, tuned_from
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.site import open_site
 from fedbus.system.files import read_json
@@ -25,7 +25,7 @@ from simulations.studies.leakage import leakage_of
 from simulations.studies.run_cells import Task
 
 SCHEMA = 1
-"""Of `study.json`; raised when older files can't be read any more."""
+"""Of `settings.json`; raised when older files can't be read any more."""
 
 CellRuns = dict[str, list[Predictions]]
 """By arm, the predictions of each seed; those of several folds follow each other."""
@@ -38,7 +38,7 @@ def gather_study(
     environment: Mapping[str, Any],
     console: Console,
 ) -> dict[str, Any]:
-    """Build the content of `study.json`.
+    """Build the content of `settings.json`.
 
     Args:
         grid: the study.
@@ -91,33 +91,33 @@ def _cell(
     mine, sites = runs[cell.name], list(results[0]["sites"])
     facts |= {
         "seconds": sum(sum(work["seconds"] for work in each["work"].values()) for each in results),
-        "arms": {arm: score_everywhere(seeds, sites, cell.study) for arm, seeds in mine.items()},
+        "arms": {arm: score_everywhere(seeds, sites, cell.settings) for arm, seeds in mine.items()},
         "work": results[0]["work"],
         "validation": _validation(tasks),
     }
-    if cell.study.split != "groups":
+    if cell.settings.split != "groups":
         facts["leakage"] = leakage_of_cell(cell, tasks[0])
     elif cell.name != grid.default and grid.default in runs:
-        facts["differences"] = _to_default(mine, runs[grid.default], sites, cell.study)
-    if grid.references in runs and cell.study.split == "groups":
-        facts["gap"] = _gap(mine, runs[grid.references], sites, cell.study)
+        facts["differences"] = _to_default(mine, runs[grid.default], sites, cell.settings)
+    if grid.references in runs and cell.settings.split == "groups":
+        facts["gap"] = _gap(mine, runs[grid.references], sites, cell.settings)
     return facts
 
 
 def _runs(tasks: Sequence[Task]) -> CellRuns:
     """What a cell's models answered on test rows; with several folds every row of an archive once."""
     found: CellRuns = {}
-    study = resolve_sites(tasks[0].cell.study)
-    for arm in list_arms(study, tasks[0].folder):
-        files = [arm_folder(task.folder, study, arm.name, arm.seed).path / "predictions.csv" for task in tasks]
+    settings = resolve_sites(tasks[0].cell.settings)
+    for arm in list_arms(settings, tasks[0].folder):
+        files = [arm_folder(task.folder, settings, arm.name, arm.seed).path / "predictions.csv" for task in tasks]
         found.setdefault(arm.name, []).append(join([Predictions.from_csv(path) for path in files]))
     return found
 
 
 def _validation(tasks: Sequence[Task]) -> dict[str, Any]:
     """The validation score of the kept round, which choices may be made by; of the first fold and seed."""
-    found, study = {}, resolve_sites(tasks[0].cell.study)
-    for arm in list_arms(study, tasks[0].folder):
+    found, settings = {}, resolve_sites(tasks[0].cell.settings)
+    for arm in list_arms(settings, tasks[0].folder):
         kept, history = arm.folder.read_facts()["kept_round"], arm.folder.read_history()
         lines = [line for line in history if line["round"] == kept and "validation" in line]
         if lines and arm.name not in found:
@@ -126,13 +126,13 @@ def _validation(tasks: Sequence[Task]) -> dict[str, Any]:
     return found
 
 
-def _to_default(mine: CellRuns, default: CellRuns, sites: list[str], study: Study) -> dict[str, Any]:
+def _to_default(mine: CellRuns, default: CellRuns, sites: list[str], settings: Settings) -> dict[str, Any]:
     """Each arm less the default cell's same arm; where both have one federated arm, those are paired."""
     found = {}
     for arm in mine:
         partner = arm if arm in default else _only_federated(default) if arm == _only_federated(mine) else None
         if partner:
-            found[arm] = _differences(mine[arm], default[partner], ["all", *sites], study)
+            found[arm] = _differences(mine[arm], default[partner], ["all", *sites], settings)
     return found
 
 
@@ -141,13 +141,13 @@ def _only_federated(runs: CellRuns) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _gap(mine: CellRuns, references: CellRuns, sites: list[str], study: Study) -> dict[str, Any]:
+def _gap(mine: CellRuns, references: CellRuns, sites: list[str], settings: Settings) -> dict[str, Any]:
     """Each federated arm less the centralised one everywhere, and less each hospital's own model at that hospital."""
     found: dict[str, Any] = {}
     for arm in (name for name in mine if (tuned_from(name) or name) in STRATEGIES):
         pairs = {"centralised": ["all", *sites]} | {f"local-{site}": [site] for site in sites}
         found[arm] = {
-            reference: _differences(mine[arm], references[reference], places, study)
+            reference: _differences(mine[arm], references[reference], places, settings)
             for reference, places in pairs.items()
             if reference in references
         }
@@ -155,24 +155,25 @@ def _gap(mine: CellRuns, references: CellRuns, sites: list[str], study: Study) -
 
 
 def _differences(
-    ours: list[Predictions], theirs: list[Predictions], places: Sequence[str], study: Study
+    ours: list[Predictions], theirs: list[Predictions], places: Sequence[str], settings: Settings
 ) -> dict[str, Any]:
     def at(runs: list[Predictions], place: str) -> list[Predictions]:
         return runs if place == "all" else [run.select(place) for run in runs]
 
     return {
-        place: differences(at(ours, place), at(theirs, place), study.bootstrap, study.draw_seed) for place in places
+        place: differences(at(ours, place), at(theirs, place), settings.bootstrap, settings.draw_seed)
+        for place in places
     }
 
 
 def leakage_of_cell(cell: Cell, task: Task) -> dict[str, Any]:
     """What a leaky split gives away, of the first fold."""
-    study = resolve_sites(cell.study)
-    sites = {name: open_site(task.folder, name) for name in study.sites}
-    return leakage_of(study, task.folder, sites, list_arms(study, task.folder))
+    settings = resolve_sites(cell.settings)
+    sites = {name: open_site(task.folder, name) for name in settings.sites}
+    return leakage_of(settings, task.folder, sites, list_arms(settings, task.folder))
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """Read a `study.json` back, as far as it can be told what made it."""
+    """Read a `settings.json` back, as far as it can be told what made it."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content

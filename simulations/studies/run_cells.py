@@ -45,14 +45,14 @@ class Task:
     @property
     def finished(self) -> bool:
         """Whether the cell ran to its end."""
-        return is_finished(self.folder, self.cell.study)
+        return is_finished(self.folder, self.cell.settings)
 
     @property
     def rounds(self) -> int:
         """Rounds of all its arms and seeds."""
-        study = self.cell.study
-        sites = len(study.sites) or 3
-        return study.rounds * len(study.seeds) * sum(sites if arm == "local" else 1 for arm in study.arms)
+        settings = self.cell.settings
+        sites = len(settings.sites) or 3
+        return settings.rounds * len(settings.seeds) * sum(sites if arm == "local" else 1 for arm in settings.arms)
 
     @property
     def rounds_done(self) -> int:
@@ -129,9 +129,9 @@ def _start_ray(address: str) -> tuple[int, int]:
 
 
 def _write_order(task: Task) -> None:
-    study = task.cell.study.as_dict() | {"ray-address": ""}  # a cell's own simulation runs where the cell does
+    settings = task.cell.settings.as_dict() | {"ray-address": ""}  # a cell's own simulation runs where the cell does
     source = str(task.weights_of) if task.weights_of else ""
-    write_json(task.asked / "asked.json", {"study": study, "weights_of": source})
+    write_json(task.asked / "asked.json", {"settings": settings, "weights_of": source})
 
 
 def _run_task(asked: str, folder: str, path: list[str]) -> int:

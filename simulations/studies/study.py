@@ -20,7 +20,7 @@ from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
-from simulations.precision import settle_precision
+from simulations.precision import resolve_precision
 from simulations.studies.grid import Grid
 from simulations.studies.results import SCHEMA, gather_study
 from simulations.studies.run_cells import Task, run_tasks
@@ -50,10 +50,10 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
         FedbusError: bad input, before anything is trained; a cell that fails leaves a hole in the table instead.
         KeyboardInterrupt: Ctrl-C; finished cells and rounds are kept.
     """
-    leaky = [name for name, cell in grid.cells.items() if cell.study.split != "groups"]
+    leaky = [name for name, cell in grid.cells.items() if cell.settings.split != "groups"]
     if all_folds and leaky:
         raise SettingsError(
-            f"Cell {leaky[0]} has split = {grid.cells[leaky[0]].study.split}, whose folds overlap.",
+            f"Cell {leaky[0]} has split = {grid.cells[leaky[0]].settings.split}, whose folds overlap.",
             "Leave out --all-folds.",
         )
     out, grid = out.resolve(), _settled(grid)
@@ -87,8 +87,8 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
 
 def _settled(grid: Grid) -> Grid:
     """The grid with the arithmetic that this machine chooses, so that no cell is compared with one in another."""
-    cells = {name: replace(cell, study=settle_precision(cell.study)) for name, cell in grid.cells.items()}
-    return replace(grid, cells=cells, shared=settle_precision(grid.shared))
+    cells = {name: replace(cell, settings=resolve_precision(cell.settings)) for name, cell in grid.cells.items()}
+    return replace(grid, cells=cells, shared=resolve_precision(grid.shared))
 
 
 def _open(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
@@ -125,11 +125,11 @@ def _tasks(grid: Grid, name: str, out: Path, *, all_folds: bool) -> list[Task]:
         source = out / "cells" / cell.weights_of if cell.weights_of else None
         return [Task(cell, out / "cells" / name, out / "asked" / name, source)]
     found = []
-    for fold in range(cell.study.folds):
+    for fold in range(cell.settings.folds):
         place = f"{name}/fold-{fold}"
         source = out / "cells" / f"{cell.weights_of}/fold-{fold}" if cell.weights_of else None
-        study = cell.study.model_copy(update={"fold": fold})
-        found.append(Task(replace(cell, study=study), out / "cells" / place, out / "asked" / place, source))
+        study = cell.settings.model_copy(update={"fold": fold})
+        found.append(Task(replace(cell, settings=study), out / "cells" / place, out / "asked" / place, source))
     return found
 
 
@@ -140,7 +140,7 @@ def _check_folder(task: Task) -> None:
         RunError: its folder holds such a one.
     """
     if (task.folder / "study.json").is_file():
-        check_run(task.folder, task.cell.study, resume=True)
+        check_run(task.folder, task.cell.settings, resume=True)
 
 
 def _run(tasks: list[Task], address: str, console: Console) -> dict[Path, str]:
@@ -165,8 +165,8 @@ def _run(tasks: list[Task], address: str, console: Console) -> dict[Path, str]:
 def _default_results(grid: Grid, tasks: dict[str, list[Task]]) -> dict[str, Any] | None:
     """What the default cell found, to stand beside the paper's figures; None without arms that can."""
     task = tasks[grid.default][0]
-    arms = {"local", "centralised"} & set(task.cell.study.arms)
-    can_stand = arms and task.cell.study.split == "groups" and task.finished
+    arms = {"local", "centralised"} & set(task.cell.settings.arms)
+    can_stand = arms and task.cell.settings.split == "groups" and task.finished
     return read_json(task.folder / RESULTS_FILE) if can_stand else None
 
 

@@ -15,7 +15,7 @@ from fedbus.evaluation.evaluate import evaluate
 from fedbus.evaluation.predictions import Predictions
 from fedbus.evaluation.site_scores import SiteScores, score_site
 from fedbus.models.state import State
-from fedbus.transport.messages import Order
+from fedbus.transport.messages import Instruction
 from tests.tiny import tiny_settings
 
 
@@ -35,8 +35,8 @@ def state(size: int = 4, seed: int = 0) -> State:
     return {"fc.weight": torch.rand((3, size), generator=generator), "fc.bias": torch.rand(3, generator=generator)}
 
 
-def order(**changes: object) -> Order:
-    return Order(tiny_settings(**changes), seed=1, classes=(0, 2), part="test", title="study-fedavg-1")
+def instruction(**changes: object) -> Instruction:
+    return Instruction(tiny_settings(**changes), seed=1, classes=(0, 2), split="test", title="study-fedavg-1")
 
 
 def read(path: Path) -> tuple[State, dict[str, str]]:
@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
 
 
 def test_model_and_metrics_come_back(tmp_path):
-    keep_model(tmp_path / "new" / "run", "st-mary", order(), state(), scores())
+    keep_model(tmp_path / "new" / "run", "st-mary", instruction(), state(), scores())
     folder = tmp_path / "new" / "run"
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "model.safetensors"]
     weights, notes = read(folder / "model.safetensors")
@@ -61,12 +61,12 @@ def test_model_and_metrics_come_back(tmp_path):
 
 
 def test_a_model_without_masked_classes_predicts_all(tmp_path):
-    keep_model(tmp_path, "st-mary", order(missing_classes="plain"), state(), scores())
+    keep_model(tmp_path, "st-mary", instruction(missing_classes="plain"), state(), scores())
     assert read(tmp_path / "model.safetensors")[1]["predicts"] == "benign,malignant,normal"
 
 
 def test_nothing_of_a_patient_is_written_beside_the_model(tmp_path):
-    keep_model(tmp_path, "st-mary", order(), state(), scores())
+    keep_model(tmp_path, "st-mary", instruction(), state(), scores())
     text = (tmp_path / "metrics.json").read_text()
     assert ".png" not in text
     assert "/p" not in text
@@ -75,13 +75,13 @@ def test_nothing_of_a_patient_is_written_beside_the_model(tmp_path):
 @pytest.mark.parametrize("before", [None, 1])
 def test_on_a_full_disk_the_old_model_or_none_is_there_and_no_fragment(before, tmp_path):
     if before is not None:
-        keep_model(tmp_path, "st-mary", order(), state(seed=before), scores())
+        keep_model(tmp_path, "st-mary", instruction(), state(seed=before), scores())
     names = sorted(path.name for path in tmp_path.iterdir())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(RunError, match=r"model\.safetensors could not be written"):
-            keep_model(tmp_path, "st-mary", order(), state(size=4096), scores())
+            keep_model(tmp_path, "st-mary", instruction(), state(size=4096), scores())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -91,5 +91,5 @@ def test_on_a_full_disk_the_old_model_or_none_is_there_and_no_fragment(before, t
 
 def test_a_second_run_takes_the_place_of_the_first(tmp_path):
     for seed in (1, 2):
-        keep_model(tmp_path, "st-mary", order(), state(seed=seed), scores())
+        keep_model(tmp_path, "st-mary", instruction(), state(seed=seed), scores())
     assert torch.equal(read(tmp_path / "model.safetensors")[0]["fc.bias"], state(seed=2)["fc.bias"])

@@ -35,7 +35,7 @@ def federation(archives, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
         yield found
 
 
-def write_study(folder: Path, name: str = "study", **changes: object) -> Path:
+def write_settings(folder: Path, name: str = "study", **changes: object) -> Path:
     """Write a study file; keys with underscores, as Python wants them."""
     settings = STUDY | {key.replace("_", "-"): value for key, value in changes.items()}
     lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]

@@ -25,10 +25,10 @@ def spoil_updates(modes: dict[int, str]) -> None:
 
     train = work.train
 
-    def spoiled(place, order, state):
-        update, report = train(place, order, state)
+    def spoiled(workspace, instruction, state):
+        update, report = train(workspace, instruction, state)
         name = next(key for key in sorted(update) if update[key].dim() == 4)
-        mode = modes.get(order.round)
+        mode = modes.get(instruction.round)
         if mode == "nan":
             update[name] = update[name] * float("nan")
         elif mode == "shape":
@@ -43,9 +43,9 @@ def spoil_updates(modes: dict[int, str]) -> None:
 def change_introduction(**changes: object) -> None:
     from clients import app, work
 
-    introduce = work.introduce
-    work.introduce = lambda place, order: replace(introduce(place, order), **changes)
-    app.check_introduction = lambda *answer: None
+    register = work.register
+    work.register = lambda workspace, instruction: replace(register(workspace, instruction), **changes)
+    app.check_registration = lambda *answer: None
 
 
 def fill_disk() -> None:

@@ -13,7 +13,7 @@ from clients.site.folder import open_site_folder
 from fedbus.system.locks import is_held
 from server.hub.run_status import RUNNING
 from simulations.local_federation import LocalFederation
-from tests.deployment.conftest import write_study
+from tests.deployment.conftest import write_settings
 from tests.deployment.relay import Relay
 
 pytestmark = pytest.mark.timeout(600)  # real processes start, wait for one another and are waited for
@@ -63,10 +63,10 @@ def line(federation: LocalFederation) -> Iterator[Relay]:
 @pytest.fixture(scope="module")
 def troubled(federation: LocalFederation, line: Relay, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a quorum of two, in which something goes wrong in five rounds; the rest are for coming back."""
-    study = write_study(tmp_path_factory.mktemp("study"), "troubled", rounds=ROUNDS, quorum=2, round_timeout=40)
+    settings = write_settings(tmp_path_factory.mktemp("study"), "troubled", rounds=ROUNDS, quorum=2, round_timeout=40)
     out = federation.hub.runs / "troubled"
     start_tampered(federation, "south", "nan@1", "shape@2", "norm@3", "full")
-    run = federation.run(study)
+    run = federation.run(settings)
     wait_for(lambda: len(history_of(out)) == 3, federation)
     federation.kill("north")  # round 4 has begun, with an order on its way to it
     federation.start_site("north")
@@ -110,7 +110,7 @@ def test_a_site_whose_disk_is_full_is_named_and_the_others_have_the_model(troubl
 def test_sites_that_prepared_something_else_are_refused_at_the_start(troubled, federation, tmp_path):
     start_tampered(federation, "north", "size")
     start_tampered(federation, "south", "labels")
-    run = federation.run(write_study(tmp_path, "misfits"))
+    run = federation.run(write_settings(tmp_path, "misfits"))
     assert run.wait(120) == 1
     said = " ".join(federation.log("run").read_text().split())
     assert "north prepared images of 48 pixels a side; the study wants 32" in said
@@ -123,13 +123,13 @@ def stopped(troubled, federation: LocalFederation, tmp_path_factory: pytest.Temp
     """A study whose run somebody ends with Ctrl-C after its first round; all sites are sound."""
     for name in ("north", "south"):
         start_sound(federation, name)
-    study = write_study(tmp_path_factory.mktemp("study"), "lonely", rounds=40, round_timeout=40)
+    settings = write_settings(tmp_path_factory.mktemp("study"), "lonely", rounds=40, round_timeout=40)
     out = federation.hub.runs / "lonely"
-    run = federation.run(study)
+    run = federation.run(settings)
     wait_for(lambda: len(history_of(out)) >= 1, federation)
     federation.leave("run")
     assert run.returncode == 130
-    return study
+    return settings
 
 
 def test_ctrl_c_ends_the_run_at_the_hub_and_keeps_its_rounds(stopped, federation):

@@ -13,30 +13,32 @@ from safetensors.torch import load_file
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.seeds import derive_seed
-from fedbus.settings.load import load_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import load_settings
+from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
-from fedbus.transport.messages import Order
+from fedbus.transport.messages import Instruction
 from server.rounds.loop import Job, run_rounds
-from server.rounds.registration import greet
+from server.rounds.registration import register_sites
 from simulations.local_federation import LocalFederation
-from tests.deployment.conftest import write_study
+from tests.deployment.conftest import write_settings
 from tests.grid import LocalGrid
 
 pytestmark = pytest.mark.timeout(600)  # real processes start, wait for one another and are waited for
 
 
-def simulate(study: Study, out: Path) -> ArmFolder:
+def simulate(settings: Settings, out: Path) -> ArmFolder:
     """The same study in this process, by the same applications."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the sites have; more threads add in another order
     try:
-        prepare_sites(study, out / "sites")
-        grid = LocalGrid(out / "sites", list(study.sites))
-        seed = study.seeds[0]
-        roster = greet(grid, len(study.sites), Order(study, seed, ()), len(study.sites), 5, threading.Event())
-        start = start_state(study.model, study.weights, derive_seed(seed, "init"))
-        run_rounds(grid, roster, Job(study, "fedavg", seed, start, ArmFolder(out / "arm")))
+        prepare_sites(settings, out / "sites")
+        grid = LocalGrid(out / "sites", list(settings.sites))
+        seed = settings.seeds[0]
+        roster = register_sites(
+            grid, len(settings.sites), Instruction(settings, seed, ()), len(settings.sites), 5, threading.Event()
+        )
+        start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
+        run_rounds(grid, roster, Job(settings, "fedavg", seed, start, ArmFolder(out / "arm")))
     finally:
         torch.set_num_threads(threads)
     return ArmFolder(out / "arm")
@@ -60,10 +62,10 @@ def processes_of(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three rounds: the hub dies in the second, is started again, and the run is resumed to its end."""
-    study = write_study(tmp_path_factory.mktemp("study"), rounds=3)
+    settings = write_settings(tmp_path_factory.mktemp("study"), rounds=3)
     out = federation.hub.runs / "study"
     history = out / "arms" / "fedavg" / "history.jsonl"
-    cut = federation.run(study)
+    cut = federation.run(settings)
     federation.wait_until(lambda: history.is_file() and bool(history.read_text()), "run")
     federation.kill("hub")
     assert cut.wait(120) == 1
@@ -73,15 +75,15 @@ def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFacto
     settings = federation.hub.settings
     assert not answers(settings.port)
     federation.start_hub()
-    resumed = federation.run(study, "--resume")
+    resumed = federation.run(settings, "--resume")
     assert resumed.wait(200) == 0, federation.log("run").read_text()
     return out
 
 
 def test_the_deployed_result_is_the_simulated_one_bit_for_bit(finished, archives, tmp_path):
     sites = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in archives.items()}
-    study = load_study(write_study(tmp_path, rounds=3, cache=str(tmp_path / "cache")))
-    simulated = simulate(study.model_validate(study.as_dict() | {"sites": sites}), tmp_path)
+    settings = load_settings(write_settings(tmp_path, rounds=3, cache=str(tmp_path / "cache")))
+    simulated = simulate(settings.model_validate(settings.as_dict() | {"sites": sites}), tmp_path)
     for which in ("final", "best"):
         deployed, expected = load_file(finished / f"arms/fedavg/{which}.safetensors"), simulated.load_weights(which)
         assert deployed.keys() == expected.keys()
@@ -99,7 +101,7 @@ def test_every_site_received_the_kept_model_with_its_own_figures(finished, feder
         assert all(torch.equal(model[key], best[key]) for key in best)
         own = json.loads((folder / "metrics.json").read_text())
         assert own["accuracy"] == results["arms"]["fedavg"][name]["accuracy"]
-        assert own["images"] == sum(results["sites"][name]["parts"]["test"].values())
+        assert own["images"] == sum(results["sites"][name]["splits"]["test"].values())
 
 
 def test_the_hub_has_a_report_and_not_a_single_prediction(finished, archives):

@@ -107,7 +107,7 @@ def test_no_group_stands_in_two_parts(finished):
             rows = list(csv.DictReader(file))
         parts: dict[str, set[str]] = {}
         for row in rows:
-            parts.setdefault(row["group"], set()).add(row["part"])
+            parts.setdefault(row["group"], set()).add(row["split"])
         assert all(len(found) == 1 for found in parts.values())
 
 

@@ -10,17 +10,17 @@ from rich.console import Console
 
 from fedbus.errors import SettingsError
 from fedbus.evaluation.predict import predict
-from fedbus.evaluation.validation import score_part
+from fedbus.evaluation.validation import score_split
 from fedbus.models.build import place_model
 from fedbus.models.start import start_state
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.site_state import BATCH_NORM, own_model, site_memory
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm, list_arms
-from simulations.fine_tuning import RATE_SHARE, predict_personal, tune_arm, tuning_rounds
+from simulations.fine_tuning import RATE_SHARE, fine_tune_arm, predict_fine_tuned, tuning_rounds
 from simulations.progress import ArmProgress
 from simulations.train_arms import run_arms
 from tests.tiny import noise_site, tiny_settings
@@ -30,31 +30,31 @@ SITES = {"north": noise_site("north"), "south": noise_site("south", (20, 15, 0),
 
 
 def finished_fedavg(tmp_path, **changes):
-    study = tiny_settings(arms=("fedavg", "fedavg-tuned"), **changes)
-    shared, tuned = list_arms(study, tmp_path)
-    shared.folder.save_weights("best", start_state(study.model, "none", 7))
+    settings = tiny_settings(arms=("fedavg", "fedavg-tuned"), **changes)
+    shared, tuned = list_arms(settings, tmp_path)
+    shared.folder.save_weights("best", start_state(settings.model, "none", 7))
     shared.folder.finish({"steps": 12, "kept_round": 3, "seconds": 1.5, "classes": [0, 1, 2]})
-    return study, shared, tuned
+    return settings, shared, tuned
 
 
-def tune(study, tuned: Arm, tmp_path) -> None:
-    rows = {name: site_rows(site, study, 0, CPU) for name, site in SITES.items()}
-    tune_arm(tuned, study, tmp_path, SITES, rows, ArmProgress(Console(file=io.StringIO()), 1))
+def tune(settings, tuned: Arm, tmp_path) -> None:
+    rows = {name: site_rows(site, settings, 0, CPU) for name, site in SITES.items()}
+    fine_tune_arm(tuned, settings, tmp_path, SITES, rows, ArmProgress(Console(file=io.StringIO()), 1))
 
 
-def rank_of(study, state, site):
-    model = place_model(study.model, CPU)
+def rank_of(settings, state, site):
+    model = place_model(settings.model, CPU)
     set_state(model, state)
-    return score_part(model, site, "validation", study, torch.tensor([0, 1, 2])).rank
+    return score_split(model, site, "validation", settings, torch.tensor([0, 1, 2])).rank
 
 
 def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
-    study, shared, tuned = finished_fedavg(tmp_path)
+    settings, shared, tuned = finished_fedavg(tmp_path)
     progress = ArmProgress(Console(file=io.StringIO()), 1)
-    run_arms(study, tmp_path, SITES, {0: start_state(study.model, "none", 1)}, progress)
+    run_arms(settings, tmp_path, SITES, {0: start_state(settings.model, "none", 1)}, progress)
     facts = tuned.folder.read_facts()
-    steps = sum(site_rows(site, study, 0, CPU).steps_per_round(study) for site in SITES.values())
-    assert facts["extra_steps"] == tuning_rounds(study) * steps
+    steps = sum(site_rows(site, settings, 0, CPU).steps_per_round(settings) for site in SITES.values())
+    assert facts["extra_steps"] == tuning_rounds(settings) * steps
     assert facts["steps"] == 12 + facts["extra_steps"]
     assert (facts["kept_round"], facts["classes"]) == (3, [0, 1, 2])
     assert set(facts["kept_tuning_rounds"]) == set(SITES)
@@ -62,16 +62,16 @@ def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
     for name, site in SITES.items():
         folder = ArmFolder(tuned.folder.path / name)
         kept = folder.load_weights("best")
-        assert rank_of(study, kept, site) >= rank_of(study, start, site)
+        assert rank_of(settings, kept, site) >= rank_of(settings, start, site)
         assert any(not torch.equal(start[key], value) for key, value in folder.load_weights("final").items())
 
 
 def test_where_tuning_harms_the_shared_model_is_kept(tmp_path, monkeypatch):
-    study, shared, tuned = finished_fedavg(tmp_path)
+    settings, shared, tuned = finished_fedavg(tmp_path)
     monkeypatch.setattr(
         "fedbus.evaluation.validation.Score.rank", property(lambda _: (0.5, 0.0))
     )  # no round is any better
-    tune(study, tuned, tmp_path)
+    tune(settings, tuned, tmp_path)
     start = shared.folder.load_weights("best")
     assert tuned.folder.read_facts()["kept_tuning_rounds"] == {"north": 0, "south": 0}
     for name in SITES:
@@ -80,12 +80,14 @@ def test_where_tuning_harms_the_shared_model_is_kept(tmp_path, monkeypatch):
 
 
 def test_the_rate_is_a_tenth_and_the_rounds_are_few(tmp_path, monkeypatch):
-    study, _, tuned = finished_fedavg(tmp_path)
+    settings, _, tuned = finished_fedavg(tmp_path)
     seen = []
-    monkeypatch.setattr("simulations.fine_tuning.Tuning.run", lambda fit, folder, _: (seen.append(fit.study), stop()))
+    monkeypatch.setattr(
+        "simulations.fine_tuning.Tuning.run", lambda fit, folder, _: (seen.append(fit.settings), stop())
+    )
     with pytest.raises(InterruptedError):
-        tune(study, tuned, tmp_path)
-    assert (seen[0].rounds, seen[0].learning_rate) == (tuning_rounds(study), RATE_SHARE * study.learning_rate)
+        tune(settings, tuned, tmp_path)
+    assert (seen[0].rounds, seen[0].learning_rate) == (tuning_rounds(settings), RATE_SHARE * settings.learning_rate)
 
 
 def stop() -> None:
@@ -93,38 +95,38 @@ def stop() -> None:
 
 
 def test_each_site_is_predicted_by_its_own_model(tmp_path):
-    study, _, tuned = finished_fedavg(tmp_path)
+    settings, _, tuned = finished_fedavg(tmp_path)
     tuned.folder.finish({"classes": [0, 1]})
     for seed, name in enumerate(SITES):
-        ArmFolder(tuned.folder.path / name).save_weights("best", start_state(study.model, "none", seed))
-    found = predict_personal(tuned, study, SITES)
+        ArmFolder(tuned.folder.path / name).save_weights("best", start_state(settings.model, "none", seed))
+    found = predict_fine_tuned(tuned, settings, SITES)
     for seed, (name, site) in enumerate(SITES.items()):
-        model = place_model(study.model, CPU)
-        set_state(model, start_state(study.model, "none", seed))
-        rows = site.parts["test"]
-        expected = predict(model, site.pixels[rows], study, torch.tensor([0, 1]))
+        model = place_model(settings.model, CPU)
+        set_state(model, start_state(settings.model, "none", seed))
+        rows = site.splits["test"]
+        expected = predict(model, site.pixels[rows], settings, torch.tensor([0, 1]))
         np.testing.assert_allclose(found.select(name).probabilities, expected, atol=1e-6)
         np.testing.assert_array_equal(found.select(name).paths, site.paths[rows])
 
 
 def test_a_resumed_tuning_trains_finished_sites_no_more(tmp_path, monkeypatch):
-    study, _, tuned = finished_fedavg(tmp_path)
-    tune(study, tuned, tmp_path)
+    settings, _, tuned = finished_fedavg(tmp_path)
+    tune(settings, tuned, tmp_path)
     (tuned.folder.path / "done.json").unlink()
     before = dataclasses.asdict(tuned.folder)
     monkeypatch.setattr("simulations.fine_tuning.Tuning.run", lambda *_: stop())
-    tune(study, tuned, tmp_path)
+    tune(settings, tuned, tmp_path)
     assert tuned.folder.finished
     assert dataclasses.asdict(tuned.folder) == before
 
 
 def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
     state = {"a": torch.zeros(2), "b": torch.zeros(2)}
-    study = tiny_settings(batch_norm="local")
+    settings = tiny_settings(batch_norm="local")
     memory = site_memory(tmp_path, "fedavg-seed-0", "north")
     memory.keep(BATCH_NORM, 2, {"b": torch.ones(2)})
     memory.keep(BATCH_NORM, 3, {"b": torch.full((2,), 9.0)})
-    own = own_model(state, study.batch_norm, tmp_path, "fedavg-seed-0", "north", 2)
+    own = own_model(state, settings.batch_norm, tmp_path, "fedavg-seed-0", "north", 2)
     assert (own["a"].tolist(), own["b"].tolist()) == ([0, 0], [1, 1])
     assert own_model(state, tiny_settings().batch_norm, tmp_path, "fedavg-seed-0", "north", 2) is state
 
@@ -139,10 +141,10 @@ def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
 )
 def test_a_tuned_arm_needs_its_federated_one(arms, complaint):
     with pytest.raises(SettingsError, match=complaint):
-        build_study({"arms": arms}, "the tests")
-    assert build_study({"arms": ["fedavg", "fedavg-tuned"]}, "the tests").federated_arms == ("fedavg",)
+        build_settings({"arms": arms}, "the tests")
+    assert build_settings({"arms": ["fedavg", "fedavg-tuned"]}, "the tests").federated_arms == ("fedavg",)
 
 
 @pytest.mark.parametrize(("rounds", "expected"), [(1, 1), (6, 1), (12, 2), (36, 6)])
 def test_tuning_takes_a_sixth_of_the_rounds(rounds, expected):
-    assert tuning_rounds(Study(rounds=rounds)) == expected
+    assert tuning_rounds(Settings(rounds=rounds)) == expected

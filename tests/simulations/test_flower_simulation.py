@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fedbus.errors import RunError
-from fedbus.settings.schema import STRATEGIES, Study
+from fedbus.settings.schema import STRATEGIES, Settings
 from fedbus.training.balance import SAMPLERS
 from server.rounds.strategies import CLASSES_BY_ARM
 from simulations.flower_simulation import share_of, simulate
@@ -22,13 +22,15 @@ def test_gpus_are_shared_in_parts_that_ray_accepts_and_all_workers_fit(gpus, wor
         assert int(1 / share) * gpus >= workers if share < 1 else share * workers <= gpus
 
 
-def test_a_cluster_that_is_not_there_is_an_error_and_not_a_wait(tiny_study, tiny_folder):
+def test_a_cluster_that_is_not_there_is_an_error_and_not_a_wait(two_site_settings, tiny_folder):
     began = time.monotonic()
     with pytest.raises(RunError, match=r"127\.0\.0\.1:1"):
-        simulate(tiny_study.model_copy(update={"ray_address": "127.0.0.1:1"}), tiny_folder, [], threading.Event())
+        simulate(
+            two_site_settings.model_copy(update={"ray_address": "127.0.0.1:1"}), tiny_folder, [], threading.Event()
+        )
     assert time.monotonic() - began < 120
 
 
 def test_every_name_that_a_study_may_use_is_built():
     assert set(STRATEGIES) == set(CLASSES_BY_ARM)
-    assert set(Study.model_fields["sampler"].annotation.__args__) == set(SAMPLERS)
+    assert set(Settings.model_fields["sampler"].annotation.__args__) == set(SAMPLERS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,18 +44,20 @@ def flower(tmp_path: Path) -> Iterator[dict[str, str]]:
             continue
 
 
-def test_flwr_run_trains_the_same_application(flower: dict[str, str], tiny_study: Study, tmp_path: Path):
-    study, out = tmp_path / "study.toml", tmp_path / "out"
+def test_flwr_run_trains_the_same_application(flower: dict[str, str], two_site_settings: Settings, tmp_path: Path):
+    settings, out = tmp_path / "study.toml", tmp_path / "out"
     keys = ("image-size", "folds", "rounds", "batch-size")
-    values = tiny_study.as_dict()
+    values = two_site_settings.as_dict()
     lines = [f"{key} = {values[key]}" for key in keys]
     lines += [f'{key} = "{values[key]}"' for key in ("model", "weights", "device", "cache")]
-    lines += [f'[sites.{name}]\nreader = "{s.reader}"\npath = "{s.path}"' for name, s in tiny_study.sites.items()]
-    study.write_text("\n".join(lines))
+    lines += [
+        f'[sites.{name}]\nreader = "{s.reader}"\npath = "{s.path}"' for name, s in two_site_settings.sites.items()
+    ]
+    settings.write_text("\n".join(lines))
     words = [
         "flwr", "run", ".", "--stream",
         "--federation-config", "num-supernodes=2 client-resources-num-cpus=2 init-args-num-cpus=2",
-        "--run-config", f"study='{study}' out='{out}' arm='fedprox'",
+        "--run-config", f"study='{settings}' out='{out}' arm='fedprox'",
     ]  # fmt: skip
     done = subprocess.run(words, cwd=ROOT, env=flower, capture_output=True, text=True, timeout=240, check=False)
     facts = out / "arms" / "fedprox" / "done.json"

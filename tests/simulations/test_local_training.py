@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from fedbus.errors import RunError
-from fedbus.evaluation.validation import score_part, total
+from fedbus.evaluation.validation import score_split, total
 from fedbus.models.start import start_state
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
 from fedbus.training.rows import pooled_rows, site_rows
-from simulations.local_training import Fit, place_model
+from simulations.local_training import LocalTraining, place_model
 from tests.tiny import noise_site, tiny_settings
 
 CPU = torch.device("cpu")
@@ -24,19 +24,21 @@ class PowerCutError(Exception):
     """Ends a run in the middle."""
 
 
-def fit_of(study: Study, steps: int = 3) -> Fit:
+def fit_of(settings: Settings, steps: int = 3) -> LocalTraining:
     site = noise_site()
-    return Fit(study, 0, site_rows(site, study, 0, CPU), [site], steps, start_state(study.model, "none", 1))
+    return LocalTraining(
+        settings, 0, site_rows(site, settings, 0, CPU), [site], steps, start_state(settings.model, "none", 1)
+    )
 
 
-def cut_after(rounds: int, study: Study, steps: int = 3):
+def cut_after(rounds: int, settings: Settings, steps: int = 3):
     """A progress that stops the run in the middle of the round after `rounds` whole ones."""
     images = 0
 
     def progress(count: int) -> None:
         nonlocal images
         images += count
-        if images > (rounds * steps + 1) * study.batch_size:
+        if images > (rounds * steps + 1) * settings.batch_size:
             raise PowerCutError
 
     return progress
@@ -49,16 +51,16 @@ def without_times(history: list[dict]) -> list[dict]:
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 @pytest.mark.parametrize("model", ["test_resnet", "test_efficientnet"])
 def test_a_cut_run_ends_bit_by_bit_as_an_uncut_one(tmp_path, optimiser, model):
-    study = tiny_settings(rounds=4, optimiser=optimiser, model=model)
+    settings = tiny_settings(rounds=4, optimiser=optimiser, model=model)
     uncut, cut = ArmFolder(tmp_path / "uncut"), ArmFolder(tmp_path / "cut")
-    fit_of(study).run(uncut)
+    fit_of(settings).run(uncut)
     with pytest.raises(PowerCutError):
-        fit_of(study).run(cut, cut_after(2, study))
+        fit_of(settings).run(cut, cut_after(2, settings))
     assert not cut.finished
     assert cut.load().round == 2
     told: list[int] = []
-    fit_of(study).run(cut, told.append)
-    assert told[0] == 2 * 3 * study.batch_size
+    fit_of(settings).run(cut, told.append)
+    assert told[0] == 2 * 3 * settings.batch_size
     assert len(told) == 1 + 2 * 3
     assert cut.finished
     for which in ("best", "final"):
@@ -69,22 +71,22 @@ def test_a_cut_run_ends_bit_by_bit_as_an_uncut_one(tmp_path, optimiser, model):
 
 
 def test_a_cut_between_the_last_round_and_the_end_trains_nothing_again(tmp_path, monkeypatch):
-    study, folder = tiny_settings(rounds=2), ArmFolder(tmp_path / "arm")
+    settings, folder = tiny_settings(rounds=2), ArmFolder(tmp_path / "arm")
     with monkeypatch.context() as patch:
         patch.setattr(ArmFolder, "finish", lambda *_: (_ for _ in ()).throw(PowerCutError))
         with pytest.raises(PowerCutError):
-            fit_of(study).run(folder)
+            fit_of(settings).run(folder)
     before, told = folder.load_weights("final"), []
-    fit_of(study).run(folder, told.append)
-    assert told == [2 * 3 * study.batch_size]
+    fit_of(settings).run(folder, told.append)
+    assert told == [2 * 3 * settings.batch_size]
     assert folder.finished
     assert all(torch.equal(before[key], value) for key, value in folder.load_weights("final").items())
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_an_optimiser_is_restored_with_the_layout_of_its_parameters(optimiser):
-    study = tiny_settings(optimiser=optimiser)
-    model = place_model(study.model, CPU)
+    settings = tiny_settings(optimiser=optimiser)
+    model = place_model(settings.model, CPU)
     generator = torch.Generator().manual_seed(0)
 
     def step(of: torch.optim.Optimizer) -> None:
@@ -93,11 +95,11 @@ def test_an_optimiser_is_restored_with_the_layout_of_its_parameters(optimiser):
                 parameter.grad = torch.empty_like(parameter).copy_(torch.rand(parameter.shape, generator=generator))
         of.step()
 
-    first = make_optimiser(model, study)
+    first = make_optimiser(model, settings)
     step(first)
     saved = {key: value.clone() for key, value in optimiser_tensors(first).items()}
     assert all(value.is_contiguous() for value in saved.values())
-    second = make_optimiser(model, study)
+    second = make_optimiser(model, settings)
     restore_optimiser(second, saved)
     for parameter, values in second.state.items():
         for key, value in values.items():
@@ -114,38 +116,38 @@ def test_an_optimiser_without_a_past_stays_so():
 
 
 def test_the_best_weights_are_those_of_the_round_with_the_highest_rank(tmp_path):
-    study = tiny_settings(rounds=6)
+    settings = tiny_settings(rounds=6)
     site = noise_site(counts=(30, 30, 30))
     puzzle = dataclasses.replace(site, labels=np.random.default_rng(0).permutation(site.labels))
     kept = []
     for seed in range(3):  # no model can learn the puzzle, so its best round is not always the last
-        fit = dataclasses.replace(fit_of(study), seed=seed, validation=[puzzle])
+        fit = dataclasses.replace(fit_of(settings), seed=seed, validation=[puzzle])
         folder = ArmFolder(tmp_path / str(seed))
         fit.run(folder)
         history, best = folder.read_history(), folder.read_facts()["kept_round"]
         ranks = [(line["validation"]["macro_f1"], -line["validation"]["loss"]) for line in history]
         assert best == 1 + ranks.index(max(ranks))
-        model = place_model(study.model, CPU)
+        model = place_model(settings.model, CPU)
         for which, number in (("best", best), ("final", 6)):
             set_state(model, folder.load_weights(which))
-            score = score_part(model, fit.validation[0], "validation", study)
+            score = score_split(model, fit.validation[0], "validation", settings)
             assert score.rank == pytest.approx(ranks[number - 1], rel=1e-6)
         kept.append(best)
     assert set(kept) - {1, 6}  # else the first or the last might be kept blindly
 
 
 def test_the_history_says_each_round_and_pools_its_sites(tmp_path):
-    study = tiny_settings(rounds=2)
+    settings = tiny_settings(rounds=2)
     sites = [noise_site("north"), noise_site("south", (20, 10, 10), seed=1)]
-    fit = dataclasses.replace(fit_of(study), rows=pooled_rows(sites, study, 0, CPU), validation=sites)
+    fit = dataclasses.replace(fit_of(settings), rows=pooled_rows(sites, settings, 0, CPU), validation=sites)
     folder = ArmFolder(tmp_path)
     fit.run(folder)
     lines = folder.read_history()
     assert [line["round"] for line in lines] == [1, 2]
     assert all(line["sites"].keys() == {"north", "south"} for line in lines)
-    model = place_model(study.model, CPU)
+    model = place_model(settings.model, CPU)
     set_state(model, folder.load_weights("final"))
-    pooled = total(score_part(model, site, "validation", study) for site in sites).summary()
+    pooled = total(score_split(model, site, "validation", settings) for site in sites).summary()
     assert lines[-1]["validation"]["loss"] == pytest.approx(pooled["loss"], rel=1e-6)
     assert lines[-1]["validation"]["images"] == 6 + 8
     assert folder.read_facts()["steps"] == 2 * 3
@@ -153,41 +155,45 @@ def test_the_history_says_each_round_and_pools_its_sites(tmp_path):
 
 @pytest.mark.parametrize(("policy", "classes"), [("mask", [0, 1]), ("plain", None)])
 def test_a_model_may_predict_the_classes_that_it_was_trained_on(tmp_path, policy, classes):
-    study = tiny_settings(rounds=1, missing_classes=policy)
+    settings = tiny_settings(rounds=1, missing_classes=policy)
     site = noise_site(counts=(15, 10, 0))
-    fit = Fit(study, 0, site_rows(site, study, 0, CPU), [site], 2, start_state(study.model, "none", 1))
+    fit = LocalTraining(
+        settings, 0, site_rows(site, settings, 0, CPU), [site], 2, start_state(settings.model, "none", 1)
+    )
     fit.run(ArmFolder(tmp_path))
     assert ArmFolder(tmp_path).read_facts()["classes"] == classes
 
 
 def test_pooled_rows_are_the_training_rows_of_all_sites_balanced_together():
-    study = tiny_settings()
+    settings = tiny_settings()
     sites = [noise_site("north", (15, 10, 5)), noise_site("south", (30, 10, 0), seed=1)]
-    rows = pooled_rows(sites, study, 0, CPU)
-    pictures = [(site.pixels[i].tobytes(), int(site.labels[i])) for site in sites for i in site.parts["train"].tolist()]
+    rows = pooled_rows(sites, settings, 0, CPU)
+    pictures = [
+        (site.pixels[i].tobytes(), int(site.labels[i])) for site in sites for i in site.splits["train"].tolist()
+    ]
     seen = [(rows.images[i, 0].numpy().tobytes(), int(x)) for i, x in zip(rows.index, rows.labels, strict=True)]
     assert set(seen) == set(pictures)
     assert rows.distinct == len(pictures) == 9 + 6 + 3 + 18 + 6
     assert np.bincount(rows.labels).tolist() == [27, 27, 27]
-    assert (rows.holder, rows.present.tolist()) == ("pooled", [0, 1, 2])
+    assert (rows.owner, rows.present.tolist()) == ("pooled", [0, 1, 2])
 
 
 def test_all_arms_balance_a_site_alike_and_seeds_differ():
-    study, site = tiny_settings(), noise_site()
-    first = site_rows(site, study, 0, CPU).index
-    assert torch.equal(first, site_rows(site, study, 0, CPU).index)
-    assert not torch.equal(first, site_rows(site, study, 1, CPU).index)
+    settings, site = tiny_settings(), noise_site()
+    first = site_rows(site, settings, 0, CPU).index
+    assert torch.equal(first, site_rows(site, settings, 0, CPU).index)
+    assert not torch.equal(first, site_rows(site, settings, 1, CPU).index)
 
 
 def test_a_model_that_diverges_ends_the_run_and_keeps_the_rounds_before(tmp_path):
-    study = tiny_settings(rounds=3)
+    settings = tiny_settings(rounds=3)
     folder = ArmFolder(tmp_path)
     with pytest.raises(PowerCutError):
-        fit_of(study).run(folder, cut_after(1, study))
+        fit_of(settings).run(folder, cut_after(1, settings))
     before = folder.load()
     spoilt = dataclasses.replace(before, state={k: v * float("nan") for k, v in before.state.items()})
     folder.save(spoilt)
     with pytest.raises(RunError, match="north: the loss of round 2"):
-        fit_of(study).run(folder)
+        fit_of(settings).run(folder)
     assert folder.load().round == 1
     assert not folder.finished

@@ -9,19 +9,21 @@ from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import read_facts
 
 
-def test_another_cache_is_the_same_data(tiny_study, tmp_path):
-    prepare_sites(tiny_study, tmp_path)
+def test_another_cache_is_the_same_data(two_site_settings, tmp_path):
+    prepare_sites(two_site_settings, tmp_path)
     before = read_facts(tmp_path)
-    prepare_sites(tiny_study.model_copy(update={"cache": tmp_path / "other"}), tmp_path)
+    prepare_sites(two_site_settings.model_copy(update={"cache": tmp_path / "other"}), tmp_path)
     assert read_facts(tmp_path) != before
 
 
-def test_a_changed_archive_is_refused_and_the_frozen_files_stay(tiny_study, tmp_path):
-    prepare_sites(tiny_study, tmp_path)
+def test_a_changed_archive_is_refused_and_the_frozen_files_stay(two_site_settings, tmp_path):
+    prepare_sites(two_site_settings, tmp_path)
     frozen = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    source = tiny_study.sites["north"]
+    source = two_site_settings.sites["north"]
     changed = source.model_copy(update={"path": shutil.copytree(source.path, tmp_path / "changed")})
     (tmp_path / "changed" / "Benign" / "0.png").unlink()
     with pytest.raises(RunError, match="no longer what they were"):
-        prepare_sites(tiny_study.model_copy(update={"sites": tiny_study.sites | {"north": changed}}), tmp_path)
+        prepare_sites(
+            two_site_settings.model_copy(update={"sites": two_site_settings.sites | {"north": changed}}), tmp_path
+        )
     assert all(path.read_bytes() == content for path, content in frozen.items())

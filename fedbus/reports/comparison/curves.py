@@ -168,7 +168,7 @@ def _balance(results: dict[str, Any]) -> Figure:
     places = np.arange(len(classes))
     for axes, site in zip(panels, sites, strict=True):
         found = results["sites"][site]
-        before = [found.get("parts", {}).get("train", {}).get(label, 0) for label in classes]
+        before = [found.get("splits", {}).get("train", {}).get(label, 0) for label in classes]
         after = [found.get("balanced", {}).get(label, 0) for label in classes]
         for shift, counts, colour, hatch, name in (
             (-0.2, before, style.BLUE, "", "distinct images"),

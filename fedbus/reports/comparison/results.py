@@ -14,14 +14,14 @@ from fedbus.reports.comparison.page import Samples, write_report
 from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.folder import START_FILE
-from fedbus.settings.schema import STRATEGIES, Study
+from fedbus.settings.schema import STRATEGIES, Settings
 from fedbus.system.files import write_json, write_text
 
 RESULTS_FILE = "results.json"
 
 
 def assemble(
-    study: Study,
+    settings: Settings,
     out: Path,
     folders: Mapping[str, Sequence[ArmFolder]],
     *,
@@ -33,7 +33,7 @@ def assemble(
     """Build the content of `results.json`.
 
     Args:
-        study: the settings.
+        settings: the settings.
         out: the run folder.
         folders: by arm, one finished folder a seed.
         phantoms: whether the pictures are synthetic.
@@ -55,8 +55,8 @@ def assemble(
             for name, seeds in folders.items()
             if name in STRATEGIES
         },
-        "settings": shown_settings(study),
-        "weights": f"{describe_weights(study)}; SHA-256 of the start {_start_digests(out)}",
+        "settings": shown_settings(settings),
+        "weights": f"{describe_weights(settings)}; SHA-256 of the start {_start_digests(out)}",
         **environment,
     }
 
@@ -84,18 +84,18 @@ def write_results(results: dict[str, Any], histories: Histories, samples: Sample
     return report
 
 
-def shown_settings(study: Study) -> dict[str, Any]:
+def shown_settings(settings: Settings) -> dict[str, Any]:
     """The settings without the places of archives, cache and weights: reports are passed on."""
-    sources = {name: {"reader": source.reader} for name, source in study.sites.items()}
-    hidden = {"cache": None, "weights": describe_weights(study), "sites": sources or None}
-    return {key: value for key, value in (study.as_dict() | hidden).items() if value is not None}
+    sources = {name: {"reader": source.reader} for name, source in settings.sites.items()}
+    hidden = {"cache": None, "weights": describe_weights(settings), "sites": sources or None}
+    return {key: value for key, value in (settings.as_dict() | hidden).items() if value is not None}
 
 
-def describe_weights(study: Study) -> str:
+def describe_weights(settings: Settings) -> str:
     """What the arms start from, in words."""
-    if study.weights == "none":
+    if settings.weights == "none":
         return "random, the same in every arm"
-    return f"{study.model} of timm, ImageNet" if study.weights == "imagenet" else Path(study.weights).name
+    return f"{settings.model} of timm, ImageNet" if settings.weights == "imagenet" else Path(settings.weights).name
 
 
 def _without_error_texts(line: dict[str, Any]) -> dict[str, Any]:

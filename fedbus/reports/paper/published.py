@@ -213,7 +213,7 @@ def _published(what: str, counts: Mapping[str, int] | None) -> CensusRow:
 
 def _counted(results: Mapping[str, Any], site: str) -> CensusRow:
     found, reader = results["sites"][site], READERS.get(results["sites"][site].get("reader", ""))
-    counts = {label: sum(part.get(label, 0) for part in found["parts"].values()) for label in CLASSES}
+    counts = {label: sum(part.get(label, 0) for part in found["splits"].values()) for label in CLASSES}
     said = _published(_archive_of(results, site), reader.census if reader else None)
     return CensusRow(
         said.what,

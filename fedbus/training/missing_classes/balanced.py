@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedbus.training.losses import Criterion
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from fedbus.training.rows import TrainingRows
 
 
@@ -33,8 +33,8 @@ class Balanced(Criterion):
 
     everywhere: ClassVar[bool] = True
 
-    def __init__(self, model: nn.Module, rows: "TrainingRows", study: "Study") -> None:
-        super().__init__(model, rows, study)
+    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
+        super().__init__(model, rows, settings)
         classes = len(rows.class_weights)
         self.prior = torch.bincount(rows.labels, minlength=classes).float().log1p()
         self.targets = (1 - self.smoothing) * torch.eye(classes, device=rows.labels.device)

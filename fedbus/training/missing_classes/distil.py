@@ -17,7 +17,7 @@ from fedbus.device import autocast, pick_dtype
 from fedbus.training.missing_classes.mask import Mask
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from fedbus.training.rows import TrainingRows
 
 
@@ -33,11 +33,11 @@ class Distil(Mask):
         incoming: the frozen copy; holds as much memory as the model's weights.
     """
 
-    def __init__(self, model: nn.Module, rows: "TrainingRows", study: "Study") -> None:
-        super().__init__(model, rows, study)
-        self.strength = study.missing_strength
+    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
+        super().__init__(model, rows, settings)
+        self.strength = settings.missing_strength
         self.missing = (self.place < 0).nonzero().squeeze(1)
-        self.dtype = pick_dtype(study.precision, rows.class_weights.device)
+        self.dtype = pick_dtype(settings.precision, rows.class_weights.device)
         self.incoming = copy.deepcopy(model).eval().requires_grad_(False)
 
     def __call__(self, logits: Tensor, labels: Tensor, pictures: Tensor) -> Tensor:

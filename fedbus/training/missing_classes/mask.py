@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedbus.training.losses import Criterion
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from fedbus.training.rows import TrainingRows
 
 
@@ -25,8 +25,8 @@ class Mask(Criterion):
         weights: float32 [K].
     """
 
-    def __init__(self, model: nn.Module, rows: "TrainingRows", study: "Study") -> None:
-        super().__init__(model, rows, study)
+    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
+        super().__init__(model, rows, settings)
         self.columns = rows.present
         self.place = torch.full_like(rows.class_weights, -1, dtype=torch.int64)
         self.place[self.columns] = torch.arange(len(self.columns), device=self.columns.device)

@@ -16,7 +16,7 @@ from fedbus.training.missing_classes.restricted import Restricted
 from fedbus.training.missing_classes.softened import Softened
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from fedbus.training.rows import TrainingRows
 
 POLICIES: dict[str, type[Criterion]] = {
@@ -27,25 +27,25 @@ POLICIES: dict[str, type[Criterion]] = {
     "balanced": Balanced,
     "distil": Distil,
 }
-"""By the names of `Study.missing_classes`."""
+"""By the names of `Settings.missing_classes`."""
 
 Classes = TypeVar("Classes")
 
 
-def make_criterion(model: nn.Module, rows: "TrainingRows", study: "Study") -> Criterion:
+def make_criterion(model: nn.Module, rows: "TrainingRows", settings: "Settings") -> Criterion:
     """Make the loss of one round of one holder.
 
     Args:
         model: as the round found it, not trained yet; `distil` keeps a copy.
         rows: the holder's.
-        study: the settings.
+        settings: the settings.
     """
-    policy = POLICIES[study.missing_classes]
+    policy = POLICIES[settings.missing_classes]
     lacks_a_class = len(rows.present) < len(rows.class_weights)
-    return (policy if lacks_a_class or policy.everywhere else Criterion)(model, rows, study)
+    return (policy if lacks_a_class or policy.everywhere else Criterion)(model, rows, settings)
 
 
-def predictable(trained: Classes, study: "Study") -> Classes | None:
+def predictable(trained: Classes, settings: "Settings") -> Classes | None:
     """Name the classes that a model may predict: those that somebody trained it on.
 
     Nobody has judged a class that all holders of a model lack, so it gets probability 0. Only under `plain` do the
@@ -53,9 +53,9 @@ def predictable(trained: Classes, study: "Study") -> Classes | None:
 
     Args:
         trained: the classes that at least one holder has, in any form.
-        study: the settings.
+        settings: the settings.
 
     Returns:
         `trained`, or None for all classes.
     """
-    return None if study.missing_classes == "plain" else trained
+    return None if settings.missing_classes == "plain" else trained

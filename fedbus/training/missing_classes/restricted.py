@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedbus.training.losses import Criterion
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from fedbus.training.rows import TrainingRows
 
 
@@ -25,9 +25,9 @@ class Restricted(Criterion):
     does not use, spreads over all classes as under `plain`.
     """
 
-    def __init__(self, model: nn.Module, rows: "TrainingRows", study: "Study") -> None:
-        super().__init__(model, rows, study)
-        self.scale = torch.full_like(rows.class_weights, study.missing_strength)
+    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
+        super().__init__(model, rows, settings)
+        self.scale = torch.full_like(rows.class_weights, settings.missing_strength)
         self.scale[rows.present] = 1.0
 
     def __call__(self, logits: Tensor, labels: Tensor, pictures: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedbus.training.missing_classes.mask import Mask
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Study
+    from fedbus.settings.schema import Settings
     from fedbus.training.rows import TrainingRows
 
 
@@ -26,9 +26,9 @@ class Softened(Mask):
         mass: float32 [K], the summed weight of a smoothed label, which its row's second part is weighted by as well.
     """
 
-    def __init__(self, model: nn.Module, rows: "TrainingRows", study: "Study") -> None:
-        super().__init__(model, rows, study)
-        self.strength = study.missing_strength
+    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
+        super().__init__(model, rows, settings)
+        self.strength = settings.missing_strength
         self.mass = (1 - self.smoothing) * self.weights + self.smoothing * self.weights.mean()
 
     def __call__(self, logits: Tensor, labels: Tensor, pictures: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ def look(root: Path, reader: str = "class-folders") -> Inspection:
     return inspect_archive(reader, root, "st-mary", 20)
 
 
-def topics(inspection, study=STUDY, steps=7, unsplittable=""):
-    return {finding.topic: finding for finding in data_findings(inspection, study, steps, unsplittable)}
+def topics(inspection, settings=STUDY, steps=7, unsplittable=""):
+    return {finding.topic: finding for finding in data_findings(inspection, settings, steps, unsplittable)}
 
 
 def test_a_sound_archive_passes_everywhere(inspection):
@@ -143,8 +143,8 @@ def test_an_archive_that_cannot_be_listed():
 
 def tried(root: Path, site_root: Path, **changes):
     site = make_site(site_root)
-    study = tiny_settings(folds=3, **changes)
-    result = try_split(site, look(root, "labels-csv"), study, lambda name, total: lambda count: None)
+    settings = tiny_settings(folds=3, **changes)
+    result = try_split(site, look(root, "labels-csv"), settings, lambda name, total: lambda count: None)
     assert not list(site.path.glob(".check-*"))
     return result, site
 
@@ -153,7 +153,7 @@ def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
     (steps, words), site = tried(archive, tmp_path, batch_size=4, local_epochs=2.0)
     places = {"sites": {"st-mary": {"reader": "labels-csv", "path": str(archive)}}, "cache": str(tmp_path / "cache")}
     joined = prepare_sites(tiny_settings(folds=3, **places), tmp_path / "joined")["st-mary"]
-    most = np.bincount(joined.labels[joined.parts["train"]]).max()
+    most = np.bincount(joined.labels[joined.splits["train"]]).max()
     assert (steps, words) == (2 * math.ceil(3 * most / 4), "")
     decoded = np.load(next(p for p in (site.cache / "pixels").glob("*.npy") if "prints" not in p.name))
     assert decoded.shape == (27, 32, 32)  # kept for when the site joins

@@ -40,8 +40,8 @@ NEED = 100 * (32 * 32 + 64) + 2 * 3 * 1_000_000
 )
 def test_disk(site, monkeypatch, free, verdict):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, free))
-    study = tiny_settings(arms="local,fedavg,fedprox", seeds=(0, 1, 2))
-    found = disk_finding(site, 100, study, 1_000_000)
+    settings = tiny_settings(arms="local,fedavg,fedprox", seeds=(0, 1, 2))
+    found = disk_finding(site, 100, settings, 1_000_000)
     assert found.verdict == verdict
     assert bool(found.remedy) == (verdict != "pass")
     assert "6 MB needed" in found.found
@@ -144,14 +144,14 @@ def test_a_slow_trial_stops_early(monkeypatch):
 
 
 def test_the_estimate_counts_weights_and_what_the_backward_pass_needs():
-    study = tiny_settings(batch_size=10)
+    settings = tiny_settings(batch_size=10)
     model = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Tanh(), nn.Flatten(), nn.Linear(512, 3))
     weights = 3 * 8 * 4 * 4 + 8 + 512 * 3 + 3
     assert model_bytes(model) == 4 * weights
     pictures, activations = 3 * 32 * 32, 8 * 8 * 8  # into the convolution; out of tanh, which the linear layer sees too
     linear_in = activations  # flattened from channels_last: another copy
     expected = 4 * weights * 8 + 4 * 10 * (pictures + activations + linear_in)
-    assert estimate_memory(model.to(memory_format=torch.channels_last), study, CPU) == expected
+    assert estimate_memory(model.to(memory_format=torch.channels_last), settings, CPU) == expected
 
 
 def test_the_peak_sees_what_was_freed_again():

@@ -51,7 +51,7 @@ def test_a_site_that_can_join(site, console, tmp_path):
     assert f"✔ Next: fedbus site join {site.path}" in printed(console)
     assert "st-mary: 20 pass, 0 warn, 0 fail" in printed(console)
     found = result(site)
-    assert (found["site"], found["ready"], found["study"]["model"]) == ("st-mary", True, "test_resnet")
+    assert (found["site"], found["ready"], found["settings"]["model"]) == ("st-mary", True, "test_resnet")
     assert {f["verdict"] for f in found["findings"]} == {"pass"}
     reopened = open_site_folder(site.path)
     assert (reopened.settings.reader, reopened.settings.data) == ("labels-csv", str(archive))

@@ -93,7 +93,7 @@ def test_a_site_that_can_not_be_finished_is_not_begun(tmp_path, ca, monkeypatch)
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(clients.site.folder, "settings_text", fail)
+    monkeypatch.setattr(clients.site.folder, "settings_file_text", fail)
     with pytest.raises(RunError, match=r"site could not be made \(No space left on device\)"):
         init_site(tmp_path / "site", "north", HUB, ca)
     assert list(tmp_path.iterdir()) == [ca.parent]

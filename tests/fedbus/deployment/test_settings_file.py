@@ -9,11 +9,11 @@ from pydantic import Field
 
 from fedbus.deployment.settings_file import (
     FileSettings,
-    build_settings,
-    parse_settings,
-    read_settings,
+    build_file_settings,
+    parse_settings_file,
+    read_settings_file,
     replace_values,
-    settings_text,
+    settings_file_text,
 )
 from fedbus.errors import SettingsError
 
@@ -30,12 +30,12 @@ STRINGS = ["", "plain", 'a "quoted" \\ word', "# no comment", "é\u2028\U0001f60
 @pytest.mark.parametrize("value", STRINGS)
 def test_what_is_written_is_what_is_read(tmp_path, value):
     settings = Sample(some_name=value, count=7, kind="b")
-    (tmp_path / "x.toml").write_text(settings_text(settings, "Title"), encoding="utf-8")
-    assert read_settings(tmp_path / "x.toml", Sample) == settings
+    (tmp_path / "x.toml").write_text(settings_file_text(settings, "Title"), encoding="utf-8")
+    assert read_settings_file(tmp_path / "x.toml", Sample) == settings
 
 
 def test_every_key_stands_under_its_description():
-    lines = settings_text(Sample(some_name="x"), "One.\nTwo.").splitlines()
+    lines = settings_file_text(Sample(some_name="x"), "One.\nTwo.").splitlines()
     assert lines[:3] == ["# One.", "# Two.", ""]
     assert lines[-5:] == ["# How many.", "count = 3", "", "# Which.", 'kind = "a"']
     assert " ".join(line.removeprefix("# ") for line in lines[3:-7]) == ("A name. " * 20).strip()
@@ -72,17 +72,17 @@ def test_a_missing_key_is_added_at_the_end():
 )
 def test_complaints_name_the_key(values, words):
     with pytest.raises(SettingsError, match="here: .*" + words):
-        build_settings(Sample, values, "here")
+        build_file_settings(Sample, values, "here")
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"x\.toml is not a TOML file \(.*line 2"):
-        parse_settings("a = 1\nb =\n", Sample, Path("x.toml"))
+        parse_settings_file("a = 1\nb =\n", Sample, Path("x.toml"))
     with pytest.raises(SettingsError, match=r"x\.toml can't be read"):
-        read_settings(tmp_path / "x.toml", Sample)
+        read_settings_file(tmp_path / "x.toml", Sample)
     (tmp_path / "x.toml").write_bytes(b"\xff")
     with pytest.raises(SettingsError, match=r"x\.toml can't be read"):
-        read_settings(tmp_path / "x.toml", Sample)
+        read_settings_file(tmp_path / "x.toml", Sample)
 
 
 def test_a_path_that_is_no_text_is_refused():

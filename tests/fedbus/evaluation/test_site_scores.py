@@ -34,7 +34,7 @@ def hospital(name, groups=200, seed=0, skill=0.45):
 
 def joined(parts):
     columns = ("labels", "probabilities", "groups", "sites", "paths")
-    return Predictions(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
+    return Predictions(*(np.concatenate([getattr(split, column) for split in parts]) for column in columns))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.evaluation.predict import predict
-from fedbus.evaluation.validation import Score, record, score_part, score_probabilities, total
+from fedbus.evaluation.validation import Score, record, score_probabilities, score_split, total
 from tests.tiny import noise_site, tiny_settings
 
 
@@ -70,15 +70,15 @@ def test_macro_f1_and_not_accuracy_decides():
 
 
 def test_a_part_is_scored_on_its_own_rows():
-    site, study = noise_site(), tiny_settings()
+    site, settings = noise_site(), tiny_settings()
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(48, 3))
-    for part, rows in site.parts.items():
-        expected = score_probabilities(site.labels[rows], predict(model, site.pixels[rows], study))
-        score = score_part(model, site, part, study)
+    for split, rows in site.splits.items():
+        expected = score_probabilities(site.labels[rows], predict(model, site.pixels[rows], settings))
+        score = score_split(model, site, split, settings)
         np.testing.assert_array_equal(score.confusion, expected.confusion)
         assert score.loss_sum == expected.loss_sum
-    masked = score_part(model, site, "test", study, torch.tensor([0, 1]))
+    masked = score_split(model, site, "test", settings, torch.tensor([0, 1]))
     assert masked.confusion[:, 2].sum() == 0
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from fedbus.images.burned_in import caliper_centres, find_marks, paint_over, upright_strokes
+from fedbus.images.burned_in import caliper_centres, find_annotations, paint_over, upright_strokes
 
 
 def tissue(height: int = 224, width: int = 300, seed: int = 0) -> np.ndarray:
@@ -28,7 +28,7 @@ def with_caliper(picture: np.ndarray, row: int, column: int, scale: int = 1) -> 
 def test_tissue_has_no_marks_and_is_left_as_it_is():
     for seed in range(5):
         picture = tissue(seed=seed)
-        marks = find_marks(picture)
+        marks = find_annotations(picture)
         assert not marks.any()
         assert paint_over(picture, marks) is picture
 
@@ -45,7 +45,7 @@ def test_a_caliper_is_found_where_it_is_at_every_size_of_the_source(scale):
 def test_all_of_a_caliper_is_marked_and_little_else():
     plain = tissue()
     picture = with_caliper(plain, 100, 150)
-    marks = find_marks(picture)
+    marks = find_annotations(picture)
     assert marks[picture != plain].all()
     assert marks.sum() < 150
     assert not marks[:90].any()
@@ -64,7 +64,7 @@ def test_letters_are_found_by_their_upright_strokes():
     drawn = plain.copy()
     ImageDraw.Draw(drawn).text((60, 80), "LEFT HILT", fill=255)
     changed = np.asarray(drawn) != np.asarray(plain)
-    marks = find_marks(np.asarray(drawn))
+    marks = find_annotations(np.asarray(drawn))
     assert upright_strokes(np.asarray(drawn)).any()
     assert marks[changed].mean() > 0.9
     assert not marks[:, 160:].any()
@@ -73,12 +73,12 @@ def test_letters_are_found_by_their_upright_strokes():
 def test_painting_brings_back_the_grey_of_the_surroundings():
     plain = tissue()
     picture = with_caliper(plain, 100, 150)
-    marks = find_marks(picture)
+    marks = find_annotations(picture)
     painted = paint_over(picture, marks)
     np.testing.assert_array_equal(painted[~marks], picture[~marks])
     before, after = (np.abs(each.astype(int) - plain)[marks].mean() for each in (picture, painted))
     assert after < before / 2
-    assert not find_marks(painted).any()
+    assert not find_annotations(painted).any()
 
 
 def test_the_inside_of_a_large_mark_gets_the_median():

@@ -11,7 +11,7 @@ from torch import nn
 
 from fedbus.errors import SettingsError
 from fedbus.models.build import build_model
-from fedbus.models.input_size import check_backbone
+from fedbus.models.input_size import check_input_size
 
 
 class Odd(nn.Module):
@@ -42,7 +42,7 @@ def odd(name, **arguments):
     ("name", "size"), [("test_resnet", 32), ("resnetv2_50", 32), ("inception_v3", 75), ("vit_tiny_patch16_224", 224)]
 )
 def test_what_fits_passes(name, size):
-    check_backbone(name, size)
+    check_input_size(name, size)
 
 
 def test_every_backbone_of_the_study_takes_its_pictures_and_has_weights():
@@ -51,52 +51,52 @@ def test_every_backbone_of_the_study_takes_its_pictures_and_has_weights():
     models = content["grid"]["model"]
     assert content["default"] in models
     for model in models:
-        check_backbone(model, content["settings"]["image-size"])
+        check_input_size(model, content["settings"]["image-size"])
         assert timm.get_pretrained_cfg(model).has_weights, model
 
 
 def test_a_fixed_input_size_is_said_and_proposed():
     with pytest.raises(SettingsError, match=r"vit_tiny_patch16_224 takes pictures of 224 .*image-size = 96") as caught:
-        check_backbone("vit_tiny_patch16_224", 96)
+        check_input_size("vit_tiny_patch16_224", 96)
     assert "--set image-size=224" in caught.value.remedy
 
 
 def test_vanishing_feature_maps_are_found_to_the_pixel_and_a_size_that_fits_is_proposed():
     with pytest.raises(SettingsError, match=r"inception_v3 has no feature map left.*image-size = 74") as caught:
-        check_backbone("inception_v3", 74)
+        check_input_size("inception_v3", 74)
     assert "--set image-size=96" in caught.value.remedy
-    check_backbone("inception_v3", 96)
+    check_input_size("inception_v3", 96)
 
 
 def test_a_size_that_windows_do_not_divide_is_refused():
     with pytest.raises(SettingsError, match=r"test_maxvit takes pictures of 160 .*divisible by window") as caught:
-        check_backbone("test_maxvit", 192)
+        check_input_size("test_maxvit", 192)
     assert "--set image-size=160" in caught.value.remedy
 
 
 def test_a_stem_of_one_channel_is_refused():
     with pytest.raises(SettingsError, match=r"odd_grey .*three channels .*channel") as caught:
-        check_backbone(odd("odd_grey", channels=1), 64)
+        check_input_size(odd("odd_grey", channels=1), 64)
     assert "resnetv2_50" in caught.value.remedy
 
 
 def test_answers_that_are_not_one_output_a_class_are_refused():
     with pytest.raises(SettingsError, match=r"odd_wide .*answers with \[2, 7\], not with \[2, 3\]"):
-        check_backbone(odd("odd_wide", num_classes=7), 64)
+        check_input_size(odd("odd_wide", num_classes=7), 64)
     with pytest.raises(SettingsError, match=r"odd_pair .*answers with tuple"):  # in training alone
-        check_backbone(odd("odd_pair", pairs=True), 64)
-    check_backbone(odd("odd_good"), 64)
+        check_input_size(odd("odd_pair", pairs=True), 64)
+    check_input_size(odd("odd_good"), 64)
 
 
 def test_unknown_models_are_refused_as_everywhere():
     with pytest.raises(SettingsError, match="'resnetv2_5'"):
-        check_backbone("resnetv2_5", 64)
+        check_input_size("resnetv2_5", 64)
 
 
 def test_the_trial_changes_no_default_and_draws_no_random_number():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    check_backbone("test_resnet", 32)
+    check_input_size("test_resnet", 32)
     assert torch.equal(torch.rand(2), expected)
     assert next(build_model("test_resnet").parameters()).device.type == "cpu"

@@ -86,7 +86,7 @@ def test_copies_are_told_apart_by_kind_and_label(tmp_path):
         ("Benign/0.png", "Benign/copy.png"),
         ("Benign/2.png", "Malignant/recoloured.png"),
     ]
-    assert [(c.first, c.second, c.bits) for c in found.near_copies] == [("Benign/1.png", "Normal/retouched.png", 0)]
+    assert [(c.first, c.second, c.bits) for c in found.near_duplicates] == [("Benign/1.png", "Normal/retouched.png", 0)]
     assert [(c.labels, c.identical) for c in found.copies_under_two_labels] == [
         (("benign", "malignant"), True),
         (("benign", "normal"), False),
@@ -101,12 +101,12 @@ def test_the_threshold_decides_what_is_nearly_identical(tmp_path):
     pixels[:20, :12] = 255 - pixels[:20, :12]
     Image.fromarray(pixels).save(root / "Benign" / "partly.png")
 
-    (pair,) = inspect_archive("class-folders", root, "x", 60).near_copies
+    (pair,) = inspect_archive("class-folders", root, "x", 60).near_duplicates
 
     assert (pair.first, pair.second) == ("Benign/0.png", "Benign/partly.png")
     assert 0 < pair.bits <= 60
-    assert inspect_archive("class-folders", root, "x", pair.bits).near_copies == (pair,)
-    assert inspect_archive("class-folders", root, "x", pair.bits - 1).near_copies == ()
+    assert inspect_archive("class-folders", root, "x", pair.bits).near_duplicates == (pair,)
+    assert inspect_archive("class-folders", root, "x", pair.bits - 1).near_duplicates == ()
 
 
 def test_all_unreadable_pictures_are_listed_and_do_not_abort(tmp_path):

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from fedbus.errors import RunError
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
 from fedbus.runs.folder import MAY_CHANGE, open_run, run_id
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
 from fedbus.transport.messages import RUN
 
 
-def study_of(**changes: object) -> Study:
-    return build_study({"arms": "fedavg", "cache": "/cache"} | changes, "the tests")
+def study_of(**changes: object) -> Settings:
+    return build_settings({"arms": "fedavg", "cache": "/cache"} | changes, "the tests")
 
 
 def checkpoint() -> Checkpoint:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedbus.errors import SettingsError
-from fedbus.settings.load import load_study, parse_sites, parse_value
+from fedbus.settings.load import load_settings, parse_sites, parse_value
 
 
 def write(folder: Path, text: str, name: str = "study.toml") -> Path:
@@ -16,12 +16,12 @@ def write(folder: Path, text: str, name: str = "study.toml") -> Path:
 
 def refusal(text: str, folder: Path) -> str:
     with pytest.raises(SettingsError) as caught:
-        load_study(write(folder, text))
+        load_settings(write(folder, text))
     return str(caught.value)
 
 
 def test_a_file_is_read_with_its_kebab_keys(tmp_path):
-    study = load_study(
+    settings = load_settings(
         write(
             tmp_path,
             """
@@ -38,38 +38,38 @@ def test_a_file_is_read_with_its_kebab_keys(tmp_path):
             """,
         )
     )
-    assert (study.image_size, study.learning_rate, study.missing_classes) == (64, 1e-3, "plain")
-    assert (study.arms, study.seeds) == (("local", "fedavg"), (3, 1))
-    assert study.sites["north"].reader == "busi"
-    assert study.strategy_options == {"fedadam": {"eta": 0.1}}
+    assert (settings.image_size, settings.learning_rate, settings.missing_classes) == (64, 1e-3, "plain")
+    assert (settings.arms, settings.seeds) == (("local", "fedavg"), (3, 1))
+    assert settings.sites["north"].reader == "busi"
+    assert settings.strategy_options == {"fedadam": {"eta": 0.1}}
 
 
 def test_relative_paths_in_a_file_start_at_the_file(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     text = 'weights = "w.safetensors"\ncache = "../cache"\n[sites.a]\nreader = "busi"\npath = "../BUSI"\n'
-    study = load_study(write(tmp_path / "studies", text))
-    assert study.sites["a"].path == tmp_path / "BUSI"
-    assert study.weights == str(tmp_path / "studies" / "w.safetensors")
-    assert study.cache == tmp_path / "cache"
+    settings = load_settings(write(tmp_path / "studies", text))
+    assert settings.sites["a"].path == tmp_path / "BUSI"
+    assert settings.weights == str(tmp_path / "studies" / "w.safetensors")
+    assert settings.cache == tmp_path / "cache"
 
 
 @pytest.mark.parametrize("word", ["imagenet", "none"])
 def test_words_for_weights_are_not_taken_for_files(tmp_path, word):
-    assert load_study(write(tmp_path, f'weights = "{word}"')).weights == word
+    assert load_settings(write(tmp_path, f'weights = "{word}"')).weights == word
 
 
 def test_the_cache_is_absolute_wherever_it_was_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert load_study(overrides=["cache=here"]).cache == tmp_path / "here"
-    assert load_study(overrides=["cache=~/there"]).cache == tmp_path / "home" / "there"
+    assert load_settings(overrides=["cache=here"]).cache == tmp_path / "here"
+    assert load_settings(overrides=["cache=~/there"]).cache == tmp_path / "home" / "there"
 
 
 def test_overrides_win_over_the_file_and_later_ones_over_earlier_ones(tmp_path):
     path = write(tmp_path, "rounds = 3\nfolds = 4")
-    study = load_study(path, ["rounds=5", "rounds = 7"])
-    assert (study.rounds, study.folds) == (7, 4)
+    settings = load_settings(path, ["rounds=5", "rounds = 7"])
+    assert (settings.rounds, settings.folds) == (7, 4)
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_malformed_files_are_named_with_the_line(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "binary.toml", tmp_path, tmp_path / "missing.toml"):
         with pytest.raises(SettingsError, match=path.name):
-            load_study(path)
+            load_settings(path)
 
 
 def test_an_override_without_a_value_is_refused():
     with pytest.raises(SettingsError, match="KEY=VALUE"):
-        load_study(overrides=["rounds"])
+        load_settings(overrides=["rounds"])
 
 
 def test_one_key_in_two_spellings_is_refused_rather_than_half_ignored(tmp_path):
     with pytest.raises(SettingsError, match="image_size"):
-        load_study(write(tmp_path, "image-size = 64"), ["image_size=32"])
+        load_settings(write(tmp_path, "image-size = 64"), ["image_size=32"])
 
 
 def test_sites_of_the_command_line(tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_sites_of_the_command_line(tmp_path, monkeypatch):
     assert found["busi"] == {"reader": "busi", "path": str(tmp_path / "BUSI")}
     assert found["north"] == {"reader": "bus-bra", "path": str(tmp_path / "data/x")}
     assert found["odd"] == {"reader": "odd", "path": str(tmp_path / "a:b")}
-    assert set(load_study(sites=["busi=BUSI"]).sites) == {"busi"}
+    assert set(load_settings(sites=["busi=BUSI"]).sites) == {"busi"}
 
 
 def test_two_sites_of_one_name_are_refused():

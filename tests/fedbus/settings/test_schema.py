@@ -5,15 +5,15 @@ import json
 import pytest
 
 from fedbus.errors import SettingsError
-from fedbus.settings.load import build_study, load_study
-from fedbus.settings.schema import STRATEGIES, Study
+from fedbus.settings.load import build_settings, load_settings
+from fedbus.settings.schema import STRATEGIES, Settings
 
 
 def test_lists_may_be_written_with_commas():
-    study = load_study(overrides=["arms=local, fedprox", "seeds=0,1,4"])
-    assert study.arms == ("local", "fedprox")
-    assert study.seeds == (0, 1, 4)
-    assert load_study(overrides=["arms=krum", "seeds=7"]).seeds == (7,)
+    settings = load_settings(overrides=["arms=local, fedprox", "seeds=0,1,4"])
+    assert settings.arms == ("local", "fedprox")
+    assert settings.seeds == (0, 1, 4)
+    assert load_settings(overrides=["arms=krum", "seeds=7"]).seeds == (7,)
 
 
 @pytest.mark.parametrize(
@@ -45,34 +45,34 @@ def test_lists_may_be_written_with_commas():
 )
 def test_a_wrong_setting_is_named_with_what_was_meant(settings, words):
     with pytest.raises(SettingsError) as caught:
-        build_study(settings, "here")
+        build_settings(settings, "here")
     assert all(word in str(caught.value) for word in ["here", *words])
 
 
 def test_what_goes_to_the_sites_names_no_place_and_no_site():
-    study = build_study(
+    settings = build_settings(
         {
             "sites": {"secretsite": {"reader": "busi", "path": "/secret/BUSI"}},
             "cache": "/secret/cache", "weights": "/secret/w.pth", "ray-address": "secret:6379", "rounds": 4,
         },
         "here",
     )  # fmt: skip
-    sent = study.for_sites()
+    sent = settings.for_sites()
     assert "secret" not in sent
     assert json.loads(sent)["rounds"] == 4
-    received = Study.model_validate_json(sent)
+    received = Settings.model_validate_json(sent)
     kept = {"sites", "cache", "weights", "ray_address", "workers", "device"}
-    assert received.model_dump(exclude=kept) == study.model_dump(exclude=kept)
+    assert received.model_dump(exclude=kept) == settings.model_dump(exclude=kept)
 
 
 def test_as_dict_is_json_that_builds_the_same_study():
-    study = build_study({"sites": {"a": {"reader": "busi", "path": "/x"}}, "arms": "fedavg,krum"}, "here")
-    text = json.dumps(study.as_dict(), allow_nan=False)
-    assert build_study(json.loads(text), "there") == study
-    assert not any("_" in key for key in study.as_dict())
+    settings = build_settings({"sites": {"a": {"reader": "busi", "path": "/x"}}, "arms": "fedavg,krum"}, "here")
+    text = json.dumps(settings.as_dict(), allow_nan=False)
+    assert build_settings(json.loads(text), "there") == settings
+    assert not any("_" in key for key in settings.as_dict())
 
 
 def test_federated_arms_are_the_strategies_in_the_order_named():
-    study = build_study({"arms": "krum,local,fedavg,centralised"}, "here")
-    assert study.federated_arms == ("krum", "fedavg")
+    settings = build_settings({"arms": "krum,local,fedavg,centralised"}, "here")
+    assert settings.federated_arms == ("krum", "fedavg")
     assert not {"local", "centralised"} & set(STRATEGIES)

@@ -7,16 +7,16 @@ import pytest
 
 from fedbus.classes import CLASSES
 from fedbus.errors import SettingsError, SplitError
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
-from fedbus.sites.leaky_split import check_split, leak_parts
-from fedbus.sites.split import HELD_OUT, PARTS, assign_parts
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
+from fedbus.sites.leaky_split import check_split, leak_splits
+from fedbus.sites.split import HELD_OUT, SPLITS, assign_splits
 
 COUNTS = {"benign": 300, "malignant": 150, "normal": 60}
 
 
-def study_of(**changes: object) -> Study:
-    return build_study({"split": "images"} | changes, "the tests")
+def study_of(**changes: object) -> Settings:
+    return build_settings({"split": "images"} | changes, "the tests")
 
 
 def rows_of(seed: int = 0, size: int = 3) -> tuple[list[str], list[str]]:
@@ -27,58 +27,58 @@ def rows_of(seed: int = 0, size: int = 3) -> tuple[list[str], list[str]]:
     return [labels[i] for i in order], [groups[i] for i in order]
 
 
-def by_group(labels: list[str], groups: list[str], study: Study) -> list[str]:
-    return assign_parts(
-        "north", labels, groups, folds=study.folds, fold=study.fold,
-        validation_fraction=study.validation_fraction, seed=study.split_seed,
+def by_group(labels: list[str], groups: list[str], settings: Settings) -> list[str]:
+    return assign_splits(
+        "north", labels, groups, folds=settings.folds, fold=settings.fold,
+        validation_fraction=settings.validation_fraction, seed=settings.split_seed,
     )  # fmt: skip
 
 
-def leaked(study: Study, seed: int = 0) -> tuple[list[str], list[str], list[str], list[int], list[str]]:
+def leaked(settings: Settings, seed: int = 0) -> tuple[list[str], list[str], list[str], list[int], list[str]]:
     labels, groups = rows_of(seed)
-    honest = by_group(labels, groups, study)
-    return (labels, groups, honest, *leak_parts("north", labels, honest, study))
+    honest = by_group(labels, groups, settings)
+    return (labels, groups, honest, *leak_splits("north", labels, honest, settings))
 
 
 @pytest.mark.parametrize("split", ["images", "balanced-images"])
 @pytest.mark.parametrize("fold", [0, 3])
 def test_the_honest_test_rows_are_held_out_once_and_stand_in_no_other_part(split, fold):
-    _, groups, honest, rows, parts = leaked(study_of(split=split, fold=fold))
-    held = [row for row, part in zip(rows, parts, strict=True) if part == HELD_OUT]
-    assert held == [row for row, part in enumerate(honest) if part == "test"]
-    others = [row for row, part in zip(rows, parts, strict=True) if part != HELD_OUT]
+    _, groups, honest, rows, splits = leaked(study_of(split=split, fold=fold))
+    held = [row for row, split in zip(rows, splits, strict=True) if split == HELD_OUT]
+    assert held == [row for row, split in enumerate(honest) if split == "test"]
+    others = [row for row, split in zip(rows, splits, strict=True) if split != HELD_OUT]
     assert not {groups[row] for row in held} & {groups[row] for row in others}
 
 
 def test_split_by_image_has_every_row_once_and_parts_groups():
-    _, groups, _, rows, parts = leaked(study_of())
+    _, groups, _, rows, splits = leaked(study_of())
     assert rows == list(range(len(groups)))
-    at = {part: {groups[row] for row, p in zip(rows, parts, strict=True) if p == part} for part in PARTS}
+    at = {split: {groups[row] for row, p in zip(rows, splits, strict=True) if p == split} for split in SPLITS}
     assert len(at["test"] & at["train"]) > len(at["test"]) / 2
 
 
 def test_parts_have_the_sizes_that_were_asked_for_and_each_class_its_share():
-    labels, _, honest, rows, parts = leaked(study_of(folds=4, **{"validation-fraction": 0.2}))
-    rest = sum(part != "test" for part in honest)
-    count = Counter(parts)
+    labels, _, honest, rows, splits = leaked(study_of(folds=4, **{"validation-fraction": 0.2}))
+    rest = sum(split != "test" for split in honest)
+    count = Counter(splits)
     expected = {"test": rest / 4, "validation": rest * 3 / 4 / 5, "train": rest * 3 / 4 * 4 / 5}
-    assert {part: count[part] for part in PARTS} == pytest.approx(expected, abs=3)
+    assert {split: count[split] for split in SPLITS} == pytest.approx(expected, abs=3)
     for name in CLASSES:
-        inside = sum(p == "test" and labels[row] == name for row, p in zip(rows, parts, strict=True))
-        known = sum(p != HELD_OUT and labels[row] == name for row, p in zip(rows, parts, strict=True))
+        inside = sum(p == "test" and labels[row] == name for row, p in zip(rows, splits, strict=True))
+        known = sum(p != HELD_OUT and labels[row] == name for row, p in zip(rows, splits, strict=True))
         assert inside == pytest.approx(known / 4, abs=1.5)
 
 
 def test_over_sampling_first_evens_the_classes_out_and_puts_one_picture_in_several_parts():
-    labels, _, honest, rows, parts = leaked(study_of(split="balanced-images"))
-    entries = [(row, part) for row, part in zip(rows, parts, strict=True) if part != HELD_OUT]
+    labels, _, honest, rows, splits = leaked(study_of(split="balanced-images"))
+    entries = [(row, split) for row, split in zip(rows, splits, strict=True) if split != HELD_OUT]
     of_class = Counter(labels[row] for row, _ in entries)
     assert set(of_class.values()) == {sum(p != "test" and x == "benign" for p, x in zip(honest, labels, strict=True))}
-    assert {row for row, _ in entries} == {row for row, part in enumerate(honest) if part != "test"}
-    at = {part: [row for row, p in entries if p == part] for part in PARTS}
+    assert {row for row, _ in entries} == {row for row, split in enumerate(honest) if split != "test"}
+    at = {split: [row for row, p in entries if p == split] for split in SPLITS}
     assert rows == sorted(rows)
-    for part in PARTS:  # each part is balanced but for chance
-        shares = Counter(labels[row] for row in at[part])
+    for split in SPLITS:  # each part is balanced but for chance
+        shares = Counter(labels[row] for row in at[split])
         assert max(shares.values()) - min(shares.values()) <= 3
     rare = {row for row in at["test"] if labels[row] == "normal"}
     assert len(rare & set(at["train"])) > 0.9 * len(rare)  # five entries an image: few stand in one part alone
@@ -104,7 +104,7 @@ def test_a_class_with_too_few_images_left_is_told():
     honest = by_group(labels, [f"g{i}" for i in range(63)], study_of(folds=3))
     assert honest[60:].count("test") == 1
     with pytest.raises(SplitError, match=r"north: split = images .* in three \(.*'normal': 2.*split=groups"):
-        leak_parts("north", labels, honest, study_of(folds=3))
+        leak_splits("north", labels, honest, study_of(folds=3))
 
 
 @pytest.mark.parametrize("sampler", ["smote", "adasyn", "rus", "class-weights"])

@@ -11,7 +11,7 @@ from PIL import Image
 from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_archive
 from fedbus.errors import ImageError, RunError
-from fedbus.images.burned_in import find_marks, paint_over
+from fedbus.images.burned_in import find_annotations, paint_over
 from fedbus.images.fingerprint import perceptual_hash
 from fedbus.sites import pixel_cache as pixels_module
 from fedbus.sites.pixel_cache import decode_archive
@@ -166,21 +166,21 @@ def test_painted_pictures_lie_apart_and_are_grouped_as_the_ones_that_came(archiv
         Image.fromarray(picture).save(path)
     manifest = manifest_of(archive)
     kept = decode_archive(manifest, 48, tmp_path / "cache")
-    masked = decode_archive(manifest, 48, tmp_path / "cache", mask_marks=True)
+    masked = decode_archive(manifest, 48, tmp_path / "cache", mask_annotations=True)
     assert masked.path != kept.path
     np.testing.assert_array_equal(masked.hashes, kept.hashes)
     np.testing.assert_array_equal(masked.digests, kept.digests)
     for i, row in enumerate(manifest.rows):
         grey = np.asarray(Image.open(archive / row.path).convert("L"))
-        marks = find_marks(grey)
-        assert marks.any()
-        expected = Image.fromarray(paint_over(grey, marks)).resize((48, 48), Image.BILINEAR)
+        burned_in = find_annotations(grey)
+        assert burned_in.any()
+        expected = Image.fromarray(paint_over(grey, burned_in)).resize((48, 48), Image.BILINEAR)
         np.testing.assert_array_equal(masked.images[i], np.asarray(expected))
 
 
 def test_other_marks_do_not_reuse_the_cache_and_leave_that_of_kept_marks(archive, tmp_path, monkeypatch):
     manifest, cache = manifest_of(archive), tmp_path / "cache"
-    kept, masked = decode_archive(manifest, 16, cache), decode_archive(manifest, 16, cache, mask_marks=True)
-    monkeypatch.setattr(pixels_module, "MARKS", "marks-2")
+    kept, masked = decode_archive(manifest, 16, cache), decode_archive(manifest, 16, cache, mask_annotations=True)
+    monkeypatch.setattr(pixels_module, "DETECTOR", "marks-2")
     assert decode_archive(manifest, 16, cache).path == kept.path
-    assert decode_archive(manifest, 16, cache, mask_marks=True).path != masked.path
+    assert decode_archive(manifest, 16, cache, mask_annotations=True).path != masked.path

@@ -10,20 +10,20 @@ from PIL import Image
 
 from fedbus.classes import CLASSES
 from fedbus.errors import ArchiveError, FedbusError, ImageError, RunError, SplitError
-from fedbus.settings.load import build_study
-from fedbus.settings.schema import Study
-from fedbus.sites.default_sites import resolve_sites, study_of_run
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
+from fedbus.sites.default_sites import resolve_sites, settings_of_run
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import open_site, read_facts
-from fedbus.sites.split import PARTS
+from fedbus.sites.split import SPLITS
 from tests.archives import make_bus_uclm, make_class_folders, make_labels_csv
 
 COUNTS = {"benign": 16, "malignant": 14, "normal": 12}
 
 
-def study_of(cache: Path, sites: dict[str, tuple[str, Path]], **changes: object) -> Study:
+def study_of(cache: Path, sites: dict[str, tuple[str, Path]], **changes: object) -> Settings:
     sources = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in sites.items()}
-    return build_study({"sites": sources, "image_size": 32, "folds": 3, "cache": str(cache)} | changes, "the tests")
+    return build_settings({"sites": sources, "image_size": 32, "folds": 3, "cache": str(cache)} | changes, "the tests")
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def prepare(tmp_path):
 
 
 def used(site) -> set[str]:
-    return {str(site.paths[row]) for part in PARTS for row in site.parts[part]}
+    return {str(site.paths[row]) for split in SPLITS for row in site.splits[split]}
 
 
 def part_of(site, path: str) -> str:
     row = int(np.flatnonzero(site.paths == path)[0])
-    return next(part for part in PARTS if row in site.parts[part])
+    return next(split for split in SPLITS if row in site.splits[split])
 
 
 def brightened(source: Path, target: Path) -> None:
@@ -55,7 +55,7 @@ def brightened(source: Path, target: Path) -> None:
 
 def test_every_row_stands_in_one_part_with_its_own_label_and_picture(prepare, north):
     site = prepare({"north": ("class-folders", north)})["north"]
-    rows = np.concatenate([site.parts[part] for part in PARTS])
+    rows = np.concatenate([site.splits[split] for split in SPLITS])
     assert sorted(rows) == list(range(sum(COUNTS.values())))
     for row in rows:
         assert CLASSES[site.labels[row]] == str(site.paths[row]).split("/")[0].lower()
@@ -157,8 +157,8 @@ def test_a_limit_keeps_whole_groups_and_all_classes(prepare, tmp_path, limit):
         patients = {row["file"]: row["patient"] for row in csv.DictReader(file)}
     chosen = {patients[path] for path in kept}
     assert kept == {path for path, patient in patients.items() if patient in chosen}
-    for part in PARTS:
-        assert set(site.labels[site.parts[part]].tolist()) == {0, 1, 2}
+    for split in SPLITS:
+        assert set(site.labels[site.splits[split]].tolist()) == {0, 1, 2}
     assert used(prepare(sites, "again", limit=limit)["south"]) == kept
     assert used(prepare(sites, "other", limit=limit, split_seed=5)["south"]) != kept
 
@@ -176,14 +176,14 @@ def test_open_site_gives_what_prepare_sites_gave(prepare, north, tmp_path):
     opened = open_site(tmp_path / "out", "north")
     for name in ("pixels", "labels", "groups", "paths"):
         np.testing.assert_array_equal(getattr(opened, name), getattr(prepared, name))
-    for part in PARTS:
-        np.testing.assert_array_equal(opened.parts[part], prepared.parts[part])
+    for split in SPLITS:
+        np.testing.assert_array_equal(opened.splits[split], prepared.splits[split])
     with (tmp_path / "out/splits/north.csv").open(encoding="utf-8") as file:
         for line in csv.DictReader(file):
             row = int(np.flatnonzero(opened.paths == line["path"])[0])
             assert CLASSES[opened.labels[row]] == line["label"]
             assert opened.groups[row] == line["group"]
-            assert row in opened.parts[line["part"]]
+            assert row in opened.splits[line["split"]]
 
 
 def test_the_same_archives_give_the_same_bytes(north, tmp_path):
@@ -210,9 +210,9 @@ def test_facts_count_what_the_split_holds(prepare, tmp_path):
     site = prepare({"south": ("labels-csv", make_labels_csv(tmp_path / "south", COUNTS))})["south"]
     facts = read_facts(tmp_path / "out")["south"]
     assert (facts["images"], facts["patients"], facts["groups"]) == (42, 21, 21)
-    for part in PARTS:
+    for split in SPLITS:
         for index, name in enumerate(CLASSES):
-            assert facts["parts"][part][name] == (site.labels[site.parts[part]] == index).sum()
+            assert facts["splits"][split][name] == (site.labels[site.splits[split]] == index).sum()
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_a_site_that_was_not_prepared_is_named(prepare, north, tmp_path):
 
 
 def test_a_study_without_sites_gets_phantoms_and_others_are_left_alone(tmp_path, north):
-    study = build_study({"phantom-images": 30, "cache": str(tmp_path)}, "here")
-    resolved = resolve_sites(study)
+    settings = build_settings({"phantom-images": 30, "cache": str(tmp_path)}, "here")
+    resolved = resolve_sites(settings)
     assert len(resolved.sites) == 3
     assert all(source.path.is_dir() and source.reader == "phantoms" for source in resolved.sites.values())
     named = study_of(tmp_path, {"north": ("class-folders", north)})
@@ -276,8 +276,8 @@ def test_a_study_without_sites_gets_phantoms_and_others_are_left_alone(tmp_path,
 def test_a_run_names_its_study_file(tmp_path, north):
     path = tmp_path / "study.toml"
     path.write_text('rounds = 2\n[sites.north]\nreader = "class-folders"\npath = "north"\n', encoding="utf-8")
-    study = study_of_run({"study": str(path), "arm": "fedavg"})
-    assert (study.rounds, study.sites["north"].path) == (2, north)
+    settings = settings_of_run({"settings": str(path), "arm": "fedavg"})
+    assert (settings.rounds, settings.sites["north"].path) == (2, north)
 
 
 def test_busi_pictures_filed_under_both_labels_stand_in_no_part(shared_data, prepare, tmp_path):
@@ -285,7 +285,7 @@ def test_busi_pictures_filed_under_both_labels_stand_in_no_part(shared_data, pre
     dropped = {Path(d["path"]).name for d in read_facts(tmp_path / "out")["busi"]["dropped"]}
     assert {"benign (433).png", "malignant (145).png"} <= dropped
     assert not {Path(path).name for path in used(site)} & dropped
-    groups_of = [set(site.groups[site.parts[part]].tolist()) for part in PARTS]
+    groups_of = [set(site.groups[site.splits[split]].tolist()) for split in SPLITS]
     assert not groups_of[0] & groups_of[1] | groups_of[0] & groups_of[2] | groups_of[1] & groups_of[2]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fedbus.classes import CLASSES
 from fedbus.errors import SplitError
-from fedbus.sites.split import HELD_OUT, PARTS, Split, SplitRow, assign_parts, read_split
+from fedbus.sites.split import HELD_OUT, SPLITS, SplitRow, SplitTable, assign_splits, read_split
 
 SETTINGS = {"folds": 5, "fold": 0, "validation_fraction": 0.15, "seed": 0}
 
@@ -30,14 +30,14 @@ def archive(seed: int, groups: int = 60, classes: int = 3) -> tuple[list[str], l
     return [labels[i] for i in order], [names[i] for i in order]
 
 
-def split_of(seed: int = 0) -> Split:
+def split_of(seed: int = 0) -> SplitTable:
     labels, groups = archive(seed)
-    parts = assign_parts("north", labels, groups, **SETTINGS)
+    splits = assign_splits("north", labels, groups, **SETTINGS)
     rows = [
-        SplitRow(f"a, b/{i} “x”.png", label, "" if i % 3 else f"p{i}", group, part)
-        for i, (label, group, part) in enumerate(zip(labels, groups, parts, strict=True))
+        SplitRow(f"a, b/{i} “x”.png", label, "" if i % 3 else f"p{i}", group, split)
+        for i, (label, group, split) in enumerate(zip(labels, groups, splits, strict=True))
     ]
-    return Split("north", tuple(rows))
+    return SplitTable("north", tuple(rows))
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -50,20 +50,23 @@ def test_no_group_stands_in_two_parts_and_every_class_in_all(seed):
         "validation_fraction": float(generator.choice([0.1, 0.15, 0.25, 0.5])),
         "seed": seed,
     }
-    parts = assign_parts("north", labels, groups, fold=int(generator.integers(settings["folds"])), **settings)
+    splits = assign_splits("north", labels, groups, fold=int(generator.integers(settings["folds"])), **settings)
     parts_of: dict[str, set[str]] = {}
-    for group, part in zip(groups, parts, strict=True):
-        parts_of.setdefault(group, set()).add(part)
+    for group, split in zip(groups, splits, strict=True):
+        parts_of.setdefault(group, set()).add(split)
     assert all(len(found) == 1 for found in parts_of.values())
-    present = {(label, part) for label, part in zip(labels, parts, strict=True)}
-    assert present == {(label, part) for label in set(labels) for part in PARTS}
+    present = {(label, split) for label, split in zip(labels, splits, strict=True)}
+    assert present == {(label, split) for label in set(labels) for split in SPLITS}
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
 def test_folds_partition_the_rows(folds):
     labels, groups = archive(3)
     tests = [
-        [part == "test" for part in assign_parts("north", labels, groups, **SETTINGS | {"folds": folds, "fold": fold})]
+        [
+            split == "test"
+            for split in assign_splits("north", labels, groups, **SETTINGS | {"folds": folds, "fold": fold})
+        ]
         for fold in range(folds)
     ]
     np.testing.assert_array_equal(np.sum(tests, axis=0), 1)
@@ -72,14 +75,14 @@ def test_folds_partition_the_rows(folds):
 def test_parts_have_about_the_size_that_was_asked_for():
     generator = np.random.default_rng(0)
     labels = generator.choice(CLASSES, 1000, p=[0.6, 0.3, 0.1]).tolist()
-    parts = assign_parts("north", labels, [f"g{i}" for i in range(1000)], **SETTINGS | {"validation_fraction": 0.2})
-    count = {part: parts.count(part) for part in PARTS}
+    splits = assign_splits("north", labels, [f"g{i}" for i in range(1000)], **SETTINGS | {"validation_fraction": 0.2})
+    count = {split: splits.count(split) for split in SPLITS}
     assert count == pytest.approx({"test": 200, "validation": 160, "train": 640}, abs=3)
     for name in CLASSES:  # stratified: a class has the same share in each part as in the whole
         share = labels.count(name) / 1000
-        for part in PARTS:
-            inside = sum(p == part and x == name for p, x in zip(parts, labels, strict=True))
-            assert inside / count[part] == pytest.approx(share, abs=0.015)
+        for split in SPLITS:
+            inside = sum(p == split and x == name for p, x in zip(splits, labels, strict=True))
+            assert inside / count[split] == pytest.approx(share, abs=0.015)
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
@@ -92,10 +95,10 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 def test_seed_site_and_fold_change_the_split():
     labels, groups = archive(0)
-    first = assign_parts("north", labels, groups, **SETTINGS)
-    assert first != assign_parts("south", labels, groups, **SETTINGS)
-    assert first != assign_parts("north", labels, groups, **SETTINGS | {"seed": 1})
-    assert first != assign_parts("north", labels, groups, **SETTINGS | {"fold": 1})
+    first = assign_splits("north", labels, groups, **SETTINGS)
+    assert first != assign_splits("south", labels, groups, **SETTINGS)
+    assert first != assign_splits("north", labels, groups, **SETTINGS | {"seed": 1})
+    assert first != assign_splits("north", labels, groups, **SETTINGS | {"fold": 1})
 
 
 def test_the_file_has_exactly_these_columns_and_reads_back(tmp_path):
@@ -103,27 +106,27 @@ def test_the_file_has_exactly_these_columns_and_reads_back(tmp_path):
     split.write(tmp_path / "north.csv")
     with (tmp_path / "north.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0] == ["path", "label", "patient", "group", "part"]
-    assert lines[1:] == [[r.path, r.label, r.patient, r.group, r.part] for r in split.rows]
+    assert lines[0] == ["path", "label", "patient", "group", "split"]
+    assert lines[1:] == [[r.path, r.label, r.patient, r.group, r.split] for r in split.rows]
     assert read_split("north", tmp_path / "north.csv") == split
 
 
 def test_counts_are_those_of_the_file():
     split = split_of()
-    found = Counter((line["part"], line["label"]) for line in csv.DictReader(io.StringIO(split.text)))
-    assert split.counts == {part: {name: found[part, name] for name in CLASSES} for part in PARTS}
+    found = Counter((line["split"], line["label"]) for line in csv.DictReader(io.StringIO(split.text)))
+    assert split.counts == {split: {name: found[split, name] for name in CLASSES} for split in SPLITS}
 
 
 def test_held_out_and_repeated_rows_read_back_and_are_counted_each_time(tmp_path):
     plain = split_of()
-    rows = [replace(row, part=HELD_OUT) if row.part == "test" and i % 2 else row for i, row in enumerate(plain.rows)]
-    again = next(row for row in plain.rows if row.part == "train")
-    split = Split("north", (*rows, again, replace(again, part="test")))
+    rows = [replace(row, split=HELD_OUT) if row.split == "test" and i % 2 else row for i, row in enumerate(plain.rows)]
+    again = next(row for row in plain.rows if row.split == "train")
+    split = SplitTable("north", (*rows, again, replace(again, split="test")))
     split.write(tmp_path / "north.csv")
     assert read_split("north", tmp_path / "north.csv") == split
-    assert (plain.parts, split.parts) == (PARTS, (*PARTS, HELD_OUT))
-    found = Counter((line["part"], line["label"]) for line in csv.DictReader(io.StringIO(split.text)))
-    assert split.counts == {part: {name: found[part, name] for name in CLASSES} for part in (*PARTS, HELD_OUT)}
+    assert (plain.splits, split.splits) == (SPLITS, (*SPLITS, HELD_OUT))
+    found = Counter((line["split"], line["label"]) for line in csv.DictReader(io.StringIO(split.text)))
+    assert split.counts == {split: {name: found[split, name] for name in CLASSES} for split in (*SPLITS, HELD_OUT)}
     assert sum(split.counts["train"].values()) == sum(plain.counts["train"].values()) + 1
 
 
@@ -134,15 +137,15 @@ def test_classes_with_few_groups_are_parted_or_refused_but_never_lost(seed):
     labels = [CLASSES[c] for c in range(3) for _ in range(counts[c])]
     groups = [f"g{i}" for i in range(len(labels))]
     with suppress(SplitError):
-        parts = assign_parts("north", labels, groups, **SETTINGS | {"seed": seed})
-        assert len({(label, part) for label, part in zip(labels, parts, strict=True)}) == 9
+        splits = assign_splits("north", labels, groups, **SETTINGS | {"seed": seed})
+        assert len({(label, split) for label, split in zip(labels, splits, strict=True)}) == 9
 
 
 def test_a_class_with_too_few_groups_is_named():
     labels = ["benign"] * 20 + ["malignant"] * 20 + ["normal"] * 6
     groups = [f"g{i}" for i in range(40)] + ["n1"] * 3 + ["n2"] * 3
     with pytest.raises(SplitError, match=r"north: normal has only 2 group"):
-        assign_parts("north", labels, groups, **SETTINGS)
+        assign_splits("north", labels, groups, **SETTINGS)
 
 
 def test_groups_that_can_not_give_every_part_a_class_are_refused():
@@ -151,7 +154,7 @@ def test_groups_that_can_not_give_every_part_a_class_are_refused():
     refused = 0
     for fold in range(5):  # three groups can't fill five test parts
         try:
-            assign_parts("north", labels, groups, **SETTINGS | {"fold": fold})
+            assign_splits("north", labels, groups, **SETTINGS | {"fold": fold})
         except SplitError as error:
             refused += "malignant has 3 groups" in error.problem and "folds=3" in error.remedy
     assert refused >= 2
@@ -159,8 +162,8 @@ def test_groups_that_can_not_give_every_part_a_class_are_refused():
 
 def test_few_patients_get_a_larger_validation_part_rather_than_a_refusal():
     labels = [name for name in CLASSES for _ in range(3)]
-    parts = assign_parts("north", labels, [f"g{i}" for i in range(9)], **SETTINGS | {"folds": 3})
-    assert sorted(zip(labels, parts, strict=True)) == sorted((name, part) for name in CLASSES for part in PARTS)
+    splits = assign_splits("north", labels, [f"g{i}" for i in range(9)], **SETTINGS | {"folds": 3})
+    assert sorted(zip(labels, splits, strict=True)) == sorted((name, split) for name in CLASSES for split in SPLITS)
 
 
 @pytest.mark.parametrize(

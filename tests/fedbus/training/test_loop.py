@@ -25,11 +25,11 @@ from tests.tiny import noise_site, tiny_settings
 
 @pytest.mark.parametrize("mu", [0.0, 0.7])
 def test_two_steps_of_sgd_are_those_of_numpy_with_and_without_the_proximal_term(mu):
-    study = tiny_settings(**PLAIN, learning_rate=0.05)
+    settings = tiny_settings(**PLAIN, learning_rate=0.05)
     site = noise_site()
-    rows, model = site_rows(site, study, 0, CPU), linear_model()
+    rows, model = site_rows(site, settings, 0, CPU), linear_model()
     start = now = weights_of(model)
-    order, losses = _RowOrder(rows, study, 0), []
+    order, losses = _RowOrder(rows, settings, 0), []
     for step in range(2):
         picked = order.batch(step).numpy()
         x = features(rows.images[rows.index[picked]][:, 0].numpy())
@@ -37,25 +37,25 @@ def test_two_steps_of_sgd_are_those_of_numpy_with_and_without_the_proximal_term(
         losses.append(-np.log((probability * truth).sum(axis=1)).mean())
         gradient = (probability - truth).T @ x / len(x)
         now = now - 0.05 * (gradient + mu * (now - start))
-    loss = train(model, rows, study, 2, optimiser=sgd(model, study), proximal_mu=mu)
+    loss = train(model, rows, settings, 2, optimiser=sgd(model, settings), proximal_mu=mu)
     np.testing.assert_allclose(weights_of(model), now, atol=1e-6)
     assert loss == pytest.approx(np.mean(losses), abs=1e-6)
     assert np.abs(now - start).max() > 1e-3
 
 
 def test_a_round_drawn_at_once_is_the_loop_that_draws_step_by_step():
-    study, steps = tiny_settings(label_smoothing=0.0), 7
+    settings, steps = tiny_settings(label_smoothing=0.0), 7
     site = noise_site()
-    rows, model, plain = site_rows(site, study, 0, CPU), conv_model(), conv_model()
-    loss = train(model, rows, study, steps, round_number=2)
+    rows, model, plain = site_rows(site, settings, 0, CPU), conv_model(), conv_model()
+    loss = train(model, rows, settings, steps, round_number=2)
     pictures = torch.from_numpy(site.pixels).unsqueeze(1)
-    order, optimiser = _RowOrder(rows, study, 0), make_optimiser(plain, study)
+    order, optimiser = _RowOrder(rows, settings, 0), make_optimiser(plain, settings)
     generator = torch.Generator().manual_seed(derive_seed(0, "augment", "north", 2))
     plain.train()
     losses = []
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(study, (1 + step / steps) / study.rounds)
+            group["lr"] = learning_rate(settings, (1 + step / steps) / settings.rounds)
         picked = order.batch(steps + step)
         batch = pictures[rows.index[picked]].float() / 255
         views = draw_views(1, len(batch), generator)[0]
@@ -70,13 +70,13 @@ def test_a_round_drawn_at_once_is_the_loop_that_draws_step_by_step():
 
 
 def test_mu_zero_is_plain_training_bit_by_bit_and_a_large_mu_keeps_the_model_near():
-    study = tiny_settings(learning_rate=0.05, optimiser="sgd")
-    rows = site_rows(noise_site(), study, 0, CPU)
+    settings = tiny_settings(learning_rate=0.05, optimiser="sgd")
+    rows = site_rows(noise_site(), settings, 0, CPU)
     start = get_state(conv_model())
     states = {}
     for name, changes in {"plain": {}, "zero": {"proximal_mu": 0.0}, "near": {"proximal_mu": 5.0}}.items():
         model = conv_model()
-        train(model, rows, study, 6, **changes)
+        train(model, rows, settings, 6, **changes)
         states[name] = get_state(model)
     assert all(torch.equal(states["plain"][key], states["zero"][key]) for key in start)
     moved = {
@@ -86,12 +86,12 @@ def test_mu_zero_is_plain_training_bit_by_bit_and_a_large_mu_keeps_the_model_nea
 
 
 def test_the_same_seed_gives_the_same_weights_bit_by_bit_and_another_seed_others():
-    study = tiny_settings()
-    rows = site_rows(noise_site(), study, 0, CPU)
+    settings = tiny_settings()
+    rows = site_rows(noise_site(), settings, 0, CPU)
     results = []
     for seed in (0, 0, 1):
         model = conv_model()
-        loss = train(model, rows, study, 4, seed=seed)
+        loss = train(model, rows, settings, 4, seed=seed)
         results.append((loss, get_state(model)))
     assert results[0][0] == results[1][0] != results[2][0]
     assert all(torch.equal(results[0][1][key], results[1][1][key]) for key in results[0][1])
@@ -99,24 +99,24 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit_and_another_seed_others
 
 
 def test_two_rounds_are_one_long_round_where_the_rate_is_constant():
-    study = tiny_settings(**PLAIN)
-    rows = site_rows(noise_site(), study, 0, CPU)
+    settings = tiny_settings(**PLAIN)
+    rows = site_rows(noise_site(), settings, 0, CPU)
     cut, uncut = conv_model(), conv_model()
-    optimiser = make_optimiser(cut, study)
+    optimiser = make_optimiser(cut, settings)
     for number in (1, 2):
-        train(cut, rows, study, 4, round_number=number, optimiser=optimiser)
-    train(uncut, rows, study, 8)
+        train(cut, rows, settings, 4, round_number=number, optimiser=optimiser)
+    train(uncut, rows, settings, 8)
     assert all(torch.equal(value, get_state(uncut)[key]) for key, value in get_state(cut).items())
 
 
 @pytest.mark.parametrize(("policy", "moves"), [("mask", False), ("plain", True)])
 def test_a_class_that_a_site_lacks_is_untouched_under_mask_and_driven_out_under_plain(policy, moves):
-    study = tiny_settings(**PLAIN | {"label_smoothing": 0.1}, missing_classes=policy)
-    rows = site_rows(noise_site(counts=(15, 10, 0)), study, 0, CPU)
+    settings = tiny_settings(**PLAIN | {"label_smoothing": 0.1}, missing_classes=policy)
+    rows = site_rows(noise_site(counts=(15, 10, 0)), settings, 0, CPU)
     assert rows.present.tolist() == [0, 1]
     model = linear_model()
     start = weights_of(model)
-    train(model, rows, study, 2, optimiser=sgd(model, study))
+    train(model, rows, settings, 2, optimiser=sgd(model, settings))
     change = weights_of(model) - start
     assert np.abs(change[:2]).min(axis=1).max() > 0
     assert bool(np.abs(change[2]).max() > 0) == moves
@@ -125,27 +125,27 @@ def test_a_class_that_a_site_lacks_is_untouched_under_mask_and_driven_out_under_
 
 
 def test_rates_follow_warm_up_and_cosine():
-    study = tiny_settings(learning_rate=0.2, warmup=0.1)
-    assert learning_rate(study, 0.0) == pytest.approx(0.2 * 0.01 / 0.11)
-    assert learning_rate(study, 0.05) == pytest.approx(0.2 * 0.06 / 0.11)
-    assert learning_rate(study, 0.1) == pytest.approx(0.2)
-    assert learning_rate(study, 0.1 + 0.9 / 3) == pytest.approx(0.2 * 0.75)
-    assert learning_rate(study, 0.55) == pytest.approx(0.1)
-    assert learning_rate(study, 1.0) == pytest.approx(0.0, abs=1e-12)
-    falling = [learning_rate(study, x) for x in np.linspace(0.1, 1, 50)]
+    settings = tiny_settings(learning_rate=0.2, warmup=0.1)
+    assert learning_rate(settings, 0.0) == pytest.approx(0.2 * 0.01 / 0.11)
+    assert learning_rate(settings, 0.05) == pytest.approx(0.2 * 0.06 / 0.11)
+    assert learning_rate(settings, 0.1) == pytest.approx(0.2)
+    assert learning_rate(settings, 0.1 + 0.9 / 3) == pytest.approx(0.2 * 0.75)
+    assert learning_rate(settings, 0.55) == pytest.approx(0.1)
+    assert learning_rate(settings, 1.0) == pytest.approx(0.0, abs=1e-12)
+    falling = [learning_rate(settings, x) for x in np.linspace(0.1, 1, 50)]
     assert all(a > b for a, b in pairwise(falling))
     constant = tiny_settings(learning_rate=0.2, warmup=0.0, schedule="constant")
     assert {learning_rate(constant, x) for x in (0.0, 0.3, 1.0)} == {0.2}
 
 
 def test_every_step_of_every_round_takes_its_own_rate():
-    study = tiny_settings(rounds=3)
-    rows, model = site_rows(noise_site(), study, 0, CPU), linear_model()
-    optimiser, rates = make_optimiser(model, study), []
+    settings = tiny_settings(rounds=3)
+    rows, model = site_rows(noise_site(), settings, 0, CPU), linear_model()
+    optimiser, rates = make_optimiser(model, settings), []
     optimiser.register_step_pre_hook(lambda o, *_: rates.append({group["lr"] for group in o.param_groups}))
     for number in (1, 2, 3):
-        train(model, rows, study, 4, round_number=number, optimiser=optimiser)
-    assert rates == [{learning_rate(study, step / 12)} for step in range(12)]
+        train(model, rows, settings, 4, round_number=number, optimiser=optimiser)
+    assert rates == [{learning_rate(settings, step / 12)} for step in range(12)]
 
 
 def test_biases_and_norms_do_not_decay():
@@ -161,21 +161,21 @@ def test_biases_and_norms_do_not_decay():
 
 
 def test_a_loss_that_is_not_finite_names_site_round_and_remedy():
-    study = tiny_settings()
-    rows, model = site_rows(noise_site("west"), study, 0, CPU), linear_model()
+    settings = tiny_settings()
+    rows, model = site_rows(noise_site("west"), settings, 0, CPU), linear_model()
     with torch.no_grad():
         model[2].weight.fill_(math.nan)
     with pytest.raises(RunError, match=r"west: the loss of round 2") as caught:
-        train(model, rows, study, round_number=2)
+        train(model, rows, settings, round_number=2)
     assert "learning-rate" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("policy", "moves"), [("frozen", False), ("average", True)])
 def test_frozen_batch_norm_keeps_its_statistics_and_still_learns(policy, moves):
-    study = tiny_settings(batch_norm=policy)
+    settings = tiny_settings(batch_norm=policy)
     model = conv_model()
     before = get_state(model)
-    train(model, site_rows(noise_site(), study, 0, CPU), study)
+    train(model, site_rows(noise_site(), settings, 0, CPU), settings)
     after = get_state(model)
     for key in ("1.running_mean", "1.running_var"):
         assert torch.equal(before[key], after[key]) != moves
@@ -183,18 +183,18 @@ def test_frozen_batch_norm_keeps_its_statistics_and_still_learns(policy, moves):
 
 
 def test_progress_is_told_of_every_image():
-    study, told = tiny_settings(), []
-    train(linear_model(), site_rows(noise_site(), study, 0, CPU), study, 5, progress=told.append)
+    settings, told = tiny_settings(), []
+    train(linear_model(), site_rows(noise_site(), settings, 0, CPU), settings, 5, progress=told.append)
     assert told == [4] * 5
 
 
 def test_training_learns_what_can_be_learnt():
-    study = tiny_settings(learning_rate=0.01, rounds=1)
+    settings = tiny_settings(learning_rate=0.01, rounds=1)
     site, model = noise_site(counts=(30, 30, 30)), linear_model()
-    rows = site_rows(site, study, 0, CPU)
-    train(model, rows, study, 120)
-    test = site.parts["test"]
-    assert (predict(model, site.pixels[test], study).argmax(axis=1) == site.labels[test]).mean() > 0.9
+    rows = site_rows(site, settings, 0, CPU)
+    train(model, rows, settings, 120)
+    test = site.splits["test"]
+    assert (predict(model, site.pixels[test], settings).argmax(axis=1) == site.labels[test]).mean() > 0.9
 
 
 ALONE = """

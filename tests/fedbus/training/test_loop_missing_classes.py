@@ -14,17 +14,17 @@ from tests.tiny import noise_site
 
 def change_of(policy: str, steps: int, strength: float = 0.2) -> np.ndarray:
     """How far SGD moves the weights [3, 49] of a linear model at a hospital without normals."""
-    rows, study = holder(policy, NO_NORMAL, **PLAIN, missing_strength=strength)
+    rows, settings = holder(policy, NO_NORMAL, **PLAIN, missing_strength=strength)
     model = linear_model()
     start = weights_of(model)
-    train(model, rows, study, steps, optimiser=sgd(model, study))
+    train(model, rows, settings, steps, optimiser=sgd(model, settings))
     return weights_of(model) - start
 
 
 def trained(policy: str, counts: tuple[int, int, int], **changes: object) -> dict[str, torch.Tensor]:
-    rows, study = holder(policy, counts, **changes)
+    rows, settings = holder(policy, counts, **changes)
     model = conv_model()
-    train(model, rows, study, 4)
+    train(model, rows, settings, 4)
     return get_state(model)
 
 
@@ -45,11 +45,11 @@ def test_policies_between_drive_a_missing_class_out_more_slowly_than_plain(polic
 def test_a_distilled_model_keeps_what_it_thought_of_a_class_that_the_holder_lacks():
     site, moved = noise_site(counts=NO_NORMAL), {}
     for policy in ("distil", "mask", "plain"):
-        rows, study = holder(policy, NO_NORMAL, **PLAIN, missing_strength=1.0, learning_rate=0.05)
+        rows, settings = holder(policy, NO_NORMAL, **PLAIN, missing_strength=1.0, learning_rate=0.05)
         model = linear_model()
-        before = predict(model, site.pixels, study)
-        train(model, rows, study, 40, optimiser=sgd(model, study))
-        after = predict(model, site.pixels, study)
+        before = predict(model, site.pixels, settings)
+        train(model, rows, settings, 40, optimiser=sgd(model, settings))
+        after = predict(model, site.pixels, settings)
         moved[policy] = np.abs(after - before)[:, 2].mean()
         assert (after[:, :2].argmax(axis=1) == site.labels).mean() > (
             before[:, :2].argmax(axis=1) == site.labels
@@ -74,9 +74,9 @@ def test_a_hospital_with_all_classes_trains_as_under_plain_bit_for_bit(policy):
 
 def test_each_round_distils_from_the_model_that_came_in():
     """The second round starts at a model of its own: nothing pulls it back to the first round's."""
-    rows, study = holder("distil", NO_NORMAL, **PLAIN, missing_strength=1.0)
+    rows, settings = holder("distil", NO_NORMAL, **PLAIN, missing_strength=1.0)
     model = linear_model()
-    train(model, rows, study, 20, optimiser=sgd(model, study))
+    train(model, rows, settings, 20, optimiser=sgd(model, settings))
     start = weights_of(model)
-    train(model, rows, study, 1, round_number=2, optimiser=sgd(model, study))
+    train(model, rows, settings, 1, round_number=2, optimiser=sgd(model, settings))
     np.testing.assert_allclose(weights_of(model)[2], start[2], atol=1e-7)

@@ -10,16 +10,16 @@ from fedbus.errors import RunError
 from fedbus.evaluation.predictions import Predictions
 from fedbus.evaluation.site_scores import score_site
 from fedbus.evaluation.validation import Score
-from fedbus.transport.allow_list import INTRODUCTION, REPORT, TEST_REPORT, check_answer, check_introduction
-from fedbus.transport.messages import Hello, Report
+from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT, check_answer, check_registration
+from fedbus.transport.messages import Registration, Report
 
 LAYOUT = {"conv.weight": (4, 3, 3, 3), "fc.bias": (3,), "fc.weight": (3, 4)}
 FLAT_SIZE = 4 * 3 * 3 * 3 + 3 + 3 * 4
 
 
 def introduction() -> tuple[dict, dict]:
-    parts = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
-    return Hello("north", CLASSES, 32, parts, (12, 0, 12), groups=20, patients=18, dropped=2).to_records()
+    splits = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
+    return Registration("north", CLASSES, 32, splits, (12, 0, 12), groups=20, patients=18, dropped=2).to_records()
 
 
 def answer() -> dict:
@@ -45,7 +45,7 @@ def stopped(key: str, metrics: dict, arrays: dict | None = None) -> None:
 
 
 def test_what_sites_really_say_passes():
-    check_introduction(*introduction())
+    check_registration(*introduction())
     check_answer(answer(), LAYOUT, LAYOUT)
     check_answer(answer(), {"flat": (FLAT_SIZE,)}, LAYOUT)
     check_answer(answer(), {}, LAYOUT)
@@ -53,7 +53,7 @@ def test_what_sites_really_say_passes():
 
 
 def test_the_list_is_no_longer_than_what_sites_say():
-    assert {item.key for item in INTRODUCTION} == introduction()[1].keys()
+    assert {item.key for item in REGISTRATION} == introduction()[1].keys()
     assert {item.key for item in REPORT} == answer().keys()
     assert {item.key for item in (*REPORT, *TEST_REPORT)} == test_answer().keys()
 
@@ -69,9 +69,9 @@ def test_one_number_more_than_listed_is_stopped_at_every_key(make):
 @pytest.mark.parametrize("key", sorted(introduction()[1]))
 def test_one_number_more_in_an_introduction_is_stopped_at_every_key(key):
     config, metrics = introduction()
-    most = {item.key: item.values for item in INTRODUCTION}[key]
+    most = {item.key: item.values for item in REGISTRATION}[key]
     with pytest.raises(RunError, match=key):
-        check_introduction(config, metrics | {key: [1] * (most + 1)})
+        check_registration(config, metrics | {key: [1] * (most + 1)})
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_is_no_number_is_stopped(value):
     stopped("confusion", answer() | {"confusion": value})
     config, metrics = introduction()
     with pytest.raises(RunError, match="balanced"):
-        check_introduction(config, metrics | {"balanced": value})
+        check_registration(config, metrics | {"balanced": value})
 
 
 def test_numpys_float64_is_a_float():
@@ -108,9 +108,9 @@ def test_another_key_is_stopped(key):
 def test_another_key_in_an_introduction_is_stopped(key):
     config, metrics = introduction()
     with pytest.raises(RunError, match=key):
-        check_introduction(config, metrics | {key: 1})
+        check_registration(config, metrics | {key: 1})
     with pytest.raises(RunError, match=key):
-        check_introduction(config | {key: 1}, metrics)
+        check_registration(config | {key: 1}, metrics)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_arrays_that_are_not_the_models_are_stopped(arrays, named):
 def test_a_site_whose_name_is_a_path_or_no_name_is_stopped(site):
     config, metrics = introduction()
     with pytest.raises(RunError, match=r"may not leave a site: site\."):
-        check_introduction(config | {"site": site}, metrics)
+        check_registration(config | {"site": site}, metrics)
 
 
 @pytest.mark.parametrize("labels", [[*CLASSES, "patient 7"], list(CLASSES[:2]), list(reversed(CLASSES)), [], ""])
 def test_other_names_of_classes_are_stopped(labels):
     config, metrics = introduction()
     with pytest.raises(RunError, match=r"may not leave a site: labels\."):
-        check_introduction(config | {"labels": labels}, metrics)
+        check_registration(config | {"labels": labels}, metrics)
 
 
 @pytest.mark.parametrize("key", ["site", "labels"])
@@ -156,4 +156,4 @@ def test_an_introduction_without_a_name_is_stopped(key):
     config, metrics = introduction()
     del config[key]
     with pytest.raises(RunError, match=key):
-        check_introduction(config, metrics)
+        check_registration(config, metrics)

@@ -10,19 +10,19 @@ import torch
 from fedbus.classes import CLASSES
 from fedbus.errors import FedbusError, RunError
 from fedbus.evaluation.validation import Score
-from fedbus.transport.messages import PROXIMAL_MU, ROUND, Hello, Order, Report
+from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction, Registration, Report
 from server.rounds.screening import check_update
 from tests.tiny import tiny_settings
 
 CONFUSION = np.arange(9).reshape(3, 3)
 
 
-def order() -> Order:
-    return Order(tiny_settings(), seed=2**62 + 1, classes=(0, 2), part="test", round=3, proximal_mu=0.1)
+def instruction() -> Instruction:
+    return Instruction(tiny_settings(), seed=2**62 + 1, classes=(0, 2), split="test", round=3, proximal_mu=0.1)
 
 
 def order_config() -> dict:
-    return order().to_config() | {ROUND: 3, PROXIMAL_MU: 0.1}
+    return instruction().to_config() | {ROUND: 3, PROXIMAL_MU: 0.1}
 
 
 def report() -> Report:
@@ -36,82 +36,82 @@ def state(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def test_an_order_comes_through():
-    back = Order.from_config(order_config())
-    assert (back.seed, back.classes, back.part, back.round, back.proximal_mu) == (2**62 + 1, (0, 2), "test", 3, 0.1)
-    named = Order.from_config(replace(order(), title="ward", run="0a").to_config())
+    back = Instruction.from_config(order_config())
+    assert (back.seed, back.classes, back.split, back.round, back.proximal_mu) == (2**62 + 1, (0, 2), "test", 3, 0.1)
+    named = Instruction.from_config(replace(instruction(), title="ward", run="0a").to_config())
     assert (named.title, named.run, named.memory, back.memory) == ("ward", "0a", "ward-0a", "run")
     hidden = {"device", "weights", "cache", "sites"}  # each site has its own
-    assert back.study.model_dump(exclude=hidden) == order().study.model_dump(exclude=hidden)
+    assert back.settings.model_dump(exclude=hidden) == instruction().settings.model_dump(exclude=hidden)
 
 
 def test_round_and_mu_may_be_left_to_the_strategy():
-    back = Order.from_config(order().to_config())
+    back = Instruction.from_config(instruction().to_config())
     assert (back.round, back.proximal_mu) == (0, 0.0)
 
 
-@pytest.mark.parametrize("key", ["study", "seed", "classes", "part", "title", "run"])
+@pytest.mark.parametrize("key", ["settings", "seed", "classes", "split", "title", "run"])
 def test_an_order_that_lacks_a_key_is_refused(key):
     config = order_config()
     del config[key]
     with pytest.raises(RunError, match=key):
-        Order.from_config(config)
+        Instruction.from_config(config)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"seed": "x"}, {"seed": math.nan}, {"seed": math.inf}, {"seed": None}, {"classes": 3}, {"classes": [3]},
-        {"classes": [-1]}, {"classes": [math.inf]}, {"part": "training"}, {"part": ""}, {ROUND: -1}, {ROUND: math.nan},
+        {"classes": [-1]}, {"classes": [math.inf]}, {"split": "training"}, {"split": ""}, {ROUND: -1}, {ROUND: math.nan},
         {PROXIMAL_MU: -0.1}, {PROXIMAL_MU: math.nan}, {PROXIMAL_MU: math.inf}, {PROXIMAL_MU: "much"},
         {"title": ""}, {"title": "../up"}, {"title": "a/b"}, {"title": "x" * 101},
         {"run": "../up"}, {"run": "F"}, {"run": "0" * 17},
-        {"study": "{"}, {"study": "3"}, {"study": '{"rounds": 0}'}, {"study": '{"roundz": 3}'}, {"study": 7},
+        {"settings": "{"}, {"settings": "3"}, {"settings": '{"rounds": 0}'}, {"settings": '{"roundz": 3}'}, {"settings": 7},
     ],
     ids=str,
 )  # fmt: skip
 def test_an_order_with_a_wrong_value_is_refused(change):
     with pytest.raises(FedbusError):
-        Order.from_config(order_config() | change)
+        Instruction.from_config(order_config() | change)
 
 
-def hello(**changes: object) -> Hello:
-    parts = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
-    values = {"site": "north", "labels": CLASSES, "image_size": 32, "parts": parts, "balanced": (12, 0, 12)}
-    return Hello(**(values | {"groups": 20, "patients": 18, "dropped": 2, "phantoms": True} | changes))
+def registration(**changes: object) -> Registration:
+    splits = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
+    values = {"site": "north", "labels": CLASSES, "image_size": 32, "splits": splits, "balanced": (12, 0, 12)}
+    return Registration(**(values | {"groups": 20, "patients": 18, "dropped": 2, "phantoms": True} | changes))
 
 
 def test_an_introduction_comes_through():
-    assert Hello.from_records(*hello().to_records()) == hello()
-    assert hello().classes == {0, 2}
+    assert Registration.from_records(*registration().to_records()) == registration()
+    assert registration().classes == {0, 2}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "all", ".hidden"])
 def test_a_site_whose_name_can_name_no_folder_is_refused(name):
-    config, metrics = hello().to_records()
+    config, metrics = registration().to_records()
     with pytest.raises(RunError, match="introduction"):
-        Hello.from_records(config | {"site": name}, metrics)
+        Registration.from_records(config | {"site": name}, metrics)
 
 
-@pytest.mark.parametrize("key", sorted(hello().to_records()[1]))
+@pytest.mark.parametrize("key", sorted(registration().to_records()[1]))
 @pytest.mark.parametrize("value", [None, [], [1, 2], [1, -1, 3], [1, 2, 3, 4], [1, math.nan, 3], -1, math.inf], ids=str)
 def test_a_wrong_introduction_is_refused(key, value):
-    config, metrics = hello().to_records()
+    config, metrics = registration().to_records()
     if key == "image-size" and value == -1:
         pytest.skip("any size may be said: it is compared with the study's")
     with pytest.raises(RunError, match="introduction"):
-        Hello.from_records(config, metrics | {key: value})
+        Registration.from_records(config, metrics | {key: value})
     del metrics[key]
     with pytest.raises(RunError, match=key):
-        Hello.from_records(config, metrics)
+        Registration.from_records(config, metrics)
 
 
 def test_a_site_that_prepared_something_else_does_not_fit_the_study():
     size = tiny_settings().image_size
-    assert hello(image_size=size).misfit(tiny_settings()) == ""
-    assert hello(image_size=48).misfit(tiny_settings()) == (
+    assert registration(image_size=size).misfit(tiny_settings()) == ""
+    assert registration(image_size=48).misfit(tiny_settings()) == (
         f"north prepared images of 48 pixels a side; the study wants {size}"
     )
-    other = hello(image_size=size, labels=("benign", "cancer"))
+    other = registration(image_size=size, labels=("benign", "cancer"))
     assert other.misfit(tiny_settings()).startswith("north knows the classes benign, cancer; the study has benign")
 
 

@@ -14,10 +14,10 @@ def state(seed: int = 0) -> dict[str, torch.Tensor]:
     return {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("transport", ["dict", "flat"])
-def test_a_model_comes_back_bit_for_bit(transport):
+@pytest.mark.parametrize("payload", ["dict", "flat"])
+def test_a_model_comes_back_bit_for_bit(payload):
     given = state()
-    back = unpack(pack(given, transport), transport, layout_of(given))
+    back = unpack(pack(given, payload), payload, layout_of(given))
     assert back.keys() == given.keys()
     assert all(torch.equal(back[key], given[key]) and back[key].dtype == torch.float32 for key in given)
 
@@ -45,13 +45,13 @@ def test_one_array_travels_and_its_order_is_that_of_the_names():
     assert list(pack(given, "dict")) == sorted(given)
 
 
-@pytest.mark.parametrize("transport", ["dict", "flat"])
-def test_what_comes_back_is_a_copy_that_may_be_written(transport):
+@pytest.mark.parametrize("payload", ["dict", "flat"])
+def test_what_comes_back_is_a_copy_that_may_be_written(payload):
     given = state()
-    arrays = pack(given, transport)
+    arrays = pack(given, payload)
     for array in arrays.values():
         array.setflags(write=False)
-    unpack(arrays, transport, layout_of(given))["fc.weight"].add_(1)
+    unpack(arrays, payload, layout_of(given))["fc.weight"].add_(1)
     assert torch.equal(given["fc.weight"], state()["fc.weight"])
 
 

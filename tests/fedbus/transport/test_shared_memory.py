@@ -11,7 +11,7 @@ import pytest
 
 from fedbus.errors import RunError
 from fedbus.transport import shared_memory
-from fedbus.transport.shared_memory import References, open_references
+from fedbus.transport.shared_memory import SharedArrays, open_shared_arrays
 
 ARRAY = np.arange(7, dtype=np.float16)
 
@@ -22,7 +22,7 @@ def as_name(text: str) -> np.ndarray:
 
 @pytest.mark.parametrize("array", [ARRAY, np.ones((2, 3)), np.array(2.5, dtype=np.float32)])
 def test_an_array_comes_back_as_it_was_and_a_message_holds_32_bytes(array, tmp_path):
-    store = References(tmp_path)
+    store = SharedArrays(tmp_path)
     first, second = store.put(array), store.put(ARRAY)
     assert first.nbytes == 32
     found = store.get(first)
@@ -32,7 +32,7 @@ def test_an_array_comes_back_as_it_was_and_a_message_holds_32_bytes(array, tmp_p
 
 
 def test_what_was_read_is_the_readers_own_and_outlives_its_release(tmp_path):
-    store = References(tmp_path)
+    store = SharedArrays(tmp_path)
     name = store.put(ARRAY)
     mine, other = store.get(name), store.get(name)
     mine[:] = 0
@@ -42,11 +42,11 @@ def test_what_was_read_is_the_readers_own_and_outlives_its_release(tmp_path):
 
 
 def test_another_process_reads_what_this_one_wrote(tmp_path):
-    name = References(tmp_path).put(np.arange(5))
+    name = SharedArrays(tmp_path).put(np.arange(5))
     code = (
-        "import sys, numpy as np; from pathlib import Path; from fedbus.transport.shared_memory import References\n"
+        "import sys, numpy as np; from pathlib import Path; from fedbus.transport.shared_memory import SharedArrays\n"
         "name = np.frombuffer(sys.argv[2].encode(), dtype=np.uint8)\n"
-        "print(References(Path(sys.argv[1])).get(name).sum())"
+        "print(SharedArrays(Path(sys.argv[1])).get(name).sum())"
     )
     said = subprocess.check_output([sys.executable, "-c", code, str(tmp_path), bytes(name).decode()])
     assert int(said) == 10
@@ -56,11 +56,11 @@ def test_another_process_reads_what_this_one_wrote(tmp_path):
 def test_a_name_that_is_no_reference_opens_no_file(name, tmp_path):
     (tmp_path / "a").write_text("secret")
     with pytest.raises(RunError, match="names no model"):
-        References(tmp_path).get(as_name(name))
+        SharedArrays(tmp_path).get(as_name(name))
 
 
 def test_what_was_released_is_said_to_be_gone(tmp_path):
-    store = References(tmp_path)
+    store = SharedArrays(tmp_path)
     name = store.put(ARRAY)
     store.clear()
     assert list(tmp_path.iterdir()) == []
@@ -73,7 +73,7 @@ def test_models_lie_in_memory_for_this_user_alone_and_are_removed(tmp_path, monk
     (tmp_path / "memory").mkdir()
 
     def interrupted() -> None:
-        with open_references(tmp_path / "run", 10, shared=False) as store:
+        with open_shared_arrays(tmp_path / "run", 10, shared=False) as store:
             store.put(ARRAY)
             assert store.folder.parent == tmp_path / "memory"
             assert store.folder.stat().st_mode & 0o077 == 0
@@ -96,7 +96,7 @@ def test_where_memory_is_no_choice_models_lie_in_the_run_folder(reason, tmp_path
     left = tmp_path / "run" / "exchange" / "left by a run that was killed"
     left.parent.mkdir(parents=True)
     left.touch()
-    with open_references(tmp_path / "run", 10, shared=reason == "shared") as store:
+    with open_shared_arrays(tmp_path / "run", 10, shared=reason == "shared") as store:
         assert store.folder == tmp_path / "run" / "exchange"
         assert list(store.folder.iterdir()) == []
         np.testing.assert_array_equal(store.get(store.put(ARRAY)), ARRAY)
@@ -109,6 +109,6 @@ def test_what_killed_runs_left_in_memory_is_swept_and_what_others_use_is_not(tmp
         ended.wait()
     for name in (f"fedbus-{ended.pid}-x", f"fedbus-{os.getppid()}-x", "fedbus-own-x", "other-1-x"):
         (tmp_path / name).mkdir()
-    with open_references(Path("unused"), 1, shared=False) as store:
+    with open_shared_arrays(Path("unused"), 1, shared=False) as store:
         found = {path.name for path in tmp_path.iterdir()} - {store.folder.name}
     assert found == {f"fedbus-{os.getppid()}-x", "fedbus-own-x", "other-1-x"}

@@ -119,7 +119,7 @@ def test_a_hub_that_can_not_be_finished_is_not_begun(tmp_path, monkeypatch, fail
     def fail(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr(server.hub.folder, "settings_text", fail)
+    monkeypatch.setattr(server.hub.folder, "settings_file_text", fail)
     with pytest.raises(RunError if isinstance(failure, OSError) else KeyboardInterrupt):
         init_hub(tmp_path / "hub", "hub")
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from fedbus.deployment.keys import fingerprint_of
 from server.hub import gateway
 from server.hub.certificates import make_authority
-from server.hub.gateway import FLEET_CALLS, make_gate
+from server.hub.gateway import FLEET_CALLS, make_gateway
 from tests.superlink import ANSWER, SuperLink
 
 NODE = 2**63 + 5
@@ -60,7 +60,7 @@ def approved(key) -> set[str]:
 @pytest.fixture
 def site(superlink, running, approved, key) -> Iterator[TestClient]:
     """An approved site's calls."""
-    app = make_gate(superlink.address, running[1], lambda: approved)
+    app = make_gateway(superlink.address, running[1], lambda: approved)
     with TestClient(app, headers=headers_of(key), raise_server_exceptions=True) as client:
         yield client
 
@@ -167,7 +167,7 @@ def test_a_malformed_key_is_refused(site, superlink, key):
 
 
 def test_a_call_without_a_key_is_refused(superlink, running, approved):
-    with TestClient(make_gate(superlink.address, running[1], lambda: approved)) as stranger:
+    with TestClient(make_gateway(superlink.address, running[1], lambda: approved)) as stranger:
         assert stranger.post(GOOD).status_code == 401
     assert superlink.seen == []
 
@@ -278,7 +278,7 @@ def test_the_gate_reads_no_other_call(body, site, superlink):
 def test_while_the_superlink_is_away_a_site_is_asked_to_come_again(running, approved, key):
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
-        app = make_gate(f"127.0.0.1:{taken.getsockname()[1]}", running[1], lambda: approved)
+        app = make_gateway(f"127.0.0.1:{taken.getsockname()[1]}", running[1], lambda: approved)
         with TestClient(app, headers=headers_of(key)) as client:
             assert client.post(GOOD).status_code == 503
 
@@ -286,6 +286,6 @@ def test_while_the_superlink_is_away_a_site_is_asked_to_come_again(running, appr
 def test_a_superlink_with_another_authority_is_no_superlink(superlink, approved, key, tmp_path):
     other = tmp_path / "other.crt"
     other.write_bytes(make_authority("127.0.0.1").certificate_pem)
-    with TestClient(make_gate(superlink.address, other, lambda: approved), headers=headers_of(key)) as client:
+    with TestClient(make_gateway(superlink.address, other, lambda: approved), headers=headers_of(key)) as client:
         assert client.post(GOOD).status_code == 503
     assert superlink.seen == []

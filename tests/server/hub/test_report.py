@@ -19,9 +19,9 @@ from fedbus.reports import wording
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import check_same_start, record_run
 from fedbus.seeds import derive_seed
-from fedbus.settings.load import build_study
+from fedbus.settings.load import build_settings
 from fedbus.system.files import write_json
-from fedbus.transport.messages import Hello
+from fedbus.transport.messages import Registration
 from server.hub.report import write_hub_report
 from tests.report_sample import sample_results
 
@@ -41,8 +41,8 @@ def predictions(site, skill, seed=0):
     return Predictions(labels, probabilities, groups, [site] * len(labels), names)
 
 
-def settings(root, seeds=1):
-    return build_study(
+def run_settings(root, seeds=1):
+    return build_settings(
         {
             "arms": list(SKILLS), "seeds": list(range(seeds)), "rounds": 6, "bootstrap": 400,
             "cache": str(root / "cache"), "weights": str(root / "brought" / "weights.pth"),
@@ -51,14 +51,14 @@ def settings(root, seeds=1):
     )  # fmt: skip
 
 
-def hello(site, phantoms):
+def registration(site, phantoms):
     """How the hospital introduced itself."""
     train = tuple(3 * n for n in TEST[site])
-    return Hello(
+    return Registration(
         site=site,
         labels=CLASSES,
         image_size=224,
-        parts={"train": train, "validation": TEST[site], "test": TEST[site]},
+        splits={"train": train, "validation": TEST[site], "test": TEST[site]},
         balanced=tuple(max(train) if n else 0 for n in train),
         groups=sum(TEST[site]) * 5 // 2,
         patients=0 if site == "north" else sum(TEST[site]) * 2,
@@ -86,23 +86,24 @@ def history(site_names, kept=6):
 
 def report(root, seeds=1, *, phantoms=False, without=()):
     """A finished run of two arms, and its report."""
-    study, out = settings(root, seeds), root / "run"
-    record_run(out, study)
-    check_same_start({seed: {"weight": torch.full((2,), float(seed))} for seed in study.seeds}, out)
-    write_json(out / "sites.json", {site: asdict(hello(site, phantoms)) for site in TEST})
+    settings, out = run_settings(root, seeds), root / "run"
+    record_run(out, settings)
+    check_same_start({seed: {"weight": torch.full((2,), float(seed))} for seed in settings.seeds}, out)
+    write_json(out / "sites.json", {site: asdict(registration(site, phantoms)) for site in TEST})
     for arm, skill in SKILLS.items():
-        for seed in study.seeds:
+        for seed in settings.seeds:
             lines = history(TEST)
             rounds = [{key: line[key] for key in ("round", "participants", "refused")} for line in lines]
             scored = [site for site in TEST if (arm, site) not in without]
             answers = {
-                site: score_site(predictions(site, skill, seed), study.bootstrap, study.draw_seed) for site in scored
+                site: score_site(predictions(site, skill, seed), settings.bootstrap, settings.draw_seed)
+                for site in scored
             }
             told = {site: found.to_metrics() for site, found in answers.items()}
-            folder = arm_folder(out, study, arm, seed)
+            folder = arm_folder(out, settings, arm, seed)
             folder.write_history(lines)
             folder.finish({"steps": 540, "kept_round": 5, "seconds": 186.0, "rounds": rounds, "site_scores": told})
-    return write_hub_report(out, study, phantoms=phantoms)
+    return write_hub_report(out, settings, phantoms=phantoms)
 
 
 @pytest.fixture(scope="module")

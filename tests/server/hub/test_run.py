@@ -6,11 +6,11 @@ import time
 import pytest
 
 from fedbus.errors import RunError, SettingsError
-from fedbus.settings.load import build_study
+from fedbus.settings.load import build_settings
 from server.hub import run as launch
 from server.hub.flwr_cli import Call
 from server.hub.folder import init_hub, open_hub
-from server.hub.run import load_deployed_study, run_study
+from server.hub.run import load_deployed_settings, run_study
 from server.hub.run_status import STATUS_FILE
 from tests.tiny import tiny_settings
 
@@ -21,9 +21,9 @@ def hub(tmp_path):
 
 
 def refuse(hub, out, words, error=SettingsError, **changes):
-    study = build_study(tiny_settings().as_dict() | {"arms": ["fedavg"]} | changes, "the test")
+    settings = build_settings(tiny_settings().as_dict() | {"arms": ["fedavg"]} | changes, "the test")
     with pytest.raises(error, match=words):
-        run_study(hub, study, out, resume=False, say=lambda words: None)
+        run_study(hub, settings, out, resume=False, log=lambda words: None)
     assert not out.exists()
 
 
@@ -49,19 +49,19 @@ def test_a_hub_without_sites_says_how_to_approve_one(hub):
 def test_arms_that_need_images_are_left_out_and_said(tmp_path):
     path, said = tmp_path / "study.toml", []
     path.write_text('arms = ["local", "centralised", "fedprox"]\n')
-    study = load_deployed_study(path, (), said.append)
-    assert study.arms == ("fedprox",)
+    settings = load_deployed_settings(path, (), said.append)
+    assert settings.arms == ("fedprox",)
     assert said == ["left out: local, centralised (a hub has no images to train on)"]
     path.write_text('arms = ["local"]\n')
     with pytest.raises(SettingsError, match="names no federated arm"):
-        load_deployed_study(path, (), said.append)
+        load_deployed_settings(path, (), said.append)
 
 
 def test_a_split_that_leaks_on_purpose_is_not_deployed(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text('arms = ["fedavg"]\nsplit = "images"\n')
     with pytest.raises(SettingsError, match=r"split = images.*leaks on purpose"):
-        load_deployed_study(path, (), print)
+        load_deployed_settings(path, (), print)
 
 
 @pytest.mark.parametrize(("up", "said"), [(False, "The hub ended during the run"), (True, "Flower refused")])

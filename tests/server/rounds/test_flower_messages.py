@@ -8,9 +8,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
-from fedbus.transport.messages import Hello, Order
+from fedbus.transport.messages import Instruction, Registration
 from fedbus.transport.packing import layout_of
-from fedbus.transport.weights import Carrier
+from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import evaluation, for_strategy, record_of, state_of, to_send, update_of
 from server.rounds.messaging import Roster
 from tests.tiny import tiny_settings
@@ -30,13 +30,13 @@ def state(seed: int = 0) -> State:
 
 
 def roster() -> Roster:
-    parts = dict.fromkeys(("train", "validation", "test"), (1, 1, 1))
+    splits = dict.fromkeys(("train", "validation", "test"), (1, 1, 1))
     names = {7: "south", 8: "east", 9: "north"}
-    return Roster({node: Hello(name, ("a",), 32, parts, (1, 1, 1), 3, 3, 0) for node, name in names.items()})
+    return Roster({node: Registration(name, ("a",), 32, splits, (1, 1, 1), 3, 3, 0) for node, name in names.items()})
 
 
-def carrier(transport: str) -> Carrier:
-    return Carrier(transport, layout_of(state()))
+def codec(payload: str) -> WeightCodec:
+    return WeightCodec(payload, layout_of(state()))
 
 
 def wanted(*nodes: int) -> list[Message]:
@@ -76,20 +76,20 @@ def test_a_model_goes_to_a_strategy_and_back_in_the_order_of_names():
 
 
 def test_messages_are_sorted_by_site_and_strangers_and_who_has_answered_get_none():
-    sent = to_send(wanted(7, 5, 9, 8), state(), roster(), carrier("dict"), 30)
+    sent = to_send(wanted(7, 5, 9, 8), state(), roster(), codec("dict"), 30)
     assert [message.metadata.dst_node_id for message in sent] == [8, 9, 7]
     assert [
-        m.metadata.dst_node_id for m in to_send(wanted(7, 9, 8), state(), roster(), carrier("dict"), 30, ("north",))
+        m.metadata.dst_node_id for m in to_send(wanted(7, 9, 8), state(), roster(), codec("dict"), 30, ("north",))
     ] == [
         8,
         7,
     ]
-    assert to_send(wanted(7), state(), roster(), carrier("dict"), 30, ["south"]) == []
+    assert to_send(wanted(7), state(), roster(), codec("dict"), 30, ["south"]) == []
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_message_holds_the_strategys_settings_and_the_packed_model(transport):
-    for message in to_send(wanted(7, 8), state(), roster(), carrier(transport), 30):
+@pytest.mark.parametrize("payload", TRANSPORTS)
+def test_a_message_holds_the_strategys_settings_and_the_packed_model(payload):
+    for message in to_send(wanted(7, 8), state(), roster(), codec(payload), 30):
         assert dict(message.content["config"]) == {"server-round": 3, "node": message.metadata.dst_node_id}
         assert message.metadata.message_type == MessageType.TRAIN
         assert message.metadata.group_id == "3"
@@ -97,26 +97,26 @@ def test_a_message_holds_the_strategys_settings_and_the_packed_model(transport):
         arrays = arrays_of(message)
         expected = np.concatenate([state()[key].numpy().ravel() for key in sorted(state())])
         found = np.concatenate([value.ravel() for value in arrays.values()])
-        assert len(arrays) == (3 if transport == "dict" else 1)
-        np.testing.assert_array_equal(found, expected.astype(np.float16) if "fp16" in transport else expected)
+        assert len(arrays) == (3 if payload == "dict" else 1)
+        np.testing.assert_array_equal(found, expected.astype(np.float16) if "fp16" in payload else expected)
 
 
 def test_an_evaluation_asks_every_node_with_the_model_and_the_order():
-    order = Order(tiny_settings(transport="flat"), 7, (0, 1), "test", "title")
-    sent = evaluation(order, state(), [9, 7], carrier("flat"), 12)
+    instruction = Instruction(tiny_settings(payload="flat"), 7, (0, 1), "test", "title")
+    sent = evaluation(instruction, state(), [9, 7], codec("flat"), 12)
     assert [message.metadata.dst_node_id for message in sent] == [9, 7]
     for message in sent:
         assert (message.metadata.message_type, message.metadata.ttl) == (MessageType.EVALUATE, 12)
-        assert dict(message.content["config"]) == order.to_config()
+        assert dict(message.content["config"]) == instruction.to_config()
         assert list(arrays_of(message)) == ["flat"]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(transport):
-    arrays = arrays_of(to_send(wanted(7), state(), roster(), carrier(transport), 30)[0])
+@pytest.mark.parametrize("payload", TRANSPORTS)
+def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(payload):
+    arrays = arrays_of(to_send(wanted(7), state(), roster(), codec(payload), 30)[0])
     answer = reply(arrays)
-    update = update_of(answer, carrier(transport))
-    rounded = {k: v.half().float() if "fp16" in transport else v for k, v in state().items()}
+    update = update_of(answer, codec(payload))
+    rounded = {k: v.half().float() if "fp16" in payload else v for k, v in state().items()}
     assert same(update, rounded)
     seen = for_strategy(answer, update)
     assert same(state_of(seen.content["arrays"]), rounded)
@@ -124,7 +124,7 @@ def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(transp
 
 
 @pytest.mark.parametrize(
-    ("arrays", "transport"),
+    ("arrays", "payload"),
     [
         ({"flat": np.zeros(16, np.float32)}, "flat"),
         ({"flat": np.zeros(17, np.float16)}, "flat"),
@@ -135,16 +135,16 @@ def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(transp
         ({"a": np.array(["text"])}, "dict"),
     ],
 )
-def test_an_update_that_is_packed_otherwise_is_refused(arrays, transport):
+def test_an_update_that_is_packed_otherwise_is_refused(arrays, payload):
     with pytest.raises(RunError):
-        update_of(reply(arrays), carrier(transport))
+        update_of(reply(arrays), codec(payload))
 
 
 def test_an_update_that_cannot_be_read_is_refused():
     answer = reply({"flat": np.zeros(17, np.float32)})
     answer.content["arrays"]["flat"].data = b"no array"
     with pytest.raises(RunError, match="can't be read"):
-        update_of(answer, carrier("flat"))
+        update_of(answer, codec("flat"))
     del answer.content["arrays"]
     with pytest.raises(RunError, match="no 'arrays'"):
-        update_of(answer, carrier("flat"))
+        update_of(answer, codec("flat"))

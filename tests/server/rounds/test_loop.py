@@ -10,52 +10,56 @@ import torch
 from flwr.app import Array, ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
 
 from clients import work
-from clients.workspace import Place
+from clients.workspace import Workspace
 from fedbus.errors import RunError
 from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from fedbus.training.rows import site_rows
-from fedbus.transport.allow_list import INTRODUCTION, REPORT, TEST_REPORT
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Order
-from fedbus.transport.shared_memory import References
+from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.transport.shared_memory import SharedArrays
 from server.rounds.loop import Job, run_rounds
 from server.rounds.messaging import Roster
-from server.rounds.registration import greet
-from simulations.local_training import Fit
+from server.rounds.registration import register_sites
+from simulations.local_training import LocalTraining
 from tests.grid import Hook, LocalGrid, Spoil
 
 
 def federate(
-    study: Study, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, spoil: Spoil | None = None,
+    settings: Settings, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, spoil: Spoil | None = None,
     **job,
 ) -> ArmFolder:  # fmt: skip
     """Run one federated training of the study in `out`, resuming what is there."""
-    grid = LocalGrid(prepared, list(study.sites), hook, spoil or (lambda site, reply: None), job.get("references"))
+    grid = LocalGrid(
+        prepared, list(settings.sites), hook, spoil or (lambda site, reply: None), job.get("shared_arrays")
+    )
     folder = ArmFolder(out)
-    run_rounds(grid, meet(grid, study), Job(study, arm, 7, start_state(study.model, "none", 7), folder, **job))
+    run_rounds(grid, meet(grid, settings), Job(settings, arm, 7, start_state(settings.model, "none", 7), folder, **job))
     return folder
 
 
-def meet(grid: LocalGrid, study: Study, stop: threading.Event | None = None) -> Roster:
+def meet(grid: LocalGrid, settings: Settings, stop: threading.Event | None = None) -> Roster:
     """Let all sites of a grid introduce themselves."""
-    return greet(grid, len(grid.names), Order(study, 7, ()), len(grid.names), 5, stop or threading.Event())
+    return register_sites(
+        grid, len(grid.names), Instruction(settings, 7, ()), len(grid.names), 5, stop or threading.Event()
+    )
 
 
 def same(left: State, right: State) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def test_fedavg_is_the_mean_weighted_by_distinct_training_images(tiny_study, tiny_folder, tiny_sites, tmp_path):
-    study = tiny_study.model_copy(update={"rounds": 1})
-    folder = federate(study, tiny_folder, tmp_path)
-    start = start_state(study.model, "none", 7)
-    order = Order(study, 7, (0, 1, 2), round=1)
-    updates = {name: work.train(Place(tiny_folder, name, "cpu"), order, start)[0] for name in study.sites}
-    counts = {name: len(site.parts["train"]) for name, site in tiny_sites.items()}
+def test_fedavg_is_the_mean_weighted_by_distinct_training_images(two_site_settings, tiny_folder, tiny_sites, tmp_path):
+    settings = two_site_settings.model_copy(update={"rounds": 1})
+    folder = federate(settings, tiny_folder, tmp_path)
+    start = start_state(settings.model, "none", 7)
+    instruction = Instruction(settings, 7, (0, 1, 2), round=1)
+    updates = {name: work.train(Workspace(tiny_folder, name, "cpu"), instruction, start)[0] for name in settings.sites}
+    counts = {name: len(site.splits["train"]) for name, site in tiny_sites.items()}
     assert len(set(counts.values())) == 2, "equal sites would not tell a weighted mean from a plain one"
     for key, value in folder.load_weights("final").items():
         expected = sum(updates[n][key].double() * counts[n] for n in counts) / sum(counts.values())
@@ -63,29 +67,29 @@ def test_fedavg_is_the_mean_weighted_by_distinct_training_images(tiny_study, tin
 
 
 def test_one_round_of_one_client_is_that_hospital_alone(
-    tiny_study: Study, tmp_path: Path, tiny_folder: Path, tiny_sites: dict[str, Site]
+    two_site_settings: Settings, tmp_path: Path, tiny_folder: Path, tiny_sites: dict[str, Site]
 ):
-    study = tiny_study.model_copy(update={"rounds": 1, "sites": {"north": tiny_study.sites["north"]}})
-    federated = federate(study, tiny_folder, tmp_path / "fed")
-    rows = site_rows(tiny_sites["north"], study, 7, torch.device("cpu"))
+    settings = two_site_settings.model_copy(update={"rounds": 1, "sites": {"north": two_site_settings.sites["north"]}})
+    federated = federate(settings, tiny_folder, tmp_path / "fed")
+    rows = site_rows(tiny_sites["north"], settings, 7, torch.device("cpu"))
     alone = ArmFolder(tmp_path / "alone")
-    Fit(study, 7, rows, [tiny_sites["north"]], rows.steps_per_round(study), start_state(study.model, "none", 7)).run(
-        alone
-    )
+    LocalTraining(
+        settings, 7, rows, [tiny_sites["north"]], rows.steps_per_round(settings), start_state(settings.model, "none", 7)
+    ).run(alone)
     assert same(federated.load_weights("final"), alone.load_weights("final"))
 
 
-def test_fedprox_with_mu_0_is_fedavg_and_with_mu_is_not(tiny_study, tiny_folder, tmp_path):
-    fedavg = federate(tiny_study, tiny_folder, tmp_path / "avg").load_weights("final")
-    without = tiny_study.model_copy(update={"proximal_mu": 0.0})
+def test_fedprox_with_mu_0_is_fedavg_and_with_mu_is_not(two_site_settings, tiny_folder, tmp_path):
+    fedavg = federate(two_site_settings, tiny_folder, tmp_path / "avg").load_weights("final")
+    without = two_site_settings.model_copy(update={"proximal_mu": 0.0})
     assert same(federate(without, tiny_folder, tmp_path / "mu0", "fedprox").load_weights("final"), fedavg)
-    strong = tiny_study.model_copy(update={"proximal_mu": 1.0})
+    strong = two_site_settings.model_copy(update={"proximal_mu": 1.0})
     assert not same(federate(strong, tiny_folder, tmp_path / "mu1", "fedprox").load_weights("final"), fedavg)
 
 
-def test_the_same_seed_gives_the_same_run(tiny_study, tiny_folder, tmp_path):
-    first = federate(tiny_study, tiny_folder, tmp_path / "a")
-    second = federate(tiny_study, tiny_folder, tmp_path / "b")
+def test_the_same_seed_gives_the_same_run(two_site_settings, tiny_folder, tmp_path):
+    first = federate(two_site_settings, tiny_folder, tmp_path / "a")
+    second = federate(two_site_settings, tiny_folder, tmp_path / "b")
     assert same(first.load_weights("final"), second.load_weights("final"))
     timeless = [
         [{k: v for k, v in line.items() if not k.endswith("seconds")} for line in f.read_history()]
@@ -94,12 +98,12 @@ def test_the_same_seed_gives_the_same_run(tiny_study, tiny_folder, tmp_path):
     assert timeless[0] == timeless[1]
 
 
-@pytest.mark.parametrize("transport", ["dict", "flat", "flat-fp16"])
+@pytest.mark.parametrize("payload", ["dict", "flat", "flat-fp16"])
 def test_models_by_reference_give_the_same_run_in_small_messages_and_are_released(
-    transport, tiny_study, tiny_folder, tmp_path
+    payload, two_site_settings, tiny_folder, tmp_path
 ):
-    study = tiny_study.model_copy(update={"transport": transport})
-    held = federate(study, tiny_folder, tmp_path / "held")
+    settings = two_site_settings.model_copy(update={"payload": payload})
+    held = federate(settings, tiny_folder, tmp_path / "held")
     named, bytes_sent, files = [], [], []
     (tmp_path / "models").mkdir()
 
@@ -109,68 +113,68 @@ def test_models_by_reference_give_the_same_run_in_small_messages_and_are_release
             bytes_sent.append(sum(len(array.data) for array in answer.content[ARRAYS].values()))
             files.append(len(list((tmp_path / "models").iterdir())))
 
-    references = References(tmp_path / "models")
-    federated = federate(study, tiny_folder, tmp_path / "named", spoil=look, references=references)
+    shared_arrays = SharedArrays(tmp_path / "models")
+    federated = federate(settings, tiny_folder, tmp_path / "named", spoil=look, shared_arrays=shared_arrays)
     assert same(federated.load_weights("final"), held.load_weights("final"))
-    assert len(named) == study.rounds * len(study.sites)
+    assert len(named) == settings.rounds * len(settings.sites)
     assert max(bytes_sent) < 1000
-    assert max(files) == 1 + len(study.sites), "the model that was sent, and one answer a site"
+    assert max(files) == 1 + len(settings.sites), "the model that was sent, and one answer a site"
     assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize("arm", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
-def test_a_run_cut_after_round_2_and_resumed_is_the_uncut_run(arm, tiny_study, tiny_folder, tmp_path):
+def test_a_run_cut_after_round_2_and_resumed_is_the_uncut_run(arm, two_site_settings, tiny_folder, tmp_path):
     options = {"fedavgm": {"server-momentum": 0.9}, "fedadam": {"eta": 0.01}, "fedyogi": {"eta": 0.01}}
-    study = tiny_study.model_copy(update={"rounds": 4, "strategy_options": options})
-    uncut = federate(study, tiny_folder, tmp_path / "uncut", arm)
+    settings = two_site_settings.model_copy(update={"rounds": 4, "strategy_options": options})
+    uncut = federate(settings, tiny_folder, tmp_path / "uncut", arm)
 
     def cut(line: dict) -> None:
         if line["round"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        federate(study, tiny_folder, tmp_path / "cut", arm, announce=cut)
+        federate(settings, tiny_folder, tmp_path / "cut", arm, on_round=cut)
     assert not ArmFolder(tmp_path / "cut").finished
-    resumed = federate(study, tiny_folder, tmp_path / "cut", arm)
+    resumed = federate(settings, tiny_folder, tmp_path / "cut", arm)
     for which in ("best", "final"):
         assert same(resumed.load_weights(which), uncut.load_weights(which)), which
     assert resumed.read_facts()["kept_round"] == uncut.read_facts()["kept_round"]
 
 
-def test_every_strategy_runs_and_keeps_variances_positive(tiny_study, tiny_folder, tmp_path):
+def test_every_strategy_runs_and_keeps_variances_positive(two_site_settings, tiny_folder, tmp_path):
     for arm in ("fedadagrad", "qfedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum"):
-        study = tiny_study.model_copy(
+        settings = two_site_settings.model_copy(
             update={"rounds": 2, "learning_rate": 0.001, "strategy_options": {"fedadagrad": {"eta": 0.01}}}
         )
-        final = federate(study, tiny_folder, tmp_path / arm, arm).load_weights("final")
+        final = federate(settings, tiny_folder, tmp_path / arm, arm).load_weights("final")
         assert all(torch.isfinite(v).all() for v in final.values()), arm
         assert all((v >= 0).all() for k, v in final.items() if k.endswith("running_var")), arm
 
 
-def test_a_strategy_that_needs_more_sites_says_so(tiny_study, tiny_folder, tmp_path):
+def test_a_strategy_that_needs_more_sites_says_so(two_site_settings, tiny_folder, tmp_path):
     with pytest.raises(RunError, match="Bulyan at least 3"):
-        federate(tiny_study, tiny_folder, tmp_path, "bulyan")
+        federate(two_site_settings, tiny_folder, tmp_path, "bulyan")
 
 
 def test_the_history_pools_the_sites_validation_rows_and_the_kept_round_is_the_best(
-    tiny_study, tiny_folder, tiny_sites, tmp_path
+    two_site_settings, tiny_folder, tiny_sites, tmp_path
 ):
-    folder = federate(tiny_study, tiny_folder, tmp_path)
+    folder = federate(two_site_settings, tiny_folder, tmp_path)
     history = folder.read_history()
     assert [line["round"] for line in history] == [1, 2, 3]
-    expected = sum(len(site.parts["validation"]) for site in tiny_sites.values())
+    expected = sum(len(site.splits["validation"]) for site in tiny_sites.values())
     for line in history:
         assert line["participants"] == ["north", "south"]
         assert line["validation"]["images"] == expected
-        assert line["sites"].keys() == tiny_study.sites.keys()
+        assert line["sites"].keys() == two_site_settings.sites.keys()
     ranks = [(line["validation"]["macro_f1"], -line["validation"]["loss"]) for line in history]
     assert folder.read_facts()["kept_round"] == 1 + ranks.index(max(ranks))
 
 
-def test_the_test_scores_are_those_of_the_kept_weights(tiny_study, tiny_folder, tmp_path):
-    folder = federate(tiny_study, tiny_folder, tmp_path)
-    order = Order(tiny_study, 7, (0, 1, 2), "test")
-    report = work.evaluate(Place(tiny_folder, "south", "cpu"), order, folder.load_weights("best"))
+def test_the_test_scores_are_those_of_the_kept_weights(two_site_settings, tiny_folder, tmp_path):
+    folder = federate(two_site_settings, tiny_folder, tmp_path)
+    instruction = Instruction(two_site_settings, 7, (0, 1, 2), "test")
+    report = work.evaluate(Workspace(tiny_folder, "south", "cpu"), instruction, folder.load_weights("best"))
     assert folder.read_facts()["test"]["sites"]["south"] == report.score.summary()
 
 
@@ -207,96 +211,103 @@ TRANSPORT = {fault: "flat" for fault in BROKEN if fault.startswith("flat")}
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, tiny_study, tiny_folder, tmp_path):
+def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, two_site_settings, tiny_folder, tmp_path):
     change, reason = BROKEN[fault]
-    study = tiny_study.model_copy(update={"rounds": 1, "quorum": 1, "transport": TRANSPORT.get(fault, "dict")})
+    settings = two_site_settings.model_copy(update={"rounds": 1, "quorum": 1, "payload": TRANSPORT.get(fault, "dict")})
 
     def spoil(site: str, reply: Message) -> None:
         if site == "south" and reply.metadata.message_type == MessageType.TRAIN:
             change(reply)
 
-    folder = federate(study, tiny_folder, tmp_path, spoil=spoil)
+    folder = federate(settings, tiny_folder, tmp_path, spoil=spoil)
     line = folder.read_history()[0]
     assert line["participants"] == ["north"]
     assert reason in line["refused"]["south"]
-    order = Order(study, 7, (0, 1, 2), round=1)
-    north, _ = work.train(Place(tiny_folder, "north", "cpu"), order, start_state(study.model, "none", 7))
+    instruction = Instruction(settings, 7, (0, 1, 2), round=1)
+    north, _ = work.train(Workspace(tiny_folder, "north", "cpu"), instruction, start_state(settings.model, "none", 7))
     assert same(folder.load_weights("final"), north)
 
 
-def test_below_the_quorum_the_run_fails_names_the_site_and_keeps_the_rounds_before(tiny_study, tiny_folder, tmp_path):
+def test_below_the_quorum_the_run_fails_names_the_site_and_keeps_the_rounds_before(
+    two_site_settings, tiny_folder, tmp_path
+):
     def raises_in_round_2(site: str, message: Message) -> Message | None:
         late = message.metadata.message_type == MessageType.TRAIN and message.content["config"]["server-round"] == 2
         return Message(Error(1, "out of memory"), reply_to=message) if late and site == "south" else NotImplemented
 
     with pytest.raises(RunError, match=r"round 2.*south: failed: out of memory"):
-        federate(tiny_study, tiny_folder, tmp_path, hook=raises_in_round_2)
+        federate(two_site_settings, tiny_folder, tmp_path, hook=raises_in_round_2)
     assert ArmFolder(tmp_path).load().round == 1
-    resumed = federate(tiny_study, tiny_folder, tmp_path)
+    resumed = federate(two_site_settings, tiny_folder, tmp_path)
     assert same(
-        resumed.load_weights("final"), federate(tiny_study, tiny_folder, tmp_path / "uncut").load_weights("final")
+        resumed.load_weights("final"),
+        federate(two_site_settings, tiny_folder, tmp_path / "uncut").load_weights("final"),
     )
 
 
 @pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
-def test_how_models_travel_does_not_change_the_result(arm, tiny_study, tiny_folder, tmp_path):
+def test_how_models_travel_does_not_change_the_result(arm, two_site_settings, tiny_folder, tmp_path):
     finals = {}
-    for transport in ("dict", "flat", "flat-fp16"):
-        study = tiny_study.model_copy(update={"transport": transport})
-        finals[transport] = federate(study, tiny_folder, tmp_path / transport, arm=arm).load_weights("final")
+    for payload in ("dict", "flat", "flat-fp16"):
+        settings = two_site_settings.model_copy(update={"payload": payload})
+        finals[payload] = federate(settings, tiny_folder, tmp_path / payload, arm=arm).load_weights("final")
     assert same(finals["dict"], finals["flat"])
     assert not same(finals["flat"], finals["flat-fp16"])
     assert {value.dtype for value in finals["flat-fp16"].values()} == {torch.float32}
 
 
-def test_a_silent_site_is_waited_for_until_the_time_limit_only(tiny_study, tiny_folder, tmp_path):
+def test_a_silent_site_is_waited_for_until_the_time_limit_only(two_site_settings, tiny_folder, tmp_path):
     def silent(site: str, message: Message) -> Message | None:
         return None if site == "south" and message.metadata.message_type == MessageType.TRAIN else NotImplemented
 
-    study = tiny_study.model_copy(update={"rounds": 1, "quorum": 1, "round_timeout": 0.3})
-    line = federate(study, tiny_folder, tmp_path, hook=silent).read_history()[0]
+    settings = two_site_settings.model_copy(update={"rounds": 1, "quorum": 1, "round_timeout": 0.3})
+    line = federate(settings, tiny_folder, tmp_path, hook=silent).read_history()[0]
     assert line["participants"] == ["north"]
     assert "no answer" in line["refused"]["south"]
 
 
-def test_a_stop_ends_the_run_between_messages(tiny_study, tiny_folder, tmp_path):
-    grid = LocalGrid(tiny_folder, list(tiny_study.sites), lambda site, message: None)
+def test_a_stop_ends_the_run_between_messages(two_site_settings, tiny_folder, tmp_path):
+    grid = LocalGrid(tiny_folder, list(two_site_settings.sites), lambda site, message: None)
     stop = threading.Event()
     stop.set()
     with pytest.raises(KeyboardInterrupt):
-        meet(grid, tiny_study, stop)
+        meet(grid, two_site_settings, stop)
 
 
-def test_two_sites_with_one_name_are_refused(tiny_study, tiny_folder):
+def test_two_sites_with_one_name_are_refused(two_site_settings, tiny_folder):
     with pytest.raises(RunError, match="Two sites call themselves north"):
-        meet(LocalGrid(tiny_folder, ["north", "north"]), tiny_study)
+        meet(LocalGrid(tiny_folder, ["north", "north"]), two_site_settings)
 
 
-def test_only_weights_counts_and_metrics_cross_the_wire(tiny_study, tiny_folder, tmp_path):
+def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_folder, tmp_path):
     replies: list[Message] = []
 
     def keep(site: str, reply: Message) -> None:  # as it is now: the server unpacks a reply in place
         replies.append(Message(RecordDict(dict(reply.content)), 1, reply.metadata.message_type))
 
-    grid = LocalGrid(tiny_folder, list(tiny_study.sites), spoil=keep)
+    grid = LocalGrid(tiny_folder, list(two_site_settings.sites), spoil=keep)
     grid.models = tmp_path / "models"  # as deployed sites have: they answer with test metrics too
-    start = start_state(tiny_study.model, "none", 7)
-    run_rounds(grid, meet(grid, tiny_study), Job(tiny_study, "fedprox", 7, start, ArmFolder(tmp_path / "arm")))
-    orders = {"study", "seed", "classes", "part", "title", "run", "server-round", "proximal-mu"}
+    start = start_state(two_site_settings.model, "none", 7)
+    run_rounds(
+        grid, meet(grid, two_site_settings), Job(two_site_settings, "fedprox", 7, start, ArmFolder(tmp_path / "arm"))
+    )
+    instructions = {"settings", "seed", "classes", "split", "title", "run", "server-round", "proximal-mu"}
     values = sum(tensor.numel() for tensor in start.values())
-    numbers = {item.key for item in (*INTRODUCTION, *REPORT, *TEST_REPORT)}
+    numbers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT)}
     assert {message.metadata.message_type for message in grid.sent} == {"query", "train", "evaluate"}
     for message in grid.sent:
         assert message.content.keys() <= {ARRAYS, CONFIG}
-        assert message.content[CONFIG].keys() <= orders
+        assert message.content[CONFIG].keys() <= instructions
         check_arrays(message, values)
     for reply in replies:
         assert reply.content.keys() <= {ARRAYS, CONFIG, METRICS}
         assert set(reply.content.get(CONFIG, {})) <= {"site", "labels"}
         assert reply.content[METRICS].keys() <= numbers
         check_arrays(reply, values)
-    secrets = [str(tiny_folder), ".png", "scans/", *(str(source.path) for source in tiny_study.sites.values())]
-    secrets += [group for site in prepare_sites(tiny_study, tiny_folder).values() for group in site.groups if group]
+    secrets = [str(tiny_folder), ".png", "scans/", *(str(source.path) for source in two_site_settings.sites.values())]
+    secrets += [
+        group for site in prepare_sites(two_site_settings, tiny_folder).values() for group in site.groups if group
+    ]
     said = " ".join(str(dict(message.content.get(CONFIG, {}))) for message in [*grid.sent, *replies])
     assert not [secret for secret in secrets if secret in said]
     assert any("test-accuracy" in reply.content[METRICS] for reply in replies)
@@ -309,8 +320,8 @@ def check_arrays(message: Message, values: int) -> None:
         assert (array.dtype, array.shape) == (np.float32, (values,))
 
 
-def test_an_error_at_a_site_tells_the_server_no_path(tiny_study, tmp_path):
+def test_an_error_at_a_site_tells_the_server_no_path(two_site_settings, tmp_path):
     with pytest.raises(RunError) as refused:
-        meet(LocalGrid(tmp_path / "ward-7", ["north"]), tiny_study)
+        meet(LocalGrid(tmp_path / "ward-7", ["north"]), two_site_settings)
     assert "RunError; the site's own log says more" in str(refused.value)
     assert "ward-7" not in str(refused.value)

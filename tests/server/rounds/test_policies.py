@@ -10,17 +10,17 @@ import torch
 from flwr.app import Message, MessageType
 
 from clients import work
-from clients.workspace import Place
+from clients.workspace import Workspace
 from fedbus.models.batch_norm import own_names, pool_statistics, still_names
 from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.site_state import local_state
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
-from fedbus.transport.messages import CONFIG, ROUND, Order
+from fedbus.transport.messages import CONFIG, ROUND, Instruction
 from server.rounds.loop import Job, run_rounds
-from server.rounds.registration import greet
+from server.rounds.registration import register_sites
 from tests.grid import Hook, LocalGrid
 
 ARM = "fedavg"
@@ -29,25 +29,27 @@ ARM = "fedavg"
 class Federation:
     """The two sites of a study, each prepared in a folder that remembers nothing yet."""
 
-    def __init__(self, study: Study, folder: Path) -> None:
-        self.study, self.folder, self.out = study, folder, folder / "sites"
-        sites = prepare_sites(study, self.out)
-        self.weights = {name: len(site.parts["train"]) for name, site in sites.items()}
-        self.start = start_state(study.model, "none", 7)
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.folder, self.out = settings, folder, folder / "sites"
+        sites = prepare_sites(settings, self.out)
+        self.weights = {name: len(site.splits["train"]) for name, site in sites.items()}
+        self.start = start_state(settings.model, "none", 7)
         self.sent: list[Message] = []
 
-    def run(self, arm: str = ARM, hook: Hook | None = None, announce: Callable[[dict], object] = id) -> ArmFolder:
+    def run(self, arm: str = ARM, hook: Hook | None = None, on_round: Callable[[dict], object] = id) -> ArmFolder:
         """Run one training, or go on with it."""
-        grid, folder = LocalGrid(self.out, list(self.study.sites), hook), ArmFolder(self.folder / arm)
-        roster = greet(grid, 2, Order(self.study, 7, ()), 2, 5, threading.Event())
+        grid, folder = LocalGrid(self.out, list(self.settings.sites), hook), ArmFolder(self.folder / arm)
+        roster = register_sites(grid, 2, Instruction(self.settings, 7, ()), 2, 5, threading.Event())
         self.sent = grid.sent
-        run_rounds(grid, roster, Job(self.study, arm, 7, self.start, folder, arm, announce=announce))
+        run_rounds(grid, roster, Job(self.settings, arm, 7, self.start, folder, arm, on_round=on_round))
         return folder
 
     def trained(self, state: State, number: int, title: str = "again") -> dict[str, State]:
         """What each site sends back when asked to train a model."""
-        order = Order(self.study, 7, (0, 1, 2), title=title, round=number)
-        return {name: work.train(Place(self.out, name, "cpu"), order, state)[0] for name in self.study.sites}
+        instruction = Instruction(self.settings, 7, (0, 1, 2), title=title, round=number)
+        return {
+            name: work.train(Workspace(self.out, name, "cpu"), instruction, state)[0] for name in self.settings.sites
+        }
 
     def mean(self, updates: dict[str, State], name: str) -> torch.Tensor:
         """One array, averaged over the sites by their distinct training images."""
@@ -56,12 +58,12 @@ class Federation:
 
 
 @pytest.fixture
-def make(tiny_study: Study, tmp_path: Path) -> Callable[..., Federation]:
+def make(two_site_settings: Settings, tmp_path: Path) -> Callable[..., Federation]:
     """Makes a federation with changed settings."""
     made: list[Federation] = []
 
     def with_settings(**changes: object) -> Federation:
-        made.append(Federation(tiny_study.model_copy(update=changes), tmp_path / str(len(made))))
+        made.append(Federation(two_site_settings.model_copy(update=changes), tmp_path / str(len(made))))
         return made[-1]
 
     return with_settings
@@ -73,9 +75,9 @@ def same(left: State, right: State) -> bool:
 
 @pytest.mark.parametrize("policy", ["local", "local-statistics", "frozen"])
 @pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
-@pytest.mark.parametrize("transport", ["flat", "flat-fp16"])
-def test_a_local_or_frozen_batch_norm_stays_as_the_start_has_it_in_the_shared_model(arm, transport, policy, make):
-    federation = make(batch_norm=policy, transport=transport, strategy_options={"fedadam": {"eta": 0.01}})
+@pytest.mark.parametrize("payload", ["flat", "flat-fp16"])
+def test_a_local_or_frozen_batch_norm_stays_as_the_start_has_it_in_the_shared_model(arm, payload, policy, make):
+    federation = make(batch_norm=policy, payload=payload, strategy_options={"fedadam": {"eta": 0.01}})
     final, still = federation.run(arm).load_weights("final"), still_names(policy, federation.start)
     for name, value in final.items():
         assert torch.equal(value, federation.start[name]) == (name in still), name
@@ -85,12 +87,12 @@ def test_a_local_or_frozen_batch_norm_stays_as_the_start_has_it_in_the_shared_mo
 def test_everything_else_is_the_mean_of_what_the_sites_trained_with_their_own_batch_norm(policy, make):
     federation = make(batch_norm=policy, rounds=2)
     states, own = [federation.start], own_names(policy, federation.start)
-    federation.run(announce=lambda line: states.append(ArmFolder(federation.folder / ARM).load().state))
+    federation.run(on_round=lambda line: states.append(ArmFolder(federation.folder / ARM).load().state))
     for number, (before, after) in enumerate(pairwise(states), start=1):
         updates = federation.trained(before, number)
         for name in after.keys() - set(own):
             torch.testing.assert_close(after[name], federation.mean(updates, name).float(), rtol=1e-5, atol=1e-6)
-    for site in federation.study.sites:
+    for site in federation.settings.sites:
         assert same(local_state(federation.out, ARM, site, 2), local_state(federation.out, "again", site, 2))
 
 
@@ -99,18 +101,19 @@ def test_every_model_is_scored_with_each_sites_batch_norm_of_its_round(make):
     folder = federation.run()
     facts, best = folder.read_facts(), folder.load_weights("best")
     asked = [m.content[CONFIG] for m in federation.sent if m.metadata.message_type == MessageType.EVALUATE]
-    rounds = {(config["part"], config[ROUND]) for config in asked}
+    rounds = {(config["split"], config[ROUND]) for config in asked}
     assert rounds == {("validation", 3), ("test", facts["kept_round"])}
-    plain = federation.study.model_copy(update={"batch_norm": "average"})
+    plain = federation.settings.model_copy(update={"batch_norm": "average"})
     last = folder.read_history()[-1]["sites"]
-    for name in federation.study.sites:
-        place, classes = Place(federation.out, name, "cpu"), tuple(facts["classes"])
+    for name in federation.settings.sites:
+        place, classes = Workspace(federation.out, name, "cpu"), tuple(facts["classes"])
         mine = best | local_state(federation.out, ARM, name, facts["kept_round"])
         assert (
-            facts["test"]["sites"][name] == work.evaluate(place, Order(plain, 7, classes, "test"), mine).score.summary()
+            facts["test"]["sites"][name]
+            == work.evaluate(place, Instruction(plain, 7, classes, "test"), mine).score.summary()
         )
         mine = folder.load_weights("final") | local_state(federation.out, ARM, name, 3)
-        assert last[name] == work.evaluate(place, Order(plain, 7, classes), mine).score.summary()
+        assert last[name] == work.evaluate(place, Instruction(plain, 7, classes), mine).score.summary()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from flwr.common.constant import ErrorCode
 
 from fedbus.deployment.application import NOT_ALLOWED
 from fedbus.errors import RunError, SettingsError
-from fedbus.transport.messages import Order
+from fedbus.transport.messages import Instruction
 from server.rounds import registration
 from server.rounds.messaging import Roster
-from server.rounds.registration import exchange_with_quorum, greet, wait_for_nodes
+from server.rounds.registration import exchange_with_quorum, register_sites, wait_for_nodes
 from tests.grid import Hook, LocalGrid
 
 NAMES = {101: "east", 102: "north", 103: "south"}
@@ -156,7 +156,7 @@ def test_when_the_time_is_over_the_answers_so_far_are_handed_back(tmp_path):
     assert 2 < len(questions) < 1000
 
 
-def test_a_site_that_must_still_approve_is_asked_until_it_has(tiny_study, tiny_folder):
+def test_a_site_that_must_still_approve_is_asked_until_it_has(two_site_settings, tiny_folder):
     waiting = [NOT_ALLOWED, NOT_ALLOWED]
 
     def hook(site: str, message: Message) -> Message:
@@ -166,22 +166,24 @@ def test_a_site_that_must_still_approve_is_asked_until_it_has(tiny_study, tiny_f
 
     grid, said = LocalGrid(tiny_folder, ["north", "south"], hook), []
     approved = {101: "north", 102: "south"}
-    roster = greet(grid, approved, Order(tiny_study, 7, ()), 2, 5, threading.Event(), said.append)
+    roster = register_sites(grid, approved, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event(), said.append)
     assert said == ["waiting until south approve the application"] * 2
     assert roster.names == ["north", "south"]
 
 
-def test_a_site_under_anothers_name_is_refused(tiny_study, tiny_folder):
+def test_a_site_under_anothers_name_is_refused(two_site_settings, tiny_folder):
     grid = LocalGrid(tiny_folder, ["north", "south"])
     with pytest.raises(RunError, match="west calls itself south"):
-        greet(grid, {101: "north", 102: "west"}, Order(tiny_study, 7, ()), 2, 5, threading.Event())
+        register_sites(
+            grid, {101: "north", 102: "west"}, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event()
+        )
 
 
-def test_a_site_that_prepared_something_else_is_refused(tiny_study, tiny_folder):
+def test_a_site_that_prepared_something_else_is_refused(two_site_settings, tiny_folder):
     def spoil(site: str, reply: Message) -> None:
         if site == "south":
             reply.content["metrics"]["image-size"] = 64
 
     grid = LocalGrid(tiny_folder, ["north", "south"], spoil=spoil)
     with pytest.raises(SettingsError, match="south prepared images of 64"):
-        greet(grid, 2, Order(tiny_study, 7, ()), 2, 5, threading.Event())
+        register_sites(grid, 2, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event())

@@ -10,15 +10,15 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedbus.classes import CLASSES
 from fedbus.evaluation.validation import Score
-from fedbus.transport.messages import ARRAYS, METRICS, Hello, Report
+from fedbus.transport.messages import ARRAYS, METRICS, Registration, Report
 from fedbus.transport.packing import layout_of
-from fedbus.transport.weights import Carrier
+from fedbus.transport.weights import WeightCodec
 from server.rounds.messaging import Replies, Roster
 from server.rounds.screening import MOST_LOSS, screen_scores, screen_updates
 from tests.tiny import tiny_settings
 
-PARTS = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
-ROSTER = Roster({7: Hello("north", CLASSES, 32, PARTS, (12, 0, 12), 20, 18, 0)})
+SPLITS = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
+ROSTER = Roster({7: Registration("north", CLASSES, 32, SPLITS, (12, 0, 12), 20, 18, 0)})
 BEFORE = {"fc.weight": torch.ones(3, 2)}
 SOUND = Report(16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), 3.5), loss=0.7, steps=9, seconds=1.0)
 
@@ -37,7 +37,7 @@ def reply(metrics: object, arrays: object = None) -> Replies:
 
 
 def why(replies: Replies) -> str:
-    found = screen_updates(replies, ROSTER, tiny_settings(), BEFORE, Carrier("flat", layout_of(BEFORE)))
+    found = screen_updates(replies, ROSTER, tiny_settings(), BEFORE, WeightCodec("flat", layout_of(BEFORE)))
     assert (set(found.reports), set(found.updates)) in (({"north"}, {"north"}), (set(), set()))
     return found.refused.get("north", "")
 

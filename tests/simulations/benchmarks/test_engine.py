@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.evaluation.predict import join, predict_part
+from fedbus.evaluation.predict import join, predict_split
 from fedbus.models.build import place_model
 from fedbus.models.state import get_state, set_state
 from fedbus.training.loop import train_round
@@ -42,8 +42,8 @@ def test_speeds_are_ratios_of_the_turns_that_were_taken(tiny_case, tree, monkeyp
 
 
 def test_both_loops_are_scored_on_the_same_test_rows_after_equal_steps(tiny_case, tree, monkeypatch):
-    study = tiny_case.study.model_copy(update={"seeds": (4, 5), "rounds": 2})
-    case = Case(study, tiny_case.out, tiny_case.sites, tiny_case.start)
+    settings = tiny_case.settings.model_copy(update={"seeds": (4, 5), "rounds": 2})
+    case = Case(settings, tiny_case.out, tiny_case.sites, tiny_case.start)
     asked, runs = [], []
     plain = engine.train_plain
 
@@ -55,23 +55,23 @@ def test_both_loops_are_scored_on_the_same_test_rows_after_equal_steps(tiny_case
     monkeypatch.setattr(engine, "train_plain", train_plain)
     found = compare_accuracy(case, tree)
     cpu, sites = torch.device("cpu"), list(case.sites.values())
-    rows = {seed: pooled_rows(sites, study, seed, cpu) for seed in study.seeds}
-    steps = {seed: 2 * each.steps_per_round(study) for seed, each in rows.items()}
-    assert asked == [(tree, steps[seed], seed) for seed in study.seeds]
+    rows = {seed: pooled_rows(sites, settings, seed, cpu) for seed in settings.seeds}
+    steps = {seed: 2 * each.steps_per_round(settings) for seed, each in rows.items()}
+    assert asked == [(tree, steps[seed], seed) for seed in settings.seeds]
     assert (found["steps"], found["seeds"]) == (steps[5], 2)
 
     def right(model):
-        answers = join([predict_part(model, site, "test", study) for site in sites])
+        answers = join([predict_split(model, site, "test", settings) for site in sites])
         return (answers.probabilities.argmax(axis=1) == answers.labels).mean(), len(answers.labels)
 
     expected = []
-    for seed in study.seeds:
-        model = place_model(study.model, cpu)
+    for seed in settings.seeds:
+        model = place_model(settings.model, cpu)
         set_state(model, case.start)
-        optimiser = make_optimiser(model, study)
+        optimiser = make_optimiser(model, settings)
         for number in (1, 2):
             train_round(
-                model, rows[seed], study, seed=seed, round_number=number, steps=steps[seed] // 2, optimiser=optimiser
+                model, rows[seed], settings, seed=seed, round_number=number, steps=steps[seed] // 2, optimiser=optimiser
             )
         expected.append(right(model)[0])
     assert found["ours"]["value"] == pytest.approx(np.mean(expected))
@@ -82,12 +82,12 @@ def test_both_loops_are_scored_on_the_same_test_rows_after_equal_steps(tiny_case
     assert not torch.equal(get_state(runs[0].model)["fc.weight"], get_state(runs[1].model)["fc.weight"])
 
 
-def test_one_command_measures_a_study_and_writes_one_file(tiny_study, tmp_path, monkeypatch):
+def test_one_command_measures_a_study_and_writes_one_file(two_site_settings, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "STEPS", 1)
     monkeypatch.setattr(engine, "TURNS", 1)
     monkeypatch.setattr(engine, "SEEDS", [3])
     monkeypatch.setattr(engine, "LEARNING", {"batch-size": 6})
-    settings = tiny_study.as_dict() | {"rounds": 1}
+    settings = two_site_settings.as_dict() | {"rounds": 1}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     main(tmp_path / "settings.json", tmp_path / "engine.json")
     found = json.loads((tmp_path / "engine.json").read_text())

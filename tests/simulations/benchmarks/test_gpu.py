@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from fedbus.classes import CLASSES
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from simulations.benchmarks import gpu
-from simulations.benchmarks.gpu import Settings, measure_bare, noise_rows, where_installed, write_pictures
+from simulations.benchmarks.gpu import GpuSettings, measure_bare, noise_rows, where_installed, write_pictures
 from tests.bare_machine import OTHERS
 
-TINY = Settings(model="test_resnet", image_size=32, batch_size=4, device="cpu", precision="float32")
+TINY = GpuSettings(model="test_resnet", image_size=32, batch_size=4, device="cpu", precision="float32")
 
 ALONE = """
 import sys
@@ -46,8 +46,8 @@ def test_the_script_runs_where_only_pytorch_and_timm_are_installed(tmp_path):
 
 
 def test_settings_are_the_study_s_own_with_its_defaults():
-    for name, value in vars(Settings()).items():
-        assert Study.model_fields[name].default == value, name
+    for name, value in vars(GpuSettings()).items():
+        assert Settings.model_fields[name].default == value, name
 
 
 def test_settings_hold_all_that_training_reads():
@@ -57,10 +57,10 @@ def test_settings_hold_all_that_training_reads():
             *Path("fedbus/training/missing_classes").glob("*.py"),
             *map(Path, ("fedbus/training/loop.py", "fedbus/training/optimiser.py")),
         ]
-        for name in re.findall(r"\bstudy\.(\w+)", path.read_text())
+        for name in re.findall(r"\b(?<!fedbus\.)settings\.(\w+)", path.read_text())
     }
     assert len(read) > 10
-    assert read <= set(vars(Settings()))
+    assert read <= set(vars(GpuSettings()))
 
 
 def test_what_was_measured_is_kept_if_a_later_part_fails(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_the_bare_loop_hands_every_site_the_mean_of_the_round_before(monkeypatch
     def shift(model, rows, settings, number):
         assert len(rows.index) == 8  # 10 pictures a second for a second, in whole batches
         with torch.no_grad():
-            model.fc.bias.add_(shifts[rows.holder])
+            model.fc.bias.add_(shifts[rows.owner])
 
     monkeypatch.setattr(gpu, "set_state", note)
     monkeypatch.setattr(gpu, "_train_site", shift)

@@ -17,7 +17,7 @@ import torch
 from fedbus.classes import CLASSES
 from fedbus.datasets.registry import read_archive
 from fedbus.models.start import start_state
-from fedbus.settings.load import build_study
+from fedbus.settings.load import build_settings
 from fedbus.sites.pixel_cache import decode_archive
 from fedbus.sites.prepare import prepare_sites
 from fedbus.training.rows import site_rows
@@ -118,14 +118,14 @@ def test_images_are_counted_and_an_epoch_takes_every_balanced_row(tmp_path):
     assert found["map_mb"] == pytest.approx(210 * SIDE**2 / 1e6)
     assert min(found[key] for key in ("open_s", "near_pairs_s", "epoch_s")) > 0
     archive = str(tmp_path / "archive")
-    study = build_study(
+    settings = build_settings(
         {"sites": {"one": {"reader": "labels-csv", "path": archive}}, "cache": str(tmp_path / "c"), "image-size": SIDE},
         "the tests",
     )
-    site = prepare_sites(study, tmp_path / "again")["one"]
-    rows = site_rows(site, study, 0, torch.device("cpu"))
+    site = prepare_sites(settings, tmp_path / "again")["one"]
+    rows = site_rows(site, settings, 0, torch.device("cpu"))
     assert len(rows.index) % len(CLASSES) == 0
-    assert found["epoch_steps"] == run_epoch(site, study) == -(-len(rows.index) // study.batch_size)
+    assert found["epoch_steps"] == run_epoch(site, settings) == -(-len(rows.index) // settings.batch_size)
 
 
 LINES = [

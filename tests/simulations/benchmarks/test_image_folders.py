@@ -9,7 +9,7 @@ import pytest
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError, SettingsError
-from fedbus.sites.split import PARTS
+from fedbus.sites.split import SPLITS
 from simulations.benchmarks.image_folders import write_image_folders
 from simulations.benchmarks.plain_loop import open_image_folder
 
@@ -19,28 +19,28 @@ def folders(tiny_case, tmp_path_factory):
     return write_image_folders(tiny_case, tmp_path_factory.mktemp("trees") / "new")
 
 
-def rows_of(case, name, part):
+def rows_of(case, name, split):
     """(original picture, label) of each row, from the split."""
-    site, archive = case.sites[name], case.study.sites[name].path
-    return [((archive / site.paths[row]).resolve(), int(site.labels[row])) for row in site.parts[part]]
+    site, archive = case.sites[name], case.settings.sites[name].path
+    return [((archive / site.paths[row]).resolve(), int(site.labels[row])) for row in site.splits[split]]
 
 
-def found(folder, part):
+def found(folder, split):
     """(original picture, label) of each picture that torchvision finds."""
-    return [(Path(path).resolve(), label) for path, label in open_image_folder(folder, part).samples]
+    return [(Path(path).resolve(), label) for path, label in open_image_folder(folder, split).samples]
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_site_has_its_rows_and_labels_and_no_other(tiny_case, folders, part):
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_site_has_its_rows_and_labels_and_no_other(tiny_case, folders, split):
     for name in tiny_case.sites:
-        assert Counter(found(folders[name], part)) == Counter(rows_of(tiny_case, name, part))
-        assert all(path.is_file() for path, _ in found(folders[name], part))
+        assert Counter(found(folders[name], split)) == Counter(rows_of(tiny_case, name, split))
+        assert all(path.is_file() for path, _ in found(folders[name], split))
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_the_pooled_tree_is_the_sites_together(tiny_case, folders, part):
-    everything = [row for name in tiny_case.sites for row in rows_of(tiny_case, name, part)]
-    assert Counter(found(folders["pooled"], part)) == Counter(everything)
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_pooled_tree_is_the_sites_together(tiny_case, folders, split):
+    everything = [row for name in tiny_case.sites for row in rows_of(tiny_case, name, split)]
+    assert Counter(found(folders["pooled"], split)) == Counter(everything)
 
 
 def test_classes_have_our_numbers_also_where_one_is_missing(folders):

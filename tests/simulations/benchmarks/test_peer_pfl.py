@@ -20,15 +20,15 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("epochs", [0.5, 1.0, 2.0])
 def test_one_pass_over_the_rows_makes_our_number_of_full_batches(tiny_case, epochs):
-    study = tiny_case.study.model_copy(update={"local_epochs": epochs})
+    settings = tiny_case.settings.model_copy(update={"local_epochs": epochs})
     for site in tiny_case.sites.values():
-        rows = site_rows(site, study, 0, CPU)
-        pictures, labels = peer_pfl._training(rows, study, matched=True)
-        assert len(pictures) == len(labels) == rows.steps_per_round(study) * study.batch_size
+        rows = site_rows(site, settings, 0, CPU)
+        pictures, labels = peer_pfl._training(rows, settings, matched=True)
+        assert len(pictures) == len(labels) == rows.steps_per_round(settings) * settings.batch_size
         if epochs == 1:
             counts = torch.bincount(labels, minlength=3)[torch.unique(rows.labels)]
-            assert counts.max() - counts.min() <= study.batch_size, "balanced, but for what fills the last batch"
-        known = {(site.pixels[r].tobytes(), int(site.labels[r])) for r in site.parts["train"]}
+            assert counts.max() - counts.min() <= settings.batch_size, "balanced, but for what fills the last batch"
+        known = {(site.pixels[r].tobytes(), int(site.labels[r])) for r in site.splits["train"]}
         given = {(p.numpy().tobytes(), int(c)) for p, c in zip(pictures, labels, strict=True)}
         assert given <= known, "each picture keeps its label, and none is of another part"
 
@@ -38,7 +38,7 @@ def test_pictures_wait_normalised_in_plain_and_as_bytes_if_matched(tiny_case):
     plain, same = peer_pfl._validation(tiny_case, CPU, matched=False)
     assert torch.equal(labels, same)
     assert labels.tolist() == [
-        c for site in tiny_case.sites.values() for c in site.labels[site.parts["validation"]].tolist()
+        c for site in tiny_case.sites.values() for c in site.labels[site.splits["validation"]].tolist()
     ]
     assert images.dtype == torch.uint8
     assert plain.is_contiguous()
@@ -79,12 +79,12 @@ def test_no_network_is_a_reason_and_not_an_error(tmp_path, monkeypatch):
 )
 def test_pfl_makes_our_number_of_steps(tiny_case, tmp_path):
     settings, out = tmp_path / "settings.json", tmp_path / "peer.json"
-    study = tiny_case.study.model_copy(update={"rounds": 2})
-    settings.write_text(json.dumps(study.as_dict()))
+    settings = tiny_case.settings.model_copy(update={"rounds": 2})
+    settings.write_text(json.dumps(settings.as_dict()))
     command = [sys.executable, "-m", "simulations.benchmarks.peer_pfl", str(settings), str(out)]
     environment = environment_with({"PYTHONPATH": str(peer_pfl.PEER_FOLDER)})
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True)
-    steps = sum(site_rows(site, study, 0, CPU).steps_per_round(study) for site in tiny_case.sites.values())
+    steps = sum(site_rows(site, settings, 0, CPU).steps_per_round(settings) for site in tiny_case.sites.values())
     for mode, result in json.loads(out.read_text()).items():
         assert result["steps"] == [steps, steps], mode
         assert len(result["round_seconds"]) == len(result["accuracy"]) == 2

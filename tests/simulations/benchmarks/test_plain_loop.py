@@ -30,7 +30,7 @@ def folders(tiny_case, tmp_path_factory):
 
 
 def with_settings(case, **changes):
-    return type(case)(case.study.model_copy(update=changes), case.out, case.sites, case.start)
+    return type(case)(case.settings.model_copy(update=changes), case.out, case.sites, case.start)
 
 
 def batches(count):
@@ -49,10 +49,10 @@ def test_it_starts_from_the_case_s_weights(tiny_case, folders):
 
 
 def test_its_steps_are_adamw_with_the_study_s_smoothing_and_schedule(tiny_case):
-    study = tiny_case.study.model_copy(update={"learning_rate": 0.02, "weight_decay": 0.3, "warmup": 0.25})
+    settings = tiny_case.settings.model_copy(update={"learning_rate": 0.02, "weight_decay": 0.3, "warmup": 0.25})
     given, steps = batches(4), 4
-    run = train_steps(load_model(study, tiny_case.start), given, study, steps)
-    model = load_model(study, tiny_case.start).train()
+    run = train_steps(load_model(settings, tiny_case.start), given, settings, steps)
+    model = load_model(settings, tiny_case.start).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.3)
     expected = []
     for step, (pictures, labels) in enumerate(given):
@@ -76,16 +76,16 @@ def test_its_steps_are_adamw_with_the_study_s_smoothing_and_schedule(tiny_case):
 def test_rounds_go_through_the_schedule_in_turn(tiny_case, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "simulations.benchmarks.plain_loop.learning_rate", lambda study, done: asked.append(done) or 1e-3
+        "simulations.benchmarks.plain_loop.learning_rate", lambda settings, done: asked.append(done) or 1e-3
     )
     for number in (1, 2):
-        train_steps(load_model(tiny_case.study, tiny_case.start), batches(2), tiny_case.study, 4, number, 2)
+        train_steps(load_model(tiny_case.settings, tiny_case.start), batches(2), tiny_case.settings, 4, number, 2)
     assert asked == [0, 1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
 
 
 def test_steps_before_the_measurement_do_not_count(tiny_case):
-    model = load_model(tiny_case.study, tiny_case.start)
-    run = train_steps(model, batches(3), tiny_case.study, 5, warmup_steps=2)
+    model = load_model(tiny_case.settings, tiny_case.start)
+    run = train_steps(model, batches(3), tiny_case.settings, 5, warmup_steps=2)
     assert (len(run.losses), run.images) == (5, 3 * 4)
     assert run.seconds > 0
 
@@ -113,16 +113,16 @@ def test_the_seed_decides_the_draws():
 
 
 def test_it_scores_the_pictures_that_ours_does(tiny_case, folders):
-    study, site = tiny_case.study, tiny_case.sites["north"]
-    seen = torch.cat([pictures for pictures, _ in scoring_batches(folders["north"], "test", study)])
+    settings, site = tiny_case.settings, tiny_case.sites["north"]
+    seen = torch.cat([pictures for pictures, _ in scoring_batches(folders["north"], "test", settings)])
     labels = torch.tensor(open_image_folder(folders["north"], "test").targets)
-    order = np.concatenate([[r for r in site.parts["test"] if site.labels[r] == c] for c in range(3)]).astype(int)
+    order = np.concatenate([[r for r in site.splits["test"] if site.labels[r] == c] for c in range(3)]).astype(int)
     ours = normalise(torch.from_numpy(site.pixels[order]).unsqueeze(1).float() / 255)
     assert labels.tolist() == site.labels[order].tolist()
     torch.testing.assert_close(seen, ours.contiguous(), rtol=0, atol=1e-5)
 
-    model = load_model(study, tiny_case.start)
-    right = predict(model, site.pixels[order], study).argmax(axis=1) == site.labels[order]
+    model = load_model(settings, tiny_case.start)
+    right = predict(model, site.pixels[order], settings).argmax(axis=1) == site.labels[order]
     assert accuracy(model, folders["north"], tiny_case) == pytest.approx(right.mean())
 
 

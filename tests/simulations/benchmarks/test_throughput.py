@@ -48,23 +48,23 @@ def test_seconds_are_those_of_the_work():
 
 
 def test_speeds_are_images_of_the_timed_steps_over_their_seconds(monkeypatch):
-    study, rounds = tiny_settings(), []
+    settings, rounds = tiny_settings(), []
     monkeypatch.setattr(throughput, "seconds_of", lambda work, _: (work(), 2.0)[1])
     monkeypatch.setattr(throughput, "train_round", lambda *_, **given: rounds.append(given["steps"]))
-    rows = site_rows(noise_site(), study, 0, CPU)
-    assert engine_speed(place_model(study.model, CPU), rows, study)(5) == 5 * study.batch_size / 2
+    rows = site_rows(noise_site(), settings, 0, CPU)
+    assert engine_speed(place_model(settings.model, CPU), rows, settings)(5) == 5 * settings.batch_size / 2
     assert rounds == [WARMUP_STEPS, 5]
 
 
 @pytest.mark.parametrize("loop", ["ceiling", "ours", "plain"])
 def test_every_loop_trains_its_model_and_no_other(loop):
-    study = tiny_settings()
-    model, rows = place_model(study.model, CPU), site_rows(noise_site(), study, 0, CPU)
+    settings = tiny_settings()
+    model, rows = place_model(settings.model, CPU), site_rows(noise_site(), settings, 0, CPU)
     batches = [(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))] * 2
     speeds = {
-        "ceiling": lambda: ceiling_speed(model, study),
-        "ours": lambda: engine_speed(model, rows, study),
-        "plain": lambda: plain_speed(model, batches, study),
+        "ceiling": lambda: ceiling_speed(model, settings),
+        "ours": lambda: engine_speed(model, rows, settings),
+        "plain": lambda: plain_speed(model, batches, settings),
     }
     before = get_state(model)
     flags = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.backends.cudnn.enabled
@@ -76,19 +76,19 @@ def test_every_loop_trains_its_model_and_no_other(loop):
 
 
 def test_the_ceiling_learns_its_one_batch():
-    study = tiny_settings(learning_rate=0.01)
-    model = place_model(study.model, CPU)
+    settings = tiny_settings(learning_rate=0.01)
+    model = place_model(settings.model, CPU)
     torch.manual_seed(0)
     pictures = throughput.normalise(torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
-    ceiling_speed(model, study)(30)
+    ceiling_speed(model, settings)(30)
     assert model(pictures).argmax(dim=1).tolist() == [0, 1, 2, 0]
 
 
 def test_a_step_s_parts_are_all_there_and_add_up_to_a_step(monkeypatch):
-    study = tiny_settings()
-    model, rows = place_model(study.model, CPU), site_rows(noise_site(), study, 0, CPU)
+    settings = tiny_settings()
+    model, rows = place_model(settings.model, CPU), site_rows(noise_site(), settings, 0, CPU)
     monkeypatch.setattr(throughput, "augment", lambda batch, _: (time.sleep(0.2), batch)[1])
-    costs = step_costs(model, rows, study, 2)
+    costs = step_costs(model, rows, settings, 2)
     assert list(costs) == ["gather", "augment", "normalise", "forward and backward", "optimiser"]
     assert all(cost > 0 for cost in costs.values())
     assert costs["augment"] >= 200

@@ -3,7 +3,7 @@
 import pytest
 
 from fedbus.errors import SettingsError
-from fedbus.settings.load import HOSPITALS_STUDY, load_study
+from fedbus.settings.load import HOSPITALS_PRESET, load_settings
 from simulations.studies.grid import GRIDS, grid_names, load_grid
 
 SMALL = """
@@ -41,19 +41,19 @@ def test_a_grid_makes_every_combination_and_then_the_cells_that_stand_by_themsel
     grid = load_grid(write(tmp_path, SMALL))
     assert list(grid.cells) == ["ros_16", "ros_8", "none_16", "none_8", "alone", "again"]
     assert grid.cells["none_8"].changes == {"sampler": "none", "batch-size": 8}
-    assert (grid.cells["none_8"].study.sampler, grid.cells["none_8"].study.batch_size) == ("none", 8)
-    assert grid.cells["alone"].study.learning_rate == 1e-2
+    assert (grid.cells["none_8"].settings.sampler, grid.cells["none_8"].settings.batch_size) == ("none", 8)
+    assert grid.cells["alone"].settings.learning_rate == 1e-2
     assert (grid.cells["again"].weights_of, grid.cells["alone"].weights_of) == ("alone", "")
     assert (grid.name, grid.title, grid.default) == ("small", "Small", "ros_16")
-    assert all(cell.study.rounds == 2 for cell in grid.cells.values())
+    assert all(cell.settings.rounds == 2 for cell in grid.cells.values())
 
 
 def test_a_cell_wins_over_set_and_set_over_what_the_grid_shares(tmp_path):
     grid = load_grid(write(tmp_path, SMALL), ["rounds=5", "batch-size=64", "seeds=0,1"])
-    assert {cell.study.rounds for cell in grid.cells.values()} == {5}
-    assert grid.cells["ros_8"].study.batch_size == 8
-    assert grid.cells["alone"].study.batch_size == 64
-    assert grid.cells["alone"].study.seeds == (0, 1)
+    assert {cell.settings.rounds for cell in grid.cells.values()} == {5}
+    assert grid.cells["ros_8"].settings.batch_size == 8
+    assert grid.cells["alone"].settings.batch_size == 64
+    assert grid.cells["alone"].settings.seeds == (0, 1)
 
 
 def test_phantoms_lie_under_a_grid_without_sites_and_the_real_study_under_one_with_them(tmp_path):
@@ -61,7 +61,7 @@ def test_phantoms_lie_under_a_grid_without_sites_and_the_real_study_under_one_wi
     real = load_grid(write(tmp_path, SMALL), [], [f"busi={tmp_path}"])
     assert (phantoms.shared.model, phantoms.shared.weights) == ("resnetv2_18", "none")
     assert (real.shared.model, real.shared.image_size) == ("resnetv2_50", 96)
-    assert list(real.cells["alone"].study.sites) == ["busi"]
+    assert list(real.cells["alone"].settings.sites) == ["busi"]
     assert phantoms.shared.rounds == real.shared.rounds == 2
 
 
@@ -91,8 +91,8 @@ def test_the_grids_that_come_along_can_be_read(name):
         ('default = "ros_16"', "", ["default"]),
         ('weights-of = "alone"', 'weights-of = "alon"', ["cells.again.weights-of", "'alone'"]),
         ("[cells.alone]", '[cells.alone]\nweights-of = "again"', ["none of its own"]),
-        ('weights-of = "alone"', 'weights-of = "alone"\nsplit-seed = 1', ["again", "alone", "split-seed", "marks"]),
-        ('weights-of = "alone"', 'weights-of = "alone"\nmarks = "masked"\nrounds = 3', ["again", "sets rounds"]),
+        ('weights-of = "alone"', 'weights-of = "alone"\nsplit-seed = 1', ["again", "alone", "split-seed", "burned-in"]),
+        ('weights-of = "alone"', 'weights-of = "alone"\nburned-in = "masked"\nrounds = 3', ["again", "sets rounds"]),
         ('weights-of = "alone"\narms = ["local"]', 'weights-of = "alone"\narms = ["fedavg"]', ["fedavg", "from alone"]),
         ("[cells.alone]", "[cells.alone]\nfold = 1", ["alone", "another fold than ros_16"]),
         ("[cells.alone]", "[cells.alone]\nlimit = 40\nnear-bits = 3", ["alone", "another limit, near-bits"]),
@@ -111,14 +111,14 @@ def test_a_wrong_grid_is_named_with_the_cell_and_what_was_meant(tmp_path, before
 
 
 def test_a_cell_with_anothers_weights_has_its_settings_too(tmp_path):
-    cells = load_grid(write(tmp_path, SMALL.replace('of = "alone"', 'of = "alone"\nmarks = "masked"'))).cells
-    assert cells["again"].study == cells["alone"].study.model_copy(update={"marks": "masked"})
-    assert cells["again"].changes == {"arms": ["local"], "marks": "masked"}
+    cells = load_grid(write(tmp_path, SMALL.replace('of = "alone"', 'of = "alone"\nburned-in = "masked"'))).cells
+    assert cells["again"].settings == cells["alone"].settings.model_copy(update={"burned_in": "masked"})
+    assert cells["again"].changes == {"arms": ["local"], "burned-in": "masked"}
 
 
 def test_a_leaky_cell_stands_beside_honest_ones_and_may_have_other_rows(tmp_path):
     grid = load_grid(write(tmp_path, SMALL + '[cells.leaky]\nsplit = "images"\nfold = 1\n'))
-    assert grid.cells["leaky"].study.fold == 1
+    assert grid.cells["leaky"].settings.fold == 1
 
 
 def test_an_unknown_study_is_answered_with_those_that_there_are():
@@ -133,7 +133,7 @@ def test_a_grid_without_cells_is_refused(tmp_path):
 
 
 def test_hospitals_toml_sets_what_the_best_cell_of_the_federation_study_set(tmp_path):
-    best = load_grid("federation", sites=[f"east={tmp_path}"]).cells["fast-local-plain"].study
-    advised = load_study(HOSPITALS_STUDY)
+    best = load_grid("federation", sites=[f"east={tmp_path}"]).cells["fast-local-plain"].settings
+    advised = load_settings(HOSPITALS_PRESET)
     told = ("rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size")
     assert {key: getattr(advised, key) for key in told} == {key: getattr(best, key) for key in told}

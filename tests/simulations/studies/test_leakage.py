@@ -14,34 +14,34 @@ from fedbus.errors import RunError
 from fedbus.evaluation.evaluate import COMPARED
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.start import start_state
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm, list_arms
-from simulations.local_training import Fit
+from simulations.local_training import LocalTraining
 from simulations.studies.leakage import difference, leakage_of, leaked_rows
 from tests.tiny import noise_site
 
 CPU = torch.device("cpu")
-Run = tuple[Study, Path, dict[str, Site], list[Arm]]
+Run = tuple[Settings, Path, dict[str, Site], list[Arm]]
 
 
-def run_of(study: Study, out: Path, **changes: object) -> Run:
+def run_of(settings: Settings, out: Path, **changes: object) -> Run:
     """Two seeds of `local-north`, trained for one round under a split."""
-    study = study.model_copy(update={"arms": ("local",), "seeds": (0, 1), "rounds": 1, **changes})
-    sites = prepare_sites(study, out)
-    arms = [arm for arm in list_arms(study, out) if arm.name == "local-north"]
+    settings = settings.model_copy(update={"arms": ("local",), "seeds": (0, 1), "rounds": 1, **changes})
+    sites = prepare_sites(settings, out)
+    arms = [arm for arm in list_arms(settings, out) if arm.name == "local-north"]
     for arm in arms:
-        rows = site_rows(sites["north"], study, arm.seed, CPU)
-        start = start_state(study.model, "none", arm.seed)
-        Fit(study, arm.seed, rows, [sites["north"]], 3, start).run(arm.folder)
-    return study, out, sites, arms
+        rows = site_rows(sites["north"], settings, arm.seed, CPU)
+        start = start_state(settings.model, "none", arm.seed)
+        LocalTraining(settings, arm.seed, rows, [sites["north"]], 3, start).run(arm.folder)
+    return settings, out, sites, arms
 
 
 @pytest.fixture(scope="module", params=["images", "balanced-images"])
-def run(request, tiny_study, tmp_path_factory) -> Run:
-    return run_of(tiny_study, tmp_path_factory.mktemp("run"), split=request.param)
+def run(request, two_site_settings, tmp_path_factory) -> Run:
+    return run_of(two_site_settings, tmp_path_factory.mktemp("run"), split=request.param)
 
 
 def answers(arm: Arm, file: str, place: str) -> tuple[list[str], list[str]]:
@@ -51,10 +51,10 @@ def answers(arm: Arm, file: str, place: str) -> tuple[list[str], list[str]]:
 
 
 def test_claim_truth_and_difference_are_those_of_the_predictions(run):
-    study, out, sites, arms = run
-    found = leakage_of(study, out, sites, arms)
+    settings, out, sites, arms = run
+    found = leakage_of(settings, out, sites, arms)
     assert json.loads(json.dumps(found)) == found
-    assert (found["split"], found["arms"].keys()) == (study.split, {"local-north"})
+    assert (found["split"], found["arms"].keys()) == (settings.split, {"local-north"})
     told = found["arms"]["local-north"]
     for place in ("north", "south", "all"):
         expected = {}
@@ -74,31 +74,31 @@ def test_claim_truth_and_difference_are_those_of_the_predictions(run):
 
 
 def test_leaked_rows_are_those_that_the_split_file_shows(run):
-    study, out, sites, arms = run
-    for name, told in leakage_of(study, out, sites, arms)["leaked"].items():
+    settings, out, sites, arms = run
+    for name, told in leakage_of(settings, out, sites, arms)["leaked"].items():
         with (out / "splits" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        train = [row for row in rows if row["part"] == "train"]
-        test = [row for row in rows if row["part"] == "test"]
+        train = [row for row in rows if row["split"] == "train"]
+        test = [row for row in rows if row["split"] == "test"]
         same = sum(row["path"] in {other["path"] for other in train} for row in test)
         group = sum(row["group"] in {other["group"] for other in train} for row in test)
         assert told == {"test_rows": len(test), "copies": same, "same_group": group}
-        assert (same > 0) == (study.split == "balanced-images")
+        assert (same > 0) == (settings.split == "balanced-images")
         assert group >= same
 
 
 def test_no_group_of_the_truth_was_trained_on(run):
     _, _, sites, arms = run
     truth = Predictions.from_csv(arms[0].folder.path / "held-out.csv")
-    known = {f"{name}/{site.groups[row]}" for name, site in sites.items() for row in site.parts["train"]}
+    known = {f"{name}/{site.groups[row]}" for name, site in sites.items() for row in site.splits["train"]}
     assert not known & set(truth.groups.tolist())
 
 
 def test_equal_pictures_count_as_copies_and_repeats_each_time():
     site = noise_site()
-    parts = {**site.parts, "test": site.parts["test"][[0, 0, 1, 2]]}
-    site.pixels[parts["test"][1]] = site.pixels[site.parts["train"][0]]
-    site.groups[parts["test"][2]] = site.groups[site.parts["train"][3]]
+    parts = {**site.splits, "test": site.splits["test"][[0, 0, 1, 2]]}
+    site.pixels[parts["test"][1]] = site.pixels[site.splits["train"][0]]
+    site.groups[parts["test"][2]] = site.groups[site.splits["train"][3]]
     found = leaked_rows(Site(site.name, site.pixels, site.labels, site.groups, site.paths, parts))
     assert found == {"test_rows": 4, "copies": 2, "same_group": 1}
 
@@ -131,12 +131,12 @@ def test_repeats_of_one_group_widen_the_interval_as_one():
     assert four == pytest.approx(one)
 
 
-def test_a_split_by_group_has_nothing_to_measure(tiny_study, tiny_sites, tmp_path):
+def test_a_split_by_group_has_nothing_to_measure(two_site_settings, tiny_sites, tmp_path):
     with pytest.raises(RunError, match=rf"{tmp_path} was split by group.*split=images"):
-        leakage_of(tiny_study, tmp_path, tiny_sites, [])
+        leakage_of(two_site_settings, tmp_path, tiny_sites, [])
 
 
 def test_an_arm_that_is_not_finished_is_named(run, tmp_path):
-    study, out, sites, _ = run
+    settings, out, sites, _ = run
     with pytest.raises(RunError, match=r"local-north.* is not finished"):
-        leakage_of(study, out, sites, list_arms(study, tmp_path))
+        leakage_of(settings, out, sites, list_arms(settings, tmp_path))

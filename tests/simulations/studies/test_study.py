@@ -18,7 +18,7 @@ from fedbus.cli import app
 from fedbus.errors import FedbusError
 from fedbus.evaluation.predictions import Predictions
 from fedbus.reports.comparison.results import shown_settings
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from simulations.studies.cell_process import is_finished
 from tests.archives import make_bus_bra, make_busi
 
@@ -192,7 +192,7 @@ def test_a_folder_of_another_version_or_kind_is_refused(place, tmp_path, content
 
 
 def test_a_cell_is_finished_when_all_its_arms_are(tmp_path):
-    alone, both = (Study(arms=arms) for arms in (("local",), ("local", "fedavg")))
+    alone, both = (Settings(arms=arms) for arms in (("local",), ("local", "fedavg")))
     assert not is_finished(tmp_path, alone)
     (tmp_path / "results.json").write_text(json.dumps({"settings": shown_settings(alone)}))
     assert is_finished(tmp_path, alone)

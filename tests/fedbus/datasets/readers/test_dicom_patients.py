@@ -8,7 +8,7 @@ import pytest
 from fedbus.datasets.readers import class_folders, labels_csv
 from fedbus.errors import ArchiveError, ImageError
 from fedbus.reports.archive_check import inspect_archive
-from fedbus.settings.load import build_study
+from fedbus.settings.load import build_settings
 from fedbus.sites.pixel_cache import decode_archive
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import open_site
@@ -186,10 +186,10 @@ def test_frames_of_a_file_stay_together_and_no_id_is_written(tmp_path):
     settings = {"sites": sites, "folds": 3, "image-size": 32, "cache": str(tmp_path / "cache")}
     out = tmp_path / "run"
 
-    prepare_sites(build_study(settings, "a test"), out)
+    prepare_sites(build_settings(settings, "a test"), out)
 
     site = open_site(out, "north")
-    part_of = {str(site.paths[row]): part for part, chosen in site.parts.items() for row in chosen}
+    part_of = {str(site.paths[row]): part for part, chosen in site.splits.items() for row in chosen}
     assert len(part_of) == 36
     for i in range(18):
         assert part_of[f"{i}.dcm#1"] == part_of[f"{i}.dcm#3"]

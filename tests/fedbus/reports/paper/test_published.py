@@ -20,13 +20,13 @@ def results_of(readers, phantoms=False, **settings):
     """Results of a run: accuracy is told apart by arm and place, so that a mix-up shows."""
     places = [*readers, "all"]
     arms = [*(f"local-{site}" for site in readers), "centralised"]
-    part = {"benign": 5, "malignant": 3, "normal": 1}
+    split = {"benign": 5, "malignant": 3, "normal": 1}
     return {
         "phantoms": phantoms,
-        "classes": list(part),
+        "classes": list(split),
         "settings": settings,
         "sites": {
-            site: {"reader": reader, "images": 27, "parts": dict.fromkeys(("train", "validation", "test"), part)}
+            site: {"reader": reader, "images": 27, "splits": dict.fromkeys(("train", "validation", "test"), split)}
             | {"dropped": [{"path": "a.png", "reason": "copy"}]}
             for site, reader in readers.items()
         },

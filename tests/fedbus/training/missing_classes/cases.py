@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fedbus.models.inputs import normalise
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.training.losses import Criterion
 from fedbus.training.missing_classes.registry import make_criterion
 from fedbus.training.rows import TrainingRows, site_rows
@@ -17,14 +17,14 @@ NOTHING = torch.empty(0)
 """For a loss that does not look at the pictures."""
 
 
-def holder(policy: str, counts: tuple[int, int, int], **changes: object) -> tuple[TrainingRows, Study]:
-    study = tiny_settings(missing_classes=policy, **changes)
-    return site_rows(noise_site(counts=counts), study, 0, CPU), study
+def holder(policy: str, counts: tuple[int, int, int], **changes: object) -> tuple[TrainingRows, Settings]:
+    settings = tiny_settings(missing_classes=policy, **changes)
+    return site_rows(noise_site(counts=counts), settings, 0, CPU), settings
 
 
 def criterion_of(policy: str, counts: tuple[int, int, int], **changes: object) -> tuple[Criterion, TrainingRows]:
-    rows, study = holder(policy, counts, **changes)
-    return make_criterion(linear_model(), rows, study), rows
+    rows, settings = holder(policy, counts, **changes)
+    return make_criterion(linear_model(), rows, settings), rows
 
 
 def draw_logits(rows: TrainingRows, seed: int = 0) -> torch.Tensor:

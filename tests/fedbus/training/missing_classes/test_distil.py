@@ -28,11 +28,11 @@ def coarse(p: np.ndarray, missing: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("counts", LACKING)
 @pytest.mark.parametrize("sampler", ["none", "class-weights"])
 def test_the_loss_is_mask_and_the_divergence_of_what_the_holder_lacks(counts, sampler):
-    rows, study = holder("distil", counts, missing_strength=0.3, sampler=sampler)
+    rows, settings = holder("distil", counts, missing_strength=0.3, sampler=sampler)
     model = linear_model()
     logits, pictures = draw_logits(rows), whole_batch(rows)
-    found, gradient = value_and_gradient(make_criterion(model, rows, study), logits, rows.labels, pictures)
-    mask = make_criterion(model, rows, study.model_copy(update={"missing_classes": "mask"}))
+    found, gradient = value_and_gradient(make_criterion(model, rows, settings), logits, rows.labels, pictures)
+    mask = make_criterion(model, rows, settings.model_copy(update={"missing_classes": "mask"}))
     masked, masked_gradient = value_and_gradient(mask, logits, rows.labels, pictures)
     missing = [c for c in range(3) if not counts[c]]
     before, now = coarse(probabilities(model(pictures)), missing), coarse(probabilities(logits), missing)
@@ -46,11 +46,11 @@ def test_the_loss_is_mask_and_the_divergence_of_what_the_holder_lacks(counts, sa
 
 @pytest.mark.parametrize("counts", [NO_NORMAL, NO_BENIGN, ONE])
 def test_at_the_start_of_a_round_it_is_mask(counts):
-    rows, study = holder("distil", counts, missing_strength=1.0)
+    rows, settings = holder("distil", counts, missing_strength=1.0)
     model, pictures = linear_model(), whole_batch(holder("distil", counts)[0])
     logits = model(pictures).detach().requires_grad_()
-    loss, gradient = value_and_gradient(make_criterion(model, rows, study), logits, rows.labels, pictures)
-    mask = make_criterion(model, rows, study.model_copy(update={"missing_classes": "mask"}))
+    loss, gradient = value_and_gradient(make_criterion(model, rows, settings), logits, rows.labels, pictures)
+    mask = make_criterion(model, rows, settings.model_copy(update={"missing_classes": "mask"}))
     masked, expected = value_and_gradient(mask, logits, rows.labels, pictures)
     assert loss == pytest.approx(masked, abs=1e-6)
     np.testing.assert_allclose(gradient, expected, atol=1e-7)
@@ -59,9 +59,9 @@ def test_at_the_start_of_a_round_it_is_mask(counts):
 
 
 def test_the_incoming_model_is_a_frozen_copy_in_evaluation_mode():
-    rows, study = holder("distil", NO_NORMAL)
+    rows, settings = holder("distil", NO_NORMAL)
     model = conv_model().train()
-    criterion, pictures = make_criterion(model, rows, study), whole_batch(rows)
+    criterion, pictures = make_criterion(model, rows, settings), whole_batch(rows)
     before = copy.deepcopy(criterion.incoming.state_dict())
     loss = criterion(model(pictures), rows.labels, pictures)
     loss.backward()

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedbus.settings.schema import Study
+from fedbus.settings.schema import Settings
 from fedbus.training.losses import Criterion
 from fedbus.training.missing_classes.registry import POLICIES, predictable
 from tests.fedbus.training.missing_classes.cases import (
@@ -26,7 +26,7 @@ from tests.tiny import tiny_settings
 
 
 def test_every_policy_of_a_study_has_its_loss():
-    assert set(POLICIES) == set(get_args(Study.model_fields["missing_classes"].annotation))
+    assert set(POLICIES) == set(get_args(Settings.model_fields["missing_classes"].annotation))
 
 
 @pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"balanced"}))
@@ -62,16 +62,16 @@ def test_smoothing_never_pushes_towards_a_missing_class(policy, counts, sampler)
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_a_class_weight_counts_as_so_many_rows(policy):
     settings = {"sampler": "none", "label_smoothing": 0.0, "missing_strength": 0.4}
-    rows, study = holder(policy, NO_BENIGN, **settings)
+    rows, settings = holder(policy, NO_BENIGN, **settings)
     thrice = dataclasses.replace(rows, class_weights=torch.tensor([1.0, 1.0, 3.0]))
     logits, pictures, times = draw_logits(rows), whole_batch(rows), torch.where(rows.labels == 2, 3, 1)
-    weighted = POLICIES[policy](linear_model(), thrice, study)(logits, rows.labels, pictures)
+    weighted = POLICIES[policy](linear_model(), thrice, settings)(logits, rows.labels, pictures)
     many = [tensor.repeat_interleave(times, 0) for tensor in (logits, rows.labels, pictures)]
-    repeated = POLICIES[policy](linear_model(), rows, study)(*many)
+    repeated = POLICIES[policy](linear_model(), rows, settings)(*many)
     assert weighted.item() == pytest.approx(repeated.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_only_plain_lets_a_model_predict_what_nobody_trained_it_on(policy):
-    study = tiny_settings(missing_classes=policy)
-    assert predictable([0, 1], study) == (None if policy == "plain" else [0, 1])
+    settings = tiny_settings(missing_classes=policy)
+    assert predictable([0, 1], settings) == (None if policy == "plain" else [0, 1])

@@ -37,10 +37,10 @@ def test_the_softmax_is_of_scaled_logits_and_the_missing_gradient_alpha_times_th
 
 @pytest.mark.parametrize("counts", [NO_NORMAL, NO_BENIGN])
 def test_at_one_it_is_plain_bit_for_bit_with_its_smoothing(counts):
-    rows, study = holder("restricted", counts, missing_strength=1.0)
+    rows, settings = holder("restricted", counts, missing_strength=1.0)
     criterion, _ = criterion_of("restricted", counts, missing_strength=1.0)
     logits = draw_logits(rows)
     loss, gradient = value_and_gradient(criterion, logits, rows.labels)
-    plain, expected = value_and_gradient(Criterion(None, rows, study), logits, rows.labels)
+    plain, expected = value_and_gradient(Criterion(None, rows, settings), logits, rows.labels)
     assert loss == plain
     np.testing.assert_array_equal(gradient, expected)
