@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from clients import work
 from clients.place import Place, place_from_context
+from clients.ray_security import protect_flower_simulation
 from fedbus.carrier import Carrier
 from fedbus.models import State
 from fedbus.references import References
@@ -97,4 +98,5 @@ def _state(message: Message, carrier: Carrier) -> State:
     return carrier.unload({key: array.numpy() for key, array in record.items()})
 
 
+protect_flower_simulation()
 app = make_client_app(place_from_context)

@@ -1,6 +1,7 @@
 """Which hospital this process works for, and where its prepared data lie."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from flwr.app import Context
 
 from clients.folder import SiteFolder
+from clients.ray_security import refuse_open_ray
 from fedbus.datasets import read_archive
 from fedbus.errors import RunError
 from fedbus.sites import prepare_sites, study_of_run
@@ -39,8 +41,10 @@ def place_from_context(context: Context, order: Order) -> Place:
     Its data are prepared on first use.
 
     Raises:
-        RunError: there are more nodes than sites.
+        RunError: there are more nodes than sites, or a Ray that asks for no token started us.
     """
+    if "ray" in sys.modules:
+        refuse_open_ray()
     study = study_of_run(context.run_config)
     names = list(study.sites)
     index = int(context.node_config["partition-id"])
