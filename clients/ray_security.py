@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from fedbus.errors import RunError
-from fedbus.folders import need_private_file
+from fedbus.folders import need_private_file, read_bytes
 
 OWN_RAY = {
     "RAY_AUTH_MODE": "token",
@@ -99,7 +99,7 @@ def require_token(address: str) -> None:
         RunError: a token or the cluster is missing, others can read the token, or the cluster works without.
     """
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    known = bool(os.environ.get("RAY_AUTH_TOKEN")) or (file.is_file() and bool(file.read_text().strip()))
+    known = bool(os.environ.get("RAY_AUTH_TOKEN")) or (file.is_file() and bool(read_bytes(file).strip()))
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not known:
         raise RunError(f"There is no token for the Ray cluster at {address}. {UNPROTECTED}", HOW)
     if not os.environ.get("RAY_AUTH_TOKEN"):
