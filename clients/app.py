@@ -8,6 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 
 from clients import work
+from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
 from fedbus.models.state import State
 from fedbus.transport.allow_list import check_answer, check_registration
@@ -99,4 +100,5 @@ def _state(message: Message, codec: WeightCodec) -> State:
     return codec.from_message({key: array.numpy() for key, array in record.items()})
 
 
+protect_flower_simulation()
 app = make_client_app(workspace_from_context)

@@ -1,12 +1,14 @@
 """Which hospital this process works for, and where its prepared data lie."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from flwr.app import Context
 
+from clients.ray_security import refuse_open_ray
 from clients.site.folder import SiteFolder
 from fedbus.datasets.registry import read_archive
 from fedbus.errors import RunError
@@ -40,8 +42,10 @@ def workspace_from_context(context: Context, instruction: Instruction) -> Worksp
     Its data are prepared on first use.
 
     Raises:
-        RunError: there are more nodes than sites.
+        RunError: there are more nodes than sites, or a Ray that asks for no token started us.
     """
+    if "ray" in sys.modules:
+        refuse_open_ray()
     settings = settings_of_run(context.run_config)
     names = list(settings.sites)
     index = int(context.node_config["partition-id"])

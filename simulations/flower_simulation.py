@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from flwr.app import Context
 from flwr.simulation import run_simulation
 
 from clients.app import make_client_app
+from clients.ray_security import protect_own_ray, require_token
 from clients.workspace import Workspace
 from fedbus.errors import FedbusError, RunError
 from fedbus.settings.schema import Settings
@@ -89,13 +89,14 @@ def ray_resources(settings: Settings) -> dict[str, Any]:
     """Ray's settings: `workers` sites train at the same time and share processors and GPUs equally.
 
     Raises:
-        RunError: no cluster answers at `ray-address`.
+        RunError: no protected cluster answers at `ray-address`, or our own can't be protected.
     """
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     if settings.ray_address:
         processors, gpus = join_cluster(settings.ray_address)
         start: dict[str, Any] = {}
     else:
+        protect_own_ray()
         processors, gpus = max(os.cpu_count() or 1, settings.workers), torch.cuda.device_count()
         # "local": a cell of a study is itself a task of a Ray, and must not join that.
         start = quiet | {"address": "local", "num_cpus": processors, "num_gpus": gpus}
@@ -113,25 +114,25 @@ def share_of(gpus: int, workers: int) -> float:
 
 
 def join_cluster(address: str) -> tuple[int, int]:
-    """Connect to a running cluster.
+    """Connect to a running cluster, which must ask for a token.
 
     Returns:
         Processors and GPUs of its largest node, since a worker lives on one node.
 
     Raises:
-        RunError: none answers there.
+        RunError: none answers there, or it can't be joined with a token.
     """
+    require_token(address)
     import ray
 
-    remedy = "Start one (ray start --head) or mend ray-address."
-    host, _, port = address.rpartition(":")
     try:
-        if port.isdigit():  # Ray itself would go on trying for minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
         environment = {"env_vars": SETTINGS | {"PYTHONPATH": os.pathsep.join(sys.path)}}
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RunError(f"No Ray cluster answers at {address} ({error}).", remedy) from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise RunError(
+            f"The Ray cluster at {address} can't be joined ({error}).",
+            "Compare the token of this machine with the cluster's, and run on one of its nodes.",
+        ) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     best = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
     return int(best.get("CPU", 1)), int(best.get("GPU", 0))

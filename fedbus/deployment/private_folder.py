@@ -77,7 +77,7 @@ def need_private_file(path: Path, remedy: str) -> None:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise RunError(
-            f"{path} is a private key that others can read (mode {mode:o}).",
+            f"{path} is secret, and others can read it (mode {mode:o}).",
             f"Run `chmod 600 {shlex.quote(str(path))}`.",
         )
 

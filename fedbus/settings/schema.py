@@ -141,7 +141,9 @@ class Settings(BaseModel):
         "flat", description="how models travel: an array a parameter, or one array, whole or in half precision"
     )
     workers: int = Field(1, ge=1, description="sites that train at the same time in a simulation")
-    ray_address: str = Field("", description="a running Ray cluster; empty: one of its own on this machine")
+    ray_address: str = Field(
+        "", description="HOST:PORT of a Ray cluster that asks for a token; empty: a Ray of its own"
+    )
     bootstrap: int = Field(2000, ge=1, le=100_000, description="draws behind every interval")
     cache: Path = Field(Path(platformdirs.user_cache_dir("fedbus")), description="decoded pictures, phantoms")
 

@@ -28,6 +28,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.simulation import run_simulation
 
+from clients.ray_security import protect_own_ray
 from fedbus.errors import RunError
 from fedbus.models.build import build_model
 from fedbus.models.state import State
@@ -96,6 +97,7 @@ def run_plain_flower(case: Case) -> dict[str, Any]:
         RunError: a site or the server failed.
     """
     silence_third_party()
+    protect_own_ray()
     with tempfile.TemporaryDirectory(dir=case.out, prefix="plain-flower-") as scratch:
         sites = plain_sites(case, Path(scratch))
         notes = Notes()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clients.ray_security import protect_own_ray
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, last_words, start_child
 from fedbus.system.third_party import SETTINGS
@@ -83,9 +84,9 @@ def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> d
     failures: dict[Path, str] = {}
     if all(task.finished for task in tasks):
         return failures
-    import ray
-
     processors, gpus = _start_ray(address)
+    import ray  # not before it is protected
+
     run = ray.remote(num_cpus=min(CORES_A_CELL, processors), num_gpus=min(1, gpus), max_retries=0)(_run_task)
     try:
         for wave in waves:
@@ -115,6 +116,7 @@ def _start_ray(address: str) -> tuple[int, int]:
     """Processors and GPUs of the largest node."""
     if address:
         return join_cluster(address)
+    protect_own_ray()
     import logging
 
     import ray

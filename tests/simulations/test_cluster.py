@@ -1,4 +1,4 @@
-"""A study on a Ray cluster of two nodes ends with the weights that it ends with on one machine."""
+"""A study on a Ray cluster of two nodes ends with the weights that it ends with on one machine; it takes a token."""
 
 import json
 import os
@@ -44,6 +44,12 @@ while sum(node["Alive"] for node in ray.nodes()) < 2:
     time.sleep(0.2)
 """
 
+JOIN = """
+import sys
+from simulations.flower_simulation import join_cluster
+join_cluster(sys.argv[1])
+"""
+
 Node = subprocess.Popen[bytes]
 
 
@@ -79,7 +85,19 @@ def wait_for_port(port: int, node: Node, log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Node]]]:
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The token that all nodes and studies have, set as docs/security.md says."""
+    file = tmp_path_factory.mktemp("token") / "token"
+    file.touch(0o600)
+    file.write_text("c" * 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+        yield file
+
+
+@pytest.fixture(scope="module")
+def cluster(token: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Node]]]:
     """Address of a cluster on this machine, and its two nodes."""
     logs, port, nodes = tmp_path_factory.mktemp("cluster"), free_port(), []
     address = f"127.0.0.1:{port}"
@@ -149,3 +167,20 @@ def test_the_cluster_outlives_the_study(cluster):
     address, nodes = cluster
     assert [node.poll() for node in nodes] == [None, None]
     subprocess.run([sys.executable, "-c", WAIT_FOR_BOTH, address], timeout=60, check=True, env=os.environ | ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, "There is no token for the Ray cluster at"),
+        ({"RAY_AUTH_TOKEN": "d" * 64}, "can't be joined"),
+    ],
+)
+def test_without_its_token_the_cluster_is_not_joined(cluster, settings, said):
+    words = [sys.executable, "-c", JOIN, cluster[0]]
+    once = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # else Ray asks twenty times
+    environment = os.environ | ENVIRONMENT | once | settings
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "RunError" in done.stderr
+    assert said in done.stderr

@@ -22,9 +22,11 @@ def test_gpus_are_shared_in_parts_that_ray_accepts_and_all_workers_fit(gpus, wor
         assert int(1 / share) * gpus >= workers if share < 1 else share * workers <= gpus
 
 
-def test_a_cluster_that_is_not_there_is_an_error_and_not_a_wait(two_site_settings, tiny_folder):
+def test_a_cluster_that_is_not_there_is_an_error_and_not_a_wait(two_site_settings, tiny_folder, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
     began = time.monotonic()
-    with pytest.raises(RunError, match=r"127\.0\.0\.1:1"):
+    with pytest.raises(RunError, match=r"No Ray cluster answers at 127\.0\.0\.1:1"):
         simulate(
             two_site_settings.model_copy(update={"ray_address": "127.0.0.1:1"}), tiny_folder, [], threading.Event()
         )

@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -36,12 +38,39 @@ def flower(tmp_path: Path) -> Iterator[dict[str, str]]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     yield environment
+    for process in processes_in(home):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def processes_in(home: Path) -> Iterator[psutil.Process]:
+    """All processes that have this Flower home."""
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.Error):  # gone already, or not ours to look at
             if process.environ().get("FLWR_HOME") == str(home):
-                process.kill()
-        except psutil.Error:  # gone already, or not ours to look at
-            continue
+                yield process
+
+
+@contextmanager
+def watched(home: Path) -> Iterator[set[tuple[str, str, str | None]]]:
+    """Collect what listens meanwhile: the process's name, the address, and Ray's way to know whom it works for."""
+    seen, over = set[tuple[str, str, str | None]](), threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.3):
+            for process in processes_in(home):
+                with suppress(psutil.Error):
+                    name, mode = process.name(), process.environ().get("RAY_AUTH_MODE")
+                    listening = (c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN)
+                    seen.update((name, each.laddr.ip.removeprefix("::ffff:"), mode) for each in listening)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
 
 
 def test_flwr_run_trains_the_same_application(flower: dict[str, str], two_site_settings: Settings, tmp_path: Path):
@@ -59,7 +88,8 @@ def test_flwr_run_trains_the_same_application(flower: dict[str, str], two_site_s
         "--federation-config", "num-supernodes=2 client-resources-num-cpus=2 init-args-num-cpus=2",
         "--run-config", f"study='{settings}' out='{out}' arm='fedprox'",
     ]  # fmt: skip
-    done = subprocess.run(words, cwd=ROOT, env=flower, capture_output=True, text=True, timeout=240, check=False)
+    with watched(Path(flower["FLWR_HOME"])) as seen:
+        done = subprocess.run(words, cwd=ROOT, env=flower, capture_output=True, text=True, timeout=240, check=False)
     facts = out / "arms" / "fedprox" / "done.json"
     assert facts.is_file(), done.stdout[-3000:] + done.stderr[-3000:]
     assert [line["participants"] for line in json.loads(facts.read_text())["rounds"]] == [["north", "south"]] * 3
@@ -73,3 +103,5 @@ def test_flwr_run_trains_the_same_application(flower: dict[str, str], two_site_s
         check=False,
     )
     assert "finished:completed" in listed.stdout
+    assert {address for _, address, _ in seen} <= {"127.0.0.1", "::1"}
+    assert {mode for name, _, mode in seen if name in ("gcs_server", "raylet")} == {"token"}

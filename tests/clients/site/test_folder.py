@@ -285,7 +285,7 @@ def test_a_missing_file_is_named(site, name):
 
 def test_a_key_that_others_can_read_is_refused_with_the_remedy(site):
     site.key.chmod(0o644)
-    with pytest.raises(RunError, match=r"site\.key is a private key that others can read \(mode 644\)") as caught:
+    with pytest.raises(RunError, match=r"site\.key is secret, and others can read it \(mode 644\)") as caught:
         open_site_folder(site.path)
     subprocess.run(caught.value.remedy.split("`")[1], shell=True, check=True)
     assert open_site_folder(site.path) == site

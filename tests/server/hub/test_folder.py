@@ -187,7 +187,7 @@ def test_the_authority_s_key_may_be_kept_elsewhere(hub):
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o602])
 def test_a_key_that_others_can_read_is_refused_with_the_remedy(hub, name, bits):
     (hub.path / name).chmod(bits)
-    with pytest.raises(RunError, match=rf"{name} is a private key that others can read \(mode {bits:o}\)") as caught:
+    with pytest.raises(RunError, match=rf"{name} is secret, and others can read it \(mode {bits:o}\)") as caught:
         open_hub(hub.path)
     assert "chmod 600" in caught.value.remedy
     os.system(caught.value.remedy.split("`")[1])
