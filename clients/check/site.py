@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.text import Text
 
 from clients.check.data import data_findings, unreadable_archive
@@ -26,8 +26,7 @@ from fedbus.models.build import build_model
 from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Inspection, inspect_archive
 from fedbus.system.files import write_json
-from fedbus.system.progress import Advance
-from fedbus.system.terminal import BAD, GOOD, QUIET
+from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar
 
 RESULT = "check.json"
 
@@ -52,21 +51,21 @@ def check_site(site: SiteFolder, data: tuple[str, Path] | None, settings: Settin
     reader, folder = _source(site, data)
     size = model_bytes(build_model(settings.model))
     device, device_finding = find_device(site, settings)
-    with _progress(console) as bar:
+    with progress_bar(console) as bar:
         inspection = _inspect(site, reader, folder, settings, bar)
         images = sum(inspection.counts.values()) if inspection else 0
         disk = disk_finding(site, images, settings, size)
         steps, unsplittable = None, ""
         if inspection and not inspection.unreadable and disk.verdict != "fail":
             steps, unsplittable = try_split(
-                site, inspection, settings, lambda name, total: _bar(bar, "Preparing", total)
+                site, inspection, settings, lambda name, total: advance_task(bar, "Preparing", total)
             )
         of_data = (
             data_findings(inspection, settings, steps, unsplittable)
             if inspection
             else [unreadable_archive(reader, folder.is_dir())]
         )
-        training = training_findings(settings, device, steps, _bar(bar, "Training on noise", 1 + MOST_STEPS))
+        training = training_findings(settings, device, steps, advance_task(bar, "Training on noise", 1 + MOST_STEPS))
     findings = [*of_data, disk, device_finding, *training, *hub_findings(site)]
     console.print(findings_table(site.settings.name, findings))
     _write(site, settings, findings)
@@ -86,7 +85,7 @@ def _inspect(site: SiteFolder, reader: str, folder: Path, settings: Settings, ba
     """None if the archive can't be read: the reason may name files, and `fedbus check` tells it."""
     try:
         return inspect_archive(
-            reader, folder, site.settings.name, settings.near_bits, lambda name, total: _bar(bar, "Reading", total)
+            reader, folder, site.settings.name, settings.near_bits, lambda name, total: advance_task(bar, "Reading", total)
         )
     except ArchiveError:
         return None
@@ -122,13 +121,3 @@ def _next_step(site: SiteFolder, reader: str, folder: Path, findings: Sequence[F
     if not topics:
         lines.append("✔ Next: ", style=GOOD).append(f"fedbus site join {where}\n", style="bold")
     return lines.append(f"All findings, without names of images or patients: {site.path / RESULT}", style=QUIET)
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
-def _bar(bar: Progress, what: str, total: int) -> Advance:
-    task = bar.add_task(what, total=total)
-    return lambda count: bar.advance(task, count)

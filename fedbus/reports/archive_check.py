@@ -3,13 +3,11 @@
 import os
 import shlex
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -20,8 +18,7 @@ from fedbus.errors import ArchiveError
 from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Copy, Inspection, inspect_archive
 from fedbus.system.files import write_json
-from fedbus.system.progress import Advance
-from fedbus.system.terminal import BAD, GOOD, QUIET
+from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar
 
 __all__ = ["Inspection", "check_sites", "inspect_archive", "render"]
 
@@ -61,8 +58,7 @@ def check_sites(
     reports: list[dict[str, Any]] = []
     for site, reader, root in specs:
         try:
-            with _progress(console) as bar:
-                inspection = inspect_archive(reader, root, site, near_bits, partial(_advance, bar))
+            inspection = _inspect(site, reader, root, near_bits, console)
         except ArchiveError as error:
             console.print(_render_refusal(site, reader, root, error))
             failure = {"problem": error.problem, "remedy": error.remedy}
@@ -74,6 +70,13 @@ def check_sites(
     usable = [spec for spec, report in zip(specs, reports, strict=True) if report["usable"]]
     console.print(_next_step(specs, usable, out), soft_wrap=True)
     return 0 if len(usable) == len(specs) else 1
+
+
+def _inspect(site: str, reader: str, root: Path, near_bits: int, console: Console) -> Inspection:
+    with progress_bar(console) as bar:
+        return inspect_archive(
+            reader, root, site, near_bits, lambda name, total: advance_task(bar, f"Reading {name}", total)
+        )
 
 
 def render(inspection: Inspection) -> RenderableType:
@@ -234,13 +237,3 @@ def _hanging(sign: str, text: Text) -> RenderableType:
     table.add_column(overflow="fold")
     table.add_row(sign, text)
     return table
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
-def _advance(bar: Progress, site: str, total: int) -> Advance:
-    task = bar.add_task(f"Reading {site}", total=total)
-    return lambda count: bar.advance(task, count)
