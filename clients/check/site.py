@@ -85,7 +85,11 @@ def _inspect(site: SiteFolder, reader: str, folder: Path, settings: Settings, ba
     """None if the archive can't be read: the reason may name files, and `fedbus check` tells it."""
     try:
         return inspect_archive(
-            reader, folder, site.settings.name, settings.near_bits, lambda name, total: advance_task(bar, "Reading", total)
+            reader,
+            folder,
+            site.settings.name,
+            settings.near_bits,
+            lambda name, total: advance_task(bar, "Reading", total),
         )
     except ArchiveError:
         return None
