@@ -1,4 +1,4 @@
-"""The sites that a hub has approved, in sites.json."""
+"""The sites that a hub has approved, in approved_sites.json of its folder."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,6 +13,11 @@ from fedbus.errors import RunError
 from fedbus.settings.explain import explain
 from fedbus.settings.schema import check_site_name
 from fedbus.system.files import write_json
+from server.hub.renamed_files import existing_file, remove_old_file
+
+APPROVED_SITES = "approved_sites.json"
+
+_OLD_NAME = "sites.json"
 
 
 def _site_name(name: str) -> str:
@@ -57,22 +62,28 @@ def _distinct(sites: list[ApprovedSite]) -> list[ApprovedSite]:
 _LAYOUT: TypeAdapter[list[ApprovedSite]] = TypeAdapter(Annotated[list[ApprovedSite], AfterValidator(_distinct)])
 
 
-def read_sites(path: Path) -> dict[str, ApprovedSite]:
-    """The approved sites by name, sorted.
+def approved_sites_file(hub: Path) -> Path:
+    """The file of approved sites in a hub's folder; under its old name until it is next written."""
+    return existing_file(hub / APPROVED_SITES, _OLD_NAME)
+
+
+def read_approved_sites(hub: Path) -> dict[str, ApprovedSite]:
+    """Read the approved sites of a hub's folder, sorted by name.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: The file is missing or damaged.
     """
-    sites = read_json(path, _LAYOUT)
+    sites = read_json(approved_sites_file(hub), _LAYOUT)
     return {site.name: site for site in sorted(sites, key=lambda site: site.name)}
 
 
-def write_sites(path: Path, sites: Iterable[ApprovedSite]) -> None:
+def write_approved_sites(hub: Path, sites: Iterable[ApprovedSite]) -> None:
     """Write the approved sites, sorted by name.
 
     Raises:
         RunError: one is malformed, two share a name, node or key, or the file can't be written.
     """
+    path = hub / APPROVED_SITES
     content = [asdict(site) for site in sorted(sites, key=lambda site: site.name)]
     try:
         _LAYOUT.validate_python(content)
@@ -82,3 +93,4 @@ def write_sites(path: Path, sites: Iterable[ApprovedSite]) -> None:
             "See `fedbus hub status`; if a site has a new key, run `fedbus hub revoke` on the old one first.",
         ) from error
     write_json(path, content)
+    remove_old_file(path, _OLD_NAME)

@@ -1,8 +1,7 @@
 """The ServerApp's work in a deployment: all arms of a prepared run folder, with the sites that the hub approved."""
 
-import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from fedbus.runs.folder import check_same_start, run_id
 from fedbus.seeds import derive_seed
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
-from fedbus.sites.site import SITES_FILE
 from fedbus.system.files import read_json, write_json
 from fedbus.system.locks import hold, is_held
+from server.hub.registrations import record_registrations
 from server.hub.run_status import RUNNING, State, Status, read_status, write_status
 from server.rounds.loop import Job
-from server.rounds.messaging import Roster
 from server.rounds.train_all import train_all
 
 PLAN_FILE = "deployment.json"
@@ -75,7 +73,7 @@ def _run(grid: Grid, out: Path) -> None:
     jobs = _open_jobs(settings, out, plan["title"])
     names = {int(node): name for name, node in plan["nodes"].items()}
     if jobs:
-        train_all(grid, names, jobs, settings.round_timeout, lambda roster: _record_sites(out, roster))
+        train_all(grid, names, jobs, settings.round_timeout, lambda roster: record_registrations(out, roster))
     write_status(out, Status("finished"))
 
 
@@ -122,36 +120,6 @@ class _Teller:
         if at and at.state == "stopped":
             return  # the operator has ended the run, and Flower will end this process
         write_status(self.out, Status(state, what, self.arm, self.seed, self.round, self.settings.rounds))
-
-
-def _record_sites(out: Path, roster: Roster) -> None:
-    """Keep what the sites said of themselves, counts only; a run that goes on must find the same sites and counts.
-
-    With others, scores would be of other rows than those that chose the kept round.
-
-    Raises:
-        RunError: it does not.
-    """
-    path = out / SITES_FILE
-    found = {
-        registration.site: json.loads(json.dumps(asdict(registration)))
-        for registration in roster.registrations.values()
-    }
-    before = read_json(path) if path.is_file() else found
-    other = sorted(before.keys() ^ found.keys())
-    if other:
-        raise RunError(
-            f"{', '.join(other)}: {out} was started with {', '.join(sorted(before))}, and now "
-            f"{', '.join(sorted(found))} take part.",
-            "Go on with the same sites, or choose another --out.",
-        )
-    changed = sorted(name for name in before if before[name] != found[name])
-    if changed:
-        raise RunError(
-            f"{', '.join(changed)} no longer has as many images as when {out} was started.",
-            "Bring the old ones back there, or choose another --out.",
-        )
-    write_json(path, dict(sorted(found.items())))
 
 
 def format_round(line: dict[str, Any]) -> str:

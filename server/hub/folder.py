@@ -1,6 +1,6 @@
 """The folder of a hub: settings, certificates, the sites that are approved, and what Flower keeps.
 
-hub.toml  ca.crt ca.key  server.crt server.key  sites.json  flower/config.toml
+hub.toml  ca.crt ca.key  server.crt server.key  approved_sites.json  flower/config.toml
 state.db  hub.log  runs/                                            (made when the hub runs)
 """
 
@@ -23,12 +23,12 @@ from fedbus.deployment.settings_file import (
 )
 from fedbus.errors import RunError
 from fedbus.system.files import write_json, write_text
-from server.hub.approved_sites import ApprovedSite, read_sites, write_sites
+from server.hub.approved_sites import ApprovedSite, approved_sites_file, read_approved_sites, write_approved_sites
 from server.hub.certificates import certificate_end, check_server_certificate, make_authority, make_certificate
 
 __all__ = ["ApprovedSite", "HubFolder", "HubSettings", "init_hub", "open_hub"]
 
-SETTINGS, SITES, REVOKED, CONNECTIONS = "hub.toml", "sites.json", "revoked.json", "config.toml"
+SETTINGS, REVOKED, CONNECTIONS = "hub.toml", "revoked.json", "config.toml"
 
 _REMEDY = "Restore it from a backup, or make a new hub with `fedbus hub init DIR --host NAME`."
 
@@ -122,23 +122,23 @@ class HubFolder:
         """The approved sites by name, sorted.
 
         Raises:
-            RunError: sites.json is missing or damaged.
+            RunError: approved_sites.json is missing or damaged.
         """
-        return read_sites(self.path / SITES)
+        return read_approved_sites(self.path)
 
     def add_site(self, site: ApprovedSite) -> None:
         """Approve a site.
 
         Raises:
-            RunError: its name, node or key is taken or malformed, or sites.json can't be read or written.
+            RunError: its name, node or key is taken or malformed, or approved_sites.json can't be read or written.
         """
-        write_sites(self.path / SITES, [*self.sites().values(), site])
+        write_approved_sites(self.path, [*self.sites().values(), site])
 
     def remove_site(self, name: str) -> None:
         """Withdraw a site's approval; its key goes into the list of those that Flower will not take again.
 
         Raises:
-            RunError: no site of that name is approved, or sites.json can't be read or written.
+            RunError: no site of that name is approved, or approved_sites.json can't be read or written.
         """
         sites = self.sites()
         if name not in sites:
@@ -146,7 +146,7 @@ class HubFolder:
                 f"No site called {name} is approved at {self.path}.", f"Name one of: {', '.join(sites) or 'none yet'}."
             )
         write_json(self.path / REVOKED, sorted({*self.revoked(), sites[name].key}))
-        write_sites(self.path / SITES, (site for site in sites.values() if site.name != name))
+        write_approved_sites(self.path, (site for site in sites.values() if site.name != name))
 
     def revoked(self) -> list[str]:
         """Fingerprints of the keys that were revoked.
@@ -187,7 +187,7 @@ def init_hub(
         write_private(folder / hub.ca_key.name, authority.key_pem)
         (folder / hub.certificate.name).write_bytes(server.certificate_pem)
         write_private(folder / hub.key.name, server.key_pem)
-        write_sites(folder / SITES, ())
+        write_approved_sites(folder, ())
         (folder / hub.flower.name).mkdir()
         (folder / hub.flower.name / CONNECTIONS).write_text(config, encoding="utf-8")
         (folder / SETTINGS).write_text(settings_file_text(settings, _title(folder, hub)), encoding="utf-8")
@@ -205,7 +205,7 @@ def open_hub(path: Path) -> HubFolder:
     folder = path.expanduser().resolve()
     need_file(folder / SETTINGS, "Make a hub with `fedbus hub init DIR --host NAME`, or name the folder of one.")
     hub = HubFolder(folder, read_settings_file(folder / SETTINGS, HubSettings))
-    for file in (hub.ca_certificate, hub.certificate, hub.path / SITES):
+    for file in (hub.ca_certificate, hub.certificate, approved_sites_file(hub.path)):
         need_file(file, _REMEDY)
     need_private_file(hub.key, _REMEDY)
     if hub.ca_key.exists():

@@ -10,7 +10,7 @@ from fedbus.evaluation.site_scores import SiteScores, mean_over_seeds, pool_site
 from fedbus.reports.comparison.results import assemble, write_results
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
 from fedbus.settings.schema import Settings
-from fedbus.sites.site import read_facts
+from server.hub.registrations import read_registrations
 
 
 def write_hub_report(out: Path, settings: Settings, *, phantoms: bool) -> Path:
@@ -32,7 +32,7 @@ def write_hub_report(out: Path, settings: Settings, *, phantoms: bool) -> Path:
     folders = {
         arm: [arm_folder(out, settings, arm, seed) for seed in settings.seeds] for arm in settings.federated_arms
     }
-    registrations = read_facts(out)
+    registrations = read_registrations(out)
     scores = {arm: [_scores_in(folder) for folder in seeds] for arm, seeds in folders.items()}
     told = [seed for seeds in scores.values() for seed in seeds]
     there = [

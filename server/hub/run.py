@@ -15,13 +15,13 @@ from fedbus.runs.folder import check_run, check_same_start, record_run
 from fedbus.seeds import derive_seed
 from fedbus.settings.load import load_settings
 from fedbus.settings.schema import STRATEGIES, Settings
-from fedbus.sites.site import read_facts
 from fedbus.system.locks import hold
 from fedbus.transport.messages import TITLE
 from server.hub import flwr_cli
 from server.hub.bundle import stage_application
 from server.hub.deployed_run import prepare_deployment, title_of
 from server.hub.folder import HubFolder
+from server.hub.registrations import read_registrations
 from server.hub.report import write_hub_report
 from server.hub.run_status import STATUS_FILE, Status, read_status, write_status
 from server.hub.superlink import is_up
@@ -104,7 +104,7 @@ def run_study(hub: HubFolder, settings: Settings, out: Path, *, resume: bool, lo
         ):
             prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
             _follow(hub, application, out, log)
-    phantoms = any(registration["phantoms"] for registration in read_facts(out).values())
+    phantoms = any(registration["phantoms"] for registration in read_registrations(out).values())
     return write_hub_report(out, settings, phantoms=phantoms)
 
 

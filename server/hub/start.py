@@ -11,7 +11,8 @@ import uvicorn
 
 from fedbus.errors import RunError
 from fedbus.system.processes import end_child, last_words, stops_on_signals
-from server.hub.folder import SITES, HubFolder
+from server.hub.approved_sites import approved_sites_file
+from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
 from server.hub.superlink import HOST, start_superlink
 
@@ -77,14 +78,14 @@ def _watch(
 
 
 class KeyList:
-    """The fingerprints of a hub's approved keys, read again when sites.json changes."""
+    """The fingerprints of a hub's approved keys, read again when their file changes."""
 
     def __init__(self, hub: HubFolder) -> None:
         self.hub, self.stamp, self.keys = hub, (-1, -1), frozenset[str]()
 
     def __call__(self) -> frozenset[str]:
         """The keys that are let in now."""
-        found = (self.hub.path / SITES).stat()
+        found = approved_sites_file(self.hub.path).stat()
         stamp = found.st_mtime_ns, found.st_ino  # two files written within a tick of the clock are two files
         if stamp != self.stamp:
             self.keys, self.stamp = frozenset(site.key for site in self.hub.sites().values()), stamp

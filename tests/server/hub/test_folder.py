@@ -42,7 +42,7 @@ def mode(path: Path) -> int:
 def test_a_new_hub_holds_what_it_needs_and_keeps_its_keys_to_itself(made):
     files = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert files == {
-        "ca.crt", "ca.key", "server.crt", "server.key", "hub.toml", "sites.json", "flower/config.toml"
+        "ca.crt", "ca.key", "server.crt", "server.key", "hub.toml", "approved_sites.json", "flower/config.toml"
     }  # fmt: skip
     assert (mode(made), mode(made / "ca.key"), mode(made / "server.key")) == (0o700, 0o600, 0o600)
     assert [path.name for path in made.parent.iterdir()] == ["hub"]
@@ -171,7 +171,7 @@ def test_another_host_than_the_certificate_s_is_refused(hub):
         open_hub(hub.path)
 
 
-@pytest.mark.parametrize("name", ["hub.toml", "ca.crt", "server.crt", "server.key", "sites.json"])
+@pytest.mark.parametrize("name", ["hub.toml", "ca.crt", "server.crt", "server.key", "approved_sites.json"])
 def test_a_missing_file_is_named(hub, name):
     (hub.path / name).unlink()
     with pytest.raises(RunError, match=rf"moved/{name} is not there"):
@@ -199,7 +199,7 @@ def test_sites_come_and_go_and_are_sorted(hub):
     hub.add_site(NORTH)
     assert list(hub.sites().items()) == [("north", NORTH), ("south", SOUTH)]
     assert open_hub(hub.path).sites() == {"north": NORTH, "south": SOUTH}
-    assert json.loads((hub.path / "sites.json").read_text())[0] == {
+    assert json.loads((hub.path / "approved_sites.json").read_text())[0] == {
         "name": "north", "node": 18446744073709551615, "key": NORTH.key, "approved": NORTH.approved
     }  # fmt: skip
     hub.remove_site("south")
@@ -235,16 +235,16 @@ def test_a_site_that_is_malformed_or_there_twice_is_not_approved(hub, site, word
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[", r"sites\.json is damaged: .*JSON"),
-        ("{}", r"sites\.json is damaged: .*valid"),
+        ("[", r"approved_sites\.json is damaged: .*JSON"),
+        ("{}", r"approved_sites\.json is damaged: .*valid"),
         ('[{"name": "north"}]', "0.node is missing"),
         ('[{"name": "n", "node": 1, "key": "SHA256:%s", "approved": "2026-01-01Z", "x": 1}]' % ("a" * 43), "'0.x'"),
     ],
 )
 def test_a_damaged_list_of_sites_approves_nobody(hub, content, words):
-    (hub.path / "sites.json").write_text(content)
+    (hub.path / "approved_sites.json").write_text(content)
     with pytest.raises(RunError, match=words):
         hub.sites()
     with pytest.raises(RunError, match="is damaged"):
         hub.add_site(NORTH)
-    assert (hub.path / "sites.json").read_text() == content
+    assert (hub.path / "approved_sites.json").read_text() == content

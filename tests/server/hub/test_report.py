@@ -89,7 +89,7 @@ def report(root, seeds=1, *, phantoms=False, without=()):
     settings, out = run_settings(root, seeds), root / "run"
     record_run(out, settings)
     check_same_start({seed: {"weight": torch.full((2,), float(seed))} for seed in settings.seeds}, out)
-    write_json(out / "sites.json", {site: asdict(registration(site, phantoms)) for site in TEST})
+    write_json(out / "registrations.json", {site: asdict(registration(site, phantoms)) for site in TEST})
     for arm, skill in SKILLS.items():
         for seed in settings.seeds:
             lines = history(TEST)

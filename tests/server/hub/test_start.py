@@ -1,4 +1,4 @@
-"""Who is let in now: sites.json is read again whenever it changed, and only then."""
+"""Who is let in now: the list is read again whenever it changed, and only then."""
 
 import os
 import socket
@@ -8,8 +8,8 @@ import pytest
 
 from fedbus.errors import RunError
 from server.hub import start as hub_module
-from server.hub.approved_sites import ApprovedSite
-from server.hub.folder import SITES, HubFolder, init_hub
+from server.hub.approved_sites import APPROVED_SITES, ApprovedSite
+from server.hub.folder import HubFolder, init_hub
 from server.hub.start import KeyList, serve
 
 
@@ -37,9 +37,9 @@ def test_a_change_within_a_tick_of_the_clock_is_seen(hub):
     keys = KeyList(hub)
     hub.add_site(approved("north", 1))
     assert keys()
-    stamp = (hub.path / SITES).stat()
+    stamp = (hub.path / APPROVED_SITES).stat()
     hub.remove_site("north")
-    os.utime(hub.path / SITES, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    os.utime(hub.path / APPROVED_SITES, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert keys() == set()
 
 
@@ -58,12 +58,12 @@ def test_a_damaged_file_lets_nobody_in_until_it_is_mended(hub):
     keys = KeyList(hub)
     hub.add_site(approved("north", 1))
     assert keys()
-    good = (hub.path / SITES).read_text()
-    (hub.path / SITES).write_text("[")
+    good = (hub.path / APPROVED_SITES).read_text()
+    (hub.path / APPROVED_SITES).write_text("[")
     for _ in range(2):
-        with pytest.raises(RunError, match=SITES):
+        with pytest.raises(RunError, match=APPROVED_SITES):
             keys()
-    (hub.path / SITES).write_text(good)
+    (hub.path / APPROVED_SITES).write_text(good)
     assert len(keys()) == 1
 
 
