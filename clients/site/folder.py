@@ -27,7 +27,6 @@ from fedbus.deployment.settings_file import (
     read_settings_file_text,
     replace_values,
     settings_file_text,
-    toml_value,
 )
 from fedbus.errors import RunError, SettingsError
 from fedbus.settings.schema import check_site_name
@@ -190,7 +189,7 @@ class SiteFolder:
         """Write reader and data folder (made absolute) into site.toml; comments and other settings there stay.
 
         Raises:
-            SettingsError: there is no such reader, or site.toml is malformed or written in a way that can't be changed.
+            SettingsError: there is no such reader, or site.toml is malformed.
             RunError: there is no such folder, or site.toml can't be written.
         """
         data = data.expanduser().resolve()
@@ -200,17 +199,7 @@ class SiteFolder:
         changes = {"reader": reader, "data": str(data)}
         wanted = parse_settings_file(text, SiteSettings, self.settings_file).model_dump(by_alias=True) | changes
         settings = build_file_settings(SiteSettings, wanted, str(self.settings_file))
-        changed = replace_values(text, changes)
-        try:
-            written = parse_settings_file(changed, SiteSettings, self.settings_file)
-        except SettingsError:
-            written = None
-        if written != settings:  # a string of several lines, a table: legal TOML that `replace_values` does not know
-            raise SettingsError(
-                f"{self.settings_file} is written in a way that can't be changed from here.",
-                f"Set reader = {toml_value(reader)} and data = {toml_value(str(data))} there yourself.",
-            )
-        write_text(self.settings_file, changed)
+        write_text(self.settings_file, replace_values(text, changes))
         return SiteFolder(self.path, settings)
 
 

@@ -1,44 +1,41 @@
-"""A folder that one process at a time may use, free again whatever ends that process."""
+"""A lock file that one process at a time can hold, and that is free again however that process ends."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BufferedRandom
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from filelock import lock_descriptor
 
 from fedbus.errors import RunError
 
-TRIES, PAUSE_SECONDS = 5, 0.1
-"""`is_held` takes the lock for a moment; somebody who wants it just then tries again."""
+TRIES, PAUSE_SECONDS = 5, 0.05
+"""`is_held` takes the lock for a moment; a process that finds it taken just then tries again."""
 
-NOT_YOURS = "Run as the user to whom the folder belongs."
+_OWNER_REMEDY = "Run as the user who owns the folder."
 
 
 @contextmanager
 def hold(path: Path, taken: str, remedy: str) -> Iterator[None]:
-    """Hold a lock; the system lets go of it when this process ends.
-
-    Windows has no such lock, and none is taken there.
+    """Hold a lock; the operating system releases it when this process ends.
 
     Args:
-        path: of the lock's file, which is made.
-        taken: what is wrong if another process holds it; its number is added.
-        remedy: what to do then.
+        path: The lock file, created if missing.
+        taken: The problem if another process holds the lock; that process's number is added.
+        remedy: What to do in that case.
 
     Raises:
-        RunError: another process holds it, or the file can't be written.
+        RunError: If another process holds the lock, or the file can't be written.
     """
-    if sys.platform == "win32":
-        yield
-        return
     try:
         file = path.open("a+b")
     except OSError as error:
-        raise RunError(f"{path.parent} can't be written ({error.strerror or error}).", NOT_YOURS) from error
+        raise RunError(f"{path.parent} can't be written ({error.strerror or error}).", _OWNER_REMEDY) from error
     with file:
-        _take(file, taken, remedy)
+        if not _try_lock(file):
+            raise RunError(f"{taken}, by process {_read_holder(file)}.", remedy)
         file.truncate(0)
         file.write(str(os.getpid()).encode())
         file.flush()
@@ -46,35 +43,33 @@ def hold(path: Path, taken: str, remedy: str) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock.
+    """Return whether a process holds the lock; nothing is created or written.
 
     Raises:
-        RunError: its file can't be read.
+        RunError: If the lock file can't be read.
     """
-    if sys.platform == "win32":
-        return False
-    import fcntl
-
+    mode = "r+b" if os.access(path, os.W_OK) else "rb"  # network file systems lock only files opened for writing
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with path.open(mode) as file:
+            return not _try_lock(file)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
     except OSError as error:
-        raise RunError(f"{path} can't be read ({error.strerror or error}).", NOT_YOURS) from error
+        raise RunError(f"{path} can't be read ({error.strerror or error}).", _OWNER_REMEDY) from error
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; return False if another process keeps the lock."""
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(PAUSE_SECONDS)
+        if lock_descriptor(file.fileno(), blocking=False):
+            return True
     return False
 
 
-def _take(file: BufferedRandom, taken: str, remedy: str) -> None:
-    import fcntl
-
-    for _ in range(TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(PAUSE_SECONDS)
-    file.seek(0)
-    raise RunError(f"{taken}, by process {file.read().decode('ascii', 'replace')}.", remedy)
+def _read_holder(file: IO[bytes]) -> str:
+    with suppress(OSError):  # Windows does not let others read a locked file
+        file.seek(0)
+        return file.read().decode("ascii", "replace")
+    return "(unknown)"

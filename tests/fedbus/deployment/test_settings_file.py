@@ -34,7 +34,7 @@ def test_what_is_written_is_what_is_read(tmp_path, value):
     assert read_settings_file(tmp_path / "x.toml", Sample) == settings
 
 
-def test_every_key_stands_under_its_description():
+def test_every_key_is_below_its_description():
     lines = settings_file_text(Sample(some_name="x"), "One.\nTwo.").splitlines()
     assert lines[:3] == ["# One.", "# Two.", ""]
     assert lines[-5:] == ["# How many.", "count = 3", "", "# Which.", 'kind = "a"']
@@ -42,7 +42,7 @@ def test_every_key_stands_under_its_description():
     assert max(map(len, lines)) <= 100
 
 
-@pytest.mark.parametrize("old", ['""', "''", '"a # \\" b"', "'a # b'", "3", "true"])
+@pytest.mark.parametrize("old", ['""', "''", '"a # \\" b"', "'a # b'", "3", "true", '"""\na\n"""', "'''b'''"])
 @pytest.mark.parametrize("new", [*STRINGS, 5])
 def test_a_value_is_replaced_and_all_else_stays(old, new):
     text = f"# key = 1\nother-key = 1\n \tkey\t= {old}  # why\nkey2 = 2\n"
@@ -54,7 +54,9 @@ def test_a_value_is_replaced_and_all_else_stays(old, new):
 
 
 def test_a_missing_key_is_added_at_the_end():
-    assert replace_values("# key = 1\na = 1\n\n", {"key": "x", "a": 2}) == '# key = 1\na = 2\nkey = "x"\n'
+    assert replace_values("# key = 1\na = 1", {"key": "x", "a": 2}) == '# key = 1\na = 2\nkey = "x"\n'
+    changed = replace_values("a = 1\n[table]\nkey = 1\n", {"key": "x"})
+    assert tomllib.loads(changed) == {"a": 1, "key": "x", "table": {"key": 1}}
 
 
 @pytest.mark.parametrize(
@@ -70,12 +72,12 @@ def test_a_missing_key_is_added_at_the_end():
         ({"some-name": 1, "count": 0}, r"some-name: .*; count: .*"),
     ],
 )
-def test_complaints_name_the_key(values, words):
+def test_errors_name_the_key(values, words):
     with pytest.raises(SettingsError, match="here: .*" + words):
         build_file_settings(Sample, values, "here")
 
 
-def test_a_file_that_is_no_toml_is_named(tmp_path):
+def test_a_file_that_is_not_toml_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"x\.toml is not a TOML file \(.*line 2"):
         parse_settings_file("a = 1\nb =\n", Sample, Path("x.toml"))
     with pytest.raises(SettingsError, match=r"x\.toml can't be read"):
@@ -85,6 +87,6 @@ def test_a_file_that_is_no_toml_is_named(tmp_path):
         read_settings_file(tmp_path / "x.toml", Sample)
 
 
-def test_a_path_that_is_no_text_is_refused():
+def test_a_path_that_is_not_unicode_is_refused():
     with pytest.raises(SettingsError, match="is not Unicode text"):
         replace_values("", {"key": "\udcff"})
