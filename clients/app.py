@@ -8,6 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 
 from clients import work
+from clients.flower_internals import ErrorCode
 from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
 from fedbus.models.state import State
@@ -15,9 +16,6 @@ from fedbus.transport.allow_list import check_answer, check_registration
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
-
-APP_RAISED = 2
-"""Flower's code for an error that the application raised."""
 
 Handler = Callable[[Message, Context], Message]
 
@@ -32,8 +30,8 @@ def make_client_app(
 
     Args:
         locate: finds the site.
-        expose_errors: tell the server an error's text. Only for simulations, where server and site are one machine: the text
-            may name files of the archive.
+        expose_errors: tell the server an error's text. Only for simulations, where server and site are one machine:
+            the text may name files of the archive.
         shared_arrays: where models lie that messages only name; None: messages hold them.
     """
     app = ClientApp()
@@ -86,7 +84,7 @@ def _hide_errors(handle: Handler) -> Handler:
         except Exception as error:
             logging.getLogger("fedbus").error("%s", error)
             reason = f"{type(error).__name__}; the site's own log says more"
-            return Message(Error(APP_RAISED, reason), reply_to=message)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     return handled
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from flwr.app import Context, Error
-from flwr.supercore.fab import Fab
 
+from clients.flower_internals import Fab
 from clients.site.folder import SiteFolder
 from clients.site.hub_contact import ask_hub
 from clients.site.lock import hold
@@ -71,8 +71,8 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Say, once: Say) -> Worker
         _remember(site, context.node_id, once)
         settings = instruction.settings
         once(
-            f"study: {settings.model} at {settings.image_size} px, {settings.rounds} rounds of {settings.local_epochs:g} epochs in "
-            f"batches of {settings.batch_size}, balanced by {settings.sampler}"
+            f"study: {settings.model} at {settings.image_size} px, {settings.rounds} rounds of "
+            f"{settings.local_epochs:g} epochs in batches of {settings.batch_size}, balanced by {settings.sampler}"
         )
         return workspace_in(site, instruction)
 

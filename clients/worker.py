@@ -15,20 +15,25 @@ from dataclasses import dataclass
 import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode, SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
-from flwr.supercore.constant import TaskType
-from flwr.supercore.fab import Fab
-from flwr.supercore.heartbeat import HeartbeatSender
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
-from flwr.supercore.interceptors import (
+
+from clients.flower_internals import (
+    AcquireTaskRequest,
+    ErrorCode,
+    Fab,
+    HeartbeatSender,
+    ObjectPushError,
+    ProtobufClientInterceptor,
+    RuntimeHttpClient,
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
+    SendTaskHeartbeatRequest,
+    SubStatus,
     SuperExecAuthHttpInterceptor,
+    TaskType,
+    pull_task_input,
+    push_message,
+    push_task_output,
 )
-from flwr.supercore.protobuf.client import ProtobufClientInterceptor
-from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 POLL_SECONDS = 0.5
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"

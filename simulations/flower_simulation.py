@@ -1,4 +1,7 @@
-"""Federated trainings on one machine or a Ray cluster: Flower's simulation engine with one warm pool of workers."""
+"""Federated trainings on one machine or a Ray cluster: Flower's simulation engine with one warm pool of workers.
+
+Flower 1.41 deprecates `run_simulation` in favour of `flwr run`: see `server/flower_internals.py`.
+"""
 
 import logging
 import math
@@ -16,7 +19,6 @@ from typing import Any
 import psutil
 import torch
 from flwr.app import Context
-from flwr.simulation import run_simulation
 
 from clients.app import make_client_app
 from clients.ray_security import protect_own_ray, require_token
@@ -50,6 +52,8 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
         FedbusError: what a job raised.
         KeyboardInterrupt: `stop` was set.
     """
+    from flwr.simulation import run_simulation  # here, after the version of Flower has been checked
+
     silence_third_party()
     names, device, folder = list(settings.sites), settings.device, out.resolve()
     model = max((sum(value.nbytes for value in job.start.values()) for job in jobs), default=0)

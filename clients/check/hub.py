@@ -1,8 +1,7 @@
 """Findings on a site's hub: does it answer, do the clocks agree, is the key approved, what may run here."""
 
-from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
-
 from clients.check.findings import Finding, count
+from clients.flower_internals import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
 from clients.site.ca import read_authority
 from clients.site.folder import SiteFolder
 from clients.site.hub_contact import MOST_SKEW_SECONDS, Contact, ask_hub

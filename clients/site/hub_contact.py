@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
-from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
-from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from clients.flower_internals import (
+    HEARTBEAT_DEFAULT_INTERVAL,
+    MAX_TIMESTAMP_DIFF_SECONDS,
+    MIN_TIMESTAMP_DIFF_SECONDS,
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    FleetHttpClient,
+    NodeAuthHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    public_key_to_bytes,
+)
 from clients.site.ca import read_authority
 from clients.site.folder import SiteFolder
 from clients.site.keys import read_private_key

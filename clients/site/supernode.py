@@ -41,9 +41,9 @@ def main() -> None:
     Flower takes a handshake that breaks off, as when a line is cut, for a lasting error: it gives the connection up,
     and the process lives on without one, for the sake of the server for its workers.
     """
-    from flwr.supernode.cli.flower_supernode import flower_supernode
+    from clients.flower_internals import run_supernode
 
-    flower_supernode()
+    run_supernode()
     sys.stdout.flush()
     os._exit(1)  # an ordinary exit would wait for that server
 

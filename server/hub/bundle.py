@@ -4,10 +4,9 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from flwr.cli.build import build_fab_from_disk
-
 from fedbus.deployment.application import ROOT, digest_of, installed_files
 from fedbus.system.files import write_text
+from server.flower_internals import build_fab_from_disk
 from server.hub.folder import HubFolder
 
 PROJECT = """\

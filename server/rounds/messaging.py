@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import httpx
 from flwr.app import ConfigRecord, Message, MetricRecord
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedbus.deployment.application import NOT_ALLOWED
 from fedbus.errors import FedbusError, RunError
 from fedbus.transport.messages import CONFIG, METRICS, Registration
+from server.flower_internals import ErrorCode
 
 POLL_SECONDS = 0.05
 

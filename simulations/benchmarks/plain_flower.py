@@ -25,7 +25,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
-from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.simulation import run_simulation
 
 from clients.ray_security import protect_own_ray
@@ -37,6 +36,7 @@ from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json
 from fedbus.system.third_party import silence_third_party
 from fedbus.training.rows import site_rows
+from server.flower_internals import aggregate_metricrecords
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.image_folders import write_image_folders
 from simulations.benchmarks.plain_loop import (

@@ -1,0 +1,26 @@
+"""Everything the server uses of Flower that is not public: to support another Flower version, start here.
+
+Public are `flwr.app`, `flwr.serverapp` and `flwr.serverapp.strategy`, which other modules import directly.
+
+Simulations use the public `flwr.simulation.run_simulation`, which Flower 1.41 deprecates in favour of `flwr run`. Once
+it is removed, `simulations/flower_simulation.py` has to start `flwr run` in a process of its own. `server.app:app` and
+`clients.app:app` already run that way, one arm per run.
+"""
+
+from fedbus.deployment.flower_version import check_flower_version
+
+check_flower_version()  # before the imports below, which may fail with another version
+
+# Builds the bundle of the application in process: the operator of a site approves its digest.
+from flwr.cli.build import build_fab_from_disk
+
+# Error codes of replies, which tell a site that disconnected from a site that failed.
+from flwr.common.constant import ErrorCode
+
+# The request in which a SuperNode sends replies; the gateway checks who they are from.
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+
+# Flower's default aggregation of metrics, which the benchmark's plain federation wraps to take notes.
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+
+__all__ = ["ErrorCode", "PushMessagesRequest", "aggregate_metricrecords", "build_fab_from_disk"]
