@@ -1,6 +1,5 @@
-"""Every setting of a study: one validated object; `study_file` reads it from TOML and `--set KEY=VALUE`."""
+"""Every setting of a comparison in one validated object; `load` reads it from TOML and `--set KEY=VALUE`."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,6 +8,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedbus.seeds import derive_seed
+from fedbus.settings.explain import nearest
 
 CENTRAL_ARMS = ("local", "centralised")
 STRATEGIES = (
@@ -18,25 +18,25 @@ STRATEGIES = (
 """Federated arms: the names of Flower's strategies in lower case."""
 
 AVERAGING = ("fedavg", "fedprox")
-"""Arms whose model is the mean of the sites' models; a row of another arm's model is no mean that could be mended."""
+"""Arms whose model is the mean of the sites' models, so that a row of it can be averaged over fewer sites."""
 
 ROBUST = ("fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan")
-"""Arms that leave out what some sites sent; statistics of all sites would bring it back in."""
+"""Arms that may discard the updates of some sites; statistics of all sites would bring them back in."""
 
 TUNED = "-tuned"
-"""Ending of the arms that go on from a federated one: its kept model, fine-tuned at each site."""
+"""Suffix of arms that fine-tune the best round of a federated arm at each site."""
 
 RESERVED_NAMES = ("all", "pooled")
-"""Names that stand for several sites in tables, and so can't be a site's."""
+"""Names that mean several sites in tables, so that no site can have them."""
 
 
 def kebab(name: str) -> str:
-    """A field's key as it is written in TOML and on the command line."""
+    """Return the key of a field in TOML and on the command line."""
     return name.replace("_", "-")
 
 
 class SiteSource(BaseModel):
-    """Where one hospital's archive lies and which reader understands it."""
+    """The folder of one site's dataset and the reader that understands it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,107 +45,144 @@ class SiteSource(BaseModel):
 
 
 class Settings(BaseModel):
-    """The settings of one comparison; keys are written with hyphens in TOML and on the command line."""
+    """The settings of one comparison, immutable and hashable; keys have hyphens in TOML and on the command line."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True, allow_inf_nan=False
     )
 
-    sites: dict[str, SiteSource] = Field({}, description="hospitals; none: three synthetic ones (phantoms)")
-    arms: tuple[str, ...] = Field(("local", "centralised", "fedavg", "fedprox"), description="what is compared")
-    seeds: tuple[int, ...] = Field((0,), description="one training of every arm for each")
+    sites: dict[str, SiteSource] = Field(
+        {}, description="Datasets to compare, by site name. Empty: three synthetic sites (phantoms)."
+    )
+    arms: tuple[str, ...] = Field(
+        ("local", "centralised", "fedavg", "fedprox"),
+        description="Ways of training to compare: local, centralised, any federated strategy, or a strategy followed "
+        "by fine-tuning at each site (fedavg-tuned).",
+    )
+    seeds: tuple[int, ...] = Field((0,), description="Random seeds; every arm is trained once with each.")
 
-    image_size: int = Field(224, ge=32, le=1024, description="pixels a side")
+    image_size: int = Field(224, ge=32, le=1024, description="Width and height of the model's input, in pixels.")
     near_bits: int = Field(
         20,
         ge=0,
         le=64,
-        description="pictures whose 256-bit difference hashes differ in at most so many bits are near-copies",
+        description="Images are near-duplicates if their 256-bit difference hashes differ in at most this many bits. "
+        "0: only equal hashes.",
     )
-    folds: int = Field(5, ge=2, le=50, description="the test part is one fold of so many")
-    fold: int = Field(0, ge=0, description="which fold is the test part")
-    validation_fraction: float = Field(0.15, gt=0, le=0.5, description="of the rows that are not test rows")
+    folds: int = Field(5, ge=2, le=50, description="Number of folds; one of them is the test set.")
+    fold: int = Field(0, ge=0, description="Which fold is the test set, counted from 0.")
+    validation_fraction: float = Field(
+        0.15, gt=0, le=0.5, description="Share of the images outside the test set that is used for validation."
+    )
     split: Literal["groups", "images", "balanced-images"] = Field(
         "groups",
-        description="what is split: groups, single images, or single images after over-sampling; the last two leak, "
-        "and are there to show how much",
+        description="What is split into training, validation and test: groups of related images (a patient, "
+        "near-duplicates), single images, or single images after over-sampling. The last two leak test data into "
+        "training and exist to measure by how much.",
     )
-    split_seed: int = Field(0, ge=0, description="of the split; training seeds do not change it")
-    limit: int = Field(0, ge=0, description="at most so many images a site, whole groups, all classes; 0: all")
+    split_seed: int = Field(0, ge=0, description="Random seed of the split; independent of the training seeds.")
+    limit: int = Field(
+        0, ge=0, description="At most this many images per site, in whole groups and from every class. 0: all."
+    )
     burned_in: Literal["kept", "masked"] = Field(
-        "kept", description="masked: burned-in calipers and text are painted over"
+        "kept", description="Burned-in annotations (calipers, text): kept, or painted over (masked)."
     )
-    phantom_images: int = Field(180, ge=30, le=5000, description="synthetic images a site, if no site is named")
+    phantom_images: int = Field(180, ge=30, le=5000, description="Images per synthetic site, if no sites are given.")
 
-    model: str = Field("resnetv2_50", description="any timm classifier")
-    weights: str = Field("imagenet", description="start: imagenet (timm's), none, or a .safetensors or .pth file")
-    sampler: Literal["ros", "none", "class-weights", "rus", "smote", "adasyn", "smote-tomek", "smote-enn"] = "ros"
+    model: str = Field("resnetv2_50", description="Any timm classifier, by its timm name.")
+    weights: str = Field(
+        "imagenet",
+        description="Start weights: imagenet (timm's pretrained weights), none (random), or the path of a "
+        ".safetensors or .pth file.",
+    )
+    sampler: Literal["ros", "none", "class-weights", "rus", "smote", "adasyn", "smote-tomek", "smote-enn"] = Field(
+        "ros",
+        description="How the classes of the training images are balanced: random over-sampling (ros), random "
+        "under-sampling (rus), weights in the loss (class-weights), a synthetic method, or not at all (none).",
+    )
     missing_classes: Literal["mask", "plain", "restricted", "softened", "balanced", "distil"] = Field(
         "mask",
-        description="what a site's loss does with the classes that it never saw: leave them out (mask), "
-        "nothing (plain), scale their logits (restricted), charge for their probability in "
-        "part (softened), give them a small prior (balanced), hold them to the incoming model (distil)",
+        description="What a site's loss does with classes the site lacks: leave them out (mask), treat them like any "
+        "other (plain), scale their logits (restricted), penalise their probability in part (softened), give them a "
+        "small prior (balanced), or keep them close to the incoming model's predictions (distil).",
     )
     missing_strength: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="restricted: the scale of missing logits; softened: 0 is mask, 1 plain; distil: its weight",
+        description="Parameter of missing-classes, from 0 to 1. restricted: the factor of the missing classes' logits; "
+        "softened: 0 equals mask, 1 equals plain; distil: the weight of its loss. Unused otherwise.",
     )
     head: Literal["average", "by-class"] = Field(
-        "average", description="by-class: the classifier's row of a class is averaged over the sites that have it"
+        "average",
+        description="How the classifier is aggregated: averaged like all other weights, or each class's row averaged "
+        "only over the sites that have the class (by-class).",
     )
     batch_norm: Literal["average", "frozen", "local", "local-statistics", "pooled"] = Field(
         "average",
-        description="frozen: running statistics stay those of the start weights; local: BatchNorm never leaves a site; "
-        "local-statistics: its running statistics never do; "
-        "pooled: running statistics of all sites together: the variance between sites is added",
+        description="BatchNorm layers: averaged like all other weights; running statistics fixed to those of the start "
+        "weights (frozen); never shared (local); running statistics never shared (local-statistics); or running "
+        "statistics combined over sites, including the variance between sites (pooled).",
     )
 
-    rounds: int = Field(12, ge=1, le=10_000)
-    local_epochs: float = Field(1.0, gt=0, le=100, description="passes over a site's balanced rows a round")
+    rounds: int = Field(12, ge=1, le=10_000, description="Number of federated rounds.")
+    local_epochs: float = Field(
+        1.0, gt=0, le=100, description="Passes over a site's balanced training images per round."
+    )
     steps_per_round: int = Field(
-        0, ge=0, le=100_000, description="optimiser steps of a site a round; 0: as many as local-epochs asks for"
+        0, ge=0, le=100_000, description="Optimiser steps of each site per round. 0: as many as local-epochs takes."
     )
-    batch_size: int = Field(32, ge=2, le=4096)
+    batch_size: int = Field(32, ge=2, le=4096, description="Images per optimiser step.")
     optimiser_state: Literal["reset", "kept"] = Field(
-        "reset", description="what a site's optimiser remembers of the round before"
+        "reset", description="A site's optimiser state at the start of a round: reset, or kept from the last round."
     )
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(3e-4, gt=0, le=10)
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises")
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    augmentation: bool = True
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="The optimiser of every site.")
+    learning_rate: float = Field(3e-4, gt=0, le=10, description="Peak learning rate.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of the optimiser. 0: none.")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Learning rate after the warm-up: falling along a cosine, or constant."
+    )
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of all steps in which the learning rate rises. 0: none.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing of the loss. 0: none.")
+    augmentation: bool = Field(True, description="Whether training images are randomly transformed.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Number format of matrix products. auto: bfloat16 where the hardware multiplies it natively.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one, else the CPU.")
 
-    proximal_mu: float = Field(0.1, ge=0, le=100, description="FedProx's mu")
+    proximal_mu: float = Field(
+        0.1, ge=0, le=100, description="FedProx's mu, the weight of its proximal term. 0: equal to fedavg."
+    )
     site_weights: Literal["distinct", "balanced", "equal"] = Field(
         "distinct",
-        description="what FedAvg weighs a site by: its distinct or its balanced training rows, or equally",
+        description="A site's weight in the average: its number of distinct training images, its number of balanced "
+        "training images, or the same for every site.",
     )
     strategy_options: dict[str, dict[str, float | int | bool]] = Field(
-        {}, description="arguments of Flower's strategies, by arm"
+        {}, description="Arguments of Flower's strategies, by arm; for example strategy-options.fedadam.eta."
     )
-    quorum: int = Field(0, ge=0, description="sites whose update a round needs; 0: all")
-    round_timeout: float = Field(3600, gt=0, description="seconds a round waits for its sites")
+    quorum: int = Field(0, ge=0, description="Number of sites whose updates a round needs. 0: all sites.")
+    round_timeout: float = Field(3600, gt=0, description="How long a round waits for its sites, in seconds.")
     update_limit: float = Field(
         10,
         gt=0,
-        description="an update is refused if it moves the model by more than so many times the model's norm",
+        description="An update is refused if it changes the model by more than this many times the model's norm.",
     )
 
     payload: Literal["dict", "flat", "flat-fp16"] = Field(
-        "flat", description="how models travel: an array a parameter, or one array, whole or in half precision"
+        "flat",
+        description="How models are sent: one array per parameter (dict), or one array in full (flat) or half "
+        "precision (flat-fp16).",
     )
-    workers: int = Field(1, ge=1, description="sites that train at the same time in a simulation")
+    workers: int = Field(1, ge=1, description="Number of sites that train at the same time in a simulation.")
     ray_address: str = Field(
-        "", description="HOST:PORT of a Ray cluster that asks for a token; empty: a Ray of its own"
+        "", description="HOST:PORT of a Ray cluster that requires a token. Empty: start Ray on this machine."
     )
-    bootstrap: int = Field(2000, ge=1, le=100_000, description="draws behind every interval")
-    cache: Path = Field(Path(platformdirs.user_cache_dir("fedbus")), description="decoded pictures, phantoms")
+    bootstrap: int = Field(2000, ge=1, le=100_000, description="Bootstrap resamples for every confidence interval.")
+    cache: Path = Field(
+        Path(platformdirs.user_cache_dir("fedbus")), description="Folder of decoded images and synthetic datasets."
+    )
 
     @field_validator("arms", "seeds", mode="before")
     @classmethod
@@ -157,78 +194,88 @@ class Settings(BaseModel):
     @field_validator("cache")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()  # the workers of a simulation start in other folders
+        return value.expanduser().absolute()  # the workers of a simulation run in other folders
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         known = (*CENTRAL_ARMS, *STRATEGIES)
         for arm in self.arms:
             if arm not in known and tuned_from(arm) not in STRATEGIES:
-                raise ValueError(f"arms: no arm is called {arm!r}{nearest(arm, known)}")
+                raise ValueError(f"arms: unknown arm {arm!r}{nearest(arm, known)}")
             if is_tuned(arm) and tuned_from(arm) not in self.arms:
-                raise ValueError(f"arms: {arm} goes on from {tuned_from(arm)}; add {tuned_from(arm)} to arms")
+                raise ValueError(f"arms: {arm} fine-tunes {tuned_from(arm)}; add {tuned_from(arm)} to arms")
         for arm in self.strategy_options:
             if arm not in STRATEGIES:
-                raise ValueError(f"strategy-options: no strategy is called {arm!r}{nearest(arm, STRATEGIES)}")
+                raise ValueError(f"strategy-options: unknown strategy {arm!r}{nearest(arm, STRATEGIES)}")
         for key, values in (("arms", self.arms), ("seeds", self.seeds)):
             if not values or len(set(values)) != len(values):
-                raise ValueError(f"{key}: name at least one, and none twice")
+                raise ValueError(f"{key}: give at least one, and none twice")
         if self.head == "by-class" and (others := [arm for arm in self.federated_arms if arm not in AVERAGING]):
-            raise ValueError(f"head: by-class can't be had with {', '.join(others)}, no mean of the sites' models")
+            raise ValueError(
+                f"head=by-class needs an averaging strategy ({', '.join(AVERAGING)}); {_not_one_of_them(others)}"
+            )
         if self.batch_norm == "pooled" and (robust := [arm for arm in self.federated_arms if arm in ROBUST]):
-            raise ValueError(f"batch-norm: pooled can't be had with {', '.join(robust)}, which may leave sites out")
+            raise ValueError(
+                f"batch-norm=pooled can't be combined with {', '.join(robust)}: robust strategies discard sites"
+            )
         if self.fold >= self.folds:
-            raise ValueError(f"fold: {self.fold} is not one of the folds 0 to {self.folds - 1}")
+            raise ValueError(f"fold: {self.fold} is out of range; the folds are 0 to {self.folds - 1}")
         if self.sites and self.quorum > len(self.sites):
-            raise ValueError(f"quorum: {self.quorum} of {len(self.sites)} sites can't be reached")
+            raise ValueError(f"quorum: {self.quorum} sites are required, but there are only {len(self.sites)}")
         for name in self.sites:
             check_site_name(name)
         return self
 
+    def __hash__(self) -> int:
+        """Hash by value, in accordance with `==`, so that settings can be a key of a cache."""
+        return hash(tuple(_hashable(getattr(self, name)) for name in type(self).model_fields))
+
     @property
     def federated_arms(self) -> tuple[str, ...]:
-        """The arms that run on Flower."""
+        """The arms that are federated, each with a strategy of Flower."""
         return tuple(arm for arm in self.arms if arm in STRATEGIES)
 
     @property
     def draw_seed(self) -> int:
-        """Of the bootstrap draws behind every interval."""
+        """The seed of the bootstrap resamples."""
         return derive_seed(self.split_seed, "bootstrap")
 
     def for_sites(self) -> str:
-        """The settings that a hub sends to its sites, as JSON: no path, no site's name or address."""
+        """Return the settings that a hub sends to its sites, as JSON without paths, site names and addresses."""
         hidden = {"sites", "cache", "weights", "ray_address", "workers", "device", "quorum"}
         return self.model_dump_json(by_alias=True, exclude=hidden)
 
     def as_dict(self) -> dict[str, Any]:
-        """All settings in TOML's spelling, JSON types only."""
+        """Return all settings under their TOML keys, with JSON types only."""
         return self.model_dump(mode="json", by_alias=True)
 
 
+def _hashable(value: Any) -> Any:
+    return frozenset((key, _hashable(item)) for key, item in value.items()) if isinstance(value, dict) else value
+
+
+def _not_one_of_them(arms: Sequence[str]) -> str:
+    return f"{arms[0]} is not one" if len(arms) == 1 else f"{', '.join(arms)} are not"
+
+
 def is_tuned(arm: str) -> bool:
-    """Whether an arm is a federated one that each site fine-tunes: `fedavg-tuned`."""
+    """Return whether an arm is a federated one with fine-tuning at each site, such as `fedavg-tuned`."""
     return arm.endswith(TUNED)
 
 
 def tuned_from(arm: str) -> str:
-    """The federated arm that a tuned one goes on from; empty for other arms."""
+    """Return the federated arm that a fine-tuned arm starts from; empty for other arms."""
     return arm.removesuffix(TUNED) if is_tuned(arm) else ""
 
 
 def check_site_name(name: str) -> None:
-    """Check that a site's name can name a folder and no several sites together.
+    """Check that a site's name is usable as a folder name and does not mean several sites.
 
     Raises:
-        ValueError: it can't.
+        ValueError: If it is not.
     """
     plain = name.replace("-", "").replace("_", "").replace(".", "")
     if not (plain.isalnum() and plain.isascii()) or name.startswith("."):
         raise ValueError(f"sites: {name!r} can't name a folder; use letters, digits, '-', '_' and '.'")
     if name in RESERVED_NAMES:
-        raise ValueError(f"sites: {name!r} means several sites together; choose another name")
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """The end of a complaint about an unknown name: the one that was probably meant, or all there are."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+        raise ValueError(f"sites: {name!r} means several sites; choose another name")

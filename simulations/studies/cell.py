@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import SettingsError
-from fedbus.settings.schema import Settings, is_tuned, kebab, nearest
+from fedbus.settings.explain import nearest
+from fedbus.settings.schema import Settings, is_tuned, kebab
 
 WEIGHTS_OF = "weights-of"
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import SettingsError
-from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings, resolve_places
-from fedbus.settings.schema import Settings, check_site_name, nearest
+from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings, resolve_paths
+from fedbus.settings.explain import nearest
+from fedbus.settings.schema import Settings, check_site_name
 from simulations.studies.cell import WEIGHTS_OF, Cell, check_cells
 
 GRIDS = Path(__file__).parent
@@ -104,7 +105,7 @@ def _table(path: Path, content: Mapping[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SettingsError(f"{path}: {key} is no table.", f"Write [{key}] and its keys under it.")
     if key != "cells":
-        resolve_places(found, path.parent)
+        resolve_paths(found, path.parent)
     return found
 
 

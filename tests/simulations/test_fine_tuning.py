@@ -136,7 +136,7 @@ def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
     [
         (["fedprox-tuned"], "fedprox-tuned goes on from fedprox; add fedprox to arms"),
         (["fedavg", "fedprox-tuned"], "add fedprox to arms"),
-        (["local", "local-tuned"], "no arm is called 'local-tuned'"),
+        (["local", "local-tuned"], "unknown arm 'local-tuned'"),
     ],
 )
 def test_a_tuned_arm_needs_its_federated_one(arms, complaint):

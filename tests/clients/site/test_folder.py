@@ -260,7 +260,7 @@ def test_data_that_can_not_be_read_are_not_named(site, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("runtime-port = 9194", "runtime-prot = 9194", r"site\.toml: no key is called 'runtime-prot'"),
+        ("runtime-port = 9194", "runtime-prot = 9194", r"site\.toml: unknown key 'runtime-prot'"),
         ('device = "auto"', 'device = "tpu"', r"device: .*'auto', 'cpu' or 'cuda'.*, not 'tpu'"),
         ('data = ""', 'data = "/data"', "reader and data: both or neither"),
         ('data = ""', 'data = "data"', "data: 'data' is not an absolute path"),

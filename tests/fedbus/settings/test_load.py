@@ -1,4 +1,4 @@
-"""Study files, `--set` and `--site`: what is read, how it is spelt, and what a malformed one is answered."""
+"""Settings files, `--set` and `--site`: what is read, how it is spelt, and the errors of malformed ones."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from fedbus.errors import SettingsError
 from fedbus.settings.load import load_settings, parse_sites, parse_value
 
 
-def write(folder: Path, text: str, name: str = "study.toml") -> Path:
+def write(folder: Path, text: str, name: str = "settings.toml") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text, encoding="utf-8")
     return folder / name
@@ -86,7 +86,7 @@ def test_a_value_is_toml_or_else_a_string(text, value):
 
 
 @pytest.mark.parametrize("text", ["sites = 3", "sites = [1]", "[sites]\nnorth = 3", "[sites]\nnorth = 'BUSI'"])
-def test_sites_that_are_no_tables_are_a_settings_error(tmp_path, text):
+def test_sites_that_are_not_tables_are_a_settings_error(tmp_path, text):
     assert "sites" in refusal(text, tmp_path)
 
 

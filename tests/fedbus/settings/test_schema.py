@@ -1,6 +1,7 @@
-"""The settings of a study: what each mistake is answered, and what leaves for the sites."""
+"""The settings of a comparison: the error of each mistake, hashing, and what is sent to the sites."""
 
 import json
+from functools import lru_cache
 
 import pytest
 
@@ -37,9 +38,13 @@ def test_lists_may_be_written_with_commas():
         ({"sites": {"a/b": {"reader": "busi", "path": "x"}}}, ["'a/b'"]),
         ({"sites": {"..": {"reader": "busi", "path": "x"}}}, ["'..'"]),
         ({"sites": {"pooled": {"reader": "busi", "path": "x"}}}, ["'pooled'"]),
-        ({"head": "by-class", "arms": ["fedavg", "fedadam", "krum"]}, ["head", "fedadam, krum"]),
-        ({"batch_norm": "pooled", "arms": ["fedavg", "fedadam", "krum"]}, ["batch-norm", "pooled", "with krum"]),
-        ({"quorum": 2, "sites": {"a": {"reader": "busi", "path": "x"}}}, ["quorum", "2 of 1"]),
+        (
+            {"head": "by-class", "arms": ["fedavg", "fedadam", "krum"]},
+            ["head=by-class", "(fedavg, fedprox); fedadam, krum are not"],
+        ),
+        ({"head": "by-class", "arms": ["fedavg", "krum"]}, ["(fedavg, fedprox); krum is not"]),
+        ({"batch_norm": "pooled", "arms": ["fedavg", "fedadam", "krum"]}, ["batch-norm=pooled", "with krum:"]),
+        ({"quorum": 2, "sites": {"a": {"reader": "busi", "path": "x"}}}, ["quorum", "2 sites", "only 1"]),
         ({"strategy-options": {"fedavg": 3}}, ["strategy-options.fedavg"]),
     ],
 )
@@ -76,3 +81,45 @@ def test_federated_arms_are_the_strategies_in_the_order_named():
     settings = build_settings({"arms": "krum,local,fedavg,centralised"}, "here")
     assert settings.federated_arms == ("krum", "fedavg")
     assert not {"local", "centralised"} & set(STRATEGIES)
+
+
+def test_settings_are_a_key_of_a_cache():
+    values = {
+        "sites": {"a": {"reader": "busi", "path": "/x"}, "b": {"reader": "busi", "path": "/y"}},
+        "strategy-options": {"fedadam": {"eta": 1, "tau": 0.5}, "fedyogi": {"eta": 0.1}},
+    }
+    settings, again = build_settings(values, "here"), build_settings(json.loads(json.dumps(values)), "there")
+    assert settings is not again
+    assert (settings, hash(settings)) == (again, hash(again))
+    assert len({settings, again}) == 1
+    calls = []
+    count = lru_cache(lambda key: calls.append(key) or len(calls))
+    assert [count(settings), count(again), count(settings.model_copy(update={"rounds": 7}))] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"sites": {"a": {"reader": "r", "path": "/x"}, "b": {"reader": "r", "path": "/y"}}},
+         {"sites": {"b": {"reader": "r", "path": "/y"}, "a": {"reader": "r", "path": "/x"}}}),
+        ({"strategy-options": {"fedadam": {"eta": 1}}}, {"strategy-options": {"fedadam": {"eta": 1.0}}}),
+        ({"warmup": 0.0}, {"warmup": -0.0}),
+    ],
+    ids=["order", "number", "sign"],
+)  # fmt: skip
+def test_settings_that_are_equal_have_one_hash(one, other):
+    first, second = build_settings(one, "here"), build_settings(other, "here")
+    assert first == second
+    assert hash(first) == hash(second)
+
+
+def test_a_change_after_hashing_is_seen():
+    settings = Settings()
+    before = hash(settings)
+    changed = settings.model_copy(update={"strategy_options": {"fedadam": {"eta": 0.3}}})
+    assert hash(changed) != before
+    assert hash(changed.model_copy(update={"strategy_options": {}})) == before
+
+
+def test_every_setting_is_described():
+    assert [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")] == []

@@ -146,7 +146,7 @@ def test_a_hub_that_nobody_could_reach_is_not_made(tmp_path, changes, words):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("port = 9192", "prot = 9192", r"hub\.toml: no key is called 'prot'"),
+        ("port = 9192", "prot = 9192", r"hub\.toml: unknown key 'prot'"),
         ("port = 9192", 'port = "9192"', r"hub\.toml: port: .*valid integer, not '9192'"),
         ("port = 9192", "port = true", r"hub\.toml: port: .*valid integer, not True"),
         ("port = 9192", "port = 9193", r"superlink-port: 9193"),
