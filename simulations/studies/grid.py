@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import SettingsError
-from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings, resolve_paths
 from fedbus.settings.explain import nearest
+from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings, resolve_paths
 from fedbus.settings.schema import Settings, check_site_name
 from simulations.studies.cell import WEIGHTS_OF, Cell, check_cells
 
