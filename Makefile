@@ -7,7 +7,7 @@ SOURCES := fedbus server clients simulations tests
 
 OUT    ?= runs/bench
 
-.PHONY: setup compare bench test check format lock clean
+.PHONY: setup compare bench test test-all check format lock clean
 
 setup: $(READY)
 
@@ -28,13 +28,23 @@ compare: setup
 bench: setup
 	$(BIN)/python -m simulations.benchmarks $(OUT) $(if $(QUICK),--quick)
 
-# Two at a time, each with one thread: many tests wait for other processes, and threads of two would wait for each other.
+# Two processes with one thread each: many tests wait for other processes, and threads of two would wait for each other.
+# One file stays in one process, since its tests share fixtures; a process takes the next file when it is free, and
+# tests/conftest.py puts the long files first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Everything that changes often: in-process tests, one comparison, one study, one deployment.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not extended"
+
+# All tests, with faults of real processes, a Ray cluster, `flwr run`, the wheel and the peers; coverage is measured.
+test-all: setup
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 check: setup
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy fedbus server clients simulations
 
 format: setup
