@@ -79,7 +79,7 @@ def test_a_private_file_is_its_owner_s_under_every_umask(tmp_path, mask):
 def test_any_right_of_others_makes_a_key_unusable(tmp_path, bit):
     write_private(tmp_path / "key", b"secret")
     (tmp_path / "key").chmod(0o600 | bit)
-    with pytest.raises(RunError, match=rf"others can read \(mode {0o600 | bit:o}\)\. Run `chmod 600 .*key`"):
+    with pytest.raises(RunError, match=rf"others can read it \(mode {0o600 | bit:o}\)\. Run `chmod 600 .*key`"):
         need_private_file(tmp_path / "key", "")
 
 
