@@ -100,7 +100,7 @@ def fine_tune_arm(
         folder, steps = ArmFolder(arm.folder.path / name), rows[name].steps_per_round(settings)
         if not folder.finished:
             own = own_model(
-                start, settings.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, before["kept_round"]
+                start, settings.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, before["best_round"]
             )
             tuning = FineTuning(short, arm.seed, rows[name], [site], steps, own, classes)
             if folder.load() is None:
@@ -113,8 +113,8 @@ def fine_tune_arm(
         {
             "steps": before["steps"] + extra,
             "extra_steps": extra,
-            "kept_round": before["kept_round"],
-            "kept_tuning_rounds": {name: facts["kept_round"] for name, facts in done.items()},
+            "best_round": before["best_round"],
+            "best_tuning_rounds": {name: facts["best_round"] for name, facts in done.items()},
             "seconds": before["seconds"] + sum(facts["seconds"] for facts in done.values()),
             "classes": before["classes"],
         }

@@ -75,7 +75,7 @@ class LocalTraining:
         folder.finish(
             {
                 "steps": settings.rounds * self.steps,
-                "kept_round": at.best_round,
+                "best_round": at.best_round,
                 "seconds": sum(line["seconds"] for line in at.history),
                 "classes": self.present.tolist() if self.present is not None else None,
             }

@@ -47,7 +47,7 @@ def predict_rows(arm: Arm, settings: Settings, sites: Mapping[str, Site], split:
     for name, site in sites.items():
         own = state
         if arm.federated:
-            own = own_model(state, settings.batch_norm, arm.out, arm.title, name, facts["kept_round"])
+            own = own_model(state, settings.batch_norm, arm.out, arm.title, name, facts["best_round"])
         set_state(model, own)
         answers.append(predict_split(model, site, split, settings, present))
     return join(answers)

@@ -42,7 +42,7 @@ def sample_results(phantoms: bool = True, seeds: int = 1) -> dict[str, Any]:
         "arms": arms,
         "differences": _differences(arms),
         "work": {
-            arm: {"steps": 544 if "local" in arm else 1632, "seconds": 301.4 + 40 * place, "kept_round": 9}
+            arm: {"steps": 544 if "local" in arm else 1632, "seconds": 301.4 + 40 * place, "best_round": 9}
             for place, arm in enumerate(arms)
         },
         "federation": {arm: {"rounds": _rounds(refused=arm == "fedavg")} for arm in ("fedavg", "fedprox")},

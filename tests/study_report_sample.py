@@ -76,10 +76,10 @@ def cell(settings: dict[str, Any], gain: float, arms: tuple[str, ...], seeds: in
         "seconds": 512.0 + 1000 * abs(gain),
         "arms": {arm: places(SKILL[arm] + gain, seeds) for arm in arms},
         "validation": {
-            arm: {"kept_round": 3, "accuracy": SKILL[arm] + gain / 2 + 0.02, "macro_f1": SKILL[arm] + gain / 2}
+            arm: {"best_round": 3, "accuracy": SKILL[arm] + gain / 2 + 0.02, "macro_f1": SKILL[arm] + gain / 2}
             for arm in arms
         },
-        "work": {arm: {"steps": 120, "seconds": 210.0 + 11 * order.index(arm), "kept_round": 3} for arm in arms},
+        "work": {arm: {"steps": 120, "seconds": 210.0 + 11 * order.index(arm), "best_round": 3} for arm in arms},
         "differences": {
             arm: {
                 place: {

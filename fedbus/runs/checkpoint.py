@@ -1,4 +1,4 @@
-"""The files of one arm: checkpoints, weights and history."""
+"""The files of one arm: checkpoint, weights, history, and the facts recorded at the end."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,21 +11,22 @@ from torch import Tensor
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
+from fedbus.runs.old_names import rename_old_facts
 from fedbus.settings.schema import Settings
 from fedbus.system.files import write_json, write_text, write_whole
 
 
 @dataclass
 class Checkpoint:
-    """Where an arm stands after a round.
+    """State of an arm after a round: all that the next round needs.
 
     Attributes:
-        round: the last finished one, 0 before the first.
-        state: the model.
-        history: one dict a round.
-        best_round: the round with the best validation score so far, None before any.
-        best_rank: its `Score.rank`.
-        extra: further tensors that the next round needs: optimiser or strategy state.
+        round: Last finished round, 0 before the first.
+        state: Model after that round.
+        history: One dict per finished round.
+        best_round: Round with the best validation score so far, None before any was scored.
+        best_rank: `Score.rank` of that round. The default is below every real one.
+        extra: Further tensors, such as the state of an optimiser or of a strategy.
     """
 
     round: int
@@ -38,17 +39,24 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ArmFolder:
-    """The files of one arm and one seed."""
+    """The files of one arm and one seed.
+
+    Attributes:
+        path: Folder of the arm; need not exist yet.
+    """
 
     path: Path
 
     @property
     def finished(self) -> bool:
-        """Whether the arm ran to its end."""
+        """Whether the arm was trained to its end."""
         return (self.path / "done.json").is_file()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint in one file, so that its parts can't disagree, and the history beside it for people."""
+        """Write the checkpoint to a single file, so that its parts always belong to the same round.
+
+        The history is also written as a text file, for people.
+        """
         notes = {
             "round": str(checkpoint.round),
             "history": json.dumps(checkpoint.history),
@@ -61,10 +69,13 @@ class ArmFolder:
         self.write_history(checkpoint.history)
 
     def load(self) -> Checkpoint | None:
-        """Read the checkpoint back, None if there is none yet.
+        """Read the checkpoint.
+
+        Returns:
+            The checkpoint, or None if none has been written.
 
         Raises:
-            RunError: the file is damaged.
+            RunError: If the file is damaged.
         """
         path = self.path / "checkpoint.safetensors"
         if not path.is_file():
@@ -83,7 +94,7 @@ class ArmFolder:
             raise self._damaged(path, error) from error
 
     def save_weights(self, which: str, state: State, **notes: str | int) -> None:
-        """Write `best.safetensors` or `final.safetensors`."""
+        """Write `WHICH.safetensors` (`best` or `final`), with notes in its header."""
         text = {key: str(value) for key, value in notes.items()}
         write_whole(self.path / f"{which}.safetensors", lambda temporary: save_file(state, temporary, text))
 
@@ -91,7 +102,7 @@ class ArmFolder:
         """Read weights written by `save_weights`.
 
         Raises:
-            RunError: the file is missing or damaged.
+            RunError: If the file is missing or damaged.
         """
         return self._read(self.path / f"{which}.safetensors")[0]
 
@@ -107,25 +118,24 @@ class ArmFolder:
         return RunError(f"{path} is missing or damaged ({error}).", f"Delete {self.path} to run this arm again.")
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
-        """One JSON line a round."""
+        """Write `history.jsonl`, one line per round."""
         write_text(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The lines of `history.jsonl`; empty where there is none."""
+        """Read `history.jsonl`; empty if the file does not exist."""
         path = self.path / "history.jsonl"
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
     def finish(self, facts: dict[str, Any]) -> None:
-        """Mark the arm as finished, last of all; the checkpoint is no longer needed for anything but a look."""
+        """Mark the arm as finished by writing `done.json`; call this after everything else has been written."""
         write_json(self.path / "done.json", facts)
 
     def read_facts(self) -> dict[str, Any]:
-        """What `finish` was given."""
-        facts: dict[str, Any] = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
-        return facts
+        """Read what `finish` was called with."""
+        return rename_old_facts(json.loads((self.path / "done.json").read_text(encoding="utf-8")))
 
 
 def arm_folder(out: Path, settings: Settings, arm: str, seed: int) -> ArmFolder:
-    """`OUT/arms/ARM`, and one folder a seed in it where the study has several."""
+    """Locate an arm's files: `OUT/arms/ARM`, or `OUT/arms/ARM/seed-SEED` if there are several seeds."""
     path = out / "arms" / arm
     return ArmFolder(path if len(settings.seeds) == 1 else path / f"seed-{seed}")

@@ -1,8 +1,8 @@
-"""The run folder: it explains itself, survives a cut at any moment, and is the only thing that resuming needs.
+"""The run folder: it explains itself, survives an interruption at any moment, and is all that resuming needs.
 
-OUT/study.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
-OUT/arms/ARM/   history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors  predictions.csv  done.json
-                held-out.csv, where the split leaks on purpose
+    OUT/settings.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
+    OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors
+                       predictions.csv  done.json; held-out.csv where the split leaks on purpose
 """
 
 import hashlib
@@ -13,80 +13,118 @@ from pathlib import Path
 from fedbus.errors import RunError, listed
 from fedbus.models.state import State, state_digest
 from fedbus.runs.environment import describe_environment
+from fedbus.runs.old_names import OLD_SETTINGS_FILE
+from fedbus.settings.load import build_settings
+from fedbus.settings.old_keys import rename_old_keys
 from fedbus.settings.schema import Settings
-from fedbus.system.files import write_json
+from fedbus.system.files import read_json, write_json
 
-MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache"}
-"""Settings that a resumed run may change: they do not touch the arms that are finished."""
+SETTINGS_FILE = "settings.json"
+ENVIRONMENT_FILE = "environment.json"
 
 START_FILE = "start.json"
-"""Digests of the weights that every arm of a seed starts from."""
+"""Digests of the start weights, by seed."""
+
+MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache"}
+"""Settings that may differ when a run is resumed: they do not affect finished arms."""
 
 
 def open_run(out: Path, settings: Settings, *, resume: bool) -> None:
-    """Make a new run folder, or take up an old one of the same study.
+    """Create a run folder, or open an existing one with the same settings.
 
     Raises:
-        RunError: as `check_run`.
+        RunError: As `check_run`.
     """
     check_run(out, settings, resume=resume)
     record_run(out, settings)
 
 
 def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
-    """Check that a folder may be used, and write nothing: bad input found later must leave no run behind.
+    """Check that a folder can be used for a run, without writing to it.
+
+    Checking and recording are two steps, so that bad input found between them leaves no run folder behind.
 
     Raises:
-        RunError: the folder holds a run and `resume` is off; or it is on, and there is none or one with other settings.
+        RunError: If the folder contains a run and `resume` is off; or if `resume` is on and the folder contains no run,
+            or one with other settings.
     """
-    path = out / "study.json"
-    if not path.is_file():
+    if not is_run(out):
         if resume:
-            raise RunError(f"{out} holds no run to resume.", "Leave out --resume, or name the folder of the run.")
+            raise RunError(f"{out} contains no run to resume.", "Leave out --resume, or name the folder of the run.")
         if out.exists() and any(out.iterdir()):
-            raise RunError(f"{out} is not empty and holds no run.", "Choose another --out.")
+            raise RunError(f"{out} is not empty and contains no run.", "Choose another --out.")
         return
     if not resume:
-        raise RunError(f"{out} already holds a run.", "Go on with it by --resume, or choose another --out.")
+        raise RunError(f"{out} already contains a run.", "Resume it with --resume, or choose another --out.")
+    path, now = _settings_path(out), settings.as_dict()
     try:
-        before, now = dict(json.loads(path.read_text(encoding="utf-8"))), settings.as_dict()
+        before = rename_old_keys(dict(json.loads(path.read_text(encoding="utf-8"))))[0]
     except (OSError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}).", "Choose another --out.") from error
     changed = sorted(k for k in before.keys() | now.keys() if k not in MAY_CHANGE and before.get(k) != now.get(k))
     if changed:
-        said = [f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in changed]
+        changes = [f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in changed]
         raise RunError(
-            f"{out} was started with other settings: {listed(said)}.",
+            f"{out} was started with other settings: {listed(changes)}.",
             "Resume with the same settings, or choose another --out.",
         )
 
 
 def record_run(out: Path, settings: Settings) -> None:
-    """Write the settings, and for a new run the versions, the machine and the command that started it."""
-    write_json(out / "study.json", settings.as_dict())
-    if not (out / "environment.json").is_file():
-        write_json(out / "environment.json", describe_environment())
+    """Write the settings and, for a new run, the versions, the machine and the command that started it."""
+    write_json(out / SETTINGS_FILE, settings.as_dict())
+    (out / OLD_SETTINGS_FILE).unlink(missing_ok=True)  # only after the new file is complete
+    if not (out / ENVIRONMENT_FILE).is_file():
+        write_json(out / ENVIRONMENT_FILE, describe_environment())
+
+
+def is_run(out: Path) -> bool:
+    """Whether a run was recorded in a folder, by this version or the previous one."""
+    return _settings_path(out).is_file()
+
+
+def read_settings(out: Path) -> Settings:
+    """Read the settings that a run was recorded with.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+        SettingsError: If a value is not valid.
+    """
+    path = _settings_path(out)
+    return build_settings(read_json(path), str(path))
+
+
+def _settings_path(out: Path) -> Path:
+    """Path of the settings file, under its old name only if it has no other."""
+    path, old = out / SETTINGS_FILE, out / OLD_SETTINGS_FILE
+    return old if old.is_file() and not path.is_file() else path
 
 
 def run_id(out: Path) -> str:
-    """What tells a run from another in a folder of that name: 16 hex digits, a digest of when and how it began."""
-    return hashlib.sha256((out / "environment.json").read_bytes()).hexdigest()[:16]
+    """Identify a run among others in folders of the same name.
+
+    Returns:
+        16 hex digits: a digest of when, where and by which command the run was started.
+    """
+    return hashlib.sha256((out / ENVIRONMENT_FILE).read_bytes()).hexdigest()[:16]
 
 
 def check_same_start(starts: Mapping[int, State], out: Path) -> None:
-    """All arms start from the same weights, also those that a resumed run adds; a file may have been replaced since.
+    """Check that a resumed run starts its arms from the weights that its finished arms started from.
+
+    Weights are named by a path, and the file behind it may have been replaced since.
 
     Args:
-        starts: the start weights by seed.
-        out: the run folder; their digests are kept in it.
+        starts: Start weights by seed.
+        out: Run folder, in which their digests are recorded.
 
     Raises:
-        RunError: the start weights are not those that the run began with.
+        RunError: If the start weights differ from those recorded.
     """
     path, digests = out / START_FILE, {str(seed): state_digest(state) for seed, state in starts.items()}
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != digests:
         raise RunError(
-            f"The start weights are no longer those that {out} began with.",
-            "Bring the old file back, or choose another --out.",
+            f"The start weights differ from those that {out} was started with.",
+            "Restore the old file, or choose another --out.",
         )
     write_json(path, digests)

@@ -11,9 +11,8 @@ from fedbus.errors import FedbusError, RunError
 from fedbus.models.start import start_state
 from fedbus.reports import wording
 from fedbus.runs.checkpoint import arm_folder
-from fedbus.runs.folder import check_same_start, run_id
+from fedbus.runs.folder import check_same_start, read_settings, run_id
 from fedbus.seeds import derive_seed
-from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json
 from fedbus.system.locks import hold, is_held
@@ -69,7 +68,7 @@ def run_deployment(grid: Grid, out: Path) -> None:
 
 
 def _run(grid: Grid, out: Path) -> None:
-    settings, plan = build_settings(read_json(out / "study.json"), str(out / "study.json")), read_json(out / PLAN_FILE)
+    settings, plan = read_settings(out), read_json(out / PLAN_FILE)
     jobs = _open_jobs(settings, out, plan["title"])
     names = {int(node): name for name, node in plan["nodes"].items()}
     if jobs:

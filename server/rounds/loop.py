@@ -103,7 +103,7 @@ class _Rounds:
         self.job.folder.finish(
             {
                 "steps": sum(line["steps"] for line in self.at.history),
-                "kept_round": self.at.best_round,
+                "best_round": self.at.best_round,
                 "seconds": sum(line["seconds"] for line in self.at.history),
                 "classes": predictable(list(self.instruction.classes), self.settings),
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in self.at.history],

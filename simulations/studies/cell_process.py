@@ -20,7 +20,7 @@ from rich.console import Console
 from fedbus.errors import FedbusError, RunError
 from fedbus.reports.comparison.results import RESULTS_FILE
 from fedbus.runs.checkpoint import arm_folder
-from fedbus.runs.folder import record_run
+from fedbus.runs.folder import is_run, record_run
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
@@ -60,9 +60,9 @@ def run_cell(settings: Settings, folder: Path, weights_of: Path | None, console:
     """
     from simulations.compare import compare
 
-    if weights_of and not (folder / "study.json").is_file():
+    if weights_of and not is_run(folder):
         take_weights(settings, folder, weights_of)
-    compare(settings, folder, resume=(folder / "study.json").is_file(), console=console)
+    compare(settings, folder, resume=is_run(folder), console=console)
 
 
 def take_weights(settings: Settings, folder: Path, source: Path) -> None:

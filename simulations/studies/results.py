@@ -1,4 +1,4 @@
-"""Gather what the cells of a study found into `settings.json`: figures, intervals, paired differences, holes."""
+"""Gather what the cells of a study found into `study.json`: figures, intervals, paired differences, holes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from simulations.studies.leakage import leakage_of
 from simulations.studies.run_cells import Task
 
 SCHEMA = 1
-"""Of `settings.json`; raised when older files can't be read any more."""
+"""Of `study.json`; raised when older files can't be read any more."""
 
 CellRuns = dict[str, list[Predictions]]
 """By arm, the predictions of each seed; those of several folds follow each other."""
@@ -38,7 +38,7 @@ def gather_study(
     environment: Mapping[str, Any],
     console: Console,
 ) -> dict[str, Any]:
-    """Build the content of `settings.json`.
+    """Build the content of `study.json`.
 
     Args:
         grid: the study.
@@ -118,11 +118,11 @@ def _validation(tasks: Sequence[Task]) -> dict[str, Any]:
     """The validation score of the kept round, which choices may be made by; of the first fold and seed."""
     found, settings = {}, resolve_sites(tasks[0].cell.settings)
     for arm in list_arms(settings, tasks[0].folder):
-        kept, history = arm.folder.read_facts()["kept_round"], arm.folder.read_history()
+        kept, history = arm.folder.read_facts()["best_round"], arm.folder.read_history()
         lines = [line for line in history if line["round"] == kept and "validation" in line]
         if lines and arm.name not in found:
             score = lines[0]["validation"]
-            found[arm.name] = {"kept_round": kept} | {key: score[key] for key in ("accuracy", "macro_f1", "loss")}
+            found[arm.name] = {"best_round": kept} | {key: score[key] for key in ("accuracy", "macro_f1", "loss")}
     return found
 
 
@@ -174,6 +174,6 @@ def leakage_of_cell(cell: Cell, task: Task) -> dict[str, Any]:
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """Read a `settings.json` back, as far as it can be told what made it."""
+    """Read a `study.json` back, as far as it can be told what made it."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content

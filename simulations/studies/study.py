@@ -17,7 +17,7 @@ from fedbus.reports.study.leaks import leak_table
 from fedbus.reports.study.page import write_study
 from fedbus.reports.study.tables import study_table
 from fedbus.runs.environment import describe_environment
-from fedbus.runs.folder import check_run
+from fedbus.runs.folder import check_run, is_run
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
 from simulations.precision import resolve_precision
@@ -139,7 +139,7 @@ def _check_folder(task: Task) -> None:
     Raises:
         RunError: its folder holds such a one.
     """
-    if (task.folder / "study.json").is_file():
+    if is_run(task.folder):
         check_run(task.folder, task.cell.settings, resume=True)
 
 

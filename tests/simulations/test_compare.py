@@ -117,7 +117,7 @@ def test_the_run_folder_is_complete_and_the_terminal_quiet(finished):
         names = {path.name for path in (out / "arms" / arm).iterdir()}
         wanted = {"history.jsonl", "predictions.csv", "best.safetensors", "final.safetensors", "checkpoint.safetensors"}
         assert wanted <= names
-    assert json.loads((out / "study.json").read_text())["precision"] in ("float32", "bfloat16"), "not auto"
+    assert json.loads((out / "settings.json").read_text())["precision"] in ("float32", "bfloat16"), "not auto"
     page = (out / "report.html").read_text()
     assert "fedprox" in page.lower()
     assert str(out / "report.html") in said.replace("\n", "")

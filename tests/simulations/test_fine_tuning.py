@@ -33,7 +33,7 @@ def finished_fedavg(tmp_path, **changes):
     settings = tiny_settings(arms=("fedavg", "fedavg-tuned"), **changes)
     shared, tuned = list_arms(settings, tmp_path)
     shared.folder.save_weights("best", start_state(settings.model, "none", 7))
-    shared.folder.finish({"steps": 12, "kept_round": 3, "seconds": 1.5, "classes": [0, 1, 2]})
+    shared.folder.finish({"steps": 12, "best_round": 3, "seconds": 1.5, "classes": [0, 1, 2]})
     return settings, shared, tuned
 
 
@@ -56,8 +56,8 @@ def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
     steps = sum(site_rows(site, settings, 0, CPU).steps_per_round(settings) for site in SITES.values())
     assert facts["extra_steps"] == tuning_rounds(settings) * steps
     assert facts["steps"] == 12 + facts["extra_steps"]
-    assert (facts["kept_round"], facts["classes"]) == (3, [0, 1, 2])
-    assert set(facts["kept_tuning_rounds"]) == set(SITES)
+    assert (facts["best_round"], facts["classes"]) == (3, [0, 1, 2])
+    assert set(facts["best_tuning_rounds"]) == set(SITES)
     start = shared.folder.load_weights("best")
     for name, site in SITES.items():
         folder = ArmFolder(tuned.folder.path / name)
@@ -73,7 +73,7 @@ def test_where_tuning_harms_the_shared_model_is_kept(tmp_path, monkeypatch):
     )  # no round is any better
     tune(settings, tuned, tmp_path)
     start = shared.folder.load_weights("best")
-    assert tuned.folder.read_facts()["kept_tuning_rounds"] == {"north": 0, "south": 0}
+    assert tuned.folder.read_facts()["best_tuning_rounds"] == {"north": 0, "south": 0}
     for name in SITES:
         kept = ArmFolder(tuned.folder.path / name).load_weights("best")
         assert all(torch.equal(start[key], value) for key, value in kept.items())

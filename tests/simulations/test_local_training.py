@@ -67,7 +67,7 @@ def test_a_cut_run_ends_bit_by_bit_as_an_uncut_one(tmp_path, optimiser, model):
         one, other = uncut.load_weights(which), cut.load_weights(which)
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert without_times(cut.read_history()) == without_times(uncut.read_history())
-    assert cut.read_facts()["kept_round"] == uncut.read_facts()["kept_round"]
+    assert cut.read_facts()["best_round"] == uncut.read_facts()["best_round"]
 
 
 def test_a_cut_between_the_last_round_and_the_end_trains_nothing_again(tmp_path, monkeypatch):
@@ -124,7 +124,7 @@ def test_the_best_weights_are_those_of_the_round_with_the_highest_rank(tmp_path)
         fit = dataclasses.replace(fit_of(settings), seed=seed, validation=[puzzle])
         folder = ArmFolder(tmp_path / str(seed))
         fit.run(folder)
-        history, best = folder.read_history(), folder.read_facts()["kept_round"]
+        history, best = folder.read_history(), folder.read_facts()["best_round"]
         ranks = [(line["validation"]["macro_f1"], -line["validation"]["loss"]) for line in history]
         assert best == 1 + ranks.index(max(ranks))
         model = place_model(settings.model, CPU)

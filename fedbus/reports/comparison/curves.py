@@ -75,7 +75,7 @@ def _curves(results: dict[str, Any], histories: Histories) -> Figure:
             family = wording.family(arm)
             history = histories.get(arm, [])
             _line(axes, history, take, colour, wording.arm_label(arm), DASHES[family], MARKERS[family])
-            kept = results.get("work", {}).get(arm, {}).get("kept_round")
+            kept = results.get("work", {}).get(arm, {}).get("best_round")
             ring = [(e["round"], take(e)) for e in history if e["round"] == kept and take(e) is not None]
             axes.plot(
                 [r for r, _ in ring], [v for _, v in ring], "o", markersize=10, markerfacecolor="none",

@@ -114,5 +114,5 @@ def _work(seeds: Sequence[ArmFolder]) -> dict[str, Any]:
     return {
         "steps": facts[0]["steps"],
         "seconds": float(np.mean([f["seconds"] for f in facts])),
-        "kept_round": facts[0]["kept_round"],
+        "best_round": facts[0]["best_round"],
     }

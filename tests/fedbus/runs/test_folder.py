@@ -36,7 +36,7 @@ def checkpoint() -> Checkpoint:
 
 def test_a_new_folder_says_how_it_was_made(tmp_path):
     open_run(tmp_path / "new" / "run", study_of(), resume=False)
-    assert json.loads((tmp_path / "new/run/study.json").read_text()) == study_of().as_dict()
+    assert json.loads((tmp_path / "new/run/settings.json").read_text()) == study_of().as_dict()
     environment = json.loads((tmp_path / "new/run/environment.json").read_text())
     assert environment["versions"]["torch"] == metadata.version("torch")
     assert environment["machine"]["cores"] >= 1
@@ -51,12 +51,12 @@ def test_the_same_study_may_go_on(tmp_path):
 
 def test_other_settings_are_refused_by_name_and_the_folder_stays(tmp_path):
     open_run(tmp_path, study_of(), resume=False)
-    before = (tmp_path / "study.json").read_bytes()
+    before = (tmp_path / "settings.json").read_bytes()
     with pytest.raises(RunError) as caught:
         open_run(tmp_path, study_of(rounds=5, **{"learning-rate": 0.5}), resume=True)
     assert "rounds was 12 and is now 5" in str(caught.value)
     assert "learning-rate was 0.0003 and is now 0.5" in str(caught.value)
-    assert (tmp_path / "study.json").read_bytes() == before
+    assert (tmp_path / "settings.json").read_bytes() == before
 
 
 CHANGES = {
@@ -71,7 +71,7 @@ def test_settings_that_touch_no_finished_arm_may_change_and_are_kept(tmp_path, k
     changed = study_of(**{key: CHANGES[key]})
     assert changed != study_of()
     open_run(tmp_path, changed, resume=True)
-    assert json.loads((tmp_path / "study.json").read_text()) == changed.as_dict()
+    assert json.loads((tmp_path / "settings.json").read_text()) == changed.as_dict()
 
 
 def test_every_other_setting_may_not_change():
@@ -87,10 +87,10 @@ def test_every_other_setting_may_not_change():
         (lambda out: None, True, "no run to resume"),
         (lambda out: (out / "thesis.doc").write_text("x"), False, "not empty"),
         (lambda out: (out / "thesis.doc").write_text("x"), True, "no run to resume"),
-        (lambda out: open_run(out, study_of(), resume=False), False, "already holds a run"),
-        (lambda out: (out / "study.json").write_text("{"), True, "study.json is damaged"),
-        (lambda out: (out / "study.json").write_text("3"), True, "study.json is damaged"),
-        (lambda out: (out / "study.json").write_bytes(b"\xff"), True, "study.json is damaged"),
+        (lambda out: open_run(out, study_of(), resume=False), False, "already contains a run"),
+        (lambda out: (out / "settings.json").write_text("{"), True, "settings.json is damaged"),
+        (lambda out: (out / "settings.json").write_text("3"), True, "settings.json is damaged"),
+        (lambda out: (out / "settings.json").write_bytes(b"\xff"), True, "settings.json is damaged"),
     ],
 )
 def test_folders_that_can_not_be_used_are_refused(tmp_path, prepare, resume, words):

@@ -102,7 +102,7 @@ def report(root, seeds=1, *, phantoms=False, without=()):
             told = {site: found.to_metrics() for site, found in answers.items()}
             folder = arm_folder(out, settings, arm, seed)
             folder.write_history(lines)
-            folder.finish({"steps": 540, "kept_round": 5, "seconds": 186.0, "rounds": rounds, "site_scores": told})
+            folder.finish({"steps": 540, "best_round": 5, "seconds": 186.0, "rounds": rounds, "site_scores": told})
     return write_hub_report(out, settings, phantoms=phantoms)
 
 
@@ -139,7 +139,7 @@ def test_the_results_have_the_keys_of_a_simulation(results):
     assert results["arms"]["fedavg"].keys() == {*TEST, "all"}
     assert results["arms"]["fedavg"]["all"].keys() == simulated["arms"]["fedavg"]["all"].keys()
     assert results["federation"]["fedprox"]["rounds"][0] == {"round": 1, "participants": list(TEST), "refused": {}}
-    assert results["work"]["fedavg"] == {"steps": 540, "seconds": 186.0, "kept_round": 5}
+    assert results["work"]["fedavg"] == {"steps": 540, "seconds": 186.0, "best_round": 5}
     assert results["sites"]["st-mary"]["images"] == 5 * sum(TEST["st-mary"])
     assert results["differences"] == []
     assert re.search(r"weights\.pth; SHA-256 of the start [0-9a-f]{16} \(seed 0\)$", results["weights"])
@@ -172,7 +172,7 @@ def test_what_stays_at_the_hospitals_is_said_and_not_shown(page, results):
 def test_no_path_no_image_and_no_patient_is_in_any_file(page):
     answers = predictions("st-mary", SKILLS["fedavg"])
     for file in sorted(page.parent.iterdir()):
-        if not file.is_file() or file.name == "study.json":  # the hub's own settings name its own folders
+        if not file.is_file() or file.name == "settings.json":  # the hub's own settings name its own folders
             continue
         text = file.read_bytes().decode("utf-8", errors="replace")
         assert str(page.parents[1]) not in text, file

@@ -138,7 +138,7 @@ def test_a_run_cut_after_round_2_and_resumed_is_the_uncut_run(arm, two_site_sett
     resumed = federate(settings, tiny_folder, tmp_path / "cut", arm)
     for which in ("best", "final"):
         assert same(resumed.load_weights(which), uncut.load_weights(which)), which
-    assert resumed.read_facts()["kept_round"] == uncut.read_facts()["kept_round"]
+    assert resumed.read_facts()["best_round"] == uncut.read_facts()["best_round"]
 
 
 def test_every_strategy_runs_and_keeps_variances_positive(two_site_settings, tiny_folder, tmp_path):
@@ -168,7 +168,7 @@ def test_the_history_pools_the_sites_validation_rows_and_the_kept_round_is_the_b
         assert line["validation"]["images"] == expected
         assert line["sites"].keys() == two_site_settings.sites.keys()
     ranks = [(line["validation"]["macro_f1"], -line["validation"]["loss"]) for line in history]
-    assert folder.read_facts()["kept_round"] == 1 + ranks.index(max(ranks))
+    assert folder.read_facts()["best_round"] == 1 + ranks.index(max(ranks))
 
 
 def test_the_test_scores_are_those_of_the_kept_weights(two_site_settings, tiny_folder, tmp_path):

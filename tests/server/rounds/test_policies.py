@@ -102,12 +102,12 @@ def test_every_model_is_scored_with_each_sites_batch_norm_of_its_round(make):
     facts, best = folder.read_facts(), folder.load_weights("best")
     asked = [m.content[CONFIG] for m in federation.sent if m.metadata.message_type == MessageType.EVALUATE]
     rounds = {(config["split"], config[ROUND]) for config in asked}
-    assert rounds == {("validation", 3), ("test", facts["kept_round"])}
+    assert rounds == {("validation", 3), ("test", facts["best_round"])}
     plain = federation.settings.model_copy(update={"batch_norm": "average"})
     last = folder.read_history()[-1]["sites"]
     for name in federation.settings.sites:
         place, classes = Workspace(federation.out, name, "cpu"), tuple(facts["classes"])
-        mine = best | local_state(federation.out, ARM, name, facts["kept_round"])
+        mine = best | local_state(federation.out, ARM, name, facts["best_round"])
         assert (
             facts["test"]["sites"][name]
             == work.evaluate(place, Instruction(plain, 7, classes, "test"), mine).score.summary()
