@@ -1,8 +1,8 @@
 """The run folder: it explains itself, survives an interruption at any moment, and is all that resuming needs.
 
-    OUT/settings.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
-    OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors
-                       predictions.csv  done.json; held-out.csv where the split leaks on purpose
+OUT/settings.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
+OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors
+                   predictions.csv  done.json; held-out.csv where the split leaks on purpose
 """
 
 import hashlib

@@ -83,7 +83,7 @@ def test_the_rate_is_a_tenth_and_the_rounds_are_few(tmp_path, monkeypatch):
     settings, _, tuned = finished_fedavg(tmp_path)
     seen = []
     monkeypatch.setattr(
-        "simulations.fine_tuning.Tuning.run", lambda fit, folder, _: (seen.append(fit.settings), stop())
+        "simulations.fine_tuning.FineTuning.run", lambda fit, folder, _: (seen.append(fit.settings), stop())
     )
     with pytest.raises(InterruptedError):
         tune(settings, tuned, tmp_path)
@@ -114,7 +114,7 @@ def test_a_resumed_tuning_trains_finished_sites_no_more(tmp_path, monkeypatch):
     tune(settings, tuned, tmp_path)
     (tuned.folder.path / "done.json").unlink()
     before = dataclasses.asdict(tuned.folder)
-    monkeypatch.setattr("simulations.fine_tuning.Tuning.run", lambda *_: stop())
+    monkeypatch.setattr("simulations.fine_tuning.FineTuning.run", lambda *_: stop())
     tune(settings, tuned, tmp_path)
     assert tuned.folder.finished
     assert dataclasses.asdict(tuned.folder) == before
