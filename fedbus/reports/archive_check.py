@@ -20,8 +20,6 @@ from fedbus.sites.inspection import Copy, Inspection, inspect_archive
 from fedbus.system.files import write_json
 from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar
 
-__all__ = ["Inspection", "check_sites", "inspect_archive", "render"]
-
 NEAR_BITS: int = Settings.model_fields["near_bits"].default
 SHOWN_PAIRS = 10
 MODES = {

@@ -1,29 +1,30 @@
-"""How figures, arms and verdicts are put into words: alike in the terminal, on the page and in pictures."""
+"""How reports write figures, arms and verdicts: the same in the terminal, on the pages and in the figures."""
 
+import json
 import math
 from typing import Any
 
 from fedbus.settings.schema import is_tuned, tuned_from
 
-PHANTOMS = "PHANTOMS: synthetic pictures, no figure here says anything about patients."
-"""Stands on everything that is made from phantoms."""
+PHANTOMS = "PHANTOMS: synthetic images. No figure here describes patients."
+"""Shown with everything that is made from phantoms."""
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC", "ece": "calibration error"}
-"""Metrics in the order of the tables, with the names that people read."""
+"""Metrics in the order of the tables, with the names that readers see."""
 
-ALONE, POOLED, FEDERATED = "Each hospital alone", "All images pooled", "Federated"
+ALONE, POOLED, FEDERATED = "Each site alone", "Centralised (pooled data)", "Federated"
+"""The three families of arms."""
 
 GUESSING = 1 / 3
 """The recall of every class when one of three classes is guessed at random."""
 
 FEW_GROUPS = 20
-"""Below so many groups a percentile bootstrap interval is known to be too narrow."""
+"""Below this number of groups, a percentile bootstrap interval is known to be too narrow."""
 
 MISSING = "n/a"
 
-
-PER_IMAGE = "AUC over all hospitals needs per-image scores, which stay at the hospitals."
-"""Stands under tables whose AUC over all hospitals is not defined for that reason."""
+PER_IMAGE = "AUC on all test images needs the score of each image, which stays at the site."
+"""Shown under tables in which the AUC on all test images is undefined for that reason."""
 
 _STRATEGIES = {
     "fedavg": "FedAvg", "fedprox": "FedProx", "fedavgm": "FedAvgM", "fedadam": "FedAdam",
@@ -33,9 +34,9 @@ _STRATEGIES = {
 
 
 def number(value: float | None, signed: bool = False) -> str:
-    """Write a share or a difference of shares with three digits: `.912`, `1.000`, `−.020`, `n/a` for none.
+    """Write a share or a difference of shares with three digits: `.912`, `1.000`, `−.020`; `n/a` for None.
 
-    A sign outlives rounding (`−.000`), so that a bound shows on which side of 0 it lies.
+    A negative value keeps its sign when it rounds to zero (`−.000`), so that a bound shows on which side of 0 it is.
     """
     if value is None or not math.isfinite(value):
         return MISSING
@@ -44,7 +45,7 @@ def number(value: float | None, signed: bool = False) -> str:
 
 
 def interval(metric: dict[str, Any] | None) -> str:
-    """Write the bounds alone: `(.880–.941)`, for differences `(−.040 to .002)`, empty if there are none."""
+    """Write the bounds: `(.880–.941)`, for differences `(−.040 to .002)`; empty without bounds."""
     low, high = (metric or {}).get("low"), (metric or {}).get("high")
     if low is None or high is None:
         return ""
@@ -52,145 +53,159 @@ def interval(metric: dict[str, Any] | None) -> str:
 
 
 def spread(metric: dict[str, Any] | None) -> str:
-    """Write the standard deviation over training seeds: `±.010`, empty for one seed."""
-    found = (metric or {}).get("spread")
-    return "" if found is None else f"±{number(found)}"
+    """Write the standard deviation over training seeds: `±.010`; empty for one seed."""
+    deviation = (metric or {}).get("spread")
+    return "" if deviation is None else f"±{number(deviation)}"
 
 
 def value(metric: dict[str, Any] | None, signed: bool = False) -> str:
-    """Write the figure alone: `.912`, `n/a` where the rows don't define it."""
+    """Write the value without its interval: `.912`; `n/a` where the metric is undefined."""
     return number((metric or {}).get("value"), signed)
 
 
 def with_interval(metric: dict[str, Any] | None, signed: bool = False) -> str:
-    """Write `.912 (.880–.941)`, with `±.010` behind it where several seeds were trained."""
+    """Write `.912 (.880–.941)`, followed by `±.010` if several seeds were trained."""
     return " ".join(part for part in (value(metric, signed), interval(metric), spread(metric)) if part)
 
 
 def verdict(difference: dict[str, Any]) -> str:
-    """Say `higher` or `lower` where the interval excludes 0, else `inconclusive`."""
+    """Return `higher` or `lower` if the interval excludes 0, else `inconclusive`; `no interval` without bounds."""
     low, high = difference.get("low"), difference.get("high")
     if low is None or high is None:
         return "no interval"
     return "higher" if low > 0 else "lower" if high < 0 else "inconclusive"
 
 
+def is_decided(difference: dict[str, Any]) -> bool:
+    """Whether the interval of a difference excludes 0."""
+    return verdict(difference) in ("higher", "lower")
+
+
 def verdict_sentence(difference: dict[str, Any]) -> str:
-    """Give the verdict with its reason."""
-    found = verdict(difference)
-    if found == "no interval":
-        return found
-    return f"{found}, the interval {'includes' if found == 'inconclusive' else 'excludes'} 0"
+    """Return the verdict with its reason."""
+    if verdict(difference) == "no interval":
+        return "no interval"
+    return f"{verdict(difference)}, the interval {'excludes' if is_decided(difference) else 'includes'} 0"
 
 
 def home(arm: str) -> str | None:
-    """Name the hospital that trained alone, None for pooled and federated arms."""
+    """Return the site that trained alone; None for centralised and federated arms."""
     return arm.removeprefix("local-") if arm.startswith("local-") else None
 
 
 def family(arm: str) -> str:
-    """Say to which of the three ways of training an arm belongs."""
+    """Return the family of an arm: `ALONE`, `POOLED` or `FEDERATED`."""
     return ALONE if home(arm) is not None else POOLED if arm == "centralised" else FEDERATED
 
 
 def arm_label(arm: str) -> str:
-    """Name an arm as people do: `BUSI alone`, `Pooled`, `FedAvg`."""
+    """Return the name of an arm for readers: `BUSI alone`, `Centralised`, `FedAvg`."""
     site = home(arm)
     if site is not None:
         return f"{site} alone"
     if is_tuned(arm):
-        return f"{arm_label(tuned_from(arm))}, tuned"
-    return "Pooled" if arm == "centralised" else _STRATEGIES.get(arm, arm)
+        return f"{arm_label(tuned_from(arm))}, fine-tuned"
+    return "Centralised" if arm == "centralised" else _STRATEGIES.get(arm, arm)
+
+
+def long_arm_label(arm: str) -> str:
+    """Return `Centralised (pooled data)` for the centralised arm, for others the same as `arm_label`."""
+    return POOLED if arm == "centralised" else arm_label(arm)
 
 
 def site_label(site: str) -> str:
-    """Name a test set."""
+    """Return the name of a test set for readers."""
     return "all test images" if site == "all" else site
 
 
 def site_names(results: dict[str, Any]) -> list[str]:
-    """List the hospitals in the order of the results."""
+    """List the sites in the order of the results."""
     return list(results["sites"])
 
 
 def test_sets(results: dict[str, Any]) -> list[str]:
-    """List what arms are scored on: `all` first, then every hospital."""
+    """List the test sets: `all`, then every site."""
     return ["all", *site_names(results)]
 
 
 def ordered_arms(results: dict[str, Any]) -> list[str]:
-    """List the arms that there are: hospitals alone in the order of the sites, pooled, federated."""
+    """List the arms: sites alone in the order of the sites, then centralised, then federated."""
     order = {name: place for place, name in enumerate(site_names(results))}
     families = [ALONE, POOLED, FEDERATED]
-    found = list(results["arms"])
+    arms = list(results["arms"])
     return sorted(
-        found,
+        arms,
         key=lambda arm: (
             families.index(family(arm)),
             order.get(home(arm) or "", len(order)),
-            found.index(arm),
+            arms.index(arm),
         ),
     )
 
 
 def shared_arms(results: dict[str, Any]) -> list[str]:
-    """List the arms in which all hospitals take part: pooled and federated."""
+    """List the arms that all sites take part in: centralised and federated."""
     return [arm for arm in ordered_arms(results) if family(arm) != ALONE]
 
 
 def scores(results: dict[str, Any], arm: str, site: str) -> dict[str, Any]:
-    """Look up an arm's metrics at a site, empty where it was not scored there."""
-    found: dict[str, Any] = results["arms"].get(arm, {}).get(site) or {}
-    return found
+    """Return the metrics of an arm at a site; empty if it was not scored there."""
+    metrics: dict[str, Any] = results["arms"].get(arm, {}).get(site) or {}
+    return metrics
 
 
 def recall(results: dict[str, Any], arm: str, site: str, label: str) -> dict[str, Any] | None:
-    """Look up the recall (sensitivity) of a class, None where the site has no such images."""
-    found: dict[str, Any] | None = (scores(results, arm, site).get("sensitivity") or {}).get(label)
-    return found
+    """Return the recall (sensitivity) of a class; None if the site has no test images of it."""
+    metric: dict[str, Any] | None = (scores(results, arm, site).get("sensitivity") or {}).get(label)
+    return metric
 
 
 def tested(results: dict[str, Any], site: str, label: str) -> int:
-    """Count the test images of a class at a site, or at all of them."""
+    """Count the test images of a class at a site, or at `all` of them."""
     names = site_names(results) if site == "all" else [site]
     return sum(results["sites"].get(name, {}).get("splits", {}).get("test", {}).get(label, 0) for name in names)
 
 
 def leading(results: dict[str, Any]) -> tuple[str, str]:
-    """Name the two metrics that pictures and summary lead with: those that are known on all test images."""
+    """Return the two metrics that figures and summary lead with: AUC, or accuracy if AUC is unknown, and macro F1."""
     known = not results["arms"] or any(scores(results, arm, "all").get("auc") for arm in results["arms"])
     return ("auc" if known else "accuracy", "macro_f1")
 
 
 def apart(results: dict[str, Any]) -> bool:
-    """Say whether the images stayed at the hospitals: what wrote the results has no digest of any."""
+    """Whether the images stayed at the sites: only a run on one machine records their digests."""
     return not any("digest" in site for site in results["sites"].values())
 
 
 def note_on_auc(results: dict[str, Any]) -> str:
-    """Say why there is no AUC on all test images; empty if there is one."""
+    """Explain why there is no AUC on all test images; empty if there is one."""
     return PER_IMAGE if apart(results) and leading(results)[0] != "auc" else ""
 
 
 def has_spread(results: dict[str, Any]) -> bool:
-    """Say whether arms were trained with several seeds."""
+    """Whether arms were trained with several seeds."""
     return any("spread" in (scores(results, arm, "all").get("accuracy") or {}) for arm in results["arms"])
 
 
 def size(results: dict[str, Any], site: str) -> str:
-    """Say how many images and groups a test set has, from the first arm scored on it."""
+    """Describe the size of a test set, as the first arm that was scored on it records it."""
     for arm in results["arms"]:
-        found = scores(results, arm, site)
-        if "images" in found:
-            return f"{found['images']} images in {found.get('groups', '?')} groups"
+        metrics = scores(results, arm, site)
+        if "images" in metrics:
+            return f"{metrics['images']} images in {metrics.get('groups', '?')} groups"
     return "not scored"
 
 
 def duration(seconds: float) -> str:
-    """Write seconds for people: `48 s`, `5 min 1 s`, `2 h 3 min`."""
+    """Write seconds for readers: `48 s`, `5 min 1 s`, `2 h 3 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain(value: object) -> str:
+    """Write a setting as a reader would type it: text bare, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

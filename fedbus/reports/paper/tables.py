@@ -1,16 +1,17 @@
 """The paper's figures beside a run's own, and its count of images beside the archives': terminal and page."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from fedbus.reports import wording
+from fedbus.reports.comparison.tables import HEADLINE
 from fedbus.reports.paper import published
+from fedbus.reports.templates import render_fragment
+from fedbus.reports.terminal_table import FittedTable, add_figure_column, add_label_column, figure_cell, new_table
 
 TITLE = "Beside the paper"
 
@@ -30,63 +31,33 @@ CENSUS_NOTE = (
 )
 
 
-def paper_table(results: dict[str, Any]) -> Table | None:
-    """Lay out archives (rows) by accuracy, F1 and AUC, the paper's and ours; None where nothing can be paired."""
+def paper_table(results: dict[str, Any]) -> FittedTable | None:
+    """Lay out datasets (rows) by accuracy, F1 and AUC, the paper's and ours; None if no row can be paired."""
     rows = published.beside(results)
     if not rows:
         return None
-    table = _table(
-        TITLE,
-        f"{published.REFERENCE}\nThe paper: {published.PROTOCOL}\nOurs: {published.our_protocol(results)}\n{CONCLUSION}",
-    )
-    for heading in (
-        "",
-        "paper\naccuracy  F1  AUC",
-        *(f"ours\n{wording.METRICS[metric]}" for metric in ("accuracy", "macro_f1", "auc")),
-        "",
-    ):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        said = row.paper and " ".join(
-            wording.number(value) for value in (row.paper.accuracy, row.paper.f1, row.paper.auc)
-        )
-        ours = [wording.with_interval(row.ours.get(m)) if row.ours else "" for m in ("accuracy", "macro_f1", "auc")]
-        cells = [named(row.archive, row.site), said or "", *ours, row.remark]
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+    return FittedTable(partial(_side_by_side, results, rows), partial(_one_below_the_other, results, rows))
 
 
-def census_table(results: dict[str, Any]) -> Table | None:
-    """Lay out published images by class beside those that a run holds; None where nothing can be paired."""
+def census_table(results: dict[str, Any]) -> FittedTable | None:
+    """Lay out the published images by class and the images of a run; None if no row can be paired."""
     rows = published.census(results)
     if not rows:
         return None
-    table = _table(CENSUS_TITLE, census_note(rows))
-    for heading in ("", *results["classes"], "all", "in this run", "left out"):
-        table.add_column(heading, justify="left" if not heading else "right", overflow="fold")
-    for row in rows:
-        counts = [_count((row.classes or {}).get(label)) for label in results["classes"]]
-        held = "" if row.held_images is None else _held(row, results["classes"])
-        cells = [named(row.what, row.site), *counts, _count(row.images), held, _count(row.left_out)]
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+    return FittedTable(*(partial(_census, results, rows, stacked=stacked) for stacked in (False, True)))
 
 
 def paper_fragment(results: dict[str, Any]) -> Markup:
-    """Both tables for a section of a page, without its heading, all text escaped; empty where nothing can be paired."""
+    """Render both tables for a section of a page, with all text escaped; empty if no row can be paired."""
     rows = published.beside(results)
     if not rows:
         return Markup("")
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1]]), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     counted = published.census(results)
-    page = environment.get_template("tables.html").render(
-        results=results, words=wording, paper=published, rows=rows, census=counted, census_note=census_note(counted),
-        census_title=CENSUS_TITLE, conclusion=CONCLUSION, ours=published.our_protocol(results), named=named,
+    return render_fragment(
+        "paper/tables.html", results=results, paper=published, rows=rows, census=counted,
+        census_note=census_note(counted), census_title=CENSUS_TITLE, conclusion=CONCLUSION,
+        ours=published.our_protocol(results), named=named,
     )  # fmt: skip
-    return Markup(page)
 
 
 def census_note(rows: list[published.CensusRow]) -> str:
@@ -102,14 +73,66 @@ def named(archive: str, site: str | None) -> str:
     return archive if site in (None, archive) else f"{archive} (site {site})"
 
 
+def _census(results: dict[str, Any], rows: list[published.CensusRow], *, stacked: bool) -> Table:
+    table = new_table(CENSUS_TITLE, census_note(rows), phantoms=False)
+    add_label_column(table)
+    for heading in (*results["classes"], "all", "in this run", "left out"):
+        add_figure_column(table, heading, justify="right")
+    for row in rows:
+        counts = [_count((row.classes or {}).get(label)) for label in results["classes"]]
+        held = _held(row, results["classes"], "\n" if stacked else " ")
+        cells = [named(row.what, row.site), *counts, _count(row.images), held, _count(row.left_out)]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
 def _count(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def _held(row: published.CensusRow, classes: list[str]) -> str:
-    by_class = "" if row.held is None else f" ({' + '.join(str(row.held[label]) for label in classes)})"
+def _held(row: published.CensusRow, classes: list[str], separator: str) -> str:
+    """Write the images of a run as their number and, in parentheses, the number of each class."""
+    if row.held_images is None:
+        return ""
+    by_class = "" if row.held is None else f"{separator}({' + '.join(str(row.held[label]) for label in classes)})"
     return f"{row.held_images}{by_class}"
 
 
-def _table(title: str, caption: str) -> Table:
-    return Table(title=title, caption=Text(caption), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+def _side_by_side(results: dict[str, Any], rows: list[published.Beside]) -> Table:
+    table = _paper(results)
+    add_figure_column(table, "paper\naccuracy  F1  AUC")
+    for metric in HEADLINE:
+        add_figure_column(table, f"this run\n{wording.METRICS[metric]}")
+    add_label_column(table)
+    for row in rows:
+        label, theirs = named(row.archive, row.site), " ".join(_paper_figures(row))
+        table.add_row(Text(label), Text(theirs), *_our_figures(row, stacked=False), Text(row.remark))
+    return table
+
+
+def _one_below_the_other(results: dict[str, Any], rows: list[published.Beside]) -> Table:
+    table = _paper(results)
+    add_figure_column(table, "")
+    for metric in HEADLINE:
+        add_figure_column(table, wording.METRICS[metric])
+    for row in rows:
+        table.add_row(Text(named(row.archive, row.site)), "paper", *map(Text, _paper_figures(row) or [""] * 3))
+        table.add_row(Text(row.remark), "this run", *_our_figures(row, stacked=True))
+        table.add_section()
+    return table
+
+
+def _paper(results: dict[str, Any]) -> Table:
+    """Create the empty table with its caption and its first column."""
+    protocols = f"The paper: {published.PROTOCOL}\nThis run: {published.our_protocol(results)}"
+    table = new_table(TITLE, f"{published.REFERENCE}\n{protocols}\n{CONCLUSION}", phantoms=False)
+    add_label_column(table)
+    return table
+
+
+def _paper_figures(row: published.Beside) -> list[str]:
+    return [wording.number(value) for value in (row.paper.accuracy, row.paper.f1, row.paper.auc)] if row.paper else []
+
+
+def _our_figures(row: published.Beside, *, stacked: bool) -> list[Text]:
+    return [figure_cell(row.ours.get(metric), stacked=stacked) if row.ours else Text() for metric in HEADLINE]

@@ -1,36 +1,38 @@
-"""How far each federated cell of a study is from pooled training, and from each hospital's own model."""
+"""How far each federated cell of a study is from centralised training, and from each site's own model."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from fedbus.reports import wording
+from fedbus.reports.templates import render_fragment
+from fedbus.reports.terminal_table import FittedTable, add_figure_column, add_label_column, difference_cell, new_table
 
 HEADING = "The gap"
 
 NOTE = (
-    "Paired differences on the same test images (95 % interval): federated less pooled on all of them, and federated "
-    "less the hospital's own model on its own. In bold: the interval excludes 0."
+    "Paired differences on the same test images with 95 % intervals: federated minus centralised on all test images, "
+    "and federated minus the site's own model on the site's test images. Bold: the interval excludes 0."
 )
 
 
 def gap_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a cell and federated arm, in the order of the study.
+    """Return one row per cell and federated arm, in the order of the study.
 
     Returns:
-        {"cell", "arm", "validation" (macro F1 or None), "pooled": {"auc", "macro_f1": difference},
-        "own": {site: difference in AUC}} a row; empty where the study has no references.
+        One dict per row: {"cell", "arm", "validation": macro F1 or None, "pooled": {"auc", "macro_f1": difference to
+        the centralised arm}, "own": {site: difference in AUC to the site's own model}}. Empty if the study has no
+        references.
     """
-    found = []
+    rows = []
     for name, cell in content["cells"].items():
         for arm, references in (cell.get("gap") or {}).items():
             own = {key.removeprefix("local-"): value for key, value in references.items() if key.startswith("local-")}
-            found.append(
+            rows.append(
                 {
                     "cell": name,
                     "arm": arm,
@@ -39,35 +41,46 @@ def gap_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
                     "own": {site: places[site].get("auc") for site, places in own.items()},
                 }
             )
-    return found
+    return rows
 
 
-def gap_table(content: dict[str, Any]) -> Table:
-    """Lay the rows out for the terminal."""
-    title = f"{wording.PHANTOMS}\n{HEADING}" if content["phantoms"] else HEADING
-    table = Table(title=title, caption=NOTE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("", "validation F1", "AUC less pooled", "macro F1 less pooled"):
-        table.add_column(heading, overflow="fold")
-    for site in content["sites"]:
-        table.add_column(Text(f"AUC at {site}\nless its own"), overflow="fold")
-    for row in gap_rows(content):
-        cells = [row["pooled"].get("auc"), row["pooled"].get("macro_f1")]
-        cells += [row["own"].get(site) for site in content["sites"]]
-        name = row["cell"] if row["arm"] == "fedavg" else f"{row['cell']} ({wording.arm_label(row['arm'])})"
-        table.add_row(Text(name), wording.number(row["validation"]), *(_text(cell) for cell in cells))
-    return table
+def gap_table(content: dict[str, Any]) -> FittedTable:
+    """Lay out the rows for the terminal."""
+    sites = list(content["sites"])
+    table = partial(_table, content)
+    return FittedTable(
+        partial(table, sites),
+        partial(table, sites, stacked=True),
+        *(partial(_split, content, per_table) for per_table in range(len(sites), 0, -1)),
+    )
 
 
 def gap_fragment(content: dict[str, Any]) -> Markup:
-    """The same for the page, all text escaped."""
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1]]), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("gap.html")
-    return Markup(page.render(rows=gap_rows(content), sites=list(content["sites"]), words=wording, note=NOTE))
+    """Lay out the rows for the page, with all text escaped."""
+    return render_fragment("study/gap.html", rows=gap_rows(content), sites=list(content["sites"]), note=NOTE)
 
 
-def _text(difference: dict[str, Any] | None) -> Text:
-    apart = difference is not None and wording.verdict(difference) in ("higher", "lower")
-    return Text(wording.with_interval(difference, signed=True), style="bold" if apart else "")
+def _table(content: dict[str, Any], sites: list[str], *, pooled: bool = True, stacked: bool = False) -> Table:
+    table = new_table(HEADING, NOTE if pooled else "", phantoms=content["phantoms"])
+    add_label_column(table)
+    if pooled:
+        for heading in ("validation\nmacro F1", "AUC minus\ncentralised", "macro F1 minus\ncentralised"):
+            add_figure_column(table, heading)
+    for site in sites:
+        add_figure_column(table, f"AUC at {site}\nminus own model")
+    for row in gap_rows(content):
+        cells = [Text(row["cell"] if row["arm"] == "fedavg" else f"{row['cell']} ({wording.arm_label(row['arm'])})")]
+        if pooled:
+            cells.append(Text(wording.number(row["validation"])))
+            cells += [difference_cell(row["pooled"].get(metric), stacked=stacked) for metric in ("auc", "macro_f1")]
+        table.add_row(*cells, *(difference_cell(row["own"].get(site), stacked=stacked) for site in sites))
+    return table
+
+
+def _split(content: dict[str, Any], per_table: int) -> Group:
+    """One table for all test images, and further tables of `per_table` sites each."""
+    sites = list(content["sites"])
+    chunks = [sites[start : start + per_table] for start in range(0, len(sites), per_table)]
+    return Group(
+        _table(content, [], stacked=True), *(_table(content, chunk, pooled=False, stacked=True) for chunk in chunks)
+    )

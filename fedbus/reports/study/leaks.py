@@ -1,46 +1,54 @@
-"""What each leaky cell of a study claims, and what the same weights reach: for the terminal."""
+"""What each leaky cell of a study claims, and what the same weights reach on held-out groups: for the terminal."""
 
+from functools import partial
 from typing import Any
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from fedbus.reports import wording
+from fedbus.reports.comparison.tables import HEADLINE
 from fedbus.reports.study.rows import arm_label
 from fedbus.reports.study.summary import leaks_of
-
-SIDES = ("claim", "truth", "difference")
+from fedbus.reports.terminal_table import (
+    FittedTable,
+    add_figure_column,
+    add_label_column,
+    difference_cell,
+    figure_cell,
+    new_table,
+)
 
 NOTE = (
     "Claim: on the leaky split's own test rows. Truth: the same weights on held-out groups, none of whose images was "
-    "trained on. 95 % intervals; the two are of different rows, so the difference is not paired. Bold: it excludes 0."
+    "used for training. 95 % intervals. Claim and truth have different test rows, so the difference is not paired. "
+    "Bold: the interval excludes 0."
 )
 
 
-def leak_table(content: dict[str, Any]) -> Table | None:
-    """Lay out claims against truths, three lines a cell and arm; None where nothing leaks.
+def leak_table(content: dict[str, Any]) -> FittedTable | None:
+    """Lay out claims against truths, three rows per cell and arm; None if nothing leaks.
 
     Args:
-        content: of `study.json`.
+        content: the content of `study.json`.
     """
     leaks = leaks_of(content)
     if not leaks:
         return None
-    title = f"{wording.PHANTOMS}\nClaim and truth" if content["phantoms"] else "Claim and truth"
-    table = Table(title=title, caption=NOTE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("", "", *(wording.METRICS[metric] for metric in ("accuracy", "macro_f1", "auc"))):
-        table.add_column(heading, overflow="fold")
+    return FittedTable(*(partial(_table, content, leaks, stacked=stacked) for stacked in (False, True)))
+
+
+def _table(content: dict[str, Any], leaks: list[dict[str, Any]], *, stacked: bool) -> Table:
+    table = new_table("Claim and truth", NOTE, phantoms=content["phantoms"])
+    add_label_column(table)
+    add_label_column(table)
+    for metric in HEADLINE:
+        add_figure_column(table, wording.METRICS[metric])
     for leak in leaks:
-        for side in SIDES:
-            name = Text({"claim": leak["cell"], "truth": arm_label(leak["arm"])}.get(side, ""))
-            figures = [leak[side].get(metric) for metric in ("accuracy", "macro_f1", "auc")]
-            heading = "claim less truth" if side == "difference" else side
-            table.add_row(name, heading, *(_text(figure, side == "difference") for figure in figures))
+        for name, side in ((leak["cell"], "claim"), (arm_label(leak["arm"]), "truth")):
+            cells = [figure_cell(leak[side].get(metric), stacked=stacked) for metric in HEADLINE]
+            table.add_row(Text(name), side, *cells)
+        differences = [difference_cell(leak["difference"].get(metric), stacked=stacked) for metric in HEADLINE]
+        table.add_row("", "claim − truth", *differences)
         table.add_section()
     return table
-
-
-def _text(figure: dict[str, Any] | None, difference: bool) -> Text:
-    apart = difference and figure is not None and wording.verdict(figure) in ("higher", "lower")
-    return Text(wording.with_interval(figure, signed=difference), style="bold" if apart else "")

@@ -1,7 +1,8 @@
-"""A study as tables: for the terminal (rich) and for documents (GitHub markdown)."""
+"""The tables of a study: for the terminal (rich) and for documents (GitHub markdown)."""
 
 import html
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -12,28 +13,57 @@ from rich.text import Text
 from fedbus.reports import wording
 from fedbus.reports.comparison.tables import HEADLINE
 from fedbus.reports.study.rows import COMPARED, Block, Row, blocks
+from fedbus.reports.terminal_table import FittedTable, figure_cell
 from fedbus.system import terminal
 
 NOTE = (
-    "Test figures with 95 % intervals (test groups redrawn). Differences are paired with the default; the word higher "
-    "or lower stands where the interval excludes 0, not corrected for the number of cells."
+    "Test figures with 95 % intervals (bootstrap over test groups). Differences to the default are paired; the word "
+    "higher or lower means that the interval excludes 0, without correction for the number of cells."
 )
-CHOICE = "A choice is made on validation, never on test figures: best is the highest validation macro F1 of its block."
-FIRST_FOLD = "Test figures are of all folds; validation, steps, time and the table beside a paper's are of the first."
-OWN_ROWS = "Own test rows: another split, so no difference is paired; its figures are what that split claims."
+CHOICE = "Choose settings by validation, never by test figures: best is the highest validation macro F1 of its block."
+FIRST_FOLD = (
+    "Test figures are of all folds; validation, steps, time and the comparison with the paper are of the first fold."
+)
+OWN_ROWS = (
+    "Own test rows: the cell has another split, so no difference is paired; its figures are what that split claims."
+)
 
-_WIDTHS = (21, 10, 10, 10, 14, 14, 5, 8)
-"""Of the terminal table's columns: with a space after each they make 100."""
+_NAME_WIDTHS = (21, 45)
+"""Shortest and longest width of the column of names."""
+
+_INDENT = 2
+"""Of the figures, where a name is above them."""
+
+_COLUMNS = {
+    "accuracy": 10,
+    "macro F1": 10,
+    "AUC": 10,
+    "AUC minus\ndefault": 14,
+    "macro F1 minus\ndefault": 14,
+    "val.\nF1": 5,
+    "steps\ntime": 8,
+}
+"""Headings and widths of the columns of figures. They are fixed, so that the tables of all blocks line up."""
 
 
-def study_table(content: dict[str, Any]) -> Table:
-    """Lay out a study for the terminal, one block an arm, a row a cell, in at most 100 columns.
+def study_table(content: dict[str, Any]) -> FittedTable:
+    """Lay out a study for the terminal: one block per arm, one row per cell, the interval below its value.
+
+    The names are beside the figures if the terminal has 100 columns, above them if it has 80.
 
     Args:
-        content: of `study.json`.
+        content: the content of `study.json`.
+    """
+    longest = max((len(row.cell) for block in blocks(content) for row in block.rows), default=0)
+    shortest_width, longest_width = _NAME_WIDTHS
+    widths = dict.fromkeys((min(max(longest, shortest_width), longest_width), shortest_width, 0))
+    return FittedTable(*(partial(_study, content, width) for width in widths))
 
-    Returns:
-        A table whose rows are whole tables: the reason of a failed cell runs over the full width.
+
+def _study(content: dict[str, Any], name_width: int) -> Table:
+    """Lay out a study with names in a column of this width, or above the figures for width 0.
+
+    Its rows are whole tables, so that the reason of a failed cell can take the full width.
     """
     title = f"{content['title']}: {content['question']}" if content["question"] else str(content["title"])
     outer = Table(
@@ -45,21 +75,21 @@ def study_table(content: dict[str, Any]) -> Table:
         padding=0,
         pad_edge=False,
     )
-    outer.add_column()
-    outer.add_row(_columns(header=True))
+    outer.add_column(width=(name_width + 1 if name_width else _INDENT) + sum(_COLUMNS.values()) + len(_COLUMNS) - 1)
+    outer.add_row(_columns(name_width, header=True))
     outer.add_row(Rule(style="dim"))
     for block in blocks(content):
         outer.add_row(Text(block.title + (f" ({block.size})" if block.size else ""), style="bold"))
-        for part in _parts(block):
+        for part in _parts(block, name_width):
             outer.add_row(part)
         outer.add_row("")
     return outer
 
 
 def markdown_study_table(content: dict[str, Any]) -> str:
-    """Write the study as one GitHub markdown table, ending in a newline, names and reasons escaped."""
+    """Write the study as one GitHub markdown table, ending in a newline, with names and reasons escaped."""
     headings = ["", *(wording.METRICS[metric] for metric in HEADLINE)]
-    headings += [f"{wording.METRICS[metric]} less the default's" for metric in COMPARED]
+    headings += [f"{wording.METRICS[metric]} minus default" for metric in COMPARED]
     headings += ["validation macro F1", "steps", "time"]
     lines = [headings, ["---"] * len(headings)]
     for block in blocks(content):
@@ -71,13 +101,13 @@ def markdown_study_table(content: dict[str, Any]) -> str:
 
 
 def validation_words(block: Block, row: Row) -> tuple[str, str]:
-    """Give a row's validation macro F1, and `best` where no other of the block is higher; `leaky` where it leaks."""
+    """Return a row's validation macro F1, and `best` if it is the highest of the block, `leaky` if the split leaks."""
     shown = wording.number(row.validation.get("macro_f1"))
     return shown, "leaky" if row.leaky and row.validation else "best" if row is block.best else ""
 
 
 def work_words(row: Row) -> tuple[str, str]:
-    """Give optimiser steps and time of a row, `n/a` where they are not known."""
+    """Return optimiser steps and time of a row, `n/a` where they are unknown."""
     steps, seconds = row.work.get("steps"), row.work.get("seconds")
     return (
         wording.MISSING if steps is None else str(steps),
@@ -86,68 +116,67 @@ def work_words(row: Row) -> tuple[str, str]:
 
 
 def difference_words(block: Block, row: Row, metric: str) -> tuple[str, str, str]:
-    """Give a difference as value, interval and verdict; the last is empty unless the interval excludes 0."""
+    """Return a difference as value, interval and verdict; the verdict is empty unless the interval excludes 0."""
     if row.default:
         return "reference", "", ""
     found = row.difference(metric, block.place)
     if found is None:
         return ("own rows" if row.leaky else wording.MISSING), "", ""
-    verdict = wording.verdict(found)
-    return wording.value(found, signed=True), wording.interval(found), verdict if verdict in ("higher", "lower") else ""
+    verdict = wording.verdict(found) if wording.is_decided(found) else ""
+    return wording.value(found, signed=True), wording.interval(found), verdict
 
 
-def _parts(block: Block) -> Iterator[Table | Text]:
-    """Tables of figures, and between them the cells that have none."""
-    for holes, rows in groupby(block.rows, key=lambda row: bool(row.hole)):
-        if holes:
+def _parts(block: Block, name_width: int) -> Iterator[Table | Text]:
+    """Yield tables of figures, and between them the cells that have none."""
+    for has_no_figures, rows in groupby(block.rows, key=lambda row: bool(row.hole)):
+        if has_no_figures:
             for row in rows:
-                name = (_name(row), "bold" if row.default else "")
-                yield Text.assemble(name, "  ", (row.hole, terminal.BAD))
-            continue
-        table = _columns(header=False)
-        for row in rows:
-            table.add_row(*_cells(block, row))
-        yield table
+                yield Text.assemble(_name(row), "  ", (row.hole, terminal.BAD))
+        elif name_width:
+            table = _columns(name_width)
+            for row in rows:
+                table.add_row(_name(row, under=True), *_figures(block, row))
+            yield table
+        else:
+            for row in rows:
+                table = _columns(name_width)
+                table.add_row("", *_figures(block, row))
+                yield _name(row)
+                yield table
 
 
-def _columns(*, header: bool) -> Table:
+def _columns(name_width: int, *, header: bool = False) -> Table:
     table = Table(box=None, show_header=header, padding=(0, 1, 0, 0), pad_edge=False)
-    headings = ["", "accuracy", "macro F1", "AUC", "AUC less\ndefault's", "macro F1 less\ndefault's"]
-    headings += ["val.\nF1", "steps\ntime"]
-    for heading, width in zip(headings, _WIDTHS, strict=True):
-        table.add_column(heading, width=width, overflow="fold")
+    table.add_column("", width=name_width or _INDENT - 1, overflow="fold")
+    for heading, width in _COLUMNS.items():
+        table.add_column(heading, width=width, no_wrap=True)
     return table
 
 
-def _cells(block: Block, row: Row) -> list[Text]:
-    """Two lines a cell: the figure, and under it its interval."""
-    found = [Text(_name(row, under=True), style="bold" if row.default else "")]
-    for metric in HEADLINE:
-        figure = row.metrics.get(metric)
-        found.append(_lines(wording.value(figure), wording.interval(figure).strip("()"), wording.spread(figure)))
+def _figures(block: Block, row: Row) -> list[Text]:
+    """Write the figures of a row on two lines: the value, and under it its interval."""
+    cells = [figure_cell(row.metrics.get(metric), stacked=True) for metric in HEADLINE]
     for metric in COMPARED:
         value, interval, verdict = difference_words(block, row, metric)
         style = terminal.GOOD if verdict == "higher" else terminal.BAD if verdict == "lower" else ""
-        found.append(
-            Text(f"{value} {verdict}".rstrip(), style=style).append(f"\n{interval.strip('()')}" if interval else "")
-        )
-    found.append(_lines(*validation_words(block, row)))
-    found.append(_lines(*work_words(row)))
-    return found
+        cell = Text(f"{value} {verdict}".rstrip(), style=style)
+        cells.append(cell.append(f"\n{interval.strip('()')}" if interval else ""))
+    return [*cells, _lines(*validation_words(block, row)), _lines(*work_words(row))]
 
 
 def _lines(*parts: str) -> Text:
     return Text("\n".join(part for part in parts if part))
 
 
-def _name(row: Row, *, under: bool = False) -> str:
-    if not row.note:
-        return row.cell
-    return f"{row.cell}\n({row.note})" if under else f"{row.cell} ({row.note})"
+def _name(row: Row, *, under: bool = False) -> Text:
+    """Write the name of a cell, its note behind or `under` it."""
+    style = "bold" if row.default else ""
+    separator = "\n" if under else " "
+    return Text(f"{row.cell}{separator}({row.note})" if row.note else row.cell, style=style)
 
 
 def _markdown_row(block: Block, row: Row, columns: int) -> list[str]:
-    name = f"**{_escaped(row.cell)}** (the default)" if row.default else _escaped(_name(row))
+    name = f"**{_escaped(row.cell)}** (the default)" if row.default else _escaped(_name(row).plain)
     if row.hole:
         return [name, _escaped(row.hole), *[""] * (columns - 2)]
     found = [name, *(wording.with_interval(row.metrics.get(metric)) for metric in HEADLINE)]
@@ -159,7 +188,7 @@ def _markdown_row(block: Block, row: Row, columns: int) -> list[str]:
 
 
 def note(content: dict[str, Any]) -> str:
-    """What stands under the tables of a study."""
+    """Return the note under the tables of a study."""
     leaky = any("leakage" in cell for cell in content["cells"].values())
     folds = content.get("folds", 1) > 1
     return f"{NOTE} {CHOICE}" + (f" {FIRST_FOLD}" if folds else "") + (f" {OWN_ROWS}" if leaky else "")

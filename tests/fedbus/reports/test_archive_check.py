@@ -10,7 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from fedbus.errors import ArchiveError, RunError, SettingsError
-from fedbus.reports.archive_check import check_sites, inspect_archive, render
+from fedbus.reports.archive_check import check_sites, render
+from fedbus.sites.inspection import inspect_archive
 from tests.archives import make_bus_bra, make_bus_uclm, make_busi, make_class_folders, make_labels_csv, make_picture
 
 

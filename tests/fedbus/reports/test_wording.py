@@ -42,7 +42,7 @@ def test_only_an_interval_without_zero_decides(low, high, verdict):
     assert wording.verdict({"value": 0.0, "low": low, "high": high}) == verdict
 
 
-def test_arms_come_alone_then_pooled_then_federated():
+def test_arms_are_ordered_alone_centralised_federated():
     results = sample_results()
     results["arms"] = dict(reversed(results["arms"].items()))
     ordered = wording.ordered_arms(results)
@@ -52,7 +52,7 @@ def test_arms_come_alone_then_pooled_then_federated():
         "BUSI alone",
         "BUS-UCLM alone",
         "BUS-BRA alone",
-        "Pooled",
+        "Centralised",
     ]
 
 

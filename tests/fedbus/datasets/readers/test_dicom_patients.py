@@ -7,8 +7,8 @@ import pytest
 
 from fedbus.datasets.readers import class_folders, labels_csv
 from fedbus.errors import ArchiveError, ImageError
-from fedbus.reports.archive_check import inspect_archive
 from fedbus.settings.load import build_settings
+from fedbus.sites.inspection import inspect_archive
 from fedbus.sites.pixel_cache import decode_archive
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import open_site

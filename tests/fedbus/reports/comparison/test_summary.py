@@ -29,7 +29,7 @@ def test_a_lost_class_few_groups_and_missing_updates_are_said():
     cautions = " ".join(summary.cautions(sample_results()))
     assert "FedAvg finds fewer images of a class" in cautions
     assert "normal on BUS-UCLM" in cautions
-    assert "Pooled finds fewer" not in cautions
+    assert "Centralised finds fewer" not in cautions
     assert "BUS-UCLM has only 11 test groups" in cautions
     assert "FedAvg: in 2 of 12 rounds" in cautions
     assert "FedProx: in" not in cautions

@@ -19,7 +19,7 @@ def _printed(table, width=110):
 def test_the_comparison_fits_110_columns_with_intervals_on_one_line():
     results = sample_results()
     lines = _printed(tables.comparison_table(results)).splitlines()
-    for arm, label in (("local-BUS-UCLM", "BUS-UCLM alone"), ("centralised", "Pooled"), ("fedavg", "FedAvg")):
+    for arm, label in (("local-BUS-UCLM", "BUS-UCLM alone"), ("centralised", "Centralised"), ("fedavg", "FedAvg")):
         line = next(line for line in lines if line.strip().startswith(label))
         found = results["arms"][arm]
         for metric in ("accuracy", "macro_f1", "auc"):
@@ -49,14 +49,6 @@ def test_a_lost_class_is_marked_in_words():
     assert any("no such images" in line for line in lines if "BUS-BRA" in line)
 
 
-def test_every_difference_has_its_verdict_in_words():
-    results = sample_results()
-    printed = _printed(tables.differences_table(results))
-    for verdict in ("higher", "lower", "inconclusive"):
-        expected = sum(wording.verdict(row) == verdict for row in results["differences"])
-        assert sum(line.rstrip().endswith(f" {verdict}") for line in printed.splitlines()) == expected
-
-
 def test_markdown_has_one_row_an_arm_and_escapes_names():
     results = sample_results()
     results["sites"]["a|b<i>"] = results["sites"].pop("BUS-BRA")
@@ -70,7 +62,7 @@ def test_markdown_has_one_row_an_arm_and_escapes_names():
 @pytest.mark.parametrize("phantoms", [True, False])
 def test_phantoms_are_named_on_every_table_and_only_then(phantoms):
     results = sample_results(phantoms=phantoms)
-    for table in (tables.comparison_table, tables.recall_table, tables.differences_table):
+    for table in (tables.comparison_table, tables.recall_table):
         assert (wording.PHANTOMS in _printed(table(results))) == phantoms
     assert (wording.PHANTOMS in tables.markdown_table(results)) == phantoms
 

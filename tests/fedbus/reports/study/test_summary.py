@@ -8,7 +8,7 @@ from tests.study_report_sample import federation_content, leakage_content, study
 def test_what_differs_beyond_chance_and_what_is_inconclusive_are_told_apart():
     content = study_content(arms=("centralised",))
     ((title, sentences),) = summary.findings(content)
-    assert title == "Pooled, all test images"
+    assert title == "Centralised, all test images"
     beyond = next(sentence for sentence in sentences if "excludes 0" in sentence)
     unclear = next(sentence for sentence in sentences if sentence.startswith("Inconclusive"))
     for name, cell in content["cells"].items():
@@ -53,11 +53,11 @@ def test_unequal_work_is_named():
 
 def test_without_a_default_nothing_is_paired_and_it_is_said():
     found = dict(summary.findings(federation_content()))
-    assert "nothing is paired" in found["Pooled, all test images"][0]
+    assert "nothing is paired" in found["Centralised, all test images"][0]
 
 
 def test_claims_stand_beside_the_truth():
     found = dict(summary.findings(leakage_content()))["Claim and truth"]
     assert len(found) == 2
-    assert "A-balanced-images (Pooled) claims macro F1 .950" in found[1]
+    assert "A-balanced-images (Centralised) claims macro F1 .950" in found[1]
     assert "+.100 (.070–.130): higher, the interval excludes 0." in found[1]
