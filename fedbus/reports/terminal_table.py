@@ -33,13 +33,14 @@ class FittedTable:
             if Measurement.get(console, options.update(width=_UNLIMITED), shown).maximum <= options.max_width:
                 break
         yield shown
+        yield ""
 
 
 def new_table(title: str, caption: str, *, phantoms: bool) -> Table:
     """Create an empty table in the look of all reports, with the phantom warning above its title if needed."""
     title = f"{wording.PHANTOMS}\n{title}" if phantoms else title
     return Table(
-        title=Text(title), caption=Text(caption), caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        title=Text(title), caption=Text(f"\n{caption}"), caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
         pad_edge=False, show_edge=False,
     )  # fmt: skip
 

@@ -101,16 +101,21 @@ def _split_comparison(results: dict[str, Any], per_table: int, *, stacked: bool)
 def _recall(results: dict[str, Any], lines: int) -> Table:
     note = f"LOST: recall below {wording.number(wording.GUESSING)}, that of guessing. n: test images of the class."
     table = new_table("Recall by class", f"Recall and 95 % interval. {note}", phantoms=results["phantoms"])
-    add_label_column(table)
+    arms_beside = lines == 1  # else above their rows, which saves a column
+    if arms_beside:
+        add_label_column(table)
     add_label_column(table, "tested on")
     for label in results["classes"]:
         add_figure_column(table, label)
     for arm in wording.shared_arms(results):
         table.add_section()
+        name = Text(wording.arm_label(arm), style="bold")
+        if not arms_beside:
+            table.add_row(name)
         for place, site in enumerate(wording.test_sets(results)):
-            name = Text(wording.arm_label(arm) if place == 0 else "", style="bold")
+            beside = [name if place == 0 else Text()] if arms_beside else []
             cells = [_recall_cell(results, arm, site, label, lines) for label in results["classes"]]
-            table.add_row(name, Text(wording.site_label(site)), *cells)
+            table.add_row(*beside, Text(wording.site_label(site)), *cells)
     return table
 
 
