@@ -44,11 +44,11 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
     """Open the hub to its sites, until Ctrl-C."""
     from server.hub.folder import open_hub
     from server.hub.start import serve
-    from server.hub.superlink import typed_command
+    from server.hub.superlink import shell_command
 
     hub = open_hub(folder)
     if print_command:
-        _print(typed_command(hub))
+        _print(shell_command(hub))
         return
     settings = hub.settings
     serve(
@@ -75,7 +75,7 @@ def approve(
 
     hub, (name, _) = open_hub(folder), read_public_key(public_key)
     if print_command:
-        _print(register(hub, public_key, name).typed)
+        _print(register(hub, public_key, name).shell_command)
         return
     site = approve_site(hub, public_key)
     _print(f"Approved {site.name} (key {site.key}).")
@@ -95,7 +95,7 @@ def revoke(
 
     hub = open_hub(folder)
     if print_command:
-        _print(unregister(hub, find_site(hub, name).node).typed)
+        _print(unregister(hub, find_site(hub, name).node).shell_command)
         return
     revoke_site(hub, name)
     _print(f"Revoked {name}: its key is no longer accepted.")
@@ -116,16 +116,16 @@ def run(
     from server.hub.bundle import application_folder
     from server.hub.flwr_cli import start_run
     from server.hub.folder import open_hub
-    from server.hub.run import load_deployed_settings, run_study
+    from server.hub.run import load_deployed_settings, run_deployed
 
     hub = open_hub(folder)
     target = (out or hub.runs / study.stem).resolve()
     if print_command:
-        _print(start_run(hub, application_folder(hub), target).typed)
+        _print(start_run(hub, application_folder(hub), target).shell_command)
         return
     settings = load_deployed_settings(study, set_ or (), _log)
     try:
-        report = run_study(hub, settings, target, resume=resume, log=_log)
+        report = run_deployed(hub, settings, target, resume=resume, log=_log)
     except KeyboardInterrupt:
         _print("Stopped. Finished rounds are kept; go on with the same command and: --resume")
         raise typer.Exit(130) from None
@@ -139,14 +139,13 @@ def status(
 ) -> None:
     """Say which sites are connected and how the latest run goes."""
     from server.hub.folder import open_hub
-    from server.hub.status import show
-    from server.hub.status import watch as watch_hub
+    from server.hub.status import print_status, watch_status
 
     hub = open_hub(folder)
     if watch:
-        watch_hub(hub, console)
+        watch_status(hub, console)
     else:
-        show(hub, console)
+        print_status(hub, console)
 
 
 def _log(words: str) -> None:

@@ -1,4 +1,4 @@
-"""A hospital's site folder, and a hub that answers HTTPS and knows nobody."""
+"""A site's folder for tests, and a hub that answers HTTPS but has approved no site."""
 
 import ssl
 import threading
@@ -8,29 +8,29 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from clients.site.folder import SiteFolder, init_site
-from server.hub.certificates import Signed, make_authority, make_certificate
+from server.hub.certificates import CertificateAndKey, make_ca, make_server_certificate
 
-NOBODY = "127.0.0.1:9"
+UNREACHABLE = "127.0.0.1:9"
 """The discard port: nothing listens there."""
 
 
-def make_site(root: Path, hub: str = NOBODY, authority: Signed | None = None) -> SiteFolder:
-    """The site `st-mary` in `root/st-mary`, of a hub with this authority."""
+def make_site(root: Path, hub: str = UNREACHABLE, ca: CertificateAndKey | None = None) -> SiteFolder:
+    """The site `st-mary` in `root/st-mary`, of a hub with this CA."""
     certificate = root / "downloaded.crt"
-    certificate.write_bytes((authority or make_authority("127.0.0.1")).certificate_pem)
+    certificate.write_bytes((ca or make_ca("127.0.0.1")).certificate_pem)
     return init_site(root / "st-mary", "st-mary", hub, certificate)
 
 
 @contextmanager
-def https_server(authority: Signed, folder: Path) -> Iterator[str]:
-    """Serve over TLS, with 401 for every call, as a hub does to a key that it does not know; yields HOST:PORT."""
-    signed = make_certificate(authority, ["127.0.0.1"])
+def https_server(ca: CertificateAndKey, folder: Path) -> Iterator[str]:
+    """Serve over TLS and answer every call with 401, as a hub does for an unknown key; yields HOST:PORT."""
+    signed = make_server_certificate(ca, ["127.0.0.1"])
     certificate, key = folder / "server.crt", folder / "server.key"
     certificate.write_bytes(signed.certificate_pem)
     key.write_bytes(signed.key_pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    server = HTTPServer(("127.0.0.1", 0), _Stranger)
+    server = HTTPServer(("127.0.0.1", 0), _UnknownKeyHandler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -42,7 +42,7 @@ def https_server(authority: Signed, folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-class _Stranger(BaseHTTPRequestHandler):
+class _UnknownKeyHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_error(404)
 

@@ -1,23 +1,23 @@
-"""A stand-in for Flower's SuperLink: it answers HTTPS and keeps what reaches it."""
+"""A stand-in for Flower's SuperLink: it answers HTTPS and records every request."""
 
 import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from server.hub.certificates import make_authority, make_certificate
+from server.hub.certificates import make_ca, make_server_certificate
 
 ANSWER = b"\x0a\x03\xff\x00\x01"
 
 
 class SuperLink(ThreadingHTTPServer):
-    """Answers every call with `ANSWER` and keeps path, headers and body."""
+    """Answers every call with `ANSWER` and records path, headers and body."""
 
     daemon_threads = True
 
-    def __init__(self, authority: Path, folder: Path) -> None:
-        signed = make_authority("127.0.0.1")
-        server = make_certificate(signed, ["127.0.0.1"])
-        authority.write_bytes(signed.certificate_pem)
+    def __init__(self, ca_certificate: Path, folder: Path) -> None:
+        ca = make_ca("127.0.0.1")
+        server = make_server_certificate(ca, ["127.0.0.1"])
+        ca_certificate.write_bytes(ca.certificate_pem)
         (folder / "server.crt").write_bytes(server.certificate_pem)
         (folder / "server.key").write_bytes(server.key_pem)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""Who may take part: a site's key is let in by the operator of the hub, and shut out again."""
+"""Which sites may take part: the operator of the hub approves a site's key, and revokes it again."""
 
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -13,13 +13,13 @@ from server.hub.site_keys import read_public_key
 
 
 def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
-    """Register a site's key with Flower under the site's name.
+    """Register a site's key with Flower and in the hub's folder, under the site's name.
 
     Raises:
-        RunError: the file is no public key, the name or key is approved already or revoked, or the hub does not
-            answer.
+        RunError: The file is not a public key, its name or key is already approved, the key was revoked, or the hub
+            does not answer.
     """
-    with _alone(hub):
+    with _lock_sites(hub):
         return _approve(hub, public_key)
 
 
@@ -28,13 +28,14 @@ def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
     for site in hub.sites().values():
         if name == site.name or fingerprint == site.key:
             raise RunError(
-                f"{site.name} is approved already (key {site.key}).",
+                f"{site.name} is already approved (key {site.key}).",
                 f"To change its key, first run: fedbus hub revoke {hub.path} {site.name}",
             )
+    # Flower keeps the keys of removed sites and never registers one again.
     if fingerprint in hub.revoked():
         raise RunError(
-            f"This key of {name} was revoked, and a revoked key can't come back ({fingerprint}).",
-            "Have the site make a new one: fedbus site init in a new folder.",
+            f"This key of {name} was revoked and can't be approved again ({fingerprint}).",
+            "Ask the site to make a new key: fedbus site init in a new folder.",
         )
     node = int(flwr_cli.register(hub, public_key, name).run()["node-id"])
     approved = ApprovedSite(name, node, fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -43,35 +44,37 @@ def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
 
 
 def revoke_site(hub: HubFolder, name: str) -> None:
-    """Take a site's key out of Flower's hands; a site that is connected is cut off.
+    """Remove a site's key from the hub; a connected site is disconnected.
 
     Raises:
-        RunError: no such site is approved, or the hub does not answer.
+        RunError: No site of that name is approved, or Flower could not be told.
     """
-    with _alone(hub):
+    with _lock_sites(hub):
         node = find_site(hub, name).node
-        hub.remove_site(name)  # first: the gate shuts at once, whatever Flower answers
+        hub.remove_site(name)  # first, so that the gateway refuses the key even if Flower does not answer
     try:
         flwr_cli.unregister(hub, node).run()
     except RunError as error:
         raise RunError(
-            f"{name} is shut out at the gate; Flower itself could not be told ({error.problem}).",
-            "Nothing more needs to be done: its key is not let in again.",
+            f"{name} is revoked at the gateway, but Flower could not be told ({error.problem}).",
+            "Nothing else needs to be done: the gateway no longer accepts its key.",
         ) from error
 
 
-def _alone(hub: HubFolder) -> AbstractContextManager[None]:
-    """One change of the list of sites at a time."""
-    return hold(hub.path / ".sites", f"The sites of {hub.path} are being changed", "Try again when that is done.")
+def _lock_sites(hub: HubFolder) -> AbstractContextManager[None]:
+    """Let one process at a time change the list of sites."""
+    return hold(hub.path / ".sites", f"The sites of {hub.path} are being changed", "Try again when that has finished.")
 
 
 def find_site(hub: HubFolder, name: str) -> ApprovedSite:
-    """Look an approved site up.
+    """Look up an approved site.
 
     Raises:
-        RunError: there is none of that name.
+        RunError: No site of that name is approved.
     """
     sites = hub.sites()
     if name not in sites:
-        raise RunError(f"No site called {name} is approved.", f"Name one of: {', '.join(sites) or 'none yet'}.")
+        raise RunError(
+            f"No site called {name} is approved at {hub.path}.", f"Name one of: {', '.join(sites) or 'none yet'}."
+        )
     return sites[name]

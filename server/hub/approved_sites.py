@@ -25,9 +25,9 @@ def _site_name(name: str) -> str:
     return name
 
 
-def _utc(text: str) -> str:
+def _check_utc(text: str) -> str:
     if datetime.fromisoformat(text).utcoffset() != timedelta(0):
-        raise ValueError(f"{text!r} is no time in UTC, as 2026-01-31T12:00:00+00:00 is")
+        raise ValueError(f"{text!r} is not a time in UTC, such as 2026-01-31T12:00:00+00:00")
     return text
 
 
@@ -36,10 +36,10 @@ class ApprovedSite:
     """A site that may take part.
 
     Attributes:
-        name: the site's.
-        node: the number that Flower gave to its key, 1 to 2^64 - 1.
+        name: The site's name.
+        node: The number that Flower gave to its key, 1 to 2^64 - 1.
         key: SHA-256 fingerprint of its public key, as `ssh-keygen -lf` prints it.
-        approved: when, ISO 8601 in UTC.
+        approved: Time of the approval, ISO 8601 in UTC.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -47,10 +47,10 @@ class ApprovedSite:
     name: Annotated[str, AfterValidator(_site_name)]
     node: Annotated[int, Field(strict=True, ge=1, lt=2**64)]
     key: Annotated[str, Field(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
-    approved: Annotated[str, AfterValidator(_utc)]
+    approved: Annotated[str, AfterValidator(_check_utc)]
 
 
-def _distinct(sites: list[ApprovedSite]) -> list[ApprovedSite]:
+def _check_distinct(sites: list[ApprovedSite]) -> list[ApprovedSite]:
     for key in ("name", "node", "key"):
         values = [getattr(site, key) for site in sites]
         for value in values:
@@ -59,7 +59,7 @@ def _distinct(sites: list[ApprovedSite]) -> list[ApprovedSite]:
     return sites
 
 
-_LAYOUT: TypeAdapter[list[ApprovedSite]] = TypeAdapter(Annotated[list[ApprovedSite], AfterValidator(_distinct)])
+_LAYOUT: TypeAdapter[list[ApprovedSite]] = TypeAdapter(Annotated[list[ApprovedSite], AfterValidator(_check_distinct)])
 
 
 def approved_sites_file(hub: Path) -> Path:
@@ -81,7 +81,7 @@ def write_approved_sites(hub: Path, sites: Iterable[ApprovedSite]) -> None:
     """Write the approved sites, sorted by name.
 
     Raises:
-        RunError: one is malformed, two share a name, node or key, or the file can't be written.
+        RunError: A site is malformed, two share a name, node or key, or the file can't be written.
     """
     path = hub / APPROVED_SITES
     content = [asdict(site) for site in sorted(sites, key=lambda site: site.name)]
@@ -90,7 +90,7 @@ def write_approved_sites(hub: Path, sites: Iterable[ApprovedSite]) -> None:
     except ValidationError as error:
         raise RunError(
             f"{path} would not be valid: {explain(error)}.",
-            "See `fedbus hub status`; if a site has a new key, run `fedbus hub revoke` on the old one first.",
+            "Check `fedbus hub status`. If a site has a new key, first run `fedbus hub revoke` for the old one.",
         ) from error
     write_json(path, content)
     remove_old_file(path, _OLD_NAME)

@@ -1,4 +1,4 @@
-"""The application as Flower bundles it: FedBUS's own source files and nothing else of this machine."""
+"""The application as Flower bundles it: FedBUS's own source files and nothing else from this machine."""
 
 import shutil
 from importlib import metadata
@@ -29,18 +29,20 @@ hub-run = ""
 
 
 def application_folder(hub: HubFolder) -> Path:
-    """Where the copy lies."""
+    """The folder of the hub's copy of the application."""
     return hub.path / "application"
 
 
 def stage_application(hub: HubFolder) -> tuple[Path, str]:
-    """Copy the installed application into the hub's folder, as Flower wants it to lie.
+    """Copy the installed application into the hub's folder, in the layout that Flower bundles.
+
+    A copy, because Flower bundles a whole project folder, and the one where FedBUS is installed may contain more.
 
     Returns:
-        The folder, and the digest of the bundle that Flower makes of it.
+        The folder, and the digest of the bundle that Flower makes from it.
     """
     folder = application_folder(hub)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # files of an earlier version would be bundled too
     for name in installed_files():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

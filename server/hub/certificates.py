@@ -1,6 +1,6 @@
-"""The hub's certificates: an authority of its own, which sites trust, and the server certificate that it signs.
+"""The hub's certificates: its own certificate authority (CA), which sites trust, and the server certificate it signs.
 
-Both keep to RFC 5280 as strictly as `ssl.VERIFY_X509_STRICT` asks, which Python switches on by itself from 3.13.
+Both conform to RFC 5280 as strictly as `ssl.VERIFY_X509_STRICT` requires, which is Python's default from 3.13 on.
 """
 
 import ipaddress
@@ -24,17 +24,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fedbus.deployment.private_folder import read_bytes
 from fedbus.errors import RunError
 
-AUTHORITY_LIFE = timedelta(days=3650)
-SERVER_LIFE = timedelta(days=730)
-BACKDATED = timedelta(days=1)
-"""A site whose clock runs behind the hub's must not take a new certificate for one of the future."""
+CA_LIFETIME = timedelta(days=3650)
+SERVER_LIFETIME = timedelta(days=730)
+BACKDATING = timedelta(days=1)
+"""Certificates are valid from a day ago, so that a site whose clock is behind the hub's accepts a new one."""
 
-_REMEDY = "Restore the file that `fedbus hub init` made, or make a new hub, whose ca.crt every site then needs."
+MAX_COMMON_NAME = 64
+"""Characters; the upper bound of X.520."""
+
+_REMEDY = "Restore the file that `fedbus hub init` made, or make a new hub and send its ca.crt to every site."
 
 
 @dataclass(frozen=True)
-class Signed:
-    """A certificate and the private key that belongs to it."""
+class CertificateAndKey:
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -50,72 +53,73 @@ class Signed:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def make_authority(host: str) -> Signed:
-    """Make the authority of one hub: self-signed, ECDSA on P-384, ten years, for server certificates directly below it.
+def make_ca(host: str) -> CertificateAndKey:
+    """Make the CA of one hub: self-signed, ECDSA on P-384, valid for ten years, for server certificates only.
 
     Args:
-        host: the hub's name or address, for people who look at the certificate.
+        host: The hub's name or address, for people who inspect the certificate.
     """
     key = ec.generate_private_key(ec.SECP384R1())
-    name = _named(f"FedBUS authority of {host}")
+    name = _common_name(f"FedBUS CA of {host}")
     builder = (
-        _builder(name, name, key, AUTHORITY_LIFE)
+        _builder(name, name, key, CA_LIFETIME)
+        # path_length=0: it signs server certificates, but no further CA
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(certificates=True), critical=True)
+        .add_extension(_key_usage(sign_certificates=True), critical=True)
     )
-    return Signed(builder.sign(key, hashes.SHA384()), key)
+    return CertificateAndKey(builder.sign(key, hashes.SHA384()), key)
 
 
-def make_certificate(authority: Signed, hosts: Sequence[str]) -> Signed:
-    """Make a server certificate: ECDSA on P-384, two years.
+def make_server_certificate(ca: CertificateAndKey, hosts: Sequence[str]) -> CertificateAndKey:
+    """Make a server certificate: ECDSA on P-384, valid for two years.
 
     Args:
-        authority: who signs it.
-        hosts: names and addresses under which the server is reached, each as `fedbus.deployment.addresses.check_host` allows.
+        ca: The CA that signs it.
+        hosts: Names and addresses of the server, each valid for `fedbus.deployment.addresses.check_host`.
     """
     key = ec.generate_private_key(ec.SECP384R1())
-    issuer = authority.certificate
+    issuer = ca.certificate
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
-        _builder(_named(f"FedBUS hub {hosts[0]}"), issuer.subject, key, SERVER_LIFE)
+        _builder(_common_name(f"FedBUS hub {hosts[0]}"), issuer.subject, key, SERVER_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(certificates=False), critical=True)
+        .add_extension(_key_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .add_extension(x509.SubjectAlternativeName(list(dict.fromkeys(map(_general_name, hosts)))), critical=False)
     )
-    return Signed(builder.sign(authority.key, hashes.SHA384()), key)
+    return CertificateAndKey(builder.sign(ca.key, hashes.SHA384()), key)
 
 
-def certificate_end(path: Path) -> datetime:
-    """The moment (UTC) after which the certificate in a PEM file is no longer valid.
+def read_expiry(path: Path) -> datetime:
+    """Read the time (UTC) at which the certificate in a PEM file expires.
 
     Raises:
-        RunError: the file can't be read or holds no certificate.
+        RunError: The file can't be read or contains no certificate.
     """
     return _read_certificate(path).not_valid_after_utc
 
 
-def check_server_certificate(certificate: Path, key: Path, authority: Path, host: str) -> None:
-    """Check that a server certificate is of this key, signed by this authority and made for this host.
+def check_server_certificate(certificate: Path, key: Path, ca: Path, host: str) -> None:
+    """Check that a server certificate belongs to this key, was signed by this CA and is valid for this host.
 
     Raises:
-        RunError: it is not, or a file can't be read.
+        RunError: It does not, was not or is not, or a file can't be read.
     """
-    server, above = _read_certificate(certificate), _read_certificate(authority)
+    server, issuer = _read_certificate(certificate), _read_certificate(ca)
     try:
         private = load_pem_private_key(read_bytes(key), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a passphrase
-        raise RunError(f"{key} holds no private key in PEM without a passphrase.", _REMEDY) from error
+        raise RunError(f"{key} does not contain a private key in PEM without a passphrase.", _REMEDY) from error
     if private.public_key() != server.public_key():
         raise RunError(f"{key} is not the key of {certificate}.", _REMEDY)
     try:
-        server.verify_directly_issued_by(above)
+        server.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature) as error:
-        raise RunError(f"{certificate} was not signed by {authority}.", _REMEDY) from error
+        raise RunError(f"{certificate} was not signed by {ca}.", _REMEDY) from error
     if _general_name(host) not in _alternative_names(server):
         raise RunError(
-            f"{certificate} is not made for the host {host!r}, and sites that call it so are turned away.",
+            f"{certificate} is not valid for the host {host!r}: sites would refuse the connection.",
             "Put the former host back into hub.toml, or make a new hub with `fedbus hub init DIR --host NAME`.",
         )
 
@@ -124,7 +128,7 @@ def _read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(read_bytes(path))
     except ValueError as error:
-        raise RunError(f"{path} holds no certificate in PEM.", _REMEDY) from error
+        raise RunError(f"{path} does not contain a certificate in PEM.", _REMEDY) from error
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
@@ -135,7 +139,7 @@ def _alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, life: timedelta
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: timedelta
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -144,22 +148,22 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + life)
+        .not_valid_before(now - BACKDATING)
+        .not_valid_after(now + lifetime)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 
-def _named(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])  # 64: X.520's limit
+def _common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:MAX_COMMON_NAME])])
 
 
-def _usage(*, certificates: bool) -> x509.KeyUsage:
-    """What a key may do: sign certificates, or sign handshakes."""
+def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    """Allow a key either to sign certificates or to sign TLS handshakes."""
     return x509.KeyUsage(
-        digital_signature=not certificates,
-        key_cert_sign=certificates,
-        crl_sign=certificates,
+        digital_signature=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,

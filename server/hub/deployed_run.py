@@ -1,4 +1,4 @@
-"""The ServerApp's work in a deployment: all arms of a prepared run folder, with the sites that the hub approved."""
+"""The ServerApp's part of a deployed run: every arm of a prepared run folder, trained with the approved sites."""
 
 import time
 from dataclasses import dataclass
@@ -22,83 +22,85 @@ from server.rounds.loop import Job
 from server.rounds.train_all import train_all
 
 PLAN_FILE = "deployment.json"
-"""In the run folder: the approved sites' nodes by name, and the run's title."""
+"""In the run folder: the run's title, and the nodes of the approved sites by name."""
+
+END_SECONDS = 60.0
+"""How long a run that lost its hub may take to notice and to end."""
 
 
-ENDING_SECONDS = 60.0
-"""How long a run that was cut off from its hub may take to notice it and to end."""
-
-
-def prepare_deployment(out: Path, title: str, nodes: dict[str, int], patience: float = ENDING_SECONDS) -> None:
-    """Write what the ServerApp needs besides the study: who may take part, and what the run is called.
+def prepare_deployment(out: Path, title: str, nodes: dict[str, int], timeout: float = END_SECONDS) -> None:
+    """Write what the ServerApp needs besides the settings: the sites that may take part, and the run's title.
 
     Args:
-        out: the run folder.
-        title: what the run is called.
-        nodes: the approved sites' nodes by name.
-        patience: seconds within which a run that is ending must have let go of the folder.
+        out: The run folder.
+        title: The run's name.
+        nodes: The nodes of the approved sites, by name.
+        timeout: How long to wait for a former run on the folder to end, in seconds.
 
     Raises:
-        RunError: another run is working on the folder.
+        RunError: Another run is using the folder.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while is_held(out / RUNNING):
         if time.monotonic() > deadline:
-            raise RunError(f"A run is working on {out}.", "Wait for it; fedbus hub status says how it goes.")
+            raise RunError(f"A run is using {out}.", "Wait for it to end; fedbus hub status shows its progress.")
         time.sleep(0.2)
     write_json(out / PLAN_FILE, {"title": title, "nodes": nodes})
     write_status(out, Status("starting"))
 
 
 def run_deployment(grid: Grid, out: Path) -> None:
-    """Train every arm of the run folder that is not finished, and say in its status how it goes.
+    """Train every unfinished arm of the run folder, and keep the run's status up to date.
 
     Raises:
-        FedbusError: the sites can't take part, or an arm failed; what was finished is kept for --resume.
+        FedbusError: The sites can't take part, or an arm failed; what was finished is kept for --resume.
     """
-    with hold(out / RUNNING, f"{out} is being worked on", "Wait for that run; fedbus hub status says how it goes."):
+    with hold(out / RUNNING, f"A run is using {out}", "Wait for it to end; fedbus hub status shows its progress."):
+        # Flower starts this process and discards its exception, so the status is how the operator learns of it.
         try:
-            _run(grid, out)
+            _train_unfinished(grid, out)
         except FedbusError as error:
             write_status(out, Status("failed", error.problem, remedy=error.remedy))
             raise
         except Exception as error:
-            write_status(out, Status("failed", f"{type(error).__name__}: {error}", remedy="See the hub's hub.log."))
+            write_status(out, Status("failed", f"{type(error).__name__}: {error}", remedy="See hub.log of the hub."))
             raise
 
 
-def _run(grid: Grid, out: Path) -> None:
+def _train_unfinished(grid: Grid, out: Path) -> None:
     settings, plan = read_settings(out), read_json(out / PLAN_FILE)
-    jobs = _open_jobs(settings, out, plan["title"])
+    jobs = _unfinished_jobs(settings, out, plan["title"])
     names = {int(node): name for name, node in plan["nodes"].items()}
     if jobs:
         train_all(grid, names, jobs, settings.round_timeout, lambda roster: record_registrations(out, roster))
     write_status(out, Status("finished"))
 
 
-def title_of(run: str, arm: str, seed: int) -> str:
-    """What sites call the model of one arm and seed."""
+def model_title(run: str, arm: str, seed: int) -> str:
+    """The name of the folder in which sites keep the model of one arm and seed."""
     return f"{run}-{arm}-{seed}"
 
 
-def _open_jobs(settings: Settings, out: Path, title: str) -> list[Job]:
+def _unfinished_jobs(settings: Settings, out: Path, title: str) -> list[Job]:
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     check_same_start(starts, out)
     jobs, run = list[Job](), run_id(out)
     for seed in settings.seeds:
         for arm in settings.federated_arms:
-            folder, teller = arm_folder(out, settings, arm, seed), _Teller(out, settings, arm, seed)
+            folder, writer = arm_folder(out, settings, arm, seed), _StatusWriter(out, settings, arm, seed)
             if not folder.finished:
-                name = title_of(title, arm, seed)
                 jobs.append(
-                    Job(settings, arm, seed, starts[seed], folder, name, run, teller.round_done, teller.waiting)
-                )
+                    Job(
+                        settings, arm, seed, starts[seed], folder, title=model_title(title, arm, seed), run=run,
+                        on_round=writer.round_finished, on_wait=writer.waiting,
+                    )
+                )  # fmt: skip
     return jobs
 
 
 @dataclass
-class _Teller:
-    """Says in the run's status how one arm goes."""
+class _StatusWriter:
+    """Writes the progress of one arm into the run's status."""
 
     out: Path
     settings: Settings
@@ -106,23 +108,23 @@ class _Teller:
     seed: int
     round: int = 0
 
-    def round_done(self, line: dict[str, Any]) -> None:
+    def round_finished(self, line: dict[str, Any]) -> None:
         self.round, left = line["round"], self.settings.rounds - line["round"]
-        ahead = f"; about {wording.duration(left * line['seconds'])} left" if left else ""
-        self._write("training", format_round(line) + ahead)
+        remaining = f"; about {wording.duration(left * line['seconds'])} left" if left else ""
+        self._write("training", format_round(line) + remaining)
 
-    def waiting(self, what: str) -> None:
-        self._write("waiting", what)
+    def waiting(self, reason: str) -> None:
+        self._write("waiting", reason)
 
-    def _write(self, state: State, what: str) -> None:
-        at = read_status(self.out)
-        if at and at.state == "stopped":
-            return  # the operator has ended the run, and Flower will end this process
-        write_status(self.out, Status(state, what, self.arm, self.seed, self.round, self.settings.rounds))
+    def _write(self, state: State, words: str) -> None:
+        current = read_status(self.out)
+        if current and current.state == "stopped":
+            return  # the operator has ended the run, and Flower is about to end this process
+        write_status(self.out, Status(state, words, self.arm, self.seed, self.round, self.settings.rounds))
 
 
 def format_round(line: dict[str, Any]) -> str:
-    """One finished round in words."""
+    """Describe a finished round in one line, from its entry in the history."""
     refused = "".join(f"; refused {site}: {why}" for site, why in line["refused"].items())
     return (
         f"round {line['round']}: loss {line['train_loss']:.3f}, {line['seconds']:.1f} s, "

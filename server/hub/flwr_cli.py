@@ -1,4 +1,4 @@
-"""Flower's own command line, as the hub uses it: keys of sites, runs, and what is going on."""
+"""Flower's command line as the hub uses it: to register keys, start and stop runs, and list nodes and runs."""
 
 import json
 import shlex
@@ -12,93 +12,101 @@ from fedbus.errors import RunError
 from fedbus.system.processes import environment_with
 from fedbus.system.third_party import SETTINGS
 from server.hub.folder import HubFolder
-from server.hub.superlink import flower_settings
+from server.hub.superlink import flower_environment
 
 CONNECTION = "hub"
 """Name of the connection in the hub's flower/config.toml."""
 
-CALL_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
+
+MAX_REASON = 500
+"""Characters of Flower's output in an error: its end, which is where a traceback has its cause."""
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of Flower's command line.
+class FlwrCommand:
+    """A `flwr` command for one hub.
 
     Attributes:
-        hub: at which hub.
-        words: the command, without where and how to answer.
+        hub: The hub.
+        arguments: The command's arguments, without the output format.
     """
 
     hub: HubFolder
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
     @property
     def command(self) -> list[str]:
-        """The command as an operator could type it; Flower's home must be the hub's."""
-        return ["flwr", *self.words]
+        """The program and its arguments; it must run in `flower_environment` of the hub."""
+        return ["flwr", *self.arguments]
 
     @property
-    def typed(self) -> str:
-        """The whole line for a shell."""
+    def shell_command(self) -> str:
+        """The command for a shell, with the environment that it needs."""
         return f"FLWR_HOME={shlex.quote(str(self.hub.flower))} {shlex.join(self.command)}"
 
     def run(self) -> dict[str, Any]:
-        """Make the call.
+        """Run the command.
+
+        Returns:
+            Flower's answer.
 
         Raises:
-            RunError: the hub does not answer, or Flower refuses; its words are said.
+            RunError: The hub does not answer, or Flower reports an error, which the message includes.
         """
-        environment = environment_with(SETTINGS | flower_settings(self.hub))
+        environment = environment_with(SETTINGS | flower_environment(self.hub))
         try:
             done = subprocess.run(
                 [*self.command, "--format", "json"],
-                capture_output=True, text=True, env=environment, timeout=CALL_SECONDS, check=False,
+                capture_output=True, text=True, env=environment, timeout=TIMEOUT_SECONDS, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise self._refused(str(error)) from error
-        answer = _parse(done.stdout)
+            raise self._failure(str(error)) from error
+        # Only the answer counts: that is where Flower reports an error, whatever its exit status.
+        answer = _parse_answer(done.stdout)
         if not answer.get("success"):
-            raise self._refused(str(answer.get("error-message") or done.stderr or done.stdout).strip())
+            raise self._failure(str(answer.get("error-message") or done.stderr or done.stdout).strip())
         return answer
 
-    def _refused(self, why: str) -> RunError:
+    def _failure(self, reason: str) -> RunError:
         return RunError(
-            f"Flower refused `{' '.join(self.command[:3])}` ({why[-500:]}).",
+            f"Flower refused `{' '.join(self.command[:3])}` ({reason[-MAX_REASON:]}).",
             f"Check that the hub is running: fedbus hub start {self.hub.path}",
         )
 
 
-def register(hub: HubFolder, public_key: Path, name: str) -> Call:
-    """Let a site's key in."""
-    return Call(hub, ("supernode", "register", str(public_key), CONNECTION, "--name", name))
+def register(hub: HubFolder, public_key: Path, name: str) -> FlwrCommand:
+    """Register a site's key under its name."""
+    return FlwrCommand(hub, ("supernode", "register", str(public_key), CONNECTION, "--name", name))
 
 
-def unregister(hub: HubFolder, node: int) -> Call:
-    """Shut a site's key out."""
-    return Call(hub, ("supernode", "unregister", str(node), CONNECTION))
+def unregister(hub: HubFolder, node: int) -> FlwrCommand:
+    """Remove the key of a site."""
+    return FlwrCommand(hub, ("supernode", "unregister", str(node), CONNECTION))
 
 
-def list_nodes(hub: HubFolder) -> Call:
-    """All registered sites and whether they are connected."""
-    return Call(hub, ("supernode", "list", CONNECTION))
+def list_nodes(hub: HubFolder) -> FlwrCommand:
+    """List the registered sites and whether they are connected."""
+    return FlwrCommand(hub, ("supernode", "list", CONNECTION))
 
 
-def start_run(hub: HubFolder, application: Path, out: Path) -> Call:
-    """Start the application with a prepared run folder."""
-    return Call(hub, ("run", str(application), CONNECTION, "--run-config", f"hub-run={toml_value(str(out))}"))
+def start_run(hub: HubFolder, application: Path, out: Path) -> FlwrCommand:
+    """Start the application on a prepared run folder."""
+    return FlwrCommand(hub, ("run", str(application), CONNECTION, "--run-config", f"hub-run={toml_value(str(out))}"))
 
 
-def stop_run(hub: HubFolder, run: str) -> Call:
-    """End a run."""
-    return Call(hub, ("stop", run, CONNECTION))
+def stop_run(hub: HubFolder, run: str) -> FlwrCommand:
+    """Stop a run."""
+    return FlwrCommand(hub, ("stop", run, CONNECTION))
 
 
-def list_runs(hub: HubFolder) -> Call:
-    """All runs and how they ended."""
-    return Call(hub, ("list", CONNECTION))
+def list_runs(hub: HubFolder) -> FlwrCommand:
+    """List all runs and their states."""
+    return FlwrCommand(hub, ("list", CONNECTION))
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse_answer(text: str) -> dict[str, Any]:
+    """Parse Flower's JSON, which may follow lines of progress; {} if there is none."""
     try:
         answer = json.loads(text[text.index("{") :])
     except ValueError:

@@ -1,7 +1,7 @@
-"""The folder of a hub: settings, certificates, the sites that are approved, and what Flower keeps.
+"""The folder of a hub: settings, certificates, approved sites, and Flower's files.
 
 hub.toml  ca.crt ca.key  server.crt server.key  approved_sites.json  flower/config.toml
-state.db  hub.log  runs/                                            (made when the hub runs)
+revoked.json  state.db  hub.log  application/  runs/                (made when the hub runs)
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,7 @@ from fedbus.deployment.settings_file import (
 from fedbus.errors import RunError
 from fedbus.system.files import write_json, write_text
 from server.hub.approved_sites import ApprovedSite, approved_sites_file, read_approved_sites, write_approved_sites
-from server.hub.certificates import certificate_end, check_server_certificate, make_authority, make_certificate
-
-__all__ = ["ApprovedSite", "HubFolder", "HubSettings", "init_hub", "open_hub"]
+from server.hub.certificates import check_server_certificate, make_ca, make_server_certificate, read_expiry
 
 SETTINGS, REVOKED, CONNECTIONS = "hub.toml", "revoked.json", "config.toml"
 
@@ -34,35 +32,35 @@ _REMEDY = "Restore it from a backup, or make a new hub with `fedbus hub init DIR
 
 
 class HubSettings(FileSettings):
-    """What hub.toml says."""
+    """The settings in hub.toml."""
 
     host: str = Field(
-        description="Name or address under which sites reach this hub. It stands in server.crt: "
-        "another one needs a new hub."
+        description="Name or address under which sites reach this hub. It is in server.crt: "
+        "for another one, make a new hub."
     )
-    listen: str = Field("0.0.0.0", description="Address of this machine at which sites are awaited; 0.0.0.0: all.")
-    port: Port = Field(9092, description="Port to which sites connect; let it through the firewall.")
+    listen: str = Field("0.0.0.0", description="Address of this machine to listen on; 0.0.0.0 means all.")
+    port: Port = Field(9092, description="Port to which sites connect; open it in the firewall.")
     superlink_port: Port = Field(
-        9093, description="Port of Flower's SuperLink, on 127.0.0.1 only; never let it through a firewall."
+        9093, description="Port of Flower's SuperLink, only on 127.0.0.1; never open it in a firewall."
     )
 
     @field_validator("host")
     @classmethod
-    def _host(cls, value: str) -> str:
+    def _check_host(cls, value: str) -> str:
         check_host(value)
         return value
 
     @field_validator("listen")
     @classmethod
-    def _listen(cls, value: str) -> str:
+    def _check_listen(cls, value: str) -> str:
         if value not in ("0.0.0.0", "::"):
             check_host(value)
         return value
 
     @model_validator(mode="after")
-    def _two_ports(self) -> Self:
+    def _check_ports(self) -> Self:
         if self.port == self.superlink_port:
-            raise ValueError(f"superlink-port: {self.port} is the port of the sites; choose another")
+            raise ValueError(f"superlink-port: {self.port} is also the port for sites; choose another")
         return self
 
 
@@ -71,8 +69,8 @@ class HubFolder:
     """A hub on disk.
 
     Attributes:
-        path: the folder, absolute.
-        settings: what hub.toml says.
+        path: The folder, absolute.
+        settings: The settings in hub.toml.
     """
 
     path: Path
@@ -80,12 +78,12 @@ class HubFolder:
 
     @property
     def ca_certificate(self) -> Path:
-        """The authority's certificate, which every site needs: no secret."""
+        """The certificate of the hub's CA, which every site needs; not secret."""
         return self.path / "ca.crt"
 
     @property
     def ca_key(self) -> Path:
-        """The authority's private key; running needs it never, so it may be kept elsewhere."""
+        """The private key of the CA; a running hub does not need it, so it may be kept elsewhere."""
         return self.path / "ca.key"
 
     @property
@@ -110,46 +108,47 @@ class HubFolder:
 
     @property
     def runs(self) -> Path:
-        """Run folders."""
+        """Folder of the run folders."""
         return self.path / "runs"
 
     @property
     def log(self) -> Path:
-        """What the hub's processes print."""
+        """Output of the hub's processes."""
         return self.path / "hub.log"
 
     def sites(self) -> dict[str, ApprovedSite]:
-        """The approved sites by name, sorted.
+        """Read the approved sites, sorted by name.
 
         Raises:
-            RunError: approved_sites.json is missing or damaged.
+            RunError: Their file is missing or damaged.
         """
         return read_approved_sites(self.path)
 
     def add_site(self, site: ApprovedSite) -> None:
-        """Approve a site.
+        """Add an approved site.
 
         Raises:
-            RunError: its name, node or key is taken or malformed, or approved_sites.json can't be read or written.
+            RunError: Its name, node or key is taken or malformed, or the file can't be read or written.
         """
         write_approved_sites(self.path, [*self.sites().values(), site])
 
     def remove_site(self, name: str) -> None:
-        """Withdraw a site's approval; its key goes into the list of those that Flower will not take again.
+        """Remove an approved site, and add its key to the revoked keys.
 
         Raises:
-            RunError: no site of that name is approved, or approved_sites.json can't be read or written.
+            RunError: No site of that name is approved, or a file can't be read or written.
         """
         sites = self.sites()
         if name not in sites:
             raise RunError(
                 f"No site called {name} is approved at {self.path}.", f"Name one of: {', '.join(sites) or 'none yet'}."
             )
+        # Revoked first: a crash in between must not leave a key that is neither approved nor revoked.
         write_json(self.path / REVOKED, sorted({*self.revoked(), sites[name].key}))
         write_approved_sites(self.path, (site for site in sites.values() if site.name != name))
 
     def revoked(self) -> list[str]:
-        """Fingerprints of the keys that were revoked.
+        """Read the fingerprints of the revoked keys, which Flower never registers again.
 
         Raises:
             RunError: revoked.json is damaged.
@@ -161,18 +160,18 @@ class HubFolder:
 def init_hub(
     path: Path, host: str, *, names: Sequence[str] = (), port: int = 9092, superlink_port: int = 9093
 ) -> HubFolder:
-    """Make a hub's folder, for its owner alone: authority, server certificate, settings, Flower's connection.
+    """Make a hub's folder, readable only by its owner: CA, server certificate, settings, Flower's connection.
 
     Args:
-        path: a new or an empty folder.
-        host: name or address under which sites reach the hub.
-        names: further ones, which the server certificate then holds, too.
-        port: where sites connect.
-        superlink_port: where Flower's SuperLink listens on this machine.
+        path: A new or an empty folder.
+        host: Name or address under which sites reach the hub.
+        names: Further names and addresses for the server certificate.
+        port: Port to which sites connect.
+        superlink_port: Port of Flower's SuperLink on this machine.
 
     Raises:
-        SettingsError: a name or port can't be used.
-        RunError: the folder holds something or can't be written; nothing half-made is left.
+        SettingsError: A name or port is not valid.
+        RunError: The folder is not empty or can't be written; nothing incomplete is left.
     """
     values = {"host": host, "port": port, "superlink-port": superlink_port}
     settings = build_file_settings(HubSettings, values, "The new hub")
@@ -181,10 +180,10 @@ def init_hub(
     hub = HubFolder(path.expanduser().resolve(), settings)
     config = _flower_config(hub)
     with new_folder(hub.path) as folder:
-        authority = make_authority(host)
-        server = make_certificate(authority, (host, *names, "localhost", "127.0.0.1", "::1"))
-        (folder / hub.ca_certificate.name).write_bytes(authority.certificate_pem)
-        write_private(folder / hub.ca_key.name, authority.key_pem)
+        ca = make_ca(host)
+        server = make_server_certificate(ca, (host, *names, "localhost", "127.0.0.1", "::1"))
+        (folder / hub.ca_certificate.name).write_bytes(ca.certificate_pem)
+        write_private(folder / hub.ca_key.name, ca.key_pem)
         (folder / hub.certificate.name).write_bytes(server.certificate_pem)
         write_private(folder / hub.key.name, server.key_pem)
         write_approved_sites(folder, ())
@@ -195,15 +194,15 @@ def init_hub(
 
 
 def open_hub(path: Path) -> HubFolder:
-    """Open a hub's folder and check it; Flower's connection is brought up to date with folder and port.
+    """Open a hub's folder and check it; Flower's connection is updated to the folder's path and port.
 
     Raises:
-        RunError: it holds no hub, a file is missing, others can read a private key, or the server certificate is not
-            of its key, its authority and its host.
+        RunError: It is not a hub's folder, a file is missing, others can read a private key, or the server certificate
+            does not match its key, the CA or the host.
         SettingsError: hub.toml is malformed.
     """
     folder = path.expanduser().resolve()
-    need_file(folder / SETTINGS, "Make a hub with `fedbus hub init DIR --host NAME`, or name the folder of one.")
+    need_file(folder / SETTINGS, "Make a hub with `fedbus hub init DIR --host NAME`, or name a hub's folder.")
     hub = HubFolder(folder, read_settings_file(folder / SETTINGS, HubSettings))
     for file in (hub.ca_certificate, hub.certificate, approved_sites_file(hub.path)):
         need_file(file, _REMEDY)
@@ -211,6 +210,7 @@ def open_hub(path: Path) -> HubFolder:
     if hub.ca_key.exists():
         need_private_file(hub.ca_key, _REMEDY)
     check_server_certificate(hub.certificate, hub.key, hub.ca_certificate, hub.settings.host)
+    # The connection has absolute paths, and the folder may have been moved.
     connections, config = hub.flower / CONNECTIONS, _flower_config(hub)
     if not connections.is_file() or connections.read_text(encoding="utf-8") != config:
         write_text(connections, config)
@@ -218,7 +218,7 @@ def open_hub(path: Path) -> HubFolder:
 
 
 def _flower_config(hub: HubFolder) -> str:
-    """The connection `hub` of Flower's command line, whose home is `hub.flower`."""
+    """The connection `hub` for Flower's command line, whose home is `hub.flower`."""
     return (
         f"# Written by FedBUS from ../{SETTINGS}; changes here are lost.\n"
         '[superlink]\ndefault = "hub"\n\n'
@@ -228,10 +228,11 @@ def _flower_config(hub: HubFolder) -> str:
 
 
 def _title(draft: Path, hub: HubFolder) -> str:
-    server, authority = (certificate_end(draft / file.name) for file in (hub.certificate, hub.ca_certificate))
+    """The first lines of hub.toml; the certificates are read from the draft of the folder."""
+    server, ca = (read_expiry(draft / file.name) for file in (hub.certificate, hub.ca_certificate))
     return (
-        "A hub of FedBUS. Start it again after a change.\n"
+        "A FedBUS hub. Restart it after a change.\n"
         f"server.crt is valid until {server:%Y-%m-%d}.\n"
-        f"ca.crt is valid until {authority:%Y-%m-%d}. After either day sites refuse this hub.\n"
-        "ca.key can make certificates that sites trust. The hub runs without it: keep it off this machine if you can."
+        f"ca.crt is valid until {ca:%Y-%m-%d}. After either date, sites refuse this hub.\n"
+        "ca.key can sign certificates that sites trust. The hub runs without it: keep it off this machine if you can."
     )

@@ -1,8 +1,8 @@
-"""The gate: what of the hub a site can reach.
+"""The gateway: the part of the hub that a site can reach.
 
-Flower's SuperLink answers sites, operators and its own workers on one port, and asks operators for no key: whoever
-reaches that port can start a run, which is code at every hospital. So it listens on this machine only, and the gate
-stands where sites connect: it passes on the calls of an approved site's SuperNode, and knows nothing else.
+Flower's SuperLink serves sites, operators and its own workers on one port and does not authenticate operators: whoever
+reaches that port can start a run, which is code at every site. So the SuperLink listens only on this machine, and sites
+connect to the gateway, which forwards the calls of an approved site's SuperNode and answers nothing else.
 """
 
 import base64
@@ -29,75 +29,79 @@ FLEET_CALLS = (
     "activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages",
     "get-run", "get-fab", "push-object", "pull-object", "confirm-message-received",
 )  # fmt: skip
-"""What a SuperNode asks a SuperLink; not among them: to register itself or another."""
+"""The calls of a SuperNode; not among them: to register or unregister a node, which is the operator's decision."""
 
-MOST_BYTES = 16 << 20
-"""A request's size: Flower cuts arrays into chunks of 5 MB."""
+MAX_BODY_BYTES = 16 << 20
+"""Of one request; Flower splits arrays into chunks of 5 MB."""
 
-PASSED_ON = frozenset(
+FORWARDED_HEADERS = frozenset(
     {
         "content-type", "accept", "flwr-public-key", "flwr-signature", "flwr-timestamp",
         "flwr-package-name", "flwr-package-version", "flwr-component-name",
     }
 )  # fmt: skip
-"""Headers that go through; the token of a SuperLink's own worker is not among them."""
+"""In both directions; the token of a SuperLink's own worker is not among them."""
 
-UPSTREAM_SECONDS = 60.0
+UPSTREAM_TIMEOUT_SECONDS = 60.0
 
-Approved = Callable[[], Collection[str]]
-"""Gives the fingerprints of the keys that are let in now."""
+GetApprovedKeys = Callable[[], Collection[str]]
+"""Returns the fingerprints of the keys that are approved now."""
 
 
-def make_gateway(superlink: str, authority: Path, approved: Approved) -> Starlette:
-    """Build the application that listens where sites connect.
+def make_gateway(superlink: str, ca_certificate: Path, approved_keys: GetApprovedKeys) -> Starlette:
+    """Make the web application to which sites connect.
 
     Args:
-        superlink: host:port of the SuperLink on this machine.
-        authority: the certificate that its own is checked with.
-        approved: asked at every call, so that revoking a key takes effect at once.
+        superlink: HOST:PORT of the SuperLink on this machine.
+        ca_certificate: Verifies the certificate of the SuperLink.
+        approved_keys: Called for every request, so that revoking a key takes effect at once.
     """
-    context = ssl.create_default_context(cafile=str(authority))
+    context = ssl.create_default_context(cafile=str(ca_certificate))
 
     @asynccontextmanager
     async def open_client(app: Starlette) -> AsyncIterator[None]:
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
         async with httpx.AsyncClient(
-            base_url=f"https://{superlink}", verify=context, timeout=UPSTREAM_SECONDS, limits=limits
+            base_url=f"https://{superlink}", verify=context, timeout=UPSTREAM_TIMEOUT_SECONDS, limits=limits
         ) as client:
-            app.state.client, app.state.approved = client, approved
+            app.state.client, app.state.approved_keys = client, approved_keys
             yield
 
-    routes = [Route(f"/v1/fleet/{call}", _pass_on, methods=["POST"]) for call in FLEET_CALLS]
+    routes = [Route(f"/v1/fleet/{call}", _forward, methods=["POST"]) for call in FLEET_CALLS]
     gateway = Starlette(routes=routes, lifespan=open_client)
-    gateway.router.redirect_slashes = False  # a path with a slash behind it is another path, and unknown
+    gateway.router.redirect_slashes = False  # a path with a trailing slash is unknown, like any other path
     return gateway
 
 
-async def _pass_on(request: Request) -> Response:
-    if _fingerprint(request.headers.get("flwr-public-key", "")) not in request.app.state.approved():
+async def _forward(request: Request) -> Response:
+    # The key comes first: a stranger's body is not even read.
+    if _fingerprint(request.headers.get("flwr-public-key", "")) not in request.app.state.approved_keys():
         return PlainTextResponse("This key is not approved here.", status_code=401)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_BYTES:
+        if len(body) > MAX_BODY_BYTES:
             return PlainTextResponse("This request is too large.", status_code=413)
-    path: str = request.scope["path"]  # the one that was routed by; `request.url` listens to the Host header
-    if path.endswith("/push-messages") and not _speaks_for_itself(bytes(body)):
-        return PlainTextResponse("A site may send its own answers only.", status_code=403)
-    # As bytes, whatever they are; of several alike the first, whose key was looked at.
-    headers = {key.encode(): request.headers[key].encode("latin-1") for key in PASSED_ON & set(request.headers)}
+    path: str = request.scope["path"]  # the path that was routed; `request.url` depends on the Host header
+    if path.endswith("/push-messages") and not _are_own_replies(bytes(body)):
+        return PlainTextResponse("A site may only send its own replies.", status_code=403)
+    # As bytes, so that any value passes unchanged. Of repeated headers the first, whose key was checked above.
+    headers = {key.encode(): request.headers[key].encode("latin-1") for key in FORWARDED_HEADERS & set(request.headers)}
     client: httpx.AsyncClient = request.app.state.client
     try:
         answer = await client.post(path, content=bytes(body), headers=headers)
-    except httpx.TransportError:  # the SuperLink is starting or gone; a SuperNode tries again after this answer
+    except httpx.TransportError:  # the SuperLink is starting or has ended; after a 503 a SuperNode tries again
         return PlainTextResponse("The hub is not ready.", status_code=503)
-    kept = {key: value for key, value in answer.headers.items() if key in PASSED_ON}
+    kept = {key: value for key, value in answer.headers.items() if key in FORWARDED_HEADERS}
     return Response(answer.content, answer.status_code, kept)
 
 
 @lru_cache(maxsize=256)
 def _fingerprint(header: str) -> str:
-    """Fingerprint of the key in a header, empty if it holds none; that it is the caller's, the SuperLink checks."""
+    """Fingerprint of the key in a header, empty if there is none.
+
+    Whether the caller has the private key is checked by the SuperLink, from the request's signature.
+    """
     try:
         key = load_pem_public_key(base64.b64decode(header, validate=True))
         return fingerprint_of(key) if isinstance(key, ec.EllipticCurvePublicKey) else ""
@@ -105,10 +109,10 @@ def _fingerprint(header: str) -> str:
         return ""
 
 
-def _speaks_for_itself(body: bytes) -> bool:
-    """Whether all messages are answers of the node that the SuperLink will authenticate.
+def _are_own_replies(body: bytes) -> bool:
+    """Whether all messages are replies of the node that the SuperLink will authenticate.
 
-    The SuperLink itself takes a message from any registered node in its own name, to any other: an order.
+    The SuperLink itself accepts a message from any registered node to any other, which would be an instruction.
     """
     try:
         request = PushMessagesRequest.FromString(body)

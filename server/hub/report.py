@@ -1,4 +1,4 @@
-"""The report of a run between hospitals: the files of a simulation's, from what the hub holds: counts and metrics."""
+"""The report of a deployed run: the files of a simulation's report, from the counts and metrics that the hub has."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,43 +17,41 @@ def write_hub_report(out: Path, settings: Settings, *, phantoms: bool) -> Path:
     """Write `results.json`, `report.html`, `headline.png` and `table.md` of a run whose federated arms are finished.
 
     Args:
-        out: the run folder: its environment, what the sites said of themselves, the digests of its start weights, and
-            its arms with what the sites said of the models that were kept.
-        settings: the settings.
-        phantoms: whether the pictures are synthetic.
+        out: The run folder, with its environment, registrations, digests of the start weights, and the arms with
+            each site's scores of the best model.
+        settings: The run's settings.
+        phantoms: Whether the images are synthetic.
 
     Returns:
         The path of the report page.
 
     Raises:
-        RunError: no site scored an arm, its scores can't be used, a site's seeds are about different test rows, or the
-            disk is full.
+        RunError: No site scored every arm, a site's scores are not usable or its seeds have different test rows, or
+            the disk is full.
     """
     folders = {
         arm: [arm_folder(out, settings, arm, seed) for seed in settings.seeds] for arm in settings.federated_arms
     }
     registrations = read_registrations(out)
-    scores = {arm: [_scores_in(folder) for folder in seeds] for arm, seeds in folders.items()}
-    told = [seed for seeds in scores.values() for seed in seeds]
-    there = [
-        site for site in registrations if all(site in seed for seed in told)
-    ]  # else arms would be compared on other rows
-    if not there:
-        raise RunError("No site scored every model that was kept.", "Let the sites join, and run it again.")
+    scores = {arm: [_read_scores(folder) for folder in seeds] for arm, seeds in folders.items()}
+    # Only sites that scored every model: otherwise arms would be compared on different rows.
+    complete = [site for site in registrations if all(site in seed for seeds in scores.values() for seed in seeds)]
+    if not complete:
+        raise RunError("No site scored the best model of every arm.", "Have the sites join, then run it again.")
     results = assemble(
         settings,
         out,
         folders,
         phantoms=phantoms,
-        sites={name: _facts_of(registration) for name, registration in registrations.items()},
-        arms={arm: _everywhere(seeds, there, settings) for arm, seeds in scores.items()},
-        differences=[],  # paired ones need the predictions of both arms
+        sites={name: _site_facts(registration) for name, registration in registrations.items()},
+        arms={arm: _arm_metrics(seeds, complete, settings) for arm, seeds in scores.items()},
+        differences=[],  # paired differences need the predictions of both arms, which stay at the sites
     )
     return write_results(results, {arm: seeds[0].read_history() for arm, seeds in folders.items()}, {}, out)
 
 
-def _facts_of(registration: Mapping[str, Any]) -> dict[str, Any]:
-    """What the results say of a hospital, from its introduction (`fedbus.transport.messages.Hello`): counts."""
+def _site_facts(registration: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a registration (`fedbus.transport.messages.Registration`) into the facts of a site in the results."""
     splits = {split: dict(zip(CLASSES, counts, strict=True)) for split, counts in registration["splits"].items()}
     return {
         "images": sum(sum(counts.values()) for counts in splits.values()),
@@ -65,15 +63,15 @@ def _facts_of(registration: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scores_in(folder: ArmFolder) -> dict[str, SiteScores]:
-    """What the sites said of the model that one seed kept."""
+def _read_scores(folder: ArmFolder) -> dict[str, SiteScores]:
+    """Read each site's scores of the best model of one arm and seed."""
     return {site: SiteScores.from_metrics(found) for site, found in folder.read_facts()["site_scores"].items()}
 
 
-def _everywhere(seeds: Sequence[Mapping[str, SiteScores]], there: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """An arm's metrics at each of the sites, and on `all` of their rows."""
-    places = {site: mean_over_seeds([scores[site].metrics for scores in seeds]) for site in there}
+def _arm_metrics(seeds: Sequence[Mapping[str, SiteScores]], sites: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """Compute an arm's metrics at each of the sites, and on `all` of their rows."""
+    by_site = {site: mean_over_seeds([scores[site].metrics for scores in seeds]) for site in sites}
     pooled = [
-        pool_sites({site: scores[site] for site in there}, settings.bootstrap, settings.draw_seed) for scores in seeds
+        pool_sites({site: scores[site] for site in sites}, settings.bootstrap, settings.draw_seed) for scores in seeds
     ]
-    return places | {"all": mean_over_seeds(pooled)}
+    return by_site | {"all": mean_over_seeds(pooled)}

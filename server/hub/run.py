@@ -1,4 +1,4 @@
-"""`fedbus hub run`: a study with the approved sites, from its settings to its report."""
+"""`fedbus hub run`: a run with the approved sites, from its settings to its report."""
 
 import re
 import time
@@ -19,32 +19,32 @@ from fedbus.system.locks import hold
 from fedbus.transport.messages import TITLE
 from server.hub import flwr_cli
 from server.hub.bundle import stage_application
-from server.hub.deployed_run import prepare_deployment, title_of
+from server.hub.deployed_run import model_title, prepare_deployment
 from server.hub.folder import HubFolder
 from server.hub.registrations import read_registrations
 from server.hub.report import write_hub_report
 from server.hub.run_status import STATUS_FILE, Status, read_status, write_status
 from server.hub.superlink import is_up
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 POLL_SECONDS = 0.5
 
-LAUNCHING = ".launching"
+FOLLOWING = ".launching"
 """In the run folder: the lock of the command that follows the run."""
 
-QUIET_SECONDS = 30.0
-"""A run that has not said anything for so long is asked after."""
+HUB_CHECK_SECONDS = 3.0
+"""How often to check that the hub is running: a run that died with its hub can't write that into its status."""
 
-LOOK_SECONDS = 3.0
-"""How often the hub is looked after: a run that died with it can't say so."""
+SILENCE_SECONDS = 30.0
+"""After this time without a new status, Flower is asked whether the run still exists; that starts a program."""
 
 
-def load_deployed_settings(path: Path, overrides: Sequence[str], log: Say) -> Settings:
-    """Read a study for a hub: sites bring their own images, and only federated arms can be trained.
+def load_deployed_settings(path: Path, overrides: Sequence[str], log: Log) -> Settings:
+    """Read the settings of a deployed run: sites have their own images, and only federated arms can be trained.
 
     Raises:
-        SettingsError: as `load_settings`; or there is no federated arm; or the split leaks.
+        SettingsError: As `load_settings`; or there is no federated arm, or the split leaks.
     """
     settings = load_settings(path, overrides)
     arms = tuple(arm for arm in settings.arms if arm in STRATEGIES)
@@ -54,33 +54,33 @@ def load_deployed_settings(path: Path, overrides: Sequence[str], log: Say) -> Se
         )
     if settings.split != "groups":
         raise SettingsError(
-            f"{path} says split = {settings.split}, which leaks on purpose, and is for simulations alone.",
-            "Leave split out, or use --set split=groups.",
+            f"{path} has split = {settings.split}, which leaks on purpose and is only for simulations.",
+            "Remove split from it, or use --set split=groups.",
         )
-    left = [arm for arm in settings.arms if arm not in arms]
-    if left:
-        log(f"left out: {', '.join(left)} (a hub has no images to train on)")
+    left_out = [arm for arm in settings.arms if arm not in arms]
+    if left_out:
+        log(f"left out: {', '.join(left_out)} (a hub has no images to train on)")
     return settings.model_copy(update={"arms": arms, "sites": {}})
 
 
-def run_study(hub: HubFolder, settings: Settings, out: Path, *, resume: bool, log: Say) -> Path:
-    """Run a study and write its report.
+def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool, log: Log) -> Path:
+    """Train with the approved sites and write the report.
 
     Args:
-        hub: must be running (`fedbus hub start`).
-        settings: without sites; see `load_deployed_settings`.
-        out: the run folder.
-        resume: go on with what is in it.
-        log: told in words what is going on.
+        hub: A running hub (`fedbus hub start`).
+        settings: As `load_deployed_settings` returns them.
+        out: The run folder.
+        resume: Continue the run in that folder.
+        log: Called with a line of text about each step.
 
     Returns:
         The path of the report.
 
     Raises:
-        FedbusError: bad input, before anything is started; or the run failed, with what it had finished kept.
-        KeyboardInterrupt: the run was ended; its finished rounds are kept.
+        FedbusError: The input is not valid, and nothing was started; or the run failed, and what it finished is kept.
+        KeyboardInterrupt: The run was ended; its finished rounds are kept.
     """
-    _check_place(hub, settings, out)
+    _check_out(hub, settings, out)
     check_run(out, settings, resume=resume)
     check_input_size(settings.model, settings.image_size)
     sites = hub.sites()
@@ -88,66 +88,70 @@ def run_study(hub: HubFolder, settings: Settings, out: Path, *, resume: bool, lo
         raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")
     if settings.quorum > len(sites):
         raise SettingsError(
-            f"quorum: {settings.quorum} of {len(sites)} approved sites can't be reached.", "Approve more, or lower it."
+            f"quorum = {settings.quorum}, but only {len(sites)} site(s) are approved.",
+            "Approve more sites, or lower the quorum.",
         )
     if not is_up(hub):
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
+    # The ServerApp makes the start weights again; here they show problems before anything is written or started.
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     check_same_start(starts, out)
     record_run(out, settings)
+    # If everything is trained, only the report is left to write, as after a full disk.
     if any(not arm_folder(out, settings, arm, seed).finished for arm in settings.arms for seed in settings.seeds):
         application, digest = stage_application(hub)
         log(f"application {digest}")
         log("each site approves it once: fedbus site approve DIR DIGEST")
         with hold(
-            out / LAUNCHING, f"A command is following {out} already", "Wait for it, or end it with Ctrl-C there."
+            out / FOLLOWING, f"Another command follows {out}", "Wait for it to end, or end it there with Ctrl-C."
         ):
             prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
-            _follow(hub, application, out, log)
+            _start_and_follow(hub, application, out, log)
     phantoms = any(registration["phantoms"] for registration in read_registrations(out).values())
     return write_hub_report(out, settings, phantoms=phantoms)
 
 
-def _check_place(hub: HubFolder, settings: Settings, out: Path) -> None:
-    """Check that a run folder lies where the hub's own processes may write, under a name that sites accept.
+def _check_out(hub: HubFolder, settings: Settings, out: Path) -> None:
+    """Check that a run folder is one that the hub's processes may write, with a name that sites accept.
 
     Raises:
-        SettingsError: it does not.
+        SettingsError: It is not.
     """
     if out.parent.resolve() != hub.runs.resolve():
         raise SettingsError(f"{out} is not a folder directly in {hub.runs}.", f"Choose --out {hub.runs / out.name}")
     for arm in settings.arms:
         for seed in settings.seeds:
-            if not re.fullmatch(TITLE, title_of(out.name, arm, seed)):
+            if not re.fullmatch(TITLE, model_title(out.name, arm, seed)):
                 raise SettingsError(
-                    f"{out.name!r} can't name a run, whose models the sites keep in folders of that name.",
-                    "Use at most 70 letters, digits, '.', '_' and '-'; give another one by --out.",
+                    f"{out.name!r} can't be the name of a run: sites name the folders of its models after it.",
+                    "Use at most 70 letters, digits, '.', '_' and '-'; set another name with --out.",
                 )
 
 
-def _follow(hub: HubFolder, application: Path, out: Path, log: Say) -> None:
+def _start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) -> None:
+    """Start the run at Flower, log its status until it ends, and stop it if this command is ended."""
     number = str(flwr_cli.start_run(hub, application, out).run()["run-id"])
     status = Status("starting")
-    said, looked = "", time.monotonic()
+    logged, checked = "", time.monotonic()
     try:
         while True:
             status = read_status(out) or Status("starting")
-            words = _in_words(status)
-            if words and words != said:
-                said = words
-                log(words)
+            line = _describe(status)
+            if line and line != logged:
+                logged = line
+                log(line)
             if status.over:
                 break
-            if time.monotonic() - looked > LOOK_SECONDS:
-                looked = time.monotonic()
-                _check_going_on(hub, number, out)
+            if time.monotonic() - checked > HUB_CHECK_SECONDS:
+                checked = time.monotonic()
+                _check_still_running(hub, number, out)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         flwr_cli.stop_run(hub, number).run()
-        write_status(out, replace(status, state="stopped", words="ended with Ctrl-C; goes on with --resume"))
+        write_status(out, replace(status, state="stopped", words="ended with Ctrl-C; rerun with --resume"))
         raise
     except RunError as error:
-        with suppress(RunError):  # it may be gone with the hub
+        with suppress(RunError):  # the hub may have ended, and the run with it
             flwr_cli.stop_run(hub, number).run()
         write_status(out, replace(status, state="failed", words=error.problem, remedy=error.remedy))
         raise
@@ -155,26 +159,31 @@ def _follow(hub: HubFolder, application: Path, out: Path, log: Say) -> None:
         raise RunError(status.words, status.remedy)
 
 
-def _in_words(status: Status) -> str:
+def _describe(status: Status) -> str:
     if status.state not in ("waiting", "training") or not status.words:
         return ""
     return f"{status.arm}: {status.words}" if status.arm else status.words
 
 
-def _check_going_on(hub: HubFolder, number: str, out: Path) -> None:
-    """Raise RunError if Flower no longer runs what the status says is going on: the hub was ended in between."""
-    remedy = "Start the hub again and go on with --resume; finished rounds are kept."
+def _check_still_running(hub: HubFolder, number: str, out: Path) -> None:
+    """Check that Flower still runs a run that has not written its end into its status.
+
+    Raises:
+        RunError: The hub has ended, or Flower has ended the run.
+    """
+    remedy = "Start the hub, then rerun with --resume; finished rounds are kept."
     if not is_up(hub):
         raise RunError("The hub ended during the run.", remedy)
     age = time.time() - (out / STATUS_FILE).stat().st_mtime
-    if age < QUIET_SECONDS:
+    if age < SILENCE_SECONDS:
         return
     try:
         runs = {str(run["run-id"]): str(run["status"]) for run in flwr_cli.list_runs(hub).run()["runs"]}
     except RunError as error:
         if is_up(hub):
             raise
-        raise RunError("The hub ended during the run.", remedy) from error  # while it was asked
+        raise RunError("The hub ended during the run.", remedy) from error  # while Flower was answering
+    # The status is read after Flower's answer: a run that ended in between has written its end.
     state, status = runs.get(number, "gone"), read_status(out)
     if state.startswith(("finished", "gone")) and not (status and status.over):
         raise RunError(f"Flower ended the run ({state}).", remedy)

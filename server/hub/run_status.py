@@ -1,4 +1,4 @@
-"""Where a deployed run stands: one small file in its folder, written by the run, read by `fedbus hub`."""
+"""The status of a deployed run: a small file in its folder, written by the run and read by `fedbus hub`."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,24 +11,24 @@ from fedbus.system.files import read_json, write_json
 STATUS_FILE = "status.json"
 
 RUNNING = ".running"
-"""Beside it: the lock of the process that works on the run."""
+"""In the run folder: the lock of the process that trains."""
 
 State = Literal["starting", "waiting", "training", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a run says of itself.
+    """The status of a run.
 
     Attributes:
-        state: in one word.
-        words: in a few, for people: who is awaited, how the last round went.
-        arm: which training, empty before the first.
-        seed: its training seed.
-        round: the last finished one.
-        rounds: how many there will be.
-        remedy: what to do about a failure.
-        updated: when it was written, ISO 8601 in UTC.
+        state: The state in one word.
+        words: A short description for people: which sites it waits for, or the result of the last round.
+        arm: The arm in training; empty before the first.
+        seed: Its training seed.
+        round: The last finished round.
+        rounds: The number of rounds of an arm.
+        remedy: What to do about a failure.
+        updated: Time of the last change, ISO 8601 in UTC.
     """
 
     state: State
@@ -47,21 +47,21 @@ class Status:
 
 
 def write_status(out: Path, status: Status) -> None:
-    """Write a run's status, whole."""
+    """Write a run's status, with the present time."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(out / STATUS_FILE, asdict(status) | {"updated": now})
 
 
 def read_status(out: Path) -> Status | None:
-    """Read a run's status; None where there is none.
+    """Read a run's status; None if there is none.
 
     Raises:
-        RunError: it is damaged, or of another version.
+        RunError: It is damaged or was written by another version.
     """
     path = out / STATUS_FILE
     try:
         return Status(**read_json(path)) if path.is_file() else None
     except TypeError as error:
         raise RunError(
-            f"{path} is no status of a run ({error}).", "Start the run again, or delete the file."
+            f"{path} is not the status of a run ({error}).", "Start the run again, or delete the file."
         ) from error

@@ -1,4 +1,4 @@
-"""`fedbus hub start`: the SuperLink behind the gate, until somebody ends it."""
+"""`fedbus hub start`: the SuperLink behind the gateway, until somebody ends it."""
 
 import logging
 import socket
@@ -16,45 +16,46 @@ from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
 from server.hub.superlink import HOST, start_superlink
 
-WATCH_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     """Run a hub until Ctrl-C or SIGTERM; the SuperLink ends with it.
 
     Args:
-        hub: its folder.
-        ready: called once sites can connect.
+        hub: The hub's folder.
+        ready: Called once sites can connect.
 
     Raises:
-        RunError: a port is taken, or the SuperLink could not start or ended.
+        RunError: A port is in use, or the SuperLink did not start or has ended.
     """
     settings = hub.settings
-    _check_free(settings.listen, settings.port)
+    _check_port_is_free(settings.listen, settings.port)
     stop = threading.Event()
     with stops_on_signals(stop):
-        child = start_superlink(hub)
-        gateway = _gate(hub)
-        thread = threading.Thread(target=gateway.run)  # not in the main thread, where it would take the signals
+        superlink = start_superlink(hub)
+        server = _make_server(hub)
+        # Not in the main thread, where uvicorn would install its own signal handlers.
+        thread = threading.Thread(target=server.run)
         try:
             thread.start()
-            _watch(gateway, thread, child, stop, ready)
+            _wait(server, thread, superlink, stop, ready)
         finally:
-            gateway.should_exit = True
+            server.should_exit = True
             thread.join()
-            end_child(child)
+            end_child(superlink)
     if not stop.is_set():
         raise RunError(
-            f"The hub ended by itself: {last_words(hub.log)}.",
-            f"Start it again; the whole story is in {hub.log}.",
+            f"The hub has ended unexpectedly: {last_words(hub.log)}.",
+            f"Start it again; for details, see {hub.log}.",
         )
 
 
-def _gate(hub: HubFolder) -> uvicorn.Server:
+def _make_server(hub: HubFolder) -> uvicorn.Server:
     settings = hub.settings
     return uvicorn.Server(
         uvicorn.Config(
-            make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, KeyList(hub)),
+            make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub)),
             host=settings.listen, port=settings.port, ssl_certfile=str(hub.certificate),
             ssl_keyfile=str(hub.key), log_level=logging.ERROR, access_log=False, server_header=False,
             timeout_graceful_shutdown=2, lifespan="on",
@@ -62,44 +63,46 @@ def _gate(hub: HubFolder) -> uvicorn.Server:
     )  # fmt: skip
 
 
-def _watch(
-    gateway: uvicorn.Server,
+def _wait(
+    server: uvicorn.Server,
     thread: threading.Thread,
     superlink: subprocess.Popen[bytes],
     stop: threading.Event,
     ready: Callable[[], object],
 ) -> None:
-    """Wait until somebody ends the hub, or a part of it ends by itself."""
-    said = False
-    while not stop.wait(WATCH_SECONDS) and thread.is_alive() and superlink.poll() is None:
-        if gateway.started and not said:
-            said = True
+    """Wait until `stop` is set, or until the gateway or the SuperLink has ended."""
+    announced = False
+    while not stop.wait(POLL_SECONDS) and thread.is_alive() and superlink.poll() is None:
+        if server.started and not announced:
+            announced = True
             ready()
 
 
-class KeyList:
-    """The fingerprints of a hub's approved keys, read again when their file changes."""
+class ApprovedKeys:
+    """The fingerprints of a hub's approved keys, read again when their file has changed."""
 
     def __init__(self, hub: HubFolder) -> None:
-        self.hub, self.stamp, self.keys = hub, (-1, -1), frozenset[str]()
+        self.hub, self.version, self.keys = hub, (-1, -1), frozenset[str]()
 
     def __call__(self) -> frozenset[str]:
-        """The keys that are let in now."""
+        """Return the keys that are approved now."""
         found = approved_sites_file(self.hub.path).stat()
-        stamp = found.st_mtime_ns, found.st_ino  # two files written within a tick of the clock are two files
-        if stamp != self.stamp:
-            self.keys, self.stamp = frozenset(site.key for site in self.hub.sites().values()), stamp
+        # With the inode: a second change within one tick of the clock has the same time, but is another file.
+        version = found.st_mtime_ns, found.st_ino
+        if version != self.version:
+            self.keys, self.version = frozenset(site.key for site in self.hub.sites().values()), version
         return self.keys
 
 
-def _check_free(host: str, port: int) -> None:
+def _check_port_is_free(host: str, port: int) -> None:
     family: Any = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
+        # As the server itself will: else connections of a hub that has just ended would count as in use.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise RunError(
                 f"{host}:{port} can't be used ({error.strerror}).",
-                "Is this hub running already? Else set another port in hub.toml, and tell the sites.",
+                "If this hub is not already running, set another port in hub.toml and tell the sites.",
             ) from error

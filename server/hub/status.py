@@ -1,4 +1,4 @@
-"""`fedbus hub status`: who is connected, and how the latest run goes."""
+"""`fedbus hub status`: which sites are connected, and the progress of the latest run."""
 
 import time
 
@@ -15,30 +15,38 @@ from server.hub.folder import HubFolder
 from server.hub.run_status import RUNNING, STATUS_FILE, read_status
 from server.hub.superlink import is_up
 
-WATCH_SECONDS = 5.0
+REFRESH_SECONDS = 5.0
 
 
-def show(hub: HubFolder, console: Console) -> None:
-    """Print the overview once."""
-    console.print(overview(hub))
+def print_status(hub: HubFolder, console: Console) -> None:
+    """Print the status of a hub, its sites and its latest run.
+
+    Raises:
+        RunError: As `render_status`.
+    """
+    console.print(render_status(hub))
 
 
-def watch(hub: HubFolder, console: Console) -> None:
-    """Print the overview anew every few seconds until Ctrl-C."""
+def watch_status(hub: HubFolder, console: Console) -> None:
+    """Print the status and update it every few seconds until Ctrl-C.
+
+    Raises:
+        RunError: As `render_status`.
+    """
     try:
-        with Live(overview(hub), console=console, auto_refresh=False) as live:
+        with Live(render_status(hub), console=console, auto_refresh=False) as live:
             while True:
-                time.sleep(WATCH_SECONDS)
-                live.update(overview(hub), refresh=True)
+                time.sleep(REFRESH_SECONDS)
+                live.update(render_status(hub), refresh=True)
     except KeyboardInterrupt:
         return
 
 
-def overview(hub: HubFolder) -> RenderableType:
-    """Lay out the hub, its sites and its latest run.
+def render_status(hub: HubFolder) -> RenderableType:
+    """Lay out the status of a hub, its sites and its latest run.
 
     Raises:
-        RunError: the hub's files are damaged, or Flower refuses to answer.
+        RunError: A file of the hub is damaged, or Flower reports an error.
     """
     settings = hub.settings
     up = is_up(hub)
@@ -47,19 +55,20 @@ def overview(hub: HubFolder) -> RenderableType:
         ("running", GOOD) if up else ("not running", BAD),
         "" if up else f"  (start it: fedbus hub start {hub.path})",
     )
-    states = _states(hub) if up else {}
+    states = _node_states(hub) if up else {}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("Site", "Connection", "Approved", "Key"):
         table.add_column(column, overflow="fold")
-    for site in hub.sites().values():
+    sites = hub.sites()
+    for site in sites.values():
         state = states.get(site.node, "unknown")
         style = GOOD if state == "online" else BAD
         table.add_row(site.name, Text(state, style=style), site.approved[:10], site.key)
-    body: RenderableType = table if hub.sites() else Text("No site is approved yet.")
+    body: RenderableType = table if sites else Text("No site is approved yet.")
     return Group(head, Text(), body, Text(), _latest_run(hub))
 
 
-def _states(hub: HubFolder) -> dict[int, str]:
+def _node_states(hub: HubFolder) -> dict[int, str]:
     nodes = flwr_cli.list_nodes(hub).run()["nodes"]
     return {int(node["node-id"]): str(node["status"]) for node in nodes}
 
@@ -70,10 +79,12 @@ def _latest_run(hub: HubFolder) -> Text:
     if status is None:
         return Text("No run yet.")
     folder, state = files[-1].parent, status.state
-    dead = state in ("waiting", "training") and not is_held(folder / RUNNING)
-    if dead:
-        return Text.assemble(f"Run {folder.name}: ", ("interrupted", BAD), f" after round {status.round}; use --resume")
-    where = f" {status.arm}, round {status.round} of {status.rounds}:" if status.arm else ""
+    # A run that was killed could not write its last status, but the system has released its lock.
+    if state in ("waiting", "training") and not is_held(folder / RUNNING):
+        return Text.assemble(
+            f"Run {folder.name}: ", ("interrupted", BAD), f" after round {status.round}; rerun with --resume"
+        )
+    progress = f" {status.arm}, round {status.round} of {status.rounds}:" if status.arm else ""
     words = f" {status.words}" if status.words else ""
     style = BAD if state in ("failed", "stopped") else GOOD
-    return Text.assemble(f"Run {folder.name}: ", (state, style), f"{where}{words} ({status.updated})")
+    return Text.assemble(f"Run {folder.name}: ", (state, style), f"{progress}{words} ({status.updated})")

@@ -1,10 +1,9 @@
-"""Flower's SuperLink as the hub runs it: on this machine only, with TLS, node keys and its database on disk."""
+"""Flower's SuperLink as the hub runs it: only on this machine, with TLS, node keys and its database on disk."""
 
 import shlex
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
 
 import httpx
 
@@ -17,7 +16,7 @@ START_SECONDS = 90.0
 
 
 def superlink_command(hub: HubFolder) -> list[str]:
-    """Flower's command, as an operator could type it."""
+    """Flower's command and its arguments."""
     return [
         "flower-superlink", "--host", HOST, "--port", str(hub.settings.superlink_port),
         "--ssl-ca-certfile", str(hub.ca_certificate), "--ssl-certfile", str(hub.certificate),
@@ -26,31 +25,31 @@ def superlink_command(hub: HubFolder) -> list[str]:
     ]  # fmt: skip
 
 
-def flower_settings(hub: HubFolder) -> dict[str, str]:
-    """Environment of Flower's programs at the hub."""
+def flower_environment(hub: HubFolder) -> dict[str, str]:
+    """Environment variables of Flower's programs at the hub."""
     return {"FLWR_HOME": str(hub.flower)}
 
 
-def typed_command(hub: HubFolder) -> str:
+def shell_command(hub: HubFolder) -> str:
     """The command for a shell, with the environment that it needs."""
-    settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in flower_settings(hub).items())
-    return f"{settings} {shlex.join(superlink_command(hub))}"
+    variables = " ".join(f"{key}={shlex.quote(value)}" for key, value in flower_environment(hub).items())
+    return f"{variables} {shlex.join(superlink_command(hub))}"
 
 
 def start_superlink(hub: HubFolder) -> subprocess.Popen[bytes]:
     """Start the SuperLink and wait until it answers.
 
     Raises:
-        RunError: its port is taken, or it ended or did not answer; its last words are said.
+        RunError: Its port is in use, or it ended or did not answer in time; the message quotes its log.
     """
     if is_up(hub):
         raise RunError(
-            f"Something answers at {HOST}:{hub.settings.superlink_port} already.",
-            "Is this hub running? Else set another superlink-port in hub.toml and flower/config.toml.",
+            f"Another program already answers at {HOST}:{hub.settings.superlink_port}.",
+            "If this hub is not already running, set another superlink-port in hub.toml.",
         )
-    child = start_child(superlink_command(hub), hub.log, flower_settings(hub))
+    child = start_child(superlink_command(hub), hub.log, flower_environment(hub))
     try:
-        _wait_until(lambda: is_up(hub), child, hub)
+        _wait_until_up(hub, child)
     except BaseException:
         end_child(child)
         raise
@@ -63,22 +62,17 @@ def is_up(hub: HubFolder) -> bool:
     try:
         httpx.get(f"https://{HOST}:{hub.settings.superlink_port}/", verify=context, timeout=5)
     except httpx.TimeoutException:
-        return True  # it takes calls, and is busy with one
+        return True  # it accepts connections and is busy
     except httpx.TransportError:
         return False
     return True
 
 
-def _wait_until(ready: Callable[[], bool], child: subprocess.Popen[bytes], hub: HubFolder) -> None:
+def _wait_until_up(hub: HubFolder, child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not ready():
-        if child.poll() is not None:
-            raise RunError(
-                f"Flower's SuperLink ended at once: {last_words(hub.log)}.", f"The whole story is in {hub.log}."
-            )
-        if time.monotonic() > deadline:
-            raise RunError(
-                f"Flower's SuperLink does not answer after {START_SECONDS:.0f} s: {last_words(hub.log)}.",
-                f"The whole story is in {hub.log}.",
-            )
+    while not is_up(hub):
+        ended = child.poll() is not None
+        if ended or time.monotonic() > deadline:
+            problem = "ended during its start" if ended else f"does not answer after {START_SECONDS:.0f} s"
+            raise RunError(f"Flower's SuperLink {problem}: {last_words(hub.log)}.", f"For details, see {hub.log}.")
         time.sleep(0.2)

@@ -15,7 +15,7 @@ from clients.site.keys import read_private_key
 from fedbus.errors import RunError
 from server.hub.admission import approve_site, revoke_site
 from server.hub.bundle import stage_application
-from server.hub.certificates import make_authority
+from server.hub.certificates import make_ca
 from server.hub.gateway import FLEET_CALLS
 from simulations.local_federation import LocalFederation
 from tests.deployment.test_faults import TAMPERED
@@ -26,7 +26,7 @@ def hub(archives, tmp_path_factory: pytest.TempPathFactory):
     """A hub that has approved east and north; nobody knows south, and west trusts another authority."""
     with LocalFederation(tmp_path_factory.mktemp("admission"), archives, {"OMP_NUM_THREADS": "1"}) as found:
         stranger = found.folder / "stranger.crt"
-        stranger.write_bytes(make_authority("localhost").certificate_pem)
+        stranger.write_bytes(make_ca("localhost").certificate_pem)
         found.sites["west"] = found.make_site("west", stranger).with_data(*archives["east"])
         found.start_hub()
         _, digest = stage_application(found.hub)

@@ -6,20 +6,20 @@ import clients.check.hub as check_hub
 from clients.check.hub import hub_findings
 from clients.site.hub_contact import Contact
 from clients.site.lock import hold
-from server.hub.certificates import make_authority
-from tests.site_folders import NOBODY, https_server, make_site
+from server.hub.certificates import make_ca
+from tests.site_folders import UNREACHABLE, https_server, make_site
 
 DIGEST = "0123456789abcdef" * 4
 
 
 @pytest.fixture(scope="module")
 def authority():
-    return make_authority("127.0.0.1")
+    return make_ca("127.0.0.1")
 
 
 @pytest.fixture
 def site(tmp_path, authority):
-    return make_site(tmp_path, authority=authority)
+    return make_site(tmp_path, ca=authority)
 
 
 def topics(site):
@@ -123,7 +123,7 @@ def test_a_real_server_that_knows_nobody(tmp_path, authority):
 
 
 def test_a_real_server_of_another_authority(tmp_path, authority):
-    with https_server(make_authority("127.0.0.1"), tmp_path) as address:
+    with https_server(make_ca("127.0.0.1"), tmp_path) as address:
         found = topics(make_site(tmp_path, address, authority))["Hub"]
     assert found.verdict == "fail"
     assert found.found.startswith(f"{address} has no certificate that ca.crt vouches for")
@@ -133,4 +133,4 @@ def test_a_real_server_of_another_authority(tmp_path, authority):
 def test_nobody_at_the_address(site):
     found = topics(site)["Hub"]
     assert found.verdict == "fail"
-    assert f"{NOBODY} does not answer" in found.found
+    assert f"{UNREACHABLE} does not answer" in found.found

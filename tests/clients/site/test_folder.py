@@ -17,19 +17,19 @@ import server.hub.certificates
 from clients.site.folder import SiteFolder, SiteSettings, init_site, open_site_folder
 from clients.site.keys import fingerprint, make_key_pair
 from fedbus.errors import RunError, SettingsError
-from server.hub.certificates import Signed, make_authority, make_certificate
+from server.hub.certificates import CertificateAndKey, make_ca, make_server_certificate
 from server.hub.site_keys import read_public_key
 
 HUB = "hub.example.org:9092"
 
 
 @pytest.fixture(scope="module")
-def authority() -> Signed:
-    return make_authority("hub.example.org")
+def authority() -> CertificateAndKey:
+    return make_ca("hub.example.org")
 
 
 @pytest.fixture
-def ca(authority: Signed, tmp_path: Path) -> Path:
+def ca(authority: CertificateAndKey, tmp_path: Path) -> Path:
     path = tmp_path / "downloads" / "ca.crt"
     path.parent.mkdir()
     path.write_bytes(authority.certificate_pem)
@@ -122,10 +122,10 @@ def expired(**when: object) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in when.items():
             patch.setattr(server.hub.certificates, name, value)
-        return make_authority("hub").certificate_pem
+        return make_ca("hub").certificate_pem
 
 
-def self_signed(authority: Signed, *extensions: x509.ExtensionType) -> bytes:
+def self_signed(authority: CertificateAndKey, *extensions: x509.ExtensionType) -> bytes:
     """A certificate signed by itself with these extensions alone."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "plain")])
     now = datetime.now(UTC)
@@ -145,7 +145,7 @@ AN_AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
     [
         (lambda a: a.key_pem, "holds a private key, which must never leave"),
         (lambda a: a.certificate_pem + a.key_pem, "holds a private key"),
-        (lambda a: make_certificate(a, ("hub",)).certificate_pem, "not the certificate of an authority"),
+        (lambda a: make_server_certificate(a, ("hub",)).certificate_pem, "not the certificate of an authority"),
         (self_signed, "not the certificate of an authority"),
         (lambda a: self_signed(a, AN_AUTHORITY), "not the certificate of an authority"),
         (lambda a: self_signed(a, AN_AUTHORITY, MAY_NOT_SIGN), "not the certificate of an authority"),
@@ -166,14 +166,14 @@ def test_only_an_authority_s_valid_certificate_is_trusted(tmp_path, authority, c
 
 
 def test_an_authority_signed_by_another_is_not_trusted(tmp_path, authority):
-    other = make_authority("other")
-    forged = Signed(authority.certificate, other.key)  # names the authority as issuer, but holds another key
+    other = make_ca("other")
+    forged = CertificateAndKey(authority.certificate, other.key)  # names the authority as issuer, but holds another key
     with pytest.MonkeyPatch.context() as patch:
         usage = server.hub.certificates._usage
         patch.setattr(server.hub.certificates, "_usage", lambda certificates: usage(certificates=True))
         constraints = x509.BasicConstraints
         patch.setattr(x509, "BasicConstraints", lambda ca, path_length: constraints(ca=True, path_length=None))
-        (tmp_path / "ca.crt").write_bytes(make_certificate(forged, ("hub",)).certificate_pem)
+        (tmp_path / "ca.crt").write_bytes(make_server_certificate(forged, ("hub",)).certificate_pem)
     with pytest.raises(RunError, match="not signed by itself"):
         init_site(tmp_path / "site", "north", HUB, tmp_path / "ca.crt")
 

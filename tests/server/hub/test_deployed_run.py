@@ -1,4 +1,4 @@
-"""Before a deployed run starts: one run at a time works on a folder, and one that is ending gets time to do so."""
+"""Preparing a deployed run: one run at a time uses a folder, and a run that is ending is waited for."""
 
 import threading
 import time
@@ -12,12 +12,12 @@ from server.hub.deployed_run import PLAN_FILE, prepare_deployment
 from server.hub.run_status import RUNNING, read_status
 
 
-def test_a_folder_that_a_run_works_on_is_refused_and_left_as_it_is(tmp_path):
+def test_a_folder_that_a_run_uses_is_refused_and_left_unchanged(tmp_path):
     with (
         hold(tmp_path / RUNNING, "taken", "wait"),
-        pytest.raises(RunError, match=r"A run is working on .* fedbus hub status"),
+        pytest.raises(RunError, match=r"A run is using .* fedbus hub status"),
     ):
-        prepare_deployment(tmp_path, "study", {"east": 7}, patience=0.1)
+        prepare_deployment(tmp_path, "study", {"east": 7}, timeout=0.1)
     assert not (tmp_path / PLAN_FILE).exists()
     assert read_status(tmp_path) is None
 
@@ -35,7 +35,7 @@ def test_a_run_that_is_ending_is_waited_for(tmp_path):
     ending = threading.Thread(target=end_soon)
     ending.start()
     held.wait()
-    prepare_deployment(tmp_path, "study", {"east": 7}, patience=30)
+    prepare_deployment(tmp_path, "study", {"east": 7}, timeout=30)
     ending.join()
     assert ended == [True], "nothing was written while the other run still worked"
     assert read_json(tmp_path / PLAN_FILE) == {"title": "study", "nodes": {"east": 7}}

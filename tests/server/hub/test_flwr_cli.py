@@ -1,4 +1,4 @@
-"""Flower's command line: what is typed, what it is given, and what is said when it refuses."""
+"""Flower's command line: its arguments and environment, and the message when it reports an error."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class Program:
         return subprocess.CompletedProcess(command, self.code, self.stdout, self.stderr)
 
 
-def calls(hub: HubFolder) -> dict[str, tuple[flwr_cli.Call, list[str]]]:
+def calls(hub: HubFolder) -> dict[str, tuple[flwr_cli.FlwrCommand, list[str]]]:
     out = Path("/runs/my study")
     return {
         "register": (
@@ -53,8 +53,8 @@ def calls(hub: HubFolder) -> dict[str, tuple[flwr_cli.Call, list[str]]]:
 
 def test_every_line_is_what_a_shell_makes_of_it(hub):
     for name, (call, expected) in calls(hub).items():
-        assert shlex.split(call.typed) == [f"FLWR_HOME={hub.flower}", *expected], name
-    said = f"{flwr_cli.stop_run(hub, '5').typed.partition(' flwr ')[0]} sh -c 'printf %s \"$FLWR_HOME\"'"
+        assert shlex.split(call.shell_command) == [f"FLWR_HOME={hub.flower}", *expected], name
+    said = f"{flwr_cli.stop_run(hub, '5').shell_command.partition(' flwr ')[0]} sh -c 'printf %s \"$FLWR_HOME\"'"
     assert subprocess.run(said, shell=True, capture_output=True, text=True, check=True).stdout == str(hub.flower)
 
 

@@ -1,4 +1,4 @@
-"""A hub's folder: whole or not there, for its owner alone, checked when it is opened."""
+"""A hub's folder: made completely or not at all, only for its owner, checked when it is opened."""
 
 import json
 import os
@@ -13,8 +13,9 @@ from flwr.cli.flower_config import read_superlink_connection
 
 import server.hub.folder
 from fedbus.errors import RunError, SettingsError
-from server.hub.certificates import certificate_end
-from server.hub.folder import ApprovedSite, HubFolder, HubSettings, init_hub, open_hub
+from server.hub.approved_sites import ApprovedSite
+from server.hub.certificates import read_expiry
+from server.hub.folder import HubFolder, HubSettings, init_hub, open_hub
 from tests.tls import handshake
 
 NORTH = ApprovedSite("north", 2**64 - 1, "SHA256:" + "a" * 43, "2026-01-31T12:00:00+00:00")
@@ -23,7 +24,7 @@ SOUTH = ApprovedSite("south", 7, "SHA256:" + "b" * 43, "2026-01-31T12:00:00.5Z")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hub that no test may change."""
+    """A hub that tests only read."""
     path = tmp_path_factory.mktemp("hubs") / "hub"
     init_hub(path, "hub.example.org", names=("10.0.0.7",), port=9192, superlink_port=9193)
     return path
@@ -31,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(made: Path, tmp_path: Path) -> HubFolder:
-    """A hub of one test's own, moved to another place."""
+    """A copy of the hub for one test, in another folder."""
     return open_hub(shutil.copytree(made, tmp_path / "moved"))
 
 
@@ -39,7 +40,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_new_hub_holds_what_it_needs_and_keeps_its_keys_to_itself(made):
+def test_a_new_hub_has_all_its_files_and_private_keys_only_for_its_owner(made):
     files = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert files == {
         "ca.crt", "ca.key", "server.crt", "server.key", "hub.toml", "approved_sites.json", "flower/config.toml"
@@ -48,7 +49,7 @@ def test_a_new_hub_holds_what_it_needs_and_keeps_its_keys_to_itself(made):
     assert [path.name for path in made.parent.iterdir()] == ["hub"]
 
 
-def test_what_was_asked_for_is_what_is_opened(made):
+def test_an_opened_hub_has_the_requested_settings(made):
     opened = open_hub(made)
     assert opened.settings == HubSettings(host="hub.example.org", port=9192, superlink_port=9193, listen="0.0.0.0")
     assert opened.path == made
@@ -63,19 +64,19 @@ def test_a_relative_path_becomes_absolute(made, monkeypatch):
 
 
 @pytest.mark.parametrize("host", ["hub.example.org", "10.0.0.7", "localhost", "127.0.0.1", "::1"])
-def test_sites_that_hold_ca_crt_can_connect_under_each_name(made, host):
+def test_sites_with_ca_crt_can_connect_under_each_name(made, host):
     opened = open_hub(made)
     assert handshake(opened.certificate, opened.key, opened.ca_certificate, host) == b"welcome"
 
 
-def test_every_key_of_the_settings_file_has_a_comment_and_the_ends_are_said(made):
+def test_every_setting_has_a_comment_and_the_title_has_the_expiry_dates(made):
     text = (made / "hub.toml").read_text(encoding="utf-8")
     lines = text.splitlines()
     assert set(tomllib.loads(text)) == {"host", "listen", "port", "superlink-port"}
     for index, line in enumerate(lines):
         assert not line or line.startswith("#") or lines[index - 1].startswith("# ")
     for file in ("ca.crt", "server.crt"):
-        assert f"{file} is valid until {certificate_end(made / file):%Y-%m-%d}" in text
+        assert f"{file} is valid until {read_expiry(made / file):%Y-%m-%d}" in text
 
 
 def test_flower_finds_the_superlink_of_this_hub(hub, monkeypatch):
@@ -86,7 +87,7 @@ def test_flower_finds_the_superlink_of_this_hub(hub, monkeypatch):
         assert not connection.insecure
 
 
-def test_flower_is_told_of_another_port_and_a_lost_file(hub, monkeypatch):
+def test_flowers_connection_follows_the_port_and_is_restored(hub, monkeypatch):
     text = (hub.path / "hub.toml").read_text(encoding="utf-8")
     (hub.path / "hub.toml").write_text(text.replace("9193", "9999"), encoding="utf-8")
     shutil.rmtree(hub.flower)
@@ -95,7 +96,7 @@ def test_flower_is_told_of_another_port_and_a_lost_file(hub, monkeypatch):
     assert read_superlink_connection("hub").address == "127.0.0.1:9999"
 
 
-def test_an_empty_folder_may_become_a_hub_and_a_path_may_hold_odd_characters(tmp_path):
+def test_an_empty_folder_can_become_a_hub_and_a_path_can_have_odd_characters(tmp_path):
     path = tmp_path / 'a "b" c\\d é'
     path.mkdir(mode=0o755)
     opened = open_hub(init_hub(path, "::1").path)
@@ -104,7 +105,7 @@ def test_an_empty_folder_may_become_a_hub_and_a_path_may_hold_odd_characters(tmp
     assert config["superlink"]["hub"]["root-certificates"] == str(path / "ca.crt")
 
 
-def test_a_folder_that_holds_anything_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_left_unchanged(tmp_path):
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / ".hidden").write_text("x")
     with pytest.raises(RunError, match="is not empty"):
@@ -115,7 +116,7 @@ def test_a_folder_that_holds_anything_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_hub_that_can_not_be_finished_is_not_begun(tmp_path, monkeypatch, failure):
+def test_a_hub_that_can_not_be_completed_leaves_nothing(tmp_path, monkeypatch, failure):
     def fail(*_: object) -> None:
         raise failure
 
@@ -134,10 +135,10 @@ def test_a_hub_that_can_not_be_finished_is_not_begun(tmp_path, monkeypatch, fail
         ({"host": "hub", "names": ("a b",)}, "further names: host: 'a b' is neither"),
         ({"host": "hub", "port": 0}, "port: .*greater than or equal to 1, not 0"),
         ({"host": "hub", "superlink_port": 65536}, "superlink-port: .*less than or equal to 65535"),
-        ({"host": "hub", "port": 9093}, "superlink-port: 9093 is the port of the sites"),
+        ({"host": "hub", "port": 9093}, "superlink-port: 9093 is also the port for sites"),
     ],
 )
-def test_a_hub_that_nobody_could_reach_is_not_made(tmp_path, changes, words):
+def test_a_hub_with_invalid_settings_is_not_made(tmp_path, changes, words):
     with pytest.raises(SettingsError, match=words):
         init_hub(tmp_path / "hub", **changes)
     assert list(tmp_path.iterdir()) == []
@@ -167,7 +168,7 @@ def test_malformed_settings_are_named(hub, old, new, words):
 def test_another_host_than_the_certificate_s_is_refused(hub):
     file = hub.path / "hub.toml"
     file.write_text(file.read_text(encoding="utf-8").replace("hub.example.org", "hub.example.com"), encoding="utf-8")
-    with pytest.raises(RunError, match=r"not made for the host 'hub\.example\.com'"):
+    with pytest.raises(RunError, match=r"not valid for the host 'hub\.example\.com'"):
         open_hub(hub.path)
 
 
@@ -178,7 +179,7 @@ def test_a_missing_file_is_named(hub, name):
         open_hub(hub.path)
 
 
-def test_the_authority_s_key_may_be_kept_elsewhere(hub):
+def test_the_key_of_the_ca_may_be_kept_elsewhere(hub):
     hub.ca_key.unlink()
     assert open_hub(hub.path) == hub
 
@@ -194,7 +195,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(hub, name, bits):
     assert open_hub(hub.path) == hub
 
 
-def test_sites_come_and_go_and_are_sorted(hub):
+def test_sites_are_added_removed_and_sorted(hub):
     hub.add_site(SOUTH)
     hub.add_site(NORTH)
     assert list(hub.sites().items()) == [("north", NORTH), ("south", SOUTH)]
@@ -221,11 +222,11 @@ def test_sites_come_and_go_and_are_sorted(hub):
         (replace(SOUTH, node=True), r"node: .*valid integer"),
         (replace(SOUTH, key="MD5:aa:bb"), r"key: .*pattern"),
         (replace(SOUTH, key=SOUTH.key + "\n"), r"key: .*pattern"),
-        (replace(SOUTH, approved="2026-01-31T12:00:00"), "approved: .*no time in UTC"),
+        (replace(SOUTH, approved="2026-01-31T12:00:00"), "approved: .*not a time in UTC"),
         (replace(SOUTH, approved="yesterday"), "approved: "),
     ],
 )
-def test_a_site_that_is_malformed_or_there_twice_is_not_approved(hub, site, words):
+def test_a_malformed_or_duplicate_site_is_not_approved(hub, site, words):
     hub.add_site(NORTH)
     with pytest.raises(RunError, match=words):
         hub.add_site(site)

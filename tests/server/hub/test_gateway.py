@@ -1,4 +1,4 @@
-"""The gate before a SuperLink that records what reaches it: the calls of approved sites, and nothing else."""
+"""The gateway before a SuperLink that records what reaches it: the calls of approved sites, and nothing else."""
 
 import base64
 import socket
@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from fedbus.deployment.keys import fingerprint_of
 from server.hub import gateway
-from server.hub.certificates import make_authority
+from server.hub.certificates import make_ca
 from server.hub.gateway import FLEET_CALLS, make_gateway
 from tests.superlink import ANSWER, SuperLink
 
@@ -99,7 +99,7 @@ def test_every_other_path_is_shut(path, site, superlink):
 
 
 @pytest.mark.parametrize("call", FLEET_CALLS)
-def test_a_sites_calls_pass_by_post_alone(call, site, superlink):
+def test_a_sites_calls_pass_only_by_post(call, site, superlink):
     path = f"/v1/fleet/{call}"
     for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"):
         assert site.request(method, path).status_code == 405, method
@@ -123,7 +123,7 @@ def test_a_path_that_only_resembles_one_is_shut(path, site, superlink):
     assert not [seen for seen in superlink.seen if seen[1] not in OPEN]
 
 
-def test_a_slash_behind_the_path_leads_nowhere_else(site, superlink):
+def test_a_trailing_slash_is_not_redirected(site, superlink):
     assert site.post(f"{GOOD}/", follow_redirects=False).status_code in (307, 404)
     assert superlink.seen == []
 
@@ -137,7 +137,7 @@ def test_neither_host_nor_question_changes_where_a_call_goes(host, site, superli
 
 
 @pytest.mark.parametrize("call", FLEET_CALLS)
-def test_who_is_not_approved_does_not_reach_any_call(call, site, superlink):
+def test_an_unapproved_key_reaches_no_call(call, site, superlink):
     assert site.post(f"/v1/fleet/{call}", headers=headers_of(other_key())).status_code == 401
     assert superlink.seen == []
 
@@ -213,7 +213,7 @@ def test_only_a_sites_own_headers_pass_in_either_direction(site, superlink):
 
 
 @pytest.mark.parametrize("value", [b"\xff\xfe\x80", "ü".encode(), b"", b" ", b"a" * 60_000], ids=len)
-def test_odd_values_of_headers_pass_as_they_are_or_are_refused(value, site, superlink):
+def test_odd_header_values_pass_unchanged_or_are_refused(value, site, superlink):
     answer = site.post(GOOD, headers={"flwr-signature": value})
     assert answer.status_code in (418, 503)
     assert site.post(GOOD).status_code == 418
@@ -243,7 +243,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("body", FORGED.values(), ids=FORGED.keys())
-def test_a_site_cannot_speak_for_another_or_give_an_order(body, site, superlink):
+def test_a_site_can_not_send_for_another_or_give_an_instruction(body, site, superlink):
     assert site.post(PUSH, content=body).status_code == 403
     assert superlink.seen == []
 
@@ -256,7 +256,7 @@ def test_a_sites_own_answers_pass_unchanged(site, superlink):
 
 
 def test_a_large_body_passes_and_a_larger_one_does_not(site, superlink, monkeypatch):
-    monkeypatch.setattr(gateway, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(gateway, "MAX_BODY_BYTES", 100_000)
     path = "/v1/fleet/push-object"
     assert site.post(path, content=b"x" * 100_000).status_code == 418
     assert len(superlink.seen[0][3]) == 100_000
@@ -266,16 +266,16 @@ def test_a_large_body_passes_and_a_larger_one_does_not(site, superlink, monkeypa
 
 
 def test_flowers_chunks_pass():
-    assert gateway.MOST_BYTES > 2 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+    assert gateway.MAX_BODY_BYTES > 2 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff" * 50, b"{}", b"\x00", "ü".encode()], ids=repr)
-def test_the_gate_reads_no_other_call(body, site, superlink):
+def test_the_gateway_parses_no_other_call(body, site, superlink):
     assert site.post(GOOD, content=body).status_code == 418
     assert superlink.seen[0][3] == body
 
 
-def test_while_the_superlink_is_away_a_site_is_asked_to_come_again(running, approved, key):
+def test_without_a_superlink_a_site_is_told_to_retry(running, approved, key):
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
         app = make_gateway(f"127.0.0.1:{taken.getsockname()[1]}", running[1], lambda: approved)
@@ -283,9 +283,9 @@ def test_while_the_superlink_is_away_a_site_is_asked_to_come_again(running, appr
             assert client.post(GOOD).status_code == 503
 
 
-def test_a_superlink_with_another_authority_is_no_superlink(superlink, approved, key, tmp_path):
+def test_a_superlink_with_another_ca_is_not_called(superlink, approved, key, tmp_path):
     other = tmp_path / "other.crt"
-    other.write_bytes(make_authority("127.0.0.1").certificate_pem)
+    other.write_bytes(make_ca("127.0.0.1").certificate_pem)
     with TestClient(make_gateway(superlink.address, other, lambda: approved), headers=headers_of(key)) as client:
         assert client.post(GOOD).status_code == 503
     assert superlink.seen == []

@@ -12,7 +12,7 @@ from fedbus.transport.messages import Registration
 from server.hub.approved_sites import APPROVED_SITES, ApprovedSite
 from server.hub.folder import HubFolder, init_hub, open_hub
 from server.hub.registrations import REGISTRATIONS_FILE, read_registrations, record_registrations
-from server.hub.start import KeyList
+from server.hub.start import ApprovedKeys
 from server.rounds.messaging import Roster
 
 NORTH = ApprovedSite("north", 1, "SHA256:" + "a" * 43, "2026-01-31T12:00:00+00:00")
@@ -34,12 +34,12 @@ def names_in(folder) -> set[str]:
 
 def test_an_old_hub_opens_with_its_sites(old_hub):
     assert old_hub.sites() == {"north": NORTH}
-    assert KeyList(old_hub)() == {NORTH.key}
+    assert ApprovedKeys(old_hub)() == {NORTH.key}
     assert names_in(old_hub.path) == {"sites.json"}
 
 
 def test_the_next_change_renames_the_list_of_approved_sites(old_hub):
-    keys = KeyList(old_hub)
+    keys = ApprovedKeys(old_hub)
     assert keys() == {NORTH.key}
     old_hub.add_site(SOUTH)
     assert names_in(old_hub.path) == {APPROVED_SITES}

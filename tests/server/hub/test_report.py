@@ -52,7 +52,7 @@ def run_settings(root, seeds=1):
 
 
 def registration(site, phantoms):
-    """How the hospital introduced itself."""
+    """The registration of a site."""
     train = tuple(3 * n for n in TEST[site])
     return Registration(
         site=site,
@@ -235,7 +235,7 @@ def test_a_site_that_gave_no_scores_is_named_and_not_counted(tmp_path):
     assert wording.PHANTOMS in text
 
 
-def test_an_arm_that_nobody_scored_is_an_error(tmp_path):
-    with pytest.raises(RunError, match="No site scored every model"):
+def test_an_arm_without_scores_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="No site scored the best model"):
         report(tmp_path, without={("fedavg", site) for site in TEST})
     assert not (tmp_path / "run" / "report.html").exists()

@@ -7,10 +7,10 @@ import pytest
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.settings.load import build_settings
-from server.hub import run as launch
-from server.hub.flwr_cli import Call
+from server.hub import run as hub_run
+from server.hub.flwr_cli import FlwrCommand
 from server.hub.folder import init_hub, open_hub
-from server.hub.run import load_deployed_settings, run_study
+from server.hub.run import load_deployed_settings, run_deployed
 from server.hub.run_status import STATUS_FILE
 from tests.tiny import tiny_settings
 
@@ -23,30 +23,30 @@ def hub(tmp_path):
 def refuse(hub, out, words, error=SettingsError, **changes):
     settings = build_settings(tiny_settings().as_dict() | {"arms": ["fedavg"]} | changes, "the test")
     with pytest.raises(error, match=words):
-        run_study(hub, settings, out, resume=False, log=lambda words: None)
+        run_deployed(hub, settings, out, resume=False, log=lambda words: None)
     assert not out.exists()
 
 
-def test_a_run_lies_where_the_hub_may_write(hub, tmp_path):
+def test_a_run_folder_must_be_directly_in_the_hubs_runs(hub, tmp_path):
     refuse(hub, tmp_path / "elsewhere", "not a folder directly in")
     refuse(hub, hub.runs / "deeper" / "run", "not a folder directly in")
 
 
-def test_a_hub_that_was_opened_by_a_link_is_the_same_hub(hub, tmp_path):
+def test_a_hub_opened_through_a_symlink_is_the_same_hub(hub, tmp_path):
     (tmp_path / "link").symlink_to(hub.path)
     refuse(open_hub(tmp_path / "link"), hub.runs / "study", "No site is approved", RunError)
 
 
 @pytest.mark.parametrize("name", ["my study", "étude", "_x", "x" * 95])
 def test_a_name_that_sites_refuse_is_refused_at_the_hub(hub, name):
-    refuse(hub, hub.runs / name, "can't name a run")
+    refuse(hub, hub.runs / name, "can't be the name of a run")
 
 
 def test_a_hub_without_sites_says_how_to_approve_one(hub):
     refuse(hub, hub.runs / "study", "No site is approved", RunError)
 
 
-def test_arms_that_need_images_are_left_out_and_said(tmp_path):
+def test_arms_that_need_images_are_left_out_and_logged(tmp_path):
     path, said = tmp_path / "study.toml", []
     path.write_text('arms = ["local", "centralised", "fedprox"]\n')
     settings = load_deployed_settings(path, (), said.append)
@@ -65,17 +65,17 @@ def test_a_split_that_leaks_on_purpose_is_not_deployed(tmp_path):
 
 
 @pytest.mark.parametrize(("up", "said"), [(False, "The hub ended during the run"), (True, "Flower refused")])
-def test_a_hub_that_dies_while_it_is_asked_ended_during_the_run(hub, up, said, tmp_path, monkeypatch):
+def test_a_hub_that_dies_while_flower_answers_ended_during_the_run(hub, up, said, tmp_path, monkeypatch):
     status = tmp_path / STATUS_FILE
     status.write_text("{}")
     long_ago = time.time() - 60
     os.utime(status, (long_ago, long_ago))
     answers = iter((True, up))
-    monkeypatch.setattr(launch, "is_up", lambda _: next(answers))
+    monkeypatch.setattr(hub_run, "is_up", lambda _: next(answers))
 
-    def refused(call: Call) -> None:
-        raise RunError(f"Flower refused `{call.typed}`.", "Look.")
+    def refused(call: FlwrCommand) -> None:
+        raise RunError(f"Flower refused `{call.shell_command}`.", "Look.")
 
-    monkeypatch.setattr(Call, "run", refused)
+    monkeypatch.setattr(FlwrCommand, "run", refused)
     with pytest.raises(RunError, match=said):
-        launch._check_going_on(hub, "7", tmp_path)
+        hub_run._check_still_running(hub, "7", tmp_path)

@@ -1,4 +1,4 @@
-"""Where a run stands: written whole, read back as it was, and a damaged file said so."""
+"""The status of a run: read back as written, and a damaged file is named."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ def test_a_status_comes_back_with_the_time_at_which_it_was_written(tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == [STATUS_FILE]
 
 
-def test_there_is_no_status_before_the_first(tmp_path):
+def test_without_a_status_file_there_is_no_status(tmp_path):
     assert read_status(tmp_path) is None
     assert read_status(tmp_path / "nowhere") is None
 

@@ -1,4 +1,4 @@
-"""Who is let in now: the list is read again whenever it changed, and only then."""
+"""The approved keys of a running hub: read again whenever their file has changed, and only then."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from fedbus.errors import RunError
 from server.hub import start as hub_module
 from server.hub.approved_sites import APPROVED_SITES, ApprovedSite
 from server.hub.folder import HubFolder, init_hub
-from server.hub.start import KeyList, serve
+from server.hub.start import ApprovedKeys, serve
 
 
 def approved(name: str, node: int) -> ApprovedSite:
@@ -22,8 +22,8 @@ def hub(tmp_path: Path) -> HubFolder:
     return init_hub(tmp_path / "hub", "127.0.0.1")
 
 
-def test_approving_and_revoking_are_seen_at_the_next_question(hub):
-    keys = KeyList(hub)
+def test_approving_and_revoking_take_effect_at_the_next_call(hub):
+    keys = ApprovedKeys(hub)
     assert keys() == set()
     hub.add_site(approved("north", 1))
     assert keys() == {f"SHA256:{'n' * 43}"}
@@ -33,8 +33,8 @@ def test_approving_and_revoking_are_seen_at_the_next_question(hub):
     assert keys() == {f"SHA256:{'s' * 43}"}
 
 
-def test_a_change_within_a_tick_of_the_clock_is_seen(hub):
-    keys = KeyList(hub)
+def test_a_change_within_one_tick_of_the_clock_is_noticed(hub):
+    keys = ApprovedKeys(hub)
     hub.add_site(approved("north", 1))
     assert keys()
     stamp = (hub.path / APPROVED_SITES).stat()
@@ -44,7 +44,7 @@ def test_a_change_within_a_tick_of_the_clock_is_seen(hub):
 
 
 def test_an_unchanged_file_is_not_read_again(hub, monkeypatch):
-    keys, reads, read = KeyList(hub), [], HubFolder.sites
+    keys, reads, read = ApprovedKeys(hub), [], HubFolder.sites
     monkeypatch.setattr(HubFolder, "sites", lambda folder: reads.append(1) or read(folder))
     for _ in range(5):
         keys()
@@ -54,8 +54,8 @@ def test_an_unchanged_file_is_not_read_again(hub, monkeypatch):
     assert len(keys()) == len(keys()) == len(reads) == 1
 
 
-def test_a_damaged_file_lets_nobody_in_until_it_is_mended(hub):
-    keys = KeyList(hub)
+def test_a_damaged_file_approves_no_key_until_it_is_fixed(hub):
+    keys = ApprovedKeys(hub)
     hub.add_site(approved("north", 1))
     assert keys()
     good = (hub.path / APPROVED_SITES).read_text()
@@ -67,7 +67,7 @@ def test_a_damaged_file_lets_nobody_in_until_it_is_mended(hub):
     assert len(keys()) == 1
 
 
-def test_a_port_that_is_taken_is_named_before_anything_is_started(tmp_path, monkeypatch):
+def test_a_port_in_use_is_named_before_anything_is_started(tmp_path, monkeypatch):
     monkeypatch.setattr(hub_module, "start_superlink", lambda hub: pytest.fail("it was started"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         hub = init_hub(tmp_path / "hub", "127.0.0.1", port=taken.getsockname()[1])

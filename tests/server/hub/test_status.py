@@ -1,4 +1,4 @@
-"""The hub at a glance: who is connected, and how the latest run goes."""
+"""The status of a hub: which sites are connected, and the progress of the latest run."""
 
 import io
 import os
@@ -9,8 +9,7 @@ from rich.console import Console
 
 from fedbus.errors import RunError
 from fedbus.system.locks import hold
-from server.hub import flwr_cli
-from server.hub import status as overview
+from server.hub import flwr_cli, status
 from server.hub.approved_sites import ApprovedSite
 from server.hub.folder import HubFolder, init_hub
 from server.hub.run_status import RUNNING, STATUS_FILE, Status, write_status
@@ -25,14 +24,14 @@ def hub(tmp_path: Path) -> HubFolder:
 def nodes(monkeypatch) -> list[dict[str, str]]:
     """What Flower says of nodes; the hub is up."""
     found: list[dict[str, str]] = []
-    monkeypatch.setattr(overview, "is_up", lambda hub: True)
-    monkeypatch.setattr(flwr_cli.Call, "run", lambda call: {"success": True, "nodes": found})
+    monkeypatch.setattr(status, "is_up", lambda hub: True)
+    monkeypatch.setattr(flwr_cli.FlwrCommand, "run", lambda call: {"success": True, "nodes": found})
     return found
 
 
 def shown(hub: HubFolder) -> str:
     console = Console(file=io.StringIO(), width=140)
-    overview.show(hub, console)
+    status.print_status(hub, console)
     return console.file.getvalue()
 
 
@@ -47,8 +46,8 @@ def line_of(text: str, word: str) -> str:
 
 
 def test_a_new_hub_that_is_not_running_says_how_to_start_it(hub, monkeypatch):
-    monkeypatch.setattr(overview, "is_up", lambda hub: False)
-    monkeypatch.setattr(flwr_cli.Call, "run", lambda call: pytest.fail("a hub that is down was asked"))
+    monkeypatch.setattr(status, "is_up", lambda hub: False)
+    monkeypatch.setattr(flwr_cli.FlwrCommand, "run", lambda call: pytest.fail("a hub that is down was asked"))
     text = shown(hub)
     assert "Hub hub.example.org:9555  not running" in text
     assert f"fedbus hub start {hub.path}" in text.replace("\n", "")
@@ -68,7 +67,7 @@ def test_each_site_has_its_own_state(hub, nodes):
 
 
 def test_sites_of_a_hub_that_is_down_are_unknown(hub, monkeypatch):
-    monkeypatch.setattr(overview, "is_up", lambda hub: False)
+    monkeypatch.setattr(status, "is_up", lambda hub: False)
     approve(hub, "north")
     assert line_of(shown(hub), "north").split()[1] == "unknown"
 
@@ -79,7 +78,7 @@ def test_the_run_that_spoke_last_is_shown(hub, nodes):
     os.utime(hub.runs / "b-first" / STATUS_FILE, (1, 1))
     with hold(hub.runs / "a-later" / RUNNING, "taken", "wait"):
         assert "Run a-later: training fedavg, round 2 of 5: south is [slow] (20" in shown(hub)
-    assert "Run a-later: interrupted after round 2; use --resume" in shown(hub)
+    assert "Run a-later: interrupted after round 2; rerun with --resume" in shown(hub)
     write_status(hub.runs / "b-first", Status("failed", "It broke."))
     os.utime(hub.runs / "a-later" / STATUS_FILE, (1, 1))
     assert "Run b-first: failed It broke. (20" in shown(hub)
@@ -102,8 +101,8 @@ def test_watching_ends_with_ctrl_c(hub, nodes, monkeypatch):
         if len(waits) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(overview.time, "sleep", sleep)
+    monkeypatch.setattr(status.time, "sleep", sleep)
     console = Console(file=io.StringIO(), width=140, force_terminal=True)
-    overview.watch(hub, console)
+    status.watch_status(hub, console)
     text = console.file.getvalue()
     assert text.index("unknown") < text.index("online")
