@@ -97,7 +97,7 @@ def _site_facts(facts: dict[str, Any], settings: Settings, site: Site) -> dict[s
     reader = find_reader(facts["reader"])
     rows = site_rows(site, settings, settings.seeds[0], torch.device("cpu"))
     counts = np.bincount(rows.labels.numpy(), minlength=len(CLASSES))
-    kept = {key: value for key, value in facts.items() if key not in ("rows", "pixels")}
+    kept = {key: value for key, value in facts.items() if key != "pixels"}
     return kept | {
         "citation": reader.citation,
         "terms": reader.terms,

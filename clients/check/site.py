@@ -6,6 +6,7 @@ sent to the coordinator. Nothing is logged.
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from clients.check.machine import disk_finding, find_device, training_findings
 from clients.check.split import try_split
 from clients.check.training_probe import MOST_STEPS, model_bytes
 from clients.site.folder import SiteFolder
-from fedbus.datasets.registry import find_reader
+from fedbus.datasets.manifest import Manifest
+from fedbus.datasets.registry import find_reader, read_archive
 from fedbus.errors import ArchiveError
 from fedbus.models.build import build_model
 from fedbus.settings.schema import Settings
-from fedbus.sites.inspection import Inspection, inspect_archive
+from fedbus.sites.inspection import inspect_manifest
+from fedbus.sites.pixel_cache import PixelCache
 from fedbus.system.files import write_json
 from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar
 
@@ -52,9 +55,17 @@ def check_site(site: SiteFolder, data: tuple[str, Path] | None, settings: Settin
     size = model_bytes(build_model(settings.model))
     device, device_finding = find_device(site, settings)
     with progress_bar(console) as bar:
-        inspection = _inspect(site, reader, folder, settings, bar)
-        images = sum(inspection.counts.values()) if inspection else 0
-        disk = disk_finding(site, images, settings, size)
+        manifest = _read(site, reader, folder)
+        disk = disk_finding(site, len(manifest.rows) if manifest else 0, settings, size)
+        # Images that are decoded for the inspection are stored for the split, unless the disk is too small.
+        cache = replace(PixelCache.of(settings), folder=site.cache) if disk.verdict != "fail" else None
+        inspection = (
+            inspect_manifest(
+                manifest, reader, settings.near_bits, lambda name, total: advance_task(bar, "Reading", total), cache
+            )
+            if manifest
+            else None
+        )
         steps, unsplittable = None, ""
         if inspection and not inspection.unreadable and disk.verdict != "fail":
             steps, unsplittable = try_split(
@@ -81,16 +92,10 @@ def _source(site: SiteFolder, data: tuple[str, Path] | None) -> tuple[str, Path]
     return reader, folder.expanduser().resolve()
 
 
-def _inspect(site: SiteFolder, reader: str, folder: Path, settings: Settings, bar: Progress) -> Inspection | None:
-    """None if the archive can't be read: the reason may name files, and `fedbus check` tells it."""
+def _read(site: SiteFolder, reader: str, folder: Path) -> Manifest | None:
+    """None if the dataset can't be read: the reason may name files, so only `fedbus check` shows it."""
     try:
-        return inspect_archive(
-            reader,
-            folder,
-            site.settings.name,
-            settings.near_bits,
-            lambda name, total: advance_task(bar, "Reading", total),
-        )
+        return read_archive(reader, folder, site.settings.name)
     except ArchiveError:
         return None
 

@@ -1,8 +1,7 @@
-"""What is in an archive, before anybody trains on it: counts, patients, sizes, copies, broken files."""
+"""What a dataset contains, before a site trains on it: counts, patients, sizes, duplicates, broken files."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,15 +10,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fedbus.datasets.manifest import Manifest, Row
 from fedbus.datasets.registry import find_reader, read_archive
 from fedbus.errors import ImageError, SplitError, listed
-from fedbus.images.decode import decode_image, split_frame, stored_mode
-from fedbus.images.fingerprint import perceptual_hash, pixel_digest
+from fedbus.images.decode import split_frame, stored_mode
+from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.settings.load import build_settings
-from fedbus.sites.groups import group_rows, near_pairs
-from fedbus.sites.split import SPLITS, assign_splits
+from fedbus.sites.decoding import decode_images
+from fedbus.sites.groups import Pair, identical_rows, near_pairs
+from fedbus.sites.pixel_cache import PixelCache
+from fedbus.sites.split import SPLITS
+from fedbus.sites.split_dataset import group_dataset, split_dataset
 from fedbus.system.progress import Advance
 
 MASK_GREYS = 8
@@ -163,29 +166,62 @@ def inspect_archive(
     near_bits: int,
     progress: Callable[[str, int], Advance] | None = None,
 ) -> Inspection:
-    """Read an archive, decode every picture of it and compare each with each.
+    """Read a dataset and inspect it.
 
     Args:
         reader: name of the reader.
-        root: the archive's folder.
-        site: the study's name for the hospital.
-        near_bits: hashes that differ in at most so many of 256 bits count as nearly identical.
-        progress: makes an `Advance` from the site's name and its number of pictures.
+        root: the dataset's folder.
+        site: name of the site.
+        near_bits: hashes that differ in at most this many of 256 bits count as near-duplicates.
+        progress: makes an `Advance` from the site's name and its number of images.
 
     Raises:
-        SettingsError: no such reader.
-        ArchiveError: the archive can't be read; a broken picture does not raise, it is listed.
+        SettingsError: If there is no such reader.
+        ArchiveError: If the dataset can't be read; a broken image does not raise, it is listed.
     """
     manifest = read_archive(reader, root, site)
-    advance = progress(site, len(manifest.rows)) if progress else lambda _: None
-    seen, unreadable = _decode_all(manifest, advance)
+    return inspect_manifest(manifest, reader, near_bits, progress)
+
+
+def inspect_manifest(
+    manifest: Manifest,
+    reader: str,
+    near_bits: int,
+    progress: Callable[[str, int], Advance] | None = None,
+    cache: PixelCache | None = None,
+) -> Inspection:
+    """Decode every image of a manifest once and compare each with each.
+
+    Args:
+        manifest: the dataset.
+        reader: that read it.
+        near_bits: hashes that differ in at most this many of 256 bits count as near-duplicates.
+        progress: makes an `Advance` from the site's name and its number of images.
+        cache: stores the images too, if all can be decoded, so that `prepare_sites` need not decode them again.
+
+    Raises:
+        RunError: If the disk is full.
+    """
+    images: dict[int, _Image] = {}
+
+    def visit(row: int, image: Image.Image) -> None:
+        images[row] = _describe(manifest.root, manifest.rows[row], image)
+
+    advance = progress(manifest.site, len(manifest.rows)) if progress else lambda _: None
+    if cache is None or cache.load(manifest) is not None:
+        errors = decode_images(manifest, visit, advance)
+    else:
+        errors = cache.fill(manifest, advance, visit)
+    seen = [images[row] for row in sorted(images)]
+    pairs = near_pairs(_stack([each.hash for each in seen]), near_bits)
+    digests = _stack([each.digest for each in seen])
     patients = Counter(row.patient for row in manifest.rows if row.patient is not None)
     flat = [each.row.path for each in seen if each.looks_like_mask]
-    mask_note = f"{len(flat)} pictures have at most {MASK_GREYS} grey values, as masks have: {listed(flat)}"
+    mask_note = f"{len(flat)} image(s) with at most {MASK_GREYS} grey values, as masks have: {listed(flat)}"
     return Inspection(
-        site=site,
+        site=manifest.site,
         reader=reader,
-        root=root,
+        root=manifest.root,
         digest=manifest.digest,
         counts=manifest.counts,
         census=find_reader(reader).census,
@@ -194,69 +230,55 @@ def inspect_archive(
         widths=_range([each.size[0] for each in seen]),
         heights=_range([each.size[1] for each in seen]),
         modes=dict(Counter(each.mode for each in seen).most_common()),
-        copies=_find_copies(seen, near_bits),
+        copies=_find_duplicates([each.row for each in seen], digests, pairs),
         near_bits=near_bits,
-        unreadable=unreadable,
-        unsplittable=_why_unsplittable(site, seen, near_bits),
+        unreadable=tuple(_unreadable(manifest, row, error) for row, error in errors.items()),
+        unsplittable=_why_unsplittable(manifest.site, [each.row for each in seen], digests, pairs),
         masks=len(flat),
         notes=(*manifest.notes, mask_note) if flat else manifest.notes,
     )
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Image:
     row: Row
     size: tuple[int, int]
     mode: str
     looks_like_mask: bool
-    pixels: bytes
+    digest: NDArray[np.uint8]
     hash: NDArray[np.uint8]
 
 
-def _decode_all(manifest: Manifest, advance: Advance) -> tuple[list[_Seen], tuple[Unreadable, ...]]:
-    def look(row: Row) -> _Seen | Unreadable:
-        result = _look(manifest.root, row)
-        advance(1)
-        return result
-
-    # Pillow decodes without the interpreter lock, so threads are enough.
-    with ThreadPoolExecutor() as pool:
-        results = list(pool.map(look, manifest.rows))
-    return [r for r in results if isinstance(r, _Seen)], tuple(r for r in results if isinstance(r, Unreadable))
-
-
-def _look(root: Path, row: Row) -> _Seen | Unreadable:
-    path = root / row.path
-    try:
-        picture = decode_image(path)
-    except ImageError as error:
-        file, _ = split_frame(path)
-        return Unreadable(row.path, error.problem.removeprefix(f"{file} ").rstrip("."), error.remedy)
-    return _Seen(
+def _describe(root: Path, row: Row, image: Image.Image) -> _Image:
+    return _Image(
         row=row,
-        size=picture.size,
-        mode=stored_mode(path),
-        looks_like_mask=picture.getcolors(MASK_GREYS) is not None,
-        pixels=pixel_digest(picture),
-        hash=perceptual_hash(picture),
+        size=image.size,
+        mode=stored_mode(root / row.path),
+        looks_like_mask=image.getcolors(MASK_GREYS) is not None,
+        digest=np.frombuffer(pixel_digest(image), dtype=np.uint8),
+        hash=perceptual_hash(image),
     )
 
 
-def _find_copies(seen: Sequence[_Seen], near_bits: int) -> tuple[Copy, ...]:
-    """Pair equal pixels (so also equal files) and close hashes, in the order of the archive."""
-    rows_of: dict[bytes, list[int]] = {}
-    for i, each in enumerate(seen):
-        rows_of.setdefault(each.pixels, []).append(i)
-    bits = {pair: 0 for rows in rows_of.values() for pair in combinations(rows, 2)}
-    identical = set(bits)
-    if seen:
-        near = near_pairs(np.stack([each.hash for each in seen]), near_bits)
-        bits |= {(pair.first, pair.second): pair.distance for pair in near}
+def _unreadable(manifest: Manifest, row: int, error: ImageError) -> Unreadable:
+    path = manifest.rows[row].path
+    file, _ = split_frame(manifest.root / path)
+    return Unreadable(path, error.problem.removeprefix(f"{file} ").rstrip("."), error.remedy)
+
+
+def _stack(prints: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.stack(prints) if prints else np.empty((0, HASH_BYTES), dtype=np.uint8)
+
+
+def _find_duplicates(rows: Sequence[Row], digests: NDArray[np.uint8], pairs: Sequence[Pair]) -> tuple[Copy, ...]:
+    """Pair equal pixels (so also equal files) and close hashes, in the order of the dataset."""
+    identical = {pair for same in identical_rows(digests) for pair in combinations(same, 2)}
+    bits = dict.fromkeys(identical, 0) | {(pair.first, pair.second): pair.distance for pair in pairs}
     return tuple(
         Copy(
-            first=seen[i].row.path,
-            second=seen[j].row.path,
-            labels=(seen[i].row.label, seen[j].row.label),
+            first=rows[i].path,
+            second=rows[j].path,
+            labels=(rows[i].label, rows[j].label),
             bits=bits[i, j],
             identical=(i, j) in identical,
         )
@@ -264,25 +286,15 @@ def _find_copies(seen: Sequence[_Seen], near_bits: int) -> tuple[Copy, ...]:
     )
 
 
-def _why_unsplittable(site: str, seen: Sequence[_Seen], near_bits: int) -> str | None:
-    """Try the least demanding split; say why not even that can be made, or None."""
-    if not seen:
+def _why_unsplittable(site: str, rows: Sequence[Row], digests: NDArray[np.uint8], pairs: Sequence[Pair]) -> str | None:
+    """Try the least demanding split; say why not even that is possible, or None."""
+    if not rows:
         return None
-    labels_of: dict[bytes, set[str]] = {}
-    for each in seen:
-        labels_of.setdefault(each.pixels, set()).add(each.row.label)
-    kept = [each for each in seen if len(labels_of[each.pixels]) == 1]
-    if len({each.row.label for each in kept}) < 2:
-        return "fewer than two classes are left without the pictures that stand under two labels"
-    pairs = near_pairs(np.stack([each.hash for each in kept]), near_bits)
-    groups = group_rows([each.row.patient for each in kept], pairs)
-    default = build_settings({"folds": len(SPLITS)}, "the laxest split")
     try:
-        assign_splits(
-            site, [each.row.label for each in kept], groups,
-            folds=default.folds, fold=default.fold, validation_fraction=default.validation_fraction,
-            seed=default.split_seed,
-        )  # fmt: skip
+        split_dataset(
+            group_dataset(site, rows, digests, pairs),
+            build_settings({"folds": len(SPLITS)}, "the least demanding split"),
+        )
     except SplitError as error:
         return f"{error.problem} {error.remedy}"
     return None

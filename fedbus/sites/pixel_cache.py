@@ -1,13 +1,10 @@
-"""Decode an archive once: uint8 pixels in one memory-mapped file, and a fingerprint of every picture.
+"""The pixel cache: a dataset's images as one memory-mapped uint8 array, with a fingerprint of each image.
 
-The cache is keyed by the contents of the files and the size, so it can't go stale, and it lies outside run folders,
-because people pass those on.
+The key is the contents of the files, the size and the version of the decoder, so an entry is never out of date. The
+cache is stored outside run folders, because run folders are passed on.
 """
 
 import hashlib
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +16,23 @@ from PIL import Image
 
 from fedbus.datasets.manifest import Manifest
 from fedbus.errors import ImageError, listed
-from fedbus.images.burned_in import DETECTOR, find_annotations, paint_over
-from fedbus.images.decode import DECODER, decode_image, resize_image
+from fedbus.images.decode import DECODER, resize_image
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
+from fedbus.settings.schema import Settings
+from fedbus.sites.decoding import Visit, decode_images
 from fedbus.system.files import write_whole
 from fedbus.system.progress import Advance
-
-ROWS_AT_A_TIME = 4096
-"""Each waits as an object of a kilobyte for its turn to be decoded."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The decoded pictures of one archive, in the order of its manifest.
+    """The decoded images of one dataset, in the order of its manifest.
 
     Attributes:
         images: uint8 [N, size, size], memory-mapped read-only.
-        hashes: uint8 [N, 32], 256-bit difference hashes of the full-size pictures.
-        digests: uint8 [N, 32], SHA-256 of the full-size decoded pixels: equal digests, equal pictures.
-        path: the file of `images`, for other processes to map.
+        hashes: uint8 [N, 32], 256-bit difference hashes of the full-size images.
+        digests: uint8 [N, 32], SHA-256 of the full-size decoded pixels, equal where images are identical.
+        path: file of `images`, for other processes to map.
     """
 
     images: NDArray[np.uint8]
@@ -46,98 +41,136 @@ class Pixels:
     path: Path
 
 
-def decode_archive(
-    manifest: Manifest, size: int, cache: Path, advance: Advance = lambda _: None, *, mask_annotations: bool = False
-) -> Pixels:
-    """Decode every picture of a manifest at [size, size], or map what an earlier run decoded.
+@dataclass(frozen=True)
+class PixelCache:
+    """A folder of decoded images of one size.
 
-    Args:
-        manifest: the archive.
-        size: pixels a side.
-        cache: the folder of what was decoded.
-        advance: told of every picture.
-        mask_annotations: burned-in marks are painted over before a picture is resized. Hashes and digests stay those of
-            the picture as it came, so that rows are grouped and split alike with marks and without.
+    Attributes:
+        folder: created on the first write.
+        size: pixels per side.
+        mask_annotations: whether burned-in annotations are painted over before an image is resized. Hashes and digests
+            stay those of the original image, so that rows are grouped and split the same way with and without.
+    """
+
+    folder: Path
+    size: int
+    mask_annotations: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> "PixelCache":
+        """The cache that a comparison uses."""
+        return cls(settings.cache, settings.image_size, settings.burned_in == "masked")
+
+    def load(self, manifest: Manifest) -> Pixels | None:
+        """Map the images of a manifest; None if they are not stored, or the files were cut short by a crash."""
+        images_path, prints_path = self._paths(manifest)
+        with suppress(OSError, ValueError, EOFError):
+            prints = np.load(prints_path)
+            return Pixels(
+                images=np.load(images_path, mmap_mode="r"),
+                hashes=prints[:, :HASH_BYTES],
+                digests=prints[:, HASH_BYTES:],
+                path=images_path,
+            )
+        return None
+
+    def fill(
+        self, manifest: Manifest, advance: Advance = lambda _: None, visit: Visit = lambda _, __: None
+    ) -> dict[int, ImageError]:
+        """Decode the images of a manifest and store them.
+
+        Args:
+            manifest: whose images to decode.
+            advance: called after every image.
+            visit: called with every full-size image too, see `decode_images`.
+
+        Returns:
+            The error of each row that can't be decoded. If there is one, nothing is stored.
+
+        Raises:
+            RunError: If the disk is full.
+        """
+        images_path, prints_path = self._paths(manifest)
+        prints = np.empty((len(manifest.rows), 2 * HASH_BYTES), dtype=np.uint8)
+        errors: dict[int, ImageError] = {}
+
+        def write(temporary: Path) -> None:
+            errors.update(self._decode_into(temporary, manifest, prints, advance, visit))
+            if errors:
+                raise _NotStoredError
+
+        with suppress(_NotStoredError):
+            write_whole(images_path, write)
+            write_whole(prints_path, lambda temporary: np.save(temporary, prints))
+        return errors
+
+    def _paths(self, manifest: Manifest) -> tuple[Path, Path]:
+        """Files of the images and of their fingerprints."""
+        versions = f"{DECODER} {_detector()}" if self.mask_annotations else DECODER
+        parts = [versions, str(self.size), *(row.content for row in manifest.rows)]
+        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+        return self.folder / "pixels" / f"{key}.npy", self.folder / "pixels" / f"{key}-prints.npy"
+
+    def _decode_into(
+        self, path: Path, manifest: Manifest, prints: NDArray[np.uint8], advance: Advance, visit: Visit
+    ) -> dict[int, ImageError]:
+        """Write every image to an .npy file as soon as it is decoded, and its fingerprint to its row of `prints`.
+
+        The file is not mapped for writing: a full disk would kill the process, whereas a failed write is an error.
+        """
+        lock = Lock()
+        with path.open("wb") as file:
+            shape = (len(manifest.rows), self.size, self.size)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            start = file.tell()
+
+            def store(row: int, image: Image.Image) -> None:
+                visit(row, image)
+                shown = _paint_over_annotations(image) if self.mask_annotations else image
+                pixels = resize_image(shown, self.size).tobytes()
+                digest = np.frombuffer(pixel_digest(image), dtype=np.uint8)
+                prints[row] = np.concatenate([perceptual_hash(image), digest])
+                with lock:
+                    file.seek(start + row * len(pixels))
+                    file.write(pixels)
+
+            return decode_images(manifest, store, advance)
+
+
+class _NotStoredError(Exception):
+    """Leaves `write_whole` without a file."""
+
+
+def decode_dataset(manifest: Manifest, cache: PixelCache, advance: Advance = lambda _: None) -> Pixels:
+    """Map the images of a manifest from the cache; decode and store them first if they are not in it.
 
     Raises:
-        ImageError: one or more pictures can't be used; all of them are named.
+        ImageError: If an image can't be decoded; the message names all such images.
+        RunError: If the disk is full.
     """
-    decoder = f"{DECODER} {DETECTOR}" if mask_annotations else DECODER
-    key = hashlib.sha256("\n".join([decoder, str(size), *(r.content for r in manifest.rows)]).encode()).hexdigest()
-    images_path, prints_path = (
-        cache / "pixels" / f"{key[:32]}.npy",
-        cache / "pixels" / f"{key[:32]}-prints.npy",
-    )
-    with suppress(OSError, ValueError, EOFError):  # not decoded yet, or cut short by a crash of the machine
-        pixels = _map(images_path, prints_path)
+    pixels = cache.load(manifest)
+    if pixels is not None:
         advance(len(manifest.rows))
         return pixels
-    prepare = without_annotations if mask_annotations else _as_it_is
-    prints = np.empty((len(manifest.rows), 2 * HASH_BYTES), dtype=np.uint8)
-    write_whole(images_path, lambda temporary: _decode_into(temporary, manifest, size, prepare, prints, advance))
-    write_whole(prints_path, lambda temporary: np.save(temporary, prints))
-    return _map(images_path, prints_path)
+    errors = cache.fill(manifest, advance)
+    if errors:
+        by_path = sorted(errors.values(), key=str)
+        problems = listed([error.problem.rstrip(".") for error in by_path])
+        raise ImageError(f"{len(errors)} image(s) of {manifest.site} can't be used: {problems}.", by_path[0].remedy)
+    pixels = cache.load(manifest)
+    assert pixels is not None, "written a moment ago"
+    return pixels
 
 
-def _map(images_path: Path, prints_path: Path) -> Pixels:
-    prints = np.load(prints_path)
-    return Pixels(
-        images=np.load(images_path, mmap_mode="r"),
-        hashes=prints[:, :HASH_BYTES],
-        digests=prints[:, HASH_BYTES:],
-        path=images_path,
-    )
+def _paint_over_annotations(image: Image.Image) -> Image.Image:
+    """Paint over the burned-in calipers and text of a grey image."""
+    from fedbus.images.burned_in import find_annotations, paint_over  # late: needs SciPy
 
-
-def without_annotations(picture: Image.Image) -> Image.Image:
-    """Paint calipers and text of a grey picture over."""
-    grey = np.asarray(picture)
+    grey = np.asarray(image)
     return Image.fromarray(paint_over(grey, find_annotations(grey)))
 
 
-def _as_it_is(picture: Image.Image) -> Image.Image:
-    return picture
+def _detector() -> str:
+    from fedbus.images.burned_in import DETECTOR  # late: needs SciPy
 
-
-def _decode_into(
-    path: Path,
-    manifest: Manifest,
-    size: int,
-    prepare: Callable[[Image.Image], Image.Image],
-    prints: NDArray[np.uint8],
-    advance: Advance,
-) -> None:
-    """Write every picture to an .npy file as soon as it is decoded, and its fingerprint to its row of `prints`.
-
-    The file is not mapped for writing: a full disk would end the process, where a failed write is an error.
-    """
-    failures: list[ImageError] = []
-    turn = Lock()
-    with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        shape = (len(manifest.rows), size, size)
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        start = file.tell()
-
-        def decode(index: int) -> None:
-            try:
-                picture = decode_image(manifest.root / manifest.rows[index].path)
-            except ImageError as error:
-                failures.append(error)
-                return
-            pixels = resize_image(prepare(picture), size).tobytes()
-            content = np.frombuffer(pixel_digest(picture), dtype=np.uint8)
-            prints[index] = np.concatenate([perceptual_hash(picture), content])
-            with turn:
-                file.seek(start + index * len(pixels))
-                file.write(pixels)
-            advance(1)
-
-        # Pillow decodes and resizes without the interpreter lock, so threads are enough.
-        for first in range(0, len(manifest.rows), ROWS_AT_A_TIME):
-            list(pool.map(decode, range(first, min(first + ROWS_AT_A_TIME, len(manifest.rows)))))
-    if failures:
-        failures.sort(key=str)
-        problems = listed([f.problem.rstrip(".") for f in failures])
-        raise ImageError(
-            f"{len(failures)} picture(s) of {manifest.site} can't be used: {problems}.", failures[0].remedy
-        )
+    return DETECTOR

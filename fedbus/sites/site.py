@@ -1,5 +1,6 @@
 """One site, ready to train on, and how it is opened from disk."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +16,23 @@ from fedbus.sites.split import read_split
 
 SITES_FILE = "sites.json"
 
+OLD_FACTS = {"parts": "splits"}
+"""Facts that were renamed: version 0.1 wrote the old name."""
+
+OLD_POSITIONS = "rows"
+"""Where sites.json of version 0.1 has the positions that are now in the split's column `row`."""
+
 
 @dataclass(frozen=True)
 class Site:
-    """One hospital, ready to train on.
+    """One site, ready to train on.
 
     Attributes:
-        name: the study's name for it.
-        pixels: uint8 [N, H, W], memory-mapped, all pictures of the archive.
-        labels: int64 [N], position in `CLASSES`.
+        name: its name in the settings.
+        pixels: uint8 [N, H, W], memory-mapped, all images of the dataset.
+        labels: int64 [N], position in `CLASSES`; -1 for rows that were dropped.
         groups: group name of each row; empty for rows that were dropped.
-        paths: path of each row inside the archive.
+        paths: path of each row relative to the dataset's folder; empty for rows that were dropped.
         splits: rows of `train`, `validation` and `test`, int64, distinct; and, where the split leaks on purpose, of
             `held-out` (see `fedbus.sites.leaky_split`). Only under `split = "balanced-images"` do rows repeat.
     """
@@ -41,34 +48,47 @@ class Site:
 def open_site(out: Path, name: str) -> Site:
     """Open a site that `prepare_sites` froze in `out`; its pixels are mapped, not read.
 
+    Folders of version 0.1 are opened too: their sites.json has the position of each row.
+
     Raises:
-        RunError: the folder was not prepared, its split was changed, or the decoded pictures were deleted since.
+        RunError: If the folder is not prepared, its split was changed, or the decoded images were deleted.
+        SplitError: If the split is missing or damaged.
     """
     try:
         facts = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))[name]
         pixels = np.load(facts["pixels"], mmap_mode="r")
     except (OSError, KeyError, ValueError) as error:
-        raise RunError(f"{out} holds no prepared data of {name} ({error}).", "Start again in a new --out.") from error
-    path = out / "splits" / f"{name}.csv"
-    split = read_split(name, path)
-    if split.digest != facts["split_digest"]:
-        raise RunError(f"{path} was changed after it was frozen.", "Put the old file back, or start in a new --out.")
-    rows = np.array(facts["rows"], dtype=np.int64)
+        raise RunError(
+            f"{out} contains no prepared data of {name} ({error}).", "Start again in a new --out."
+        ) from error
+    path = split_path(out, name)
+    split = read_split(name, path, facts.get(OLD_POSITIONS))
+    if hashlib.sha256(path.read_bytes()).hexdigest() != facts["split_digest"]:
+        raise RunError(f"{path} was changed after it was frozen.", "Restore the old file, or start in a new --out.")
+    rows = np.array([row.row for row in split.rows], dtype=np.int64)
     labels = np.full(len(pixels), -1, dtype=np.int64)
     labels[rows] = [CLASSES.index(row.label) for row in split.rows]
-    by_row = dict(zip(facts["rows"], split.rows, strict=True))
+    by_row = {row.row: row for row in split.rows}
     groups = np.array([by_row[i].group if i in by_row else "" for i in range(len(pixels))])
     paths = np.array([by_row[i].path if i in by_row else "" for i in range(len(pixels))])
-    part_of = np.array([row.split for row in split.rows])
-    return Site(name, pixels, labels, groups, paths, {split: rows[part_of == split] for split in split.splits})
+    split_of = np.array([row.split for row in split.rows])
+    return Site(name, pixels, labels, groups, paths, {split: rows[split_of == split] for split in split.splits})
+
+
+def split_path(out: Path, name: str) -> Path:
+    """The frozen split of a site in a run folder."""
+    return out / "splits" / f"{name}.csv"
 
 
 def read_facts(out: Path) -> dict[str, Any]:
-    """What the report says of each site: counts, patients, groups, dropped rows, notes, digests."""
+    """Read what the report says about each site: counts, patients, groups, dropped rows, notes, digests."""
     facts: dict[str, Any] = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))
-    return facts
+    return {
+        name: {OLD_FACTS.get(key, key): fact for key, fact in site.items() if key != OLD_POSITIONS}
+        for name, site in facts.items()
+    }
 
 
 def without_places(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of sites without where their decoded copies lie."""
+    """Facts of sites without where their decoded images are stored."""
     return {name: {key: fact for key, fact in site.items() if key != "pixels"} for name, site in facts.items()}

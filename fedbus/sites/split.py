@@ -1,8 +1,8 @@
 """Train, validation and test by group, stratified by class, frozen to a CSV file.
 
-A group is a patient, or images that are near-copies of each other, joined transitively: no group stands in two parts.
-The parts are folds of scikit-learn's `StratifiedGroupKFold`, so that cross-validation is the same split with another
-`fold`: fold `fold` of `folds` is the test part, and validation is cut from the rest the same way.
+A group is a patient, or images that are near-duplicates of each other, joined transitively: all rows of a group are in
+the same split. The splits are folds of scikit-learn's `StratifiedGroupKFold`, so that cross-validation is the same
+procedure with another `fold`: fold `fold` of `folds` is the test split, and validation is cut from the rest likewise.
 """
 
 import csv
@@ -12,10 +12,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from fedbus.classes import CLASSES
 from fedbus.errors import SplitError
@@ -25,21 +25,30 @@ from fedbus.system.files import write_text
 SPLITS = ("train", "validation", "test")
 
 HELD_OUT = "held-out"
-"""A fourth part, of the splits that leak alone (`fedbus.sites.leaky_split`): rows that such a split never sees."""
+"""A fourth split, only where a split leaks on purpose (`fedbus.sites.leaky_split`): rows that it never sees."""
 
-COLUMNS = ("path", "label", "patient", "group", "split")
+COLUMNS = ("row", "path", "label", "patient", "group", "split")
 
 OLD_COLUMNS = {"part": "split"}
-"""Columns that were renamed; files of version 0.1 have the old ones."""
+"""Columns that were renamed: version 0.1 wrote the old name. It also wrote no `row`; see `read_split`."""
 
 
 @dataclass(frozen=True)
 class SplitRow:
-    """One image and the part that it belongs to; `patient` is empty where none is published.
+    """One image and its split.
 
-    A split that over-samples first has several rows of one image, also in different parts.
+    A split that over-samples first has several rows of one image, also in different splits.
+
+    Attributes:
+        row: position in the manifest, from 0, and so in the pixel cache.
+        path: relative to the dataset's folder.
+        label: one of `CLASSES`.
+        patient: empty where none is published.
+        group: rows of a group are in the same split.
+        split: one of `SPLITS`, or `HELD_OUT`.
     """
 
+    row: int
     path: str
     label: str
     patient: str
@@ -60,7 +69,7 @@ class SplitTable:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows((r.path, r.label, r.patient, r.group, r.split) for r in self.rows)
+        writer.writerows((r.row, r.path, r.label, r.patient, r.group, r.split) for r in self.rows)
         return out.getvalue()
 
     @property
@@ -75,7 +84,7 @@ class SplitTable:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Rows by part and class: images, each as often as it stands there."""
+        """Rows of each split and class; a repeated image counts each time."""
         return {
             split: {name: sum(r.split == split and r.label == name for r in self.rows) for name in CLASSES}
             for split in self.splits
@@ -86,25 +95,39 @@ class SplitTable:
         write_text(path, self.text)
 
 
-def read_split(site: str, path: Path) -> SplitTable:
-    """Read a frozen split back.
+def read_split(site: str, path: Path, positions: Sequence[int] | None = None) -> SplitTable:
+    """Read a frozen split.
+
+    Args:
+        site: name of the site.
+        path: the CSV file.
+        positions: of the rows in the manifest, for a file of version 0.1, which has no column `row`.
 
     Raises:
-        SplitError: the file is missing, has other columns, or a part or label that does not exist, or no rows.
+        SplitError: If the file is missing or empty, or has other columns, or an unknown split or label.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = tuple(SplitRow(**{OLD_COLUMNS.get(key, key): value for key, value in row.items()}) for row in reader)
-    except (OSError, TypeError, UnicodeDecodeError, csv.Error) as error:
+            lines = list(csv.DictReader(file))
+        rows = tuple(_parse_row(line) for line in (lines if positions is None else _with_rows(lines, positions)))
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:  # ValueError includes UnicodeDecodeError
         raise SplitError(
             f"{path} is not a split file ({error}).", f"It needs the columns {','.join(COLUMNS)}."
         ) from error
     if not rows or not all(row.split in (*SPLITS, HELD_OUT) and row.label in CLASSES for row in rows):
         raise SplitError(
-            f"{path} is empty, or names a part or a label that does not exist.", "Make the split again in a new --out."
+            f"{path} is empty, or contains an unknown split or label.", "Make the split again in a new --out."
         )
     return SplitTable(site, rows)
+
+
+def _parse_row(line: dict[str, Any]) -> SplitRow:
+    fields = {OLD_COLUMNS.get(key, key): value for key, value in line.items()}
+    return SplitRow(row=int(fields.pop("row")), **fields)
+
+
+def _with_rows(lines: Sequence[dict[str, Any]], positions: Sequence[int]) -> list[dict[str, Any]]:
+    return [line | {"row": row} for row, line in zip(positions, lines, strict=True)]
 
 
 def assign_splits(
@@ -117,20 +140,20 @@ def assign_splits(
     validation_fraction: float,
     seed: int,
 ) -> list[str]:
-    """Give every row its part.
+    """Assign every row to a split.
 
     Args:
-        site: names the site in errors, and enters the seed.
-        labels: one of `CLASSES` a row.
+        site: named in errors, and part of the seed.
+        labels: one of `CLASSES` per row.
         groups: rows with equal names stay together.
-        folds: the test part is one `folds`-th of the rows.
-        fold: which fold is the test part, 0 to folds - 1.
-        validation_fraction: of the rows that are not test rows, 0 < fraction <= 0.5; more where a class has
-            too few groups for so small a part.
+        folds: the test split is one `folds`-th of the rows.
+        fold: which fold is the test split, 0 to folds - 1.
+        validation_fraction: of the rows that are not test rows, 0 < fraction <= 0.5; more where a class has too few
+            groups for that.
         seed: of the split.
 
     Raises:
-        SplitError: a class has too few groups for every part to have one.
+        SplitError: If a class has too few groups for every split to have one.
     """
     y, g = np.array(labels), np.array(groups)
     _check_groups(site, y, g)
@@ -142,7 +165,7 @@ def assign_splits(
         )
     rest, _ = outer[fold]
     present = set(labels)
-    for count in range(max(2, round(1 / validation_fraction)), 1, -1):  # few patients need a larger validation part
+    for count in range(max(2, round(1 / validation_fraction)), 1, -1):  # few patients need a larger validation split
         inner = _folds(y[rest], g[rest], count, derive_seed(seed, "validation", site, fold))
         for train, validation in inner:
             splits = np.full(len(y), "test", dtype=object)
@@ -151,8 +174,8 @@ def assign_splits(
                 return [str(split) for split in splits]
     rare = min(present, key=lambda name: len(set(g[y == name])))
     raise SplitError(
-        f"{site}: no split gives every part all of {', '.join(sorted(present))}; "
-        f"{rare} has {len(set(g[y == rare]))} groups (patients, or near-copies taken together).",
+        f"{site}: not all of {', '.join(sorted(present))} can be in each of train, validation and test; "
+        f"{rare} has {len(set(g[y == rare]))} groups (patients, or near-duplicates taken together).",
         "Use fewer folds (--set folds=3), another --set split-seed, or more patients of that class.",
     )
 
@@ -162,7 +185,7 @@ def _check_groups(site: str, labels: NDArray[np.str_], groups: NDArray[np.str_])
         count = len(set(groups[labels == name]))
         if count < len(SPLITS):
             raise SplitError(
-                f"{site}: {name} has only {count} group(s) (patients, or near-copies taken together), "
+                f"{site}: {name} has only {count} group(s) (patients, or near-duplicates taken together), "
                 f"and train, validation and test need one each.",
                 "Add patients of that class, or leave the class out of this site.",
             )
@@ -171,7 +194,9 @@ def _check_groups(site: str, labels: NDArray[np.str_], groups: NDArray[np.str_])
 def _folds(
     labels: NDArray[np.str_], groups: NDArray[np.str_], folds: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    # scikit-learn refuses more folds than the commonest class has rows; a small archive gets fewer, larger ones.
+    from sklearn.model_selection import StratifiedGroupKFold  # late: takes a second to import
+
+    # scikit-learn refuses more folds than the commonest class has rows; a small dataset gets fewer, larger ones.
     folds = min(folds, max(int((labels == name).sum()) for name in set(labels)))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():  # a rare class is checked, and explained, by the caller

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections import Counter
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from clients.check.site import check_site
 from clients.site.folder import open_site_folder
 from clients.site.hub_contact import Contact
 from fedbus.errors import SettingsError
+from fedbus.sites import decoding
 from tests.archives import make_labels_csv, write_table
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings
@@ -61,6 +63,15 @@ def test_a_site_that_can_join(site, console, tmp_path):
     assert check_site(reopened, None, STUDY, again) == 0  # the data are known now
     made = {p.name for p in site.path.iterdir()} - {"site.toml", "site.key", "st-mary.pub", "ca.crt", "approved.json"}
     assert made == {"cache", "check.json"}
+
+
+def test_every_image_is_decoded_once(site, console, tmp_path, monkeypatch):
+    decoded = Counter()
+    decode = decoding.decode_image
+    monkeypatch.setattr(decoding, "decode_image", lambda path: decoded.update([path.name]) or decode(path))
+    assert check_site(site, ("labels-csv", make_labels_csv(tmp_path / "bus", COUNTS)), STUDY, console) == 0
+    assert len(decoded) == sum(COUNTS.values())
+    assert set(decoded.values()) == {1}
 
 
 def test_warnings_do_not_keep_a_site_out(site, console, tmp_path):

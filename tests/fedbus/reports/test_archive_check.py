@@ -145,7 +145,7 @@ def test_pictures_that_look_like_masks_are_noted(tmp_path):
     root = make_class_folders(tmp_path)
     Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(root / "Normal" / "outline.png")
     found = inspect_archive("class-folders", root, "x", 20)
-    assert found.notes == ("1 pictures have at most 8 grey values, as masks have: Normal/outline.png",)
+    assert found.notes == ("1 image(s) with at most 8 grey values, as masks have: Normal/outline.png",)
     assert found.usable
 
 

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash
-from fedbus.sites import groups
 from fedbus.sites.groups import Pair, cross_pairs, group_rows, near_pairs
 
 NEAR = 20
@@ -89,20 +88,6 @@ def test_no_rows_have_no_pairs(most):
     none, some = np.empty((0, HASH_BYTES), dtype=np.uint8), related_hashes(0, 5)
     assert near_pairs(none, most) == cross_pairs(none, some, most) == cross_pairs(some, none, most) == []
     assert near_pairs(some[:1], most) == []
-
-
-def test_few_pairs_of_unrelated_pictures_are_looked_at(monkeypatch):
-    looked: list[int] = []
-    near = groups._near
-
-    def counting(lefts, rights, first, second, most):
-        looked.append(len(first))
-        return near(lefts, rights, first, second, most)
-
-    monkeypatch.setattr(groups, "_near", counting)
-    hashes = np.random.default_rng(6).integers(0, 256, (3000, HASH_BYTES), dtype=np.uint8)
-    assert near_pairs(hashes, NEAR) == []
-    assert sum(looked) < 0.01 * 3000 * 2999 / 2
 
 
 def test_near_pairs_of_a_slice_of_a_wider_array():

@@ -11,10 +11,11 @@ from PIL import Image
 from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_archive
 from fedbus.errors import ImageError, RunError
+from fedbus.images import burned_in
 from fedbus.images.burned_in import find_annotations, paint_over
 from fedbus.images.fingerprint import perceptual_hash
-from fedbus.sites import pixel_cache as pixels_module
-from fedbus.sites.pixel_cache import decode_archive
+from fedbus.sites import decoding, pixel_cache
+from fedbus.sites.pixel_cache import PixelCache, decode_dataset
 from tests.archives import make_class_folders, make_picture
 
 
@@ -37,7 +38,7 @@ def no_decoding(*_: object) -> None:
 
 def test_values_are_those_of_pillow_itself(archive, tmp_path):
     manifest = manifest_of(archive)
-    pixels = decode_archive(manifest, 24, tmp_path / "cache")
+    pixels = decode_dataset(manifest, PixelCache(tmp_path / "cache", 24))
     assert pixels.images.shape == (len(manifest.rows), 24, 24)
     assert pixels.images.dtype == np.uint8
     for i, row in enumerate(manifest.rows):
@@ -53,7 +54,7 @@ def test_digests_are_equal_exactly_where_pictures_are(archive, tmp_path):
         turned = np.asarray(picture).reshape(picture.width, picture.height)  # the same bytes, another shape
         Image.fromarray(turned).save(archive / "Benign" / "turned.png")
     manifest = manifest_of(archive)
-    digests = decode_archive(manifest, 16, tmp_path / "cache").digests
+    digests = decode_dataset(manifest, PixelCache(tmp_path / "cache", 16)).digests
     of = {row.path: digests[i].tobytes() for i, row in enumerate(manifest.rows)}
     assert of["Benign/copy.bmp"] == of["Benign/0.png"]
     assert len(set(of.values())) == len(of) - 1
@@ -62,10 +63,10 @@ def test_digests_are_equal_exactly_where_pictures_are(archive, tmp_path):
 def test_a_second_call_decodes_nothing_and_maps_the_same_file(archive, tmp_path, monkeypatch):
     manifest = manifest_of(archive)
     told: list[int] = []
-    first = decode_archive(manifest, 16, tmp_path / "cache", told.append)
+    first = decode_dataset(manifest, PixelCache(tmp_path / "cache", 16), told.append)
     assert sum(told) == len(manifest.rows)
-    monkeypatch.setattr(pixels_module, "decode_image", no_decoding)
-    second = decode_archive(manifest, 16, tmp_path / "cache", told.append)
+    monkeypatch.setattr(decoding, "decode_image", no_decoding)
+    second = decode_dataset(manifest, PixelCache(tmp_path / "cache", 16), told.append)
     assert sum(told) == 2 * len(manifest.rows)
     assert second.path == first.path
     for name in ("images", "hashes", "digests"):
@@ -73,7 +74,7 @@ def test_a_second_call_decodes_nothing_and_maps_the_same_file(archive, tmp_path,
 
 
 def test_decoded_pictures_are_mapped_read_only(archive, tmp_path):
-    images = decode_archive(manifest_of(archive), 16, tmp_path / "cache").images
+    images = decode_dataset(manifest_of(archive), PixelCache(tmp_path / "cache", 16)).images
     assert isinstance(images, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         images[0, 0, 0] = 1
@@ -81,20 +82,20 @@ def test_decoded_pictures_are_mapped_read_only(archive, tmp_path):
 
 def test_the_cache_follows_contents_and_size_and_not_the_place(archive, tmp_path):
     cache = tmp_path / "cache"
-    first = decode_archive(manifest_of(archive), 16, cache)
-    assert decode_archive(manifest_of(archive), 24, cache).path != first.path
+    first = decode_dataset(manifest_of(archive), PixelCache(cache, 16))
+    assert decode_dataset(manifest_of(archive), PixelCache(cache, 24)).path != first.path
     moved = archive.rename(tmp_path / "moved")
-    assert decode_archive(manifest_of(moved), 16, cache).path == first.path
+    assert decode_dataset(manifest_of(moved), PixelCache(cache, 16)).path == first.path
     make_picture(np.random.default_rng(99)).save(moved / "Benign" / "0.png")
-    changed = decode_archive(manifest_of(moved), 16, cache)
+    changed = decode_dataset(manifest_of(moved), PixelCache(cache, 16))
     assert changed.path != first.path
     assert not np.array_equal(changed.images[0], first.images[0])
 
 
 def test_another_decoder_does_not_reuse_the_cache(archive, tmp_path, monkeypatch):
-    first = decode_archive(manifest_of(archive), 16, tmp_path / "cache")
-    monkeypatch.setattr(pixels_module, "DECODER", "grey-2")
-    assert decode_archive(manifest_of(archive), 16, tmp_path / "cache").path != first.path
+    first = decode_dataset(manifest_of(archive), PixelCache(tmp_path / "cache", 16))
+    monkeypatch.setattr(pixel_cache, "DECODER", "grey-2")
+    assert decode_dataset(manifest_of(archive), PixelCache(tmp_path / "cache", 16)).path != first.path
 
 
 def test_all_unusable_pictures_are_named_at_once_and_nothing_is_written(archive, tmp_path):
@@ -104,19 +105,19 @@ def test_all_unusable_pictures_are_named_at_once_and_nothing_is_written(archive,
     deep = np.random.default_rng(0).integers(0, 2**16, (40, 48)).astype(np.uint16)
     Image.fromarray(deep).save(archive / "Normal" / "2.png")
     with pytest.raises(ImageError) as caught:
-        decode_archive(manifest_of(archive), 16, tmp_path / "cache")
+        decode_dataset(manifest_of(archive), PixelCache(tmp_path / "cache", 16))
     message = str(caught.value)
-    for words in ("3 picture(s) of north", "Benign/0.png", "Malignant/1.png is an empty file", "Normal/2.png has more"):
+    for words in ("3 image(s) of north", "Benign/0.png", "Malignant/1.png is an empty file", "Normal/2.png has more"):
         assert words in message
     assert files_in(tmp_path / "cache") == []
 
 
 def test_a_damaged_cache_is_decoded_again(archive, tmp_path):
-    first = decode_archive(manifest_of(archive), 16, tmp_path / "cache")
+    first = decode_dataset(manifest_of(archive), PixelCache(tmp_path / "cache", 16))
     expected = np.array(first.images)
     digest = hashlib.sha256(first.path.read_bytes()).hexdigest()
     first.path.write_bytes(first.path.read_bytes()[:200])
-    again = decode_archive(manifest_of(archive), 16, tmp_path / "cache")
+    again = decode_dataset(manifest_of(archive), PixelCache(tmp_path / "cache", 16))
     np.testing.assert_array_equal(again.images, expected)
     assert hashlib.sha256(again.path.read_bytes()).hexdigest() == digest
 
@@ -125,20 +126,20 @@ def test_a_damaged_cache_is_decoded_again(archive, tmp_path):
 def test_the_file_is_the_one_that_numpy_would_save_however_many_rows_are_taken_at_a_time(
     rows, archive, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pixels_module, "ROWS_AT_A_TIME", rows)
+    monkeypatch.setattr(decoding, "ROWS_AT_A_TIME", rows)
     manifest = manifest_of(archive)
-    pixels = decode_archive(manifest, 24, tmp_path / "cache")
+    pixels = decode_dataset(manifest, PixelCache(tmp_path / "cache", 24))
     pictures = [np.asarray(Image.open(archive / row.path).resize((24, 24), Image.BILINEAR)) for row in manifest.rows]
     np.save(tmp_path / "expected.npy", np.stack(pictures))
     assert pixels.path.read_bytes() == (tmp_path / "expected.npy").read_bytes()
 
 
 def test_the_archive_is_never_in_memory_as_a_whole(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(pixels_module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 2)
     manifest, size = manifest_of(archive), 1024
     tracemalloc.start()
     try:
-        decode_archive(manifest, size, tmp_path / "cache")
+        decode_dataset(manifest, PixelCache(tmp_path / "cache", size))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -153,7 +154,7 @@ def test_a_disk_that_is_full_is_an_error_in_words_and_leaves_nothing(archive, tm
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         with pytest.raises(RunError, match="could not be written"):
-            decode_archive(manifest, 64, tmp_path / "cache")
+            decode_dataset(manifest, PixelCache(tmp_path / "cache", 64))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert files_in(tmp_path / "cache") == []
@@ -165,22 +166,25 @@ def test_painted_pictures_lie_apart_and_are_grouped_as_the_ones_that_came(archiv
         picture[10:20, 10] = 255  # an upright stroke
         Image.fromarray(picture).save(path)
     manifest = manifest_of(archive)
-    kept = decode_archive(manifest, 48, tmp_path / "cache")
-    masked = decode_archive(manifest, 48, tmp_path / "cache", mask_annotations=True)
+    kept = decode_dataset(manifest, PixelCache(tmp_path / "cache", 48))
+    masked = decode_dataset(manifest, PixelCache(tmp_path / "cache", 48, mask_annotations=True))
     assert masked.path != kept.path
     np.testing.assert_array_equal(masked.hashes, kept.hashes)
     np.testing.assert_array_equal(masked.digests, kept.digests)
     for i, row in enumerate(manifest.rows):
         grey = np.asarray(Image.open(archive / row.path).convert("L"))
-        burned_in = find_annotations(grey)
-        assert burned_in.any()
-        expected = Image.fromarray(paint_over(grey, burned_in)).resize((48, 48), Image.BILINEAR)
+        found = find_annotations(grey)
+        assert found.any()
+        expected = Image.fromarray(paint_over(grey, found)).resize((48, 48), Image.BILINEAR)
         np.testing.assert_array_equal(masked.images[i], np.asarray(expected))
 
 
 def test_other_marks_do_not_reuse_the_cache_and_leave_that_of_kept_marks(archive, tmp_path, monkeypatch):
     manifest, cache = manifest_of(archive), tmp_path / "cache"
-    kept, masked = decode_archive(manifest, 16, cache), decode_archive(manifest, 16, cache, mask_annotations=True)
-    monkeypatch.setattr(pixels_module, "DETECTOR", "marks-2")
-    assert decode_archive(manifest, 16, cache).path == kept.path
-    assert decode_archive(manifest, 16, cache, mask_annotations=True).path != masked.path
+    kept, masked = (
+        decode_dataset(manifest, PixelCache(cache, 16)),
+        decode_dataset(manifest, PixelCache(cache, 16, mask_annotations=True)),
+    )
+    monkeypatch.setattr(burned_in, "DETECTOR", "marks-2")
+    assert decode_dataset(manifest, PixelCache(cache, 16)).path == kept.path
+    assert decode_dataset(manifest, PixelCache(cache, 16, mask_annotations=True)).path != masked.path

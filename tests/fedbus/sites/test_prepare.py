@@ -1,6 +1,8 @@
 """From archives to hospitals: copies, groups, the frozen split, and the same hospital opened by another process."""
 
 import csv
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -184,6 +186,48 @@ def test_open_site_gives_what_prepare_sites_gave(prepare, north, tmp_path):
             assert CLASSES[opened.labels[row]] == line["label"]
             assert opened.groups[row] == line["group"]
             assert row in opened.splits[line["split"]]
+
+
+def as_version_0_1(out: Path) -> None:
+    """Rewrite a run folder as version 0.1 wrote it: positions and `parts` in sites.json, a column `part`."""
+    facts = json.loads((out / "sites.json").read_text(encoding="utf-8"))
+    for name, site in facts.items():
+        path = out / "splits" / f"{name}.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+        columns = ("path", "label", "patient", "group", "part")
+        old = [
+            ",".join(columns),
+            *(",".join((line | {"part": line["split"]})[key] for key in columns) for line in lines),
+        ]
+        path.write_text("\n".join([*old, ""]), encoding="utf-8")
+        site["parts"], site["rows"] = site.pop("splits"), [int(line["row"]) for line in lines]
+        site["split_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (out / "sites.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def test_folders_of_version_0_1_open_as_the_same_site(prepare, north, tmp_path):
+    shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")  # drops rows
+    new = prepare({"north": ("class-folders", north)})["north"]
+    facts = read_facts(tmp_path / "out")["north"]
+    as_version_0_1(tmp_path / "out")
+    old = open_site(tmp_path / "out", "north")
+    for name in ("pixels", "labels", "groups", "paths"):
+        np.testing.assert_array_equal(getattr(old, name), getattr(new, name))
+    for split in SPLITS:
+        np.testing.assert_array_equal(old.splits[split], new.splits[split])
+    old_facts = read_facts(tmp_path / "out")["north"]
+    assert old_facts | {"split_digest": ""} == facts | {"split_digest": ""}
+
+    edit(tmp_path / "out/splits/north.csv", "test\n", "train\n")
+    with pytest.raises(RunError, match="was changed"):
+        open_site(tmp_path / "out", "north")
+
+
+def test_the_facts_do_not_list_the_rows(prepare, north, tmp_path):
+    prepare({"north": ("class-folders", north)})
+    facts = json.loads((tmp_path / "out/sites.json").read_text(encoding="utf-8"))["north"]
+    assert not [key for key, fact in facts.items() if isinstance(fact, list) and len(fact) > 2]
 
 
 def test_the_same_archives_give_the_same_bytes(north, tmp_path):

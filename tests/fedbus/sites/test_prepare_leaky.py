@@ -65,8 +65,8 @@ def test_the_split_by_group_is_what_assign_parts_gives_byte_for_byte(settings, p
         name, [line["label"] for line in lines], [line["group"] for line in lines],
         folds=3, fold=0, validation_fraction=settings.validation_fraction, seed=0,
     )  # fmt: skip
-    text = "path,label,patient,group,split\n" + "".join(
-        f"{line['path']},{line['label']},{line['patient']},{line['group']},{split}\n"
+    text = "row,path,label,patient,group,split\n" + "".join(
+        f"{line['row']},{line['path']},{line['label']},{line['patient']},{line['group']},{split}\n"
         for line, split in zip(lines, splits, strict=True)
     )
     assert read_facts(out)[name]["split_digest"] == hashlib.sha256(text.encode()).hexdigest()

@@ -34,7 +34,7 @@ def split_of(seed: int = 0) -> SplitTable:
     labels, groups = archive(seed)
     splits = assign_splits("north", labels, groups, **SETTINGS)
     rows = [
-        SplitRow(f"a, b/{i} “x”.png", label, "" if i % 3 else f"p{i}", group, split)
+        SplitRow(2 * i, f"a, b/{i} “x”.png", label, "" if i % 3 else f"p{i}", group, split)
         for i, (label, group, split) in enumerate(zip(labels, groups, splits, strict=True))
     ]
     return SplitTable("north", tuple(rows))
@@ -106,8 +106,8 @@ def test_the_file_has_exactly_these_columns_and_reads_back(tmp_path):
     split.write(tmp_path / "north.csv")
     with (tmp_path / "north.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0] == ["path", "label", "patient", "group", "split"]
-    assert lines[1:] == [[r.path, r.label, r.patient, r.group, r.split] for r in split.rows]
+    assert lines[0] == ["row", "path", "label", "patient", "group", "split"]
+    assert lines[1:] == [[str(r.row), r.path, r.label, r.patient, r.group, r.split] for r in split.rows]
     assert read_split("north", tmp_path / "north.csv") == split
 
 
@@ -169,14 +169,16 @@ def test_few_patients_get_a_larger_validation_part_rather_than_a_refusal():
 @pytest.mark.parametrize(
     "content",
     [
-        b"path,label,patient,group\na,benign,,g1\n",
-        b"path,label,patient,group,part,more\na,benign,,g1,train,x\n",
-        b"path,label,patient,group,part\na,benign,,g1,training\n",
-        b"path,label,patient,group,part\na,benine,,g1,train\n",
-        b"path,label,patient,group,part\na,benign,,g1,train,surplus\n",
-        b"path,label,patient,group,part\na,benign\n",
+        b"row,path,label,patient,group\n0,a,benign,,g1\n",
+        b"row,path,label,patient,group,split,more\n0,a,benign,,g1,train,x\n",
+        b"row,path,label,patient,group,split\n0,a,benign,,g1,training\n",
+        b"row,path,label,patient,group,split\n0,a,benine,,g1,train\n",
+        b"row,path,label,patient,group,split\n0,a,benign,,g1,train,surplus\n",
+        b"row,path,label,patient,group,split\n0,a,benign\n",
+        b"row,path,label,patient,group,split\nfirst,a,benign,,g1,train\n",
+        b"path,label,patient,group,split\na,benign,,g1,train\n",
         b"\xff\xfe\x00\x01",
-        b"path,label,patient,group,part\n\x00,benign,,g1,train,\n",
+        b"row,path,label,patient,group,split\n\x00,benign,,g1,train,\n",
         b"",
     ],
 )

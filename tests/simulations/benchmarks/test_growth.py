@@ -18,7 +18,7 @@ from fedbus.classes import CLASSES
 from fedbus.datasets.registry import read_archive
 from fedbus.models.start import start_state
 from fedbus.settings.load import build_settings
-from fedbus.sites.pixel_cache import decode_archive
+from fedbus.sites.pixel_cache import PixelCache, decode_dataset
 from fedbus.sites.prepare import prepare_sites
 from fedbus.training.rows import site_rows
 from simulations.benchmarks import growth, growth_federation
@@ -95,7 +95,7 @@ def test_an_archive_has_patients_of_one_class_and_the_near_copies_that_were_put_
         labels_of.setdefault(row.patient, []).append(row.label)
     assert all(len(set(labels)) == 1 and len(labels) <= 3 for labels in labels_of.values())
     assert len(labels_of) == 84
-    pixels = decode_archive(manifest, SIDE, tmp_path / "cache")
+    pixels = decode_dataset(manifest, PixelCache(tmp_path / "cache", SIDE))
     assert len(np.unique(pixels.digests, axis=0)) == 250
     distances = (np.unpackbits(pixels.hashes, axis=1)[:, None] != np.unpackbits(pixels.hashes, axis=1)[None]).sum(2)
     near = [(int(i), int(j)) for i, j in np.argwhere(distances <= 20) if i < j]

@@ -9,7 +9,7 @@ from fedbus.datasets.readers import class_folders, labels_csv
 from fedbus.errors import ArchiveError, ImageError
 from fedbus.settings.load import build_settings
 from fedbus.sites.inspection import inspect_archive
-from fedbus.sites.pixel_cache import decode_archive
+from fedbus.sites.pixel_cache import PixelCache, decode_dataset
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import open_site
 from tests.archives import make_picture
@@ -80,8 +80,8 @@ def test_frames_are_rows_of_their_own(tmp_path):
     ]
     digests = [row.sha256 for row in manifest.rows]
     assert digests[0] == digests[1] == hashlib.sha256((tmp_path / "a.dcm").read_bytes()).hexdigest()
-    images = decode_archive(manifest, 40, tmp_path / "cache").images
-    again = decode_archive(manifest, 40, tmp_path / "cache").images
+    images = decode_dataset(manifest, PixelCache(tmp_path / "cache", 40)).images
+    again = decode_dataset(manifest, PixelCache(tmp_path / "cache", 40)).images
     np.testing.assert_array_equal(images, again)
     stored = [pixels["a"][0], pixels["a"][3], pixels["b"][1], pixels["c"][1], pixels["c"][2]]
     for image, expected in zip(images, stored, strict=True):
@@ -94,7 +94,7 @@ def test_other_frames_are_other_pictures_in_the_cache(tmp_path):
     for frame in ("1", "2", ""):
         rows = [("a.dcm", "benign", "", frame), ("b.dcm", "malignant", "", ""), ("c.dcm", "normal", "", "")]
         manifest = labels_csv.read(make_dicom_csv(tmp_path, rows), "north")
-        images[frame] = decode_archive(manifest, 32, tmp_path / "cache").images[0].copy()
+        images[frame] = decode_dataset(manifest, PixelCache(tmp_path / "cache", 32)).images[0].copy()
     assert not np.array_equal(images["1"], images["2"])
     np.testing.assert_array_equal(images["2"], images[""])
 
@@ -153,7 +153,7 @@ def test_a_frame_too_many_is_named_with_its_file(tmp_path):
     make_dicom_csv(tmp_path, [("a.dcm", "benign", "", "5"), ("b.dcm", "malignant", "", "4")])
     manifest = labels_csv.read(tmp_path, "north")
     with pytest.raises(ImageError, match=r"a\.dcm has no frame 5\. Count frames from 1"):
-        decode_archive(manifest, 32, tmp_path / "cache")
+        decode_dataset(manifest, PixelCache(tmp_path / "cache", 32))
 
 
 def test_the_check_lists_what_is_wrong_and_tells_no_id(tmp_path):
