@@ -95,7 +95,7 @@ def _patients(inspection: Inspection) -> Finding:
 
 
 def _copies(inspection: Inspection) -> Finding:
-    pairs = sum(pair.labels[0] == pair.labels[1] for pair in inspection.exact_copies)
+    pairs = sum(pair.labels[0] == pair.labels[1] for pair in inspection.identical_pairs)
     found = (
         f"{count(pairs, 'pair')} of identical pictures, kept in one part"
         if pairs
@@ -112,7 +112,7 @@ def _near_copies(inspection: Inspection) -> Finding:
 
 
 def _two_labels(inspection: Inspection) -> Finding:
-    pairs = inspection.copies_under_two_labels
+    pairs = inspection.conflicting_pairs
     if not pairs:
         return Finding("Two labels", "pass", "no picture stands under two labels")
     out = len({path for pair in pairs if pair.identical for path in (pair.first, pair.second)})

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.text import Text
 
 from clients.check.data import data_findings, unreadable_archive
@@ -26,7 +25,7 @@ from fedbus.datasets.registry import find_reader, read_archive
 from fedbus.errors import ArchiveError
 from fedbus.models.build import build_model
 from fedbus.settings.schema import Settings
-from fedbus.sites.inspection import inspect_manifest
+from fedbus.sites.inspect_dataset import inspect_manifest
 from fedbus.sites.pixel_cache import PixelCache
 from fedbus.system.files import write_json
 from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar

@@ -16,7 +16,8 @@ from fedbus.classes import CLASSES
 from fedbus.datasets.registry import find_reader
 from fedbus.errors import ArchiveError
 from fedbus.settings.schema import Settings
-from fedbus.sites.inspection import Copy, Inspection, inspect_archive
+from fedbus.sites.inspect_dataset import inspect_dataset
+from fedbus.sites.inspection import DuplicatePair, Inspection
 from fedbus.system.files import write_json
 from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar
 
@@ -72,7 +73,7 @@ def check_sites(
 
 def _inspect(site: str, reader: str, root: Path, near_bits: int, console: Console) -> Inspection:
     with progress_bar(console) as bar:
-        return inspect_archive(
+        return inspect_dataset(
             reader, root, site, near_bits, lambda name, total: advance_task(bar, f"Reading {name}", total)
         )
 
@@ -95,7 +96,7 @@ def render(inspection: Inspection) -> RenderableType:
     ]
     if inspection.unreadable:
         parts.append(_unreadable(inspection))
-    if inspection.copies_under_two_labels:
+    if inspection.conflicting_pairs:
         parts.append(_contradictions(inspection))
     if inspection.notes:
         notes = Group(*(_hanging("•", Text(f"Note: {note}.")) for note in inspection.notes))
@@ -137,7 +138,7 @@ def _facts(inspection: Inspection) -> RenderableType:
         table.add_row("Width", _spread(inspection.widths))
         table.add_row("Height", _spread(inspection.heights))
         table.add_row("Stored as", ", ".join(f"{MODES.get(m, m)} {n}" for m, n in inspection.modes.items()))
-    table.add_row("Identical", _pairs(inspection.exact_copies))
+    table.add_row("Identical", _pairs(inspection.identical_pairs))
     distance = f", up to {inspection.near_bits} of 256 bits apart"
     table.add_row("Nearly identical", _pairs(inspection.near_duplicates, distance))
     if inspection.census is not None:
@@ -157,14 +158,14 @@ def _spread(values: tuple[int, float, int]) -> str:
     return f"{low} pixels" if low == high else f"{low} to {high} pixels, median {middle:g}"
 
 
-def _pairs(copies: Sequence[Copy], distance: str = "") -> str:
+def _pairs(copies: Sequence[DuplicatePair], distance: str = "") -> str:
     if not copies:
         return "none"
     conflicts = sum(pair.labels[0] != pair.labels[1] for pair in copies)
     return f"{_count(copies)}{distance}" + (f"; {conflicts} under two labels, see below" if conflicts else "")
 
 
-def _count(copies: Sequence[Copy]) -> str:
+def _count(copies: Sequence[DuplicatePair]) -> str:
     return f"{len(copies)} pair{'' if len(copies) == 1 else 's'}"
 
 
@@ -179,7 +180,7 @@ def _unreadable(inspection: Inspection) -> RenderableType:
 
 
 def _contradictions(inspection: Inspection) -> RenderableType:
-    pairs = inspection.copies_under_two_labels
+    pairs = inspection.conflicting_pairs
     shared = os.path.commonpath([path for pair in pairs for path in (pair.first, pair.second)])
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style=BAD)
     table.title = f"! Copies under two labels: {_count(pairs)}"
@@ -198,7 +199,7 @@ def _contradictions(inspection: Inspection) -> RenderableType:
     return Padding(Group(table, *rest, meaning), (0, 0, 1, 2))
 
 
-def _contradiction(pair: Copy, shared: str) -> tuple[Text, ...]:
+def _contradiction(pair: DuplicatePair, shared: str) -> tuple[Text, ...]:
     difference = "same" if pair.identical else str(pair.bits)
     files = [Path(path).relative_to(shared).as_posix() for path in (pair.first, pair.second)]
     return Text("/".join(pair.labels)), *map(Text, files), Text(difference)

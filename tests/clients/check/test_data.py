@@ -11,7 +11,8 @@ from PIL import Image
 
 from clients.check.data import data_findings, unreadable_archive
 from clients.check.split import try_split
-from fedbus.sites.inspection import Inspection, inspect_archive
+from fedbus.sites.inspect_dataset import inspect_dataset
+from fedbus.sites.inspection import Inspection
 from fedbus.sites.prepare import prepare_sites
 from tests.archives import make_class_folders, make_labels_csv
 from tests.site_folders import make_site
@@ -28,11 +29,11 @@ def archive(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def inspection(archive) -> Inspection:
-    return inspect_archive("labels-csv", archive, "st-mary", 20)
+    return inspect_dataset("labels-csv", archive, "st-mary", 20)
 
 
 def look(root: Path, reader: str = "class-folders") -> Inspection:
-    return inspect_archive(reader, root, "st-mary", 20)
+    return inspect_dataset(reader, root, "st-mary", 20)
 
 
 def topics(inspection, settings=STUDY, steps=7, unsplittable=""):

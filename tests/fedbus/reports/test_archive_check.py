@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fedbus.errors import ArchiveError, RunError, SettingsError
 from fedbus.reports.archive_check import check_sites, render
-from fedbus.sites.inspection import inspect_archive
+from fedbus.sites.inspect_dataset import inspect_dataset
 from tests.archives import make_bus_bra, make_bus_uclm, make_busi, make_class_folders, make_labels_csv, make_picture
 
 
@@ -31,7 +31,7 @@ def shown(inspection, width=200):
 
 
 def test_a_sound_archive(tmp_path):
-    found = inspect_archive(
+    found = inspect_dataset(
         "bus-uclm", make_bus_uclm(tmp_path, {"benign": 12, "malignant": 12, "normal": 12}), "south", 20
     )
 
@@ -44,11 +44,11 @@ def test_a_sound_archive(tmp_path):
     assert found.widths == (48, 48, 48)
     assert found.heights == (40, 40, 40)
     assert found.modes == {"L": 36}
-    assert found.copies == ()
+    assert found.duplicates == ()
 
 
 def test_an_archive_with_too_few_patients_to_split_cannot_be_used(tmp_path):
-    found = inspect_archive("bus-uclm", make_bus_uclm(tmp_path), "south", 20)
+    found = inspect_dataset("bus-uclm", make_bus_uclm(tmp_path), "south", 20)
     assert not found.unreadable
     assert not found.usable
     assert "normal has only 2 group(s)" in found.unsplittable
@@ -59,7 +59,7 @@ def test_an_archive_with_too_few_patients_to_split_cannot_be_used(tmp_path):
 def test_sizes_and_modes(tmp_path):
     make_class_folders(tmp_path, {"benign": 2, "malignant": 1})
     make_picture(np.random.default_rng(9), (100, 30)).convert("RGBA").save(tmp_path / "Benign" / "9.png")
-    found = inspect_archive("class-folders", tmp_path, "x", 20)
+    found = inspect_dataset("class-folders", tmp_path, "x", 20)
     assert found.widths == (48, 48, 100)
     assert found.heights == (30, 40, 40)
     assert found.modes == {"L": 3, "RGBA": 1}
@@ -68,8 +68,8 @@ def test_sizes_and_modes(tmp_path):
 
 
 def test_builders_make_pictures_far_apart(tmp_path):
-    found = inspect_archive("class-folders", make_class_folders(tmp_path, {"benign": 30, "normal": 30}), "x", 80)
-    assert found.copies == ()
+    found = inspect_dataset("class-folders", make_class_folders(tmp_path, {"benign": 30, "normal": 30}), "x", 80)
+    assert found.duplicates == ()
 
 
 def test_copies_are_told_apart_by_kind_and_label(tmp_path):
@@ -81,14 +81,14 @@ def test_copies_are_told_apart_by_kind_and_label(tmp_path):
     pixels[20, 20] ^= 1  # too little to move the hash, yet not the same picture
     Image.fromarray(pixels).save(tmp_path / "Normal" / "retouched.png")
 
-    found = inspect_archive("class-folders", tmp_path, "x", 20)
+    found = inspect_dataset("class-folders", tmp_path, "x", 20)
 
-    assert [(c.first, c.second) for c in found.exact_copies] == [
+    assert [(c.first, c.second) for c in found.identical_pairs] == [
         ("Benign/0.png", "Benign/copy.png"),
         ("Benign/2.png", "Malignant/recoloured.png"),
     ]
     assert [(c.first, c.second, c.bits) for c in found.near_duplicates] == [("Benign/1.png", "Normal/retouched.png", 0)]
-    assert [(c.labels, c.identical) for c in found.copies_under_two_labels] == [
+    assert [(c.labels, c.identical) for c in found.conflicting_pairs] == [
         (("benign", "malignant"), True),
         (("benign", "normal"), False),
     ]
@@ -102,12 +102,12 @@ def test_the_threshold_decides_what_is_nearly_identical(tmp_path):
     pixels[:20, :12] = 255 - pixels[:20, :12]
     Image.fromarray(pixels).save(root / "Benign" / "partly.png")
 
-    (pair,) = inspect_archive("class-folders", root, "x", 60).near_duplicates
+    (pair,) = inspect_dataset("class-folders", root, "x", 60).near_duplicates
 
     assert (pair.first, pair.second) == ("Benign/0.png", "Benign/partly.png")
     assert 0 < pair.bits <= 60
-    assert inspect_archive("class-folders", root, "x", pair.bits).near_duplicates == (pair,)
-    assert inspect_archive("class-folders", root, "x", pair.bits - 1).near_duplicates == ()
+    assert inspect_dataset("class-folders", root, "x", pair.bits).near_duplicates == (pair,)
+    assert inspect_dataset("class-folders", root, "x", pair.bits - 1).near_duplicates == ()
 
 
 def test_all_unreadable_pictures_are_listed_and_do_not_abort(tmp_path):
@@ -116,7 +116,7 @@ def test_all_unreadable_pictures_are_listed_and_do_not_abort(tmp_path):
     (benign / "1.png").write_bytes((benign / "1.png").read_bytes()[:500])
     Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(benign / "2.png")
 
-    found = inspect_archive("class-folders", tmp_path, "x", 20)
+    found = inspect_dataset("class-folders", tmp_path, "x", 20)
 
     assert not found.usable
     assert [each.path for each in found.unreadable] == ["Benign/0.png", "Benign/1.png", "Benign/2.png"]
@@ -133,7 +133,7 @@ def test_all_unreadable_pictures_are_listed_and_do_not_abort(tmp_path):
 def test_an_archive_without_one_readable_picture(tmp_path):
     for path in make_class_folders(tmp_path).rglob("*.png"):
         path.write_bytes(b"")
-    found = inspect_archive("class-folders", tmp_path, "x", 20)
+    found = inspect_dataset("class-folders", tmp_path, "x", 20)
     assert not found.usable
     assert found.widths is None
     assert len(found.unreadable) == 15
@@ -144,7 +144,7 @@ def test_an_archive_without_one_readable_picture(tmp_path):
 def test_pictures_that_look_like_masks_are_noted(tmp_path):
     root = make_class_folders(tmp_path)
     Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(root / "Normal" / "outline.png")
-    found = inspect_archive("class-folders", root, "x", 20)
+    found = inspect_dataset("class-folders", root, "x", 20)
     assert found.notes == ("1 image(s) with at most 8 grey values, as masks have: Normal/outline.png",)
     assert found.usable
 
@@ -156,7 +156,7 @@ def test_progress_counts_every_picture(tmp_path):
         announced.append((site, total))
         return seen.append
 
-    inspect_archive("bus-bra", make_bus_bra(tmp_path), "rio", 20, progress)
+    inspect_dataset("bus-bra", make_bus_bra(tmp_path), "rio", 20, progress)
     assert announced == [("rio", 11)]
     assert sum(seen) == 11
 
@@ -167,7 +167,7 @@ def test_json_holds_everything(tmp_path):
         root / "Dataset_BUSI_with_GT/benign/benign (1).png",
         root / "Dataset_BUSI_with_GT/normal/normal (9).png",
     )
-    report = json.loads(json.dumps(inspect_archive("busi", root, "north", 20).to_json(), allow_nan=False))
+    report = json.loads(json.dumps(inspect_dataset("busi", root, "north", 20).to_json(), allow_nan=False))
     pair = ["Dataset_BUSI_with_GT/benign/benign (1).png", "Dataset_BUSI_with_GT/normal/normal (9).png"]
     assert report["site"] == "north"
     assert report["usable"] is True
@@ -252,24 +252,24 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path, console):
 
 def test_archives_that_can_not_be_read_raise(tmp_path):
     with pytest.raises(ArchiveError, match="is empty"):
-        inspect_archive("busi", tmp_path, "x", 20)
+        inspect_dataset("busi", tmp_path, "x", 20)
 
 
 def test_real_busi_has_one_picture_under_two_labels(shared_data):
-    found = inspect_archive("busi", shared_data / "BUSI", "busi", 20)
+    found = inspect_dataset("busi", shared_data / "BUSI", "busi", 20)
     folder = "Dataset_BUSI_with_GT"
-    assert [(c.first, c.second) for c in found.exact_copies] == [
+    assert [(c.first, c.second) for c in found.identical_pairs] == [
         (f"{folder}/benign/benign (433).png", f"{folder}/malignant/malignant (145).png")
     ]
-    assert found.copies_under_two_labels[0] == found.exact_copies[0]
-    assert len(found.copies_under_two_labels) == 8
+    assert found.conflicting_pairs[0] == found.identical_pairs[0]
+    assert len(found.conflicting_pairs) == 8
     assert found.usable
     assert "benign (433).png" in shown(found, width=80)
 
 
 def test_real_bus_uclm_copies_and_modes(shared_data):
-    found = inspect_archive("bus-uclm", shared_data / "BUS-UCLM", "uclm", 20)
-    twins = {(c.first[7:15], c.second[7:15]) for c in found.exact_copies}
+    found = inspect_dataset("bus-uclm", shared_data / "BUS-UCLM", "uclm", 20)
+    twins = {(c.first[7:15], c.second[7:15]) for c in found.identical_pairs}
     assert twins == {
         ("CHCO_000", "CHVI_005"),
         ("CHCO_001", "CHVI_008"),

@@ -8,7 +8,7 @@ import pytest
 from fedbus.datasets.readers import class_folders, labels_csv
 from fedbus.errors import ArchiveError, ImageError
 from fedbus.settings.load import build_settings
-from fedbus.sites.inspection import inspect_archive
+from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.pixel_cache import PixelCache, decode_dataset
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import open_site
@@ -162,7 +162,7 @@ def test_the_check_lists_what_is_wrong_and_tells_no_id(tmp_path):
     rows = [("a.dcm", "benign", "", "5"), ("b.dcm", "malignant", "", "1"), ("b.dcm", "malignant", "", "2")]
     make_dicom_csv(tmp_path, [*rows, ("c.dcm", "normal", "", ""), ("d.dcm", "normal", "", "")])
 
-    found = inspect_archive("labels-csv", tmp_path, "north", 20)
+    found = inspect_dataset("labels-csv", tmp_path, "north", 20)
 
     assert found.modes == {"DICOM": 3}
     assert found.patients == 1
