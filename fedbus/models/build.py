@@ -1,6 +1,5 @@
-"""timm classifiers, their start weights, and the state that travels between sites."""
+"""Build timm classifiers."""
 
-import timm
 import torch
 from torch import nn
 
@@ -9,11 +8,16 @@ from fedbus.errors import SettingsError, listed
 
 
 def build_model(name: str) -> nn.Module:
-    """Build a timm classifier with one output a class, randomly initialised, three input channels.
+    """Build a timm classifier with three input channels and one output per class, randomly initialised.
+
+    Args:
+        name: `MODEL` or `MODEL.WEIGHTS`, as timm writes it. The weights are not loaded.
 
     Raises:
-        SettingsError: timm has no such model, or none of the weights that follow the dot in `MODEL.WEIGHTS`.
+        SettingsError: If timm has no such model, or no such weights of it.
     """
+    import timm  # takes seconds, which only those who build a model should pay
+
     if not timm.is_model(name):
         close = timm.list_models(f"*{name}*")[:5]
         hint = f"Did you mean {listed(close)}?" if close else "See timm.list_models()."
@@ -23,18 +27,18 @@ def build_model(name: str) -> nn.Module:
     if tag not in tags:
         raise SettingsError(
             f"model: timm has no {tag!r} weights of {architecture}.",
-            f"Choose from {listed(tags)}." if tags else f"Name the model alone: --set model={architecture}.",
+            f"Choose from {listed(tags)}." if tags else f"Leave out the weights: --set model={architecture}.",
         )
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=len(CLASSES))
     return model
 
 
 def place_model(name: str, device: torch.device) -> nn.Module:
-    """Build a timm classifier on the device, channels_last, which convolutions run fastest in."""
+    """Build a timm classifier on a device, in channels_last, the memory format in which convolutions run fastest."""
     return build_model(name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def classifier_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that timm calls the classifier: mostly one, none where it does not say."""
+    """Names of the modules that timm calls the classifier: usually one; empty if the model does not declare any."""
     configured = getattr(model, "default_cfg", {}).get("classifier", ())
     return (configured,) if isinstance(configured, str) else tuple(configured)

@@ -1,6 +1,5 @@
-"""Whether a timm classifier can work with pictures of a study's size: found out before anything is decoded."""
+"""Check whether a timm classifier can process images of a given size, before any image is decoded."""
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -8,66 +7,68 @@ from fedbus.classes import CLASSES
 from fedbus.errors import SettingsError
 from fedbus.models.build import build_model
 
-STEP = 32
-"""Most backbones halve their input five times, so sizes are proposed in these steps."""
+SIZE_STEP = 32
+"""Most backbones halve their input five times, so sizes are proposed in steps of 2^5 pixels."""
 
-PICTURES = 2
-"""Of the trial: the fewest of a training batch, since BatchNorm can't train on one value a channel."""
+TRIAL_IMAGES = 2
+"""Images of the trial batch: in training, BatchNorm needs more than one value per channel."""
 
 
 def check_input_size(name: str, image_size: int) -> None:
-    """Send two pictures through a classifier, in training and in evaluation.
+    """Pass a batch through a classifier, in training and in evaluation mode.
 
-    The trial runs on torch's meta device, which follows shapes and computes nothing: it takes neither the model's
-    memory nor its time.
+    The trial runs on torch's meta device, which tracks shapes without computing: it needs neither the model's memory
+    nor its time.
 
     Args:
-        name: a timm classifier.
-        image_size: pixels a side, at least 1.
+        name: A timm classifier.
+        image_size: Pixels per side, at least 1.
 
     Raises:
-        SettingsError: timm has no such model; or the model has a fixed input size and this is another, feature maps
-            of this size vanish inside it, its stem does not take three channels, or it does not answer with one
-            output a class. A size that fits is proposed where there is one.
+        SettingsError: If timm has no such model, or it can't process such images: it has another fixed input size,
+            its feature maps vanish at this size, it does not take three channels, or it does not return one output per
+            class. The remedy proposes a size that fits, if there is one.
     """
+    import timm  # takes seconds, see `build_model`
+
     with torch.device("meta"):
         model = build_model(name)
-    fault = _fault(model, image_size)
+    fault = _find_fault(model, image_size)
     if fault is None:
         return
-    settings = timm.get_pretrained_cfg(name)
-    own = int(settings.input_size[-1]) if settings else image_size
-    fitting = next((size for size in _proposals(image_size, own) if _fault(model, size) is None), None)
+    config = timm.get_pretrained_cfg(name)
+    native = int(config.input_size[-1]) if config else image_size
+    fitting = next((size for size in _candidates(image_size, native) if _find_fault(model, size) is None), None)
     if fitting is None:
         raise SettingsError(
-            f"model: {name} can't tell {len(CLASSES)} classes apart in pictures of three channels ({fault}).",
+            f"model: {name} can't classify images of three channels into {len(CLASSES)} classes ({fault}).",
             "Choose another classifier, e.g. --set model=resnetv2_50.",
         )
-    fixed = bool(settings and settings.fixed_input_size)
-    why = f"takes pictures of {own} pixels a side" if fixed else "has no feature map left, or none that fits"
+    fixed = bool(config and config.fixed_input_size)
+    why = f"takes images of {native} pixels per side" if fixed else "has no feature map left, or none that fits"
     raise SettingsError(
         f"model: {name} {why}; it can't work with image-size = {image_size} ({fault}).",
-        f"The nearest size that fits: --set image-size={fitting}. Or choose another model.",
+        f"Use the nearest size that fits, --set image-size={fitting}, or choose another model.",
     )
 
 
-def _fault(model: nn.Module, image_size: int) -> str | None:
-    """Why a model on the meta device can't take pictures of this size, None if it can."""
-    pictures = torch.empty(PICTURES, 3, image_size, image_size, device="meta")
+def _find_fault(model: nn.Module, image_size: int) -> str | None:
+    """Describe why a model on the meta device can't process images of this size; None if it can."""
+    images = torch.empty(TRIAL_IMAGES, 3, image_size, image_size, device="meta")
     for training in (True, False):
         model.train(training)
         try:
             with torch.no_grad():
-                answer = model(pictures)
-        except Exception as error:  # timm's models fail by assertions, torch's layers each by an error of their own
+                output = model(images)
+        except Exception as error:  # timm's models fail by assertions, torch's layers by various exceptions
             return (str(error) or type(error).__name__).splitlines()[0][:200].rstrip(".")
-        if not isinstance(answer, Tensor) or answer.shape != (PICTURES, len(CLASSES)):
-            found = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            return f"it answers with {found}, not with {[PICTURES, len(CLASSES)]}"
+        if not isinstance(output, Tensor) or output.shape != (TRIAL_IMAGES, len(CLASSES)):
+            found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            return f"it returns {found}, not {[TRIAL_IMAGES, len(CLASSES)]}"
     return None
 
 
-def _proposals(image_size: int, own: int) -> list[int]:
-    """The size that a model was made for and multiples of `STEP` up to it, the nearest to `image_size` first."""
-    sizes = {own, *range(STEP, max(own, image_size) + 1, STEP)}
+def _candidates(image_size: int, native: int) -> list[int]:
+    """The model's native size and multiples of `SIZE_STEP`, the nearest to `image_size` first."""
+    sizes = {native, *range(SIZE_STEP, max(native, image_size) + 1, SIZE_STEP)}
     return sorted(sizes - {image_size}, key=lambda size: (abs(size - image_size), size))

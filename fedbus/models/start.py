@@ -1,9 +1,8 @@
-"""Start weights: from timm's hub, from a file, or random."""
+"""Start weights: timm's pretrained ones, those of a file, or random ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,25 +16,27 @@ def start_state(name: str, weights: str, seed: int) -> State:
     """Make the state that every arm of a comparison starts from.
 
     Args:
-        name: a timm classifier.
-        weights: `imagenet` (timm's own, from its hub), `none` (random), or a .safetensors or .pth file.
-        seed: of the random parts: all of it for `none`, the classifier's head otherwise.
+        name: A timm classifier.
+        weights: `imagenet` (timm's pretrained weights, downloaded if not cached), `none` (random), or the path of a
+            .safetensors or .pth file.
+        seed: Seed of the random parts: all weights for `none`, otherwise the classifier's head.
 
     Raises:
-        WeightsError: the weights can't be had or do not fit; never a silent random start.
+        SettingsError: If timm has no such model.
+        WeightsError: If the weights are not available or do not fit. There is no silent fallback to random ones.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's random state is left as it was
         torch.manual_seed(seed % 2**63)
         model = build_model(name)
     if weights == "imagenet":
-        _load_backbone(model, _hub_state(name), f"timm's weights of {name}")
+        _load_backbone(model, _read_pretrained(name), f"timm's weights of {name}")
     elif weights != "none":
-        _load_backbone(model, _file_state(Path(weights)), weights)
+        _load_backbone(model, _read_file(Path(weights)), weights)
     return get_state(model)
 
 
 def _load_backbone(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load everything but the classifier's head, which keeps its random start unless it fits."""
+    """Load all weights, except a classifier's head of another shape: that one keeps its random weights."""
     head = tuple(f"{module}." for module in classifier_names(model))
     own = model.state_dict()
     wanted = {k for k in own if not k.endswith("num_batches_tracked") and not k.startswith(head)}
@@ -45,16 +46,18 @@ def _load_backbone(model: nn.Module, state: Mapping[str, Tensor], source: str) -
     shapes = sorted(f"{k} {list(given[k].shape)} for {list(own[k].shape)}" for k in wanted & given.keys()
                     if given[k].shape != own[k].shape)  # fmt: skip
     if missing or surplus or shapes:
-        parts = {"missing": missing, "not of this model": surplus, "of another shape": shapes}
-        said = "; ".join(f"{what}: {listed(keys)}" for what, keys in parts.items() if keys)
-        raise WeightsError(f"{source} does not fit the model: {said}.", "Name weights of the same architecture.")
+        faults = {"missing": missing, "not of this model": surplus, "of another shape": shapes}
+        described = "; ".join(f"{fault}: {listed(keys)}" for fault, keys in faults.items() if keys)
+        raise WeightsError(f"{source} does not fit the model: {described}.", "Use weights of the same architecture.")
     fitting_head = {k: v for k, v in given.items() if k.startswith(head) and k in own and v.shape == own[k].shape}
     model.load_state_dict({k: given[k].float() for k in wanted} | fitting_head, strict=False)
 
 
-def _hub_state(name: str) -> Mapping[str, Tensor]:
-    settings = timm.get_pretrained_cfg(name)
-    if settings is None or not settings.has_weights:
+def _read_pretrained(name: str) -> Mapping[str, Tensor]:
+    import timm  # takes seconds, see `build_model`
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
         raise WeightsError(
             f"timm publishes no weights of {name}.",
             "Choose a model that has some (timm.list_pretrained()), name a file (--set weights=FILE.safetensors), "
@@ -62,30 +65,32 @@ def _hub_state(name: str) -> Mapping[str, Tensor]:
         )
     try:
         pretrained = timm.create_model(name, pretrained=True)
-    except Exception as error:  # huggingface_hub, timm and the network each raise their own
+    except Exception as error:  # huggingface_hub, timm and the network layers each raise their own types
         raise WeightsError(
-            f"timm's ImageNet weights of {name} can't be had here ({type(error).__name__}: {str(error)[:200]}).",
-            "Bring a file from a machine with a network and name it (--set weights=FILE.safetensors), "
+            f"timm's ImageNet weights of {name} are not available ({type(error).__name__}: {str(error)[:200]}).",
+            "Copy a file from a machine with network access and name it (--set weights=FILE.safetensors), "
             "or start from random weights (--set weights=none).",
         ) from error
     state: Mapping[str, Tensor] = pretrained.state_dict()
     return state
 
 
-def _file_state(path: Path) -> Mapping[str, Tensor]:
+def _read_file(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise WeightsError(f"weights: {path} is not there.", "Name a .safetensors or .pth file, imagenet or none.")
+        raise WeightsError(f"weights: {path} does not exist.", "Name a .safetensors or .pth file, imagenet or none.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle fails in any way: KeyError, IndexError, struct.error and more
+        content = torch.load(path, map_location="cpu", weights_only=True)  # never unpickles code
+    except Exception as error:  # a damaged pickle raises anything: KeyError, IndexError, struct.error and more
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise WeightsError(
             f"{path} can't be read as weights ({why}).",
-            "Save a plain state dict: torch.save(model.state_dict(), FILE), or use .safetensors.",
+            "Save a plain state dict, torch.save(model.state_dict(), FILE), or use .safetensors.",
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dict of tensors.", "Save torch.save(model.state_dict(), FILE).")
+        raise WeightsError(
+            f"{path} contains no state dict of tensors.", "Save a state dict: torch.save(model.state_dict(), FILE)."
+        )
     return dict(state)

@@ -3,19 +3,20 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedbus.classes import CLASSES
-from fedbus.reports.comparison.curves import Histories
-from fedbus.reports.comparison.figures import headline_figure_png
-from fedbus.reports.comparison.page import Samples, write_report
 from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.folder import START_FILE
 from fedbus.settings.schema import STRATEGIES, Settings
 from fedbus.system.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from fedbus.reports.comparison.curves import Histories
+    from fedbus.reports.comparison.page import Samples
 
 RESULTS_FILE = "results.json"
 
@@ -61,7 +62,7 @@ def assemble(
     }
 
 
-def write_results(results: dict[str, Any], histories: Histories, samples: Samples, out: Path) -> Path:
+def write_results(results: dict[str, Any], histories: "Histories", samples: "Samples", out: Path) -> Path:
     """Write `results.json`, `report.html`, `headline.png` and `table.md`, each whole or not at all.
 
     Args:
@@ -76,6 +77,9 @@ def write_results(results: dict[str, Any], histories: Histories, samples: Sample
     Raises:
         RunError: the disk is full or the folder can't be written.
     """
+    from fedbus.reports.comparison.figures import headline_figure_png  # Matplotlib takes long to import
+    from fedbus.reports.comparison.page import write_report
+
     write_json(out / RESULTS_FILE, results)
     report = out / "report.html"
     write_report(results, histories, samples, report)

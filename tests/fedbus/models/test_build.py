@@ -174,7 +174,7 @@ def test_a_malicious_pickle_is_refused_before_it_acts(tmp_path):
 @pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, {"state_dict": {"a": "b"}}, torch.zeros(3)])
 def test_a_pth_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match="holds no state dict"):
+    with pytest.raises(WeightsError, match="contains no state dict"):
         start_state(NAME, str(tmp_path / "w.pth"), 0)
 
 

@@ -56,7 +56,7 @@ def test_every_backbone_of_the_study_takes_its_pictures_and_has_weights():
 
 
 def test_a_fixed_input_size_is_said_and_proposed():
-    with pytest.raises(SettingsError, match=r"vit_tiny_patch16_224 takes pictures of 224 .*image-size = 96") as caught:
+    with pytest.raises(SettingsError, match=r"vit_tiny_patch16_224 takes images of 224 .*image-size = 96") as caught:
         check_input_size("vit_tiny_patch16_224", 96)
     assert "--set image-size=224" in caught.value.remedy
 
@@ -69,7 +69,7 @@ def test_vanishing_feature_maps_are_found_to_the_pixel_and_a_size_that_fits_is_p
 
 
 def test_a_size_that_windows_do_not_divide_is_refused():
-    with pytest.raises(SettingsError, match=r"test_maxvit takes pictures of 160 .*divisible by window") as caught:
+    with pytest.raises(SettingsError, match=r"test_maxvit takes images of 160 .*divisible by window") as caught:
         check_input_size("test_maxvit", 192)
     assert "--set image-size=160" in caught.value.remedy
 
@@ -81,9 +81,9 @@ def test_a_stem_of_one_channel_is_refused():
 
 
 def test_answers_that_are_not_one_output_a_class_are_refused():
-    with pytest.raises(SettingsError, match=r"odd_wide .*answers with \[2, 7\], not with \[2, 3\]"):
+    with pytest.raises(SettingsError, match=r"odd_wide .*returns \[2, 7\], not \[2, 3\]"):
         check_input_size(odd("odd_wide", num_classes=7), 64)
-    with pytest.raises(SettingsError, match=r"odd_pair .*answers with tuple"):  # in training alone
+    with pytest.raises(SettingsError, match=r"odd_pair .*returns tuple"):  # in training alone
         check_input_size(odd("odd_pair", pairs=True), 64)
     check_input_size(odd("odd_good"), 64)
 
