@@ -1,4 +1,4 @@
-"""`python -m fedbus` is `fedbus`."""
+"""`python -m fedbus` is the command `fedbus`."""
 
 from fedbus.cli import main
 

@@ -1,14 +1,14 @@
-"""Errors that a person can act on: each names what is wrong, where, and the remedy."""
+"""Expected errors: each one says what is wrong, where, and what to do about it."""
 
 from pathlib import Path
 
 
 class FedbusError(Exception):
-    """An expected failure, shown without a traceback.
+    """An expected error, printed without a traceback.
 
     Args:
-        problem: what is wrong, naming the file, key or site.
-        remedy: what the reader can do about it, an imperative sentence.
+        problem: What is wrong, naming the file, key or site.
+        remedy: What the reader can do about it, as an imperative sentence.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
@@ -17,24 +17,24 @@ class FedbusError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        """Keep both parts when an error crosses a process boundary."""
+        """Pickle both parts, so that an error keeps them in another process."""
         return type(self), (self.problem, self.remedy)
 
 
 class ArchiveError(FedbusError):
-    """An archive on disk that can't be read as the layout it was said to have."""
+    """A dataset that is missing, or whose files are not laid out as its reader expects."""
 
 
 class ImageError(FedbusError):
-    """A picture that can't be used: unreadable, truncated, empty or of another bit depth."""
+    """An image that can't be used: unreadable, truncated, empty or of an unsupported bit depth."""
 
 
 class SplitError(FedbusError):
-    """An archive that can't be parted into train, validation and test."""
+    """A dataset that can't be split into training, validation and test."""
 
 
 class SettingsError(FedbusError):
-    """A study whose settings are misspelt, contradictory or out of range."""
+    """Settings that are misspelt, contradictory or out of range."""
 
 
 class WeightsError(FedbusError):
@@ -42,10 +42,14 @@ class WeightsError(FedbusError):
 
 
 class RunError(FedbusError):
-    """A run folder that can't be used, or a run that can't go on."""
+    """A file, folder or process that a run needs and can't use."""
+
+
+class FedbusWarning(FutureWarning):
+    """A note to the user, such as a renamed setting; the command line prints it as one line."""
 
 
 def listed(paths: list[Path] | list[str], most: int = 5) -> str:
-    """Join names for a message: the first few, then how many more there are."""
+    """Join names for a message: the first `most`, then the number of the others."""
     shown = ", ".join(str(p) for p in paths[:most])
     return shown if len(paths) <= most else f"{shown} and {len(paths) - most} more"

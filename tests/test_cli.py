@@ -1,17 +1,22 @@
-"""The command line: what it prints can be typed, and help comes at once."""
+"""The command line: printed commands can be typed, help is quick, and messages are short."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from fedbus.cli import app
 from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
+from fedbus.system.third_party import show_argument_help
 from server.hub.approved_sites import ApprovedSite
 from server.hub.folder import HubFolder, init_hub
 from tests.site_folders import make_site
@@ -28,7 +33,7 @@ def hub(tmp_path: Path) -> HubFolder:
 
 
 def printed(*words: object) -> list[str]:
-    """The words of the one line that a command prints, parted as a shell would."""
+    """The words of the one line that a command prints, split as a shell would."""
     result = CliRunner().invoke(app, [*map(str, words), "--print-command"])
     assert result.exit_code == 0, result.output
     (line,) = result.output.splitlines()
@@ -77,11 +82,11 @@ def test_a_narrow_terminal_does_not_break_the_line(hub, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "file"),
     [((), "phantoms"), (("--site=busi={}",), "hospitals"), (("{}/mine.toml", "--site=busi={}"), "mine")],
-    ids=["nothing", "a site", "a study and a site"],
+    ids=["nothing", "a site", "a settings file and a site"],
 )
-def test_without_a_study_named_sites_are_compared_by_the_settings_that_did_best(words, file, tmp_path, monkeypatch):
+def test_sites_without_a_settings_file_are_compared_with_the_hospitals_preset(words, file, tmp_path, monkeypatch):
     asked: list[Settings] = []
-    monkeypatch.setattr("simulations.compare.compare", lambda study, *_, **__: asked.append(study))
+    monkeypatch.setattr("simulations.compare.compare", lambda settings, *_, **__: asked.append(settings))
     (tmp_path / "mine.toml").write_text("rounds = 7\n")
     result = CliRunner().invoke(app, ["compare", *(word.format(tmp_path) for word in words)])
     assert result.exit_code == 0, result.output
@@ -124,3 +129,71 @@ def test_an_expected_error_is_two_lines_and_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("Error: ")
     assert "\nWhat to do: " in done.stderr
+
+
+def run_fedbus(*words: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fedbus", *words]
+    environment = os.environ | {"COLUMNS": str(columns)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120, env=environment)
+
+
+def test_help_opens_with_what_fedbus_does():
+    words = " ".join(run_fedbus("--help").stdout.split())
+    assert "Train a breast-ultrasound classifier across hospitals without sharing images" in words
+
+
+def test_help_describes_positional_arguments():
+    assert "federation, shortcuts" in run_fedbus("study", "--help").stdout
+
+
+def all_commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from all_commands(command, (*path, name))
+
+
+def test_every_command_and_every_option_has_a_help_text():
+    show_argument_help()
+    commands = dict(all_commands(typer.main.get_command(app)))
+    assert len(commands) > 12
+    assert [path for path, command in commands.items() if not command.help] == []
+    parameters = [(path, parameter) for path, command in commands.items() for parameter in command.params]
+    assert [(path, parameter.name) for path, parameter in parameters if not getattr(parameter, "help", None)] == []
+
+
+def test_a_renamed_setting_is_noted_in_one_line_before_the_error():
+    done = run_fedbus("compare", "--set", "transport=flat", "--set", "rounds=0")
+    note, *error = done.stderr.splitlines()
+    assert note == "Note: The setting transport is now called payload; the old name works until version 0.3."
+    assert error[0].startswith("Error: ")
+    assert "rounds: " in " ".join(error)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_the_table_of_settings_fits_the_terminal(columns):
+    lines = run_fedbus("settings", columns=columns).stdout.splitlines()
+    assert max(len(line) for line in lines) <= columns
+    first_words = {line.split()[0] for line in lines if line.strip()}
+    assert {name.replace("_", "-") for name in Settings.model_fields} <= first_words
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "message"),
+    [
+        (("compare", "--out", "my runs"), "simulations.compare.compare",
+         "Stopped. Finished rounds are saved; rerun the same command with: --out 'my runs' --resume"),
+        (("study", "sampling", "--out", "out"), "simulations.studies.study.run_study",
+         "Stopped. Finished cells and rounds are saved; rerun the same command with: --out out --resume"),
+    ],
+    ids=["compare", "study"],
+)  # fmt: skip
+def test_ctrl_c_says_how_to_resume(words, target, message, monkeypatch):
+    monkeypatch.setattr(target, interrupt)
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, result.output.strip()) == (130, message)

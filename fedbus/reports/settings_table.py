@@ -1,7 +1,9 @@
 """Every setting of a comparison as a table for the terminal."""
 
 from functools import partial
+from typing import Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -9,6 +11,7 @@ from rich.text import Text
 from fedbus.reports import wording
 from fedbus.reports.terminal_table import FittedTable, new_table
 from fedbus.settings.schema import Settings, kebab
+from fedbus.system.terminal import QUIET
 
 TITLE = "Settings of a comparison: TOML keys, or --set KEY=VALUE"
 
@@ -44,6 +47,14 @@ def _rows() -> list[tuple[str, Text, Text]]:
     """Key, default and meaning, the default as it is written after `--set KEY=`."""
     defaults = Settings.model_validate({}).as_dict()
     return [
-        (kebab(name), Text(wording.plain(defaults[kebab(name)])), Text(field.description or ""))
+        (kebab(name), Text(wording.plain(defaults[kebab(name)])), _meaning(field))
         for name, field in Settings.model_fields.items()
     ]
+
+
+def _meaning(field: FieldInfo) -> Text:
+    """The description, and the values of a setting that has only a few."""
+    text = Text(field.description or "")
+    if get_origin(field.annotation) is Literal:
+        text.append(f"\nValues: {', '.join(get_args(field.annotation))}", style=QUIET)
+    return text

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedbus.errors import SettingsError
+from fedbus.errors import FedbusWarning, SettingsError
 from fedbus.settings.explain import explain
 from fedbus.settings.old_keys import rename_old_keys
 from fedbus.settings.schema import Settings, kebab
@@ -66,7 +66,7 @@ def _rename_and_warn(values: Mapping[str, Any]) -> dict[str, Any]:
     """Rename old keys, with a warning about each."""
     renamed, notes = rename_old_keys(values)
     for note in notes:
-        warnings.warn(note, FutureWarning, stacklevel=3)
+        warnings.warn(note, FedbusWarning, stacklevel=3)
     return renamed
 
 

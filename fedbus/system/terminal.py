@@ -1,5 +1,7 @@
-"""Colours and progress bars of the terminal."""
+"""What all command lines print with: colours, progress bars, plain lines and the message after Ctrl-C."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fedbus.system.progress import Advance
@@ -10,6 +12,31 @@ if TYPE_CHECKING:
 
 GOOD, BAD, QUIET = "bold dodger_blue1", "bold dark_orange", "dim"
 """Blue and orange can be told apart with every kind of colour blindness; words always carry the same meaning."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells define it: 128 + SIGINT."""
+
+
+def print_line(text: str) -> None:
+    """Print text without markup, colours and line breaks, so that commands and paths in it can be copied."""
+    from rich.console import Console
+
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def resumable(finished: str, options: str) -> Iterator[None]:
+    """Turn Ctrl-C inside the block into a message that says how to resume, and exit.
+
+    Args:
+        finished: What is saved, in the plural: "Finished rounds".
+        options: What to add to the command to resume it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_line(f"Stopped. {finished} are saved; rerun the same command with: {options}")
+        raise SystemExit(INTERRUPTED) from None
 
 
 def progress_bar(console: "Console") -> "Progress":

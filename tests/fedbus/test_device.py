@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedbus import device
-from fedbus.device import bfloat16_pays, pick_device, pick_dtype
+from fedbus.device import bfloat16_is_faster, pick_device, pick_dtype
 from fedbus.errors import SettingsError
 
 CPU = torch.device("cpu")
@@ -18,13 +18,13 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def untried():
     """Forget the trial's answer before a test and after it."""
-    bfloat16_pays.cache_clear()
+    bfloat16_is_faster.cache_clear()
     yield
-    bfloat16_pays.cache_clear()
+    bfloat16_is_faster.cache_clear()
 
 
 def test_a_dtype_that_is_named_is_taken_without_a_trial(monkeypatch):
-    monkeypatch.setattr(device, "bfloat16_pays", None)
+    monkeypatch.setattr(device, "bfloat16_is_faster", None)
     assert pick_dtype("float32", CPU) == torch.float32
     assert pick_dtype("bfloat16", CPU) == torch.bfloat16
 
@@ -54,7 +54,7 @@ def test_the_trial_runs_on_one_thread_and_leaves_threads_and_seeds_as_they_were(
     expected = torch.rand(3)
     torch.manual_seed(0)
     with torch.inference_mode():
-        answer = bfloat16_pays()
+        answer = bfloat16_is_faster()
     try:
         assert torch.get_num_threads() == 2
     finally:

@@ -134,7 +134,7 @@ def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("arms", "complaint"),
     [
-        (["fedprox-tuned"], "fedprox-tuned goes on from fedprox; add fedprox to arms"),
+        (["fedprox-tuned"], "fedprox-tuned fine-tunes fedprox; add fedprox to arms"),
         (["fedavg", "fedprox-tuned"], "add fedprox to arms"),
         (["local", "local-tuned"], "unknown arm 'local-tuned'"),
     ],

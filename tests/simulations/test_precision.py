@@ -10,7 +10,7 @@ from simulations.precision import resolve_precision
 
 @pytest.mark.parametrize(("pays", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_the_machine_decides_unless_the_study_or_a_cluster_does(pays, expected, monkeypatch):
-    monkeypatch.setattr(device, "bfloat16_pays", lambda: pays)
+    monkeypatch.setattr(device, "bfloat16_is_faster", lambda: pays)
     settings = Settings(device="cpu")
     assert resolve_precision(settings) == settings.model_copy(update={"precision": expected})
     for other in ({"precision": "float32"}, {"precision": "bfloat16"}, {"ray_address": "head:6379"}):
