@@ -6,8 +6,8 @@ Slanted crosses and lines without an upright stroke are not found.
 """
 
 import numpy as np
+import scipy  # loads scipy.ndimage on first use
 from numpy.typing import NDArray
-from scipy import ndimage
 
 DETECTOR = "marks-1"
 """Changes whenever `find_annotations` or `paint_over` would give other pixels: part of the cache's key."""
@@ -49,7 +49,7 @@ def find_annotations(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     near = _around(caliper_centres(picture), CALIPER_REACH * scale)
     near |= _around(upright_strokes(picture), STROKE_REACH * scale)
     grey = picture.astype(np.float32)
-    sharp = grey - ndimage.grey_opening(grey, size=2 * HALF_WIDTH * scale + 1) >= EDGE_CONTRAST
+    sharp = grey - scipy.ndimage.grey_opening(grey, size=2 * HALF_WIDTH * scale + 1) >= EDGE_CONTRAST
     return _around(sharp & near, scale)
 
 
@@ -71,7 +71,7 @@ def upright_strokes(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Tell which pixels of uint8 [H, W] lie on a thin bright line from top to bottom: bool [H, W]."""
     scale = _scale(picture)
     thin = _ridge(picture.astype(np.float32), 1, HALF_WIDTH * scale) >= STROKE_CONTRAST
-    strokes: NDArray[np.bool_] = ndimage.binary_opening(thin, np.ones((STROKE_LENGTH * scale, 1)))
+    strokes: NDArray[np.bool_] = scipy.ndimage.binary_opening(thin, np.ones((STROKE_LENGTH * scale, 1)))
     return strokes
 
 
@@ -89,8 +89,8 @@ def paint_over(picture: NDArray[np.uint8], marks: NDArray[np.bool_]) -> NDArray[
         return picture
     sigma = 2.0 * _scale(picture)
     kept = (~marks).astype(np.float32)
-    weight = ndimage.gaussian_filter(kept, sigma)
-    mean = ndimage.gaussian_filter(picture * kept, sigma) / np.maximum(weight, 1e-6)
+    weight = scipy.ndimage.gaussian_filter(kept, sigma)
+    mean = scipy.ndimage.gaussian_filter(picture * kept, sigma) / np.maximum(weight, 1e-6)
     mean[weight < 1e-4] = np.median(picture[~marks])  # deep inside a large mark, where no neighbour is left
     return np.where(marks, np.clip(np.rint(mean), 0, 255), picture).astype(np.uint8)
 
@@ -112,5 +112,5 @@ def _shift(grey: FloatArray, axis: int, distance: int) -> FloatArray:
 
 
 def _around(places: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    wide: NDArray[np.bool_] = ndimage.maximum_filter(places, size=2 * reach + 1)
+    wide: NDArray[np.bool_] = scipy.ndimage.maximum_filter(places, size=2 * reach + 1)
     return wide

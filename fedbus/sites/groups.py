@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # loads scipy.sparse on first use
 from numpy.typing import NDArray
 
 CELLS = 2**17
@@ -81,9 +82,6 @@ def group_rows(patients: Sequence[str | None], pairs: Sequence[Pair]) -> list[st
     Returns:
         One name per row (`g0001`, `g0002`, ... in order of first appearance).
     """
-    from scipy.sparse import coo_array  # late: `fedbus check` should decode its first image soon
-    from scipy.sparse.csgraph import connected_components
-
     first_row: dict[str, int] = {}
     edges = [(pair.first, pair.second) for pair in pairs]
     for row, patient in enumerate(patients):
@@ -91,7 +89,7 @@ def group_rows(patients: Sequence[str | None], pairs: Sequence[Pair]) -> list[st
             edges.append((first_row.setdefault(patient, row), row))
     count = len(patients)
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends), dtype=np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))
-    _, component = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(ends), dtype=np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     order: dict[int, int] = {}
     return [f"g{order.setdefault(int(c), len(order) + 1):04d}" for c in component]

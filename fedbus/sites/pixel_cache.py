@@ -16,6 +16,7 @@ from PIL import Image
 
 from fedbus.datasets.manifest import Manifest
 from fedbus.errors import ImageError, listed
+from fedbus.images.burned_in import DETECTOR, find_annotations, paint_over
 from fedbus.images.decode import DECODER, resize_image
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.settings.schema import Settings
@@ -106,7 +107,7 @@ class PixelCache:
 
     def _paths(self, manifest: Manifest) -> tuple[Path, Path]:
         """Files of the images and of their fingerprints."""
-        versions = f"{DECODER} {_detector()}" if self.mask_annotations else DECODER
+        versions = f"{DECODER} {DETECTOR}" if self.mask_annotations else DECODER
         parts = [versions, str(self.size), *(row.content for row in manifest.rows)]
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
         return self.folder / "pixels" / f"{key}.npy", self.folder / "pixels" / f"{key}-prints.npy"
@@ -164,13 +165,5 @@ def decode_dataset(manifest: Manifest, cache: PixelCache, advance: Advance = lam
 
 def _paint_over_annotations(image: Image.Image) -> Image.Image:
     """Paint over the burned-in calipers and text of a grey image."""
-    from fedbus.images.burned_in import find_annotations, paint_over  # late: needs SciPy
-
     grey = np.asarray(image)
     return Image.fromarray(paint_over(grey, find_annotations(grey)))
-
-
-def _detector() -> str:
-    from fedbus.images.burned_in import DETECTOR  # late: needs SciPy
-
-    return DETECTOR

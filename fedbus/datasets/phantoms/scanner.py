@@ -9,9 +9,9 @@ Ultrason. 30, 1983). Log compression then maps the chosen dynamic range to 256 g
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # loads scipy.ndimage on first use
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import gaussian_filter
 
 from fedbus.datasets.phantoms.tissue import Floats
 
@@ -67,7 +67,9 @@ def envelope(echo_db: Floats, scanner: Scanner, rng: np.random.Generator) -> Flo
     sigma = [spread / scanner.pixel_mm for spread in scanner.spread_mm]
     amplitude = 10 ** (echo_db / 20)
     parts = [
-        gaussian_filter(amplitude * rng.standard_normal(echo_db.shape, dtype=np.float32), sigma, truncate=3)
+        scipy.ndimage.gaussian_filter(
+            amplitude * rng.standard_normal(echo_db.shape, dtype=np.float32), sigma, truncate=3
+        )
         for _ in range(2)
     ]
     # A Gaussian of standard deviations a, b keeps 1 / (4 pi a b) of white noise's variance.

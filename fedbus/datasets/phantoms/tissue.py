@@ -12,8 +12,8 @@ of the lesions.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # loads scipy.ndimage on first use
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 Floats = NDArray[np.float32]
 
@@ -120,7 +120,7 @@ def grow_breast(x_mm: Floats, z_mm: Floats, rng: np.random.Generator) -> Breast:
     echo = np.select([z < skin, z < fat, z < gland, z < behind], [2.0, fat_db, gland_db, fat_db], muscle_db)
     for edge, bright in ((skin, 3.0), (fat, 2.0), (gland, 6.0), (behind, 8.0)):
         echo = echo + bright * np.exp(-(((z - edge) / 0.35) ** 2))
-    return Breast(gaussian_filter(echo, 0.7).astype(np.float32), (fat_end, gland_end))
+    return Breast(scipy.ndimage.gaussian_filter(echo, 0.7).astype(np.float32), (fat_end, gland_end))
 
 
 def grow_lesion(label: str, breast: Breast, middle_mm: float, rng: np.random.Generator) -> Lesion:
@@ -178,7 +178,7 @@ def insert_lesion(
     echo = breast.echo_db * (1 - weight) + within * weight
     echo += lesion.capsule_db * np.exp(-((inside / 0.4) ** 2))
     path = np.cumsum(mask, axis=0) * step[0] / (2 * lesion.radius_mm)
-    echo += lesion.posterior_db * gaussian_filter1d(np.minimum(1.25 * path, 1), 0.6 / step[1], axis=1)
+    echo += lesion.posterior_db * scipy.ndimage.gaussian_filter1d(np.minimum(1.25 * path, 1), 0.6 / step[1], axis=1)
     return echo.astype(np.float32), mask
 
 
@@ -205,5 +205,5 @@ def _texture(
 ) -> Floats:
     """Smooth noise of unit variance with the given grain, down and across, float32."""
     sigma = [grain / step for grain, step in zip(grain_mm, step_mm, strict=True)]
-    noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, truncate=2)
+    noise = scipy.ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, truncate=2)
     return np.asarray(noise / noise.std(), dtype=np.float32)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fedbus.errors import ArchiveError, listed
 from fedbus.images.decode import DICOM, split_frame
-from fedbus.images.dicom import find_patient
 
 
 def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[str | None], list[str]]:
@@ -29,7 +28,11 @@ def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[st
     """
     files = [split_frame(path)[0] for path in paths]
     scans = sorted({file for file in files if file.suffix.lower() == DICOM})
-    patient_of = {file: find_patient(file, site) for file in scans}
+    patient_of: dict[Path, str | None] = {}
+    if scans:
+        from fedbus.images.dicom import find_patient  # late: most datasets do without pydicom
+
+        patient_of = {file: find_patient(file, site) for file in scans}
     frames = Counter(files)
     for file in scans:
         if patient_of[file] is None and frames[file] > 1:

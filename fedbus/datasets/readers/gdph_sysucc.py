@@ -8,9 +8,6 @@ import re
 import zipfile
 from pathlib import Path
 
-from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
-
 from fedbus.datasets.manifest import Manifest, build_manifest
 from fedbus.datasets.readers.common import (
     check_labels,
@@ -123,6 +120,9 @@ def _compare_with_workbook(folder: Path, paths: list[Path], hospitals: tuple[str
 
 
 def _workbook_ids(workbook: Path) -> list[str]:
+    from openpyxl import load_workbook  # late: only this layout of this dataset has a workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
     remedy = "Restore it from the archive, or take it away to read the images without it."
     try:
         book = load_workbook(workbook, read_only=True, data_only=True)

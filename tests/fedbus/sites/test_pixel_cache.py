@@ -11,7 +11,6 @@ from PIL import Image
 from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_archive
 from fedbus.errors import ImageError, RunError
-from fedbus.images import burned_in
 from fedbus.images.burned_in import find_annotations, paint_over
 from fedbus.images.fingerprint import perceptual_hash
 from fedbus.sites import decoding, pixel_cache
@@ -185,6 +184,6 @@ def test_other_marks_do_not_reuse_the_cache_and_leave_that_of_kept_marks(archive
         decode_dataset(manifest, PixelCache(cache, 16)),
         decode_dataset(manifest, PixelCache(cache, 16, mask_annotations=True)),
     )
-    monkeypatch.setattr(burned_in, "DETECTOR", "marks-2")
+    monkeypatch.setattr(pixel_cache, "DETECTOR", "marks-2")
     assert decode_dataset(manifest, PixelCache(cache, 16)).path == kept.path
     assert decode_dataset(manifest, PixelCache(cache, 16, mask_annotations=True)).path != masked.path
