@@ -19,6 +19,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.inspection import DuplicatePair, Inspection
 from fedbus.system.files import write_json
+from fedbus.system.progress import Advance
 from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar
 
 NEAR_BITS: int = Settings.model_fields["near_bits"].default
@@ -73,9 +74,13 @@ def check_sites(
 
 def _inspect(site: str, reader: str, root: Path, near_bits: int, console: Console) -> Inspection:
     with progress_bar(console) as bar:
-        return inspect_dataset(
-            reader, root, site, near_bits, lambda name, total: advance_task(bar, f"Reading {name}", total)
-        )
+        listing = bar.add_task(f"Listing {site}", total=None)  # until the number of images is known
+
+        def start_decoding(name: str, total: int) -> Advance:
+            bar.remove_task(listing)
+            return advance_task(bar, f"Reading {name}", total)
+
+        return inspect_dataset(reader, root, site, near_bits, start_decoding)
 
 
 def render(inspection: Inspection) -> RenderableType:
