@@ -12,6 +12,7 @@ from clients.flower_internals import ErrorCode
 from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
 from fedbus.models.state import State
+from fedbus.system.threads import let_threads_sleep
 from fedbus.transport.allow_list import check_answer, check_registration
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.shared_memory import SharedArrays
@@ -98,5 +99,6 @@ def _state(message: Message, codec: WeightCodec) -> State:
     return codec.from_message({key: array.numpy() for key, array in record.items()})
 
 
+let_threads_sleep()  # `flwr run` starts its workers from here
 protect_flower_simulation()
 app = make_client_app(workspace_from_context)

@@ -10,6 +10,7 @@ import typer
 from clients.cli import app as site_app
 from fedbus.errors import FedbusError, FedbusWarning
 from fedbus.system.third_party import show_argument_help, silence_third_party
+from fedbus.system.threads import let_threads_sleep
 from server.cli import app as hub_app
 from simulations.cli import compare, study
 
@@ -61,6 +62,7 @@ def main() -> None:
     silence_third_party()
     show_argument_help()
     warnings.showwarning = _show_warning
+from fedbus.system.threads import let_threads_sleep
     try:
         app()
     except FedbusError as error:

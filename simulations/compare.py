@@ -1,4 +1,4 @@
-"""The main job: hospitals alone, pooled, and federated, on the same rows with the same steps, in one table."""
+"""`fedbus compare`: train each site alone, centralised and federated, with equal work, and report the results."""
 
 from datetime import datetime
 from pathlib import Path
@@ -20,39 +20,49 @@ from fedbus.sites.site import Site
 from simulations.arm import Arm, list_arms
 from simulations.precision import resolve_precision
 from simulations.progress import ArmProgress
-from simulations.results import gather, sample_pictures
+from simulations.results import gather, sample_images
 from simulations.scoring import score_arm
 from simulations.train_arms import run_arms
 
 
+PHANTOM_NOTE = "These hospitals are phantoms, synthetic images: no figure says anything about patients."
+
+
 def default_out() -> Path:
-    """A new folder named after the time."""
+    """Name a new run folder after the current time."""
     return Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def compare(settings: Settings, out: Path, *, resume: bool, console: Console) -> Path:
-    """Run a study from archives to report, and print its tables.
+    """Run a comparison from datasets to report, and print its tables.
+
+    Args:
+        settings: the settings; without sites, three synthetic ones (phantoms) are used.
+        out: the run folder.
+        resume: continue the run in `out`.
+        console: prints notes, progress and tables.
 
     Returns:
         The path of the report page.
 
     Raises:
-        FedbusError: bad input, before anything is trained; or an arm that failed, with the finished ones kept.
+        FedbusError: If the input can't be used, before anything is trained; or if an arm fails.
+        KeyboardInterrupt: On Ctrl-C; finished rounds are kept.
     """
-    settings = asked = resolve_precision(settings)
+    settings = requested = resolve_precision(settings)
     check_run(out, settings, resume=resume)
     check_input_size(settings.model, settings.image_size)
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     settings = resolve_sites(settings)
     phantoms = any(source.reader == "phantoms" for source in settings.sites.values())
     if phantoms:
-        console.print("These hospitals are phantoms, synthetic pictures: no figure says anything about patients.")
+        console.print(PHANTOM_NOTE)
     with ArmProgress(console, len(settings.seeds)) as progress:
         sites = prepare_sites(settings, out, progress=progress.decoding)
         for name, site in sites.items():
-            _say_missing_classes(name, site, settings, progress)
+            _note_missing_classes(name, site, settings, progress)
         check_same_start(starts, out)
-        record_run(out, asked)  # only now: nothing is left behind by weights or archives that can't be used
+        record_run(out, requested)  # only now: unusable weights or datasets must leave no run folder behind
         run_arms(settings, out, sites, starts, progress)
         progress.note("scoring the test rows")
         runs: dict[str, list[tuple[Arm, Predictions]]] = {}
@@ -60,15 +70,15 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
             runs.setdefault(arm.name, []).append((arm, score_arm(arm, settings, sites)))
         results = gather(settings, out, sites, runs, phantoms=phantoms)
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}
-    report = write_results(results, histories, sample_pictures(sites), out)
+    report = write_results(results, histories, sample_images(sites), out)
     console.print(comparison_table(results))
     console.print(recall_table(results))
     console.print(f"Report: {report}   figures: {out / RESULTS_FILE}", markup=False, soft_wrap=True)
     return report
 
 
-def _say_missing_classes(name: str, site: Site, settings: Settings, progress: ArmProgress) -> None:
-    """A class that a site lacks can't be balanced into being, and its loss treats it by a policy that has a name."""
+def _note_missing_classes(name: str, site: Site, settings: Settings, progress: ArmProgress) -> None:
+    """Name the classes that a site lacks, and the policy by which its loss treats them: balancing can't add them."""
     labels = site.labels[site.splits["train"]]
     missing = [label for index, label in enumerate(CLASSES) if not (labels == index).any()]
     if missing:

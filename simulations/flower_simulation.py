@@ -1,4 +1,4 @@
-"""Federated trainings on one machine or a Ray cluster: Flower's simulation engine with one warm pool of workers.
+"""Federated training on one machine or a Ray cluster, with Flower's simulation engine and one pool of workers.
 
 Flower 1.41 deprecates `run_simulation` in favour of `flwr run`: see `server/flower_internals.py`.
 """
@@ -26,50 +26,50 @@ from clients.workspace import Workspace
 from fedbus.errors import FedbusError, RunError
 from fedbus.settings.schema import Settings
 from fedbus.system.third_party import SETTINGS, silence_third_party
+from fedbus.system.threads import waiting_policy
 from fedbus.transport.messages import Instruction
 from fedbus.transport.shared_memory import open_shared_arrays
 from server.app import make_server_app
 from server.rounds.loop import Job
 
 WORKER = "ray::ClientAppActor"
-"""How Ray calls the processes in which sites train."""
+"""Ray's title for the processes in which sites train."""
 
-
-MODELS_A_SITE = 2
-"""Models that lie in memory at a time, at most: what a site was sent and what it answered."""
+MODELS_PER_SITE = 2
+"""The most models in memory at a time: the one sent to a site and the one it returned."""
 
 
 def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading.Event) -> None:
-    """Run the jobs one after another, all sites being simulated by the same workers.
+    """Run federated trainings one after another; the same workers simulate all sites.
 
     Args:
-        settings: names the sites; all jobs share its sites and device.
+        settings: the settings; all jobs share their sites and device.
         out: the run folder in which the sites are prepared, on a path that every node of a cluster sees.
-        jobs: federated trainings.
-        stop: set to end early.
+        jobs: the federated trainings.
+        stop: set it to end early.
 
     Raises:
-        FedbusError: what a job raised.
-        KeyboardInterrupt: `stop` was set.
+        FedbusError: If a job raises one, or the simulation fails.
+        KeyboardInterrupt: If `stop` was set.
     """
     from flwr.simulation import run_simulation  # here, after the version of Flower has been checked
 
     silence_third_party()
     names, device, folder = list(settings.sites), settings.device, out.resolve()
-    model = max((sum(value.nbytes for value in job.start.values()) for job in jobs), default=0)
-    size = MODELS_A_SITE * len(names) * model
+    largest_model = max((sum(value.nbytes for value in job.start.values()) for job in jobs), default=0)
+    size = MODELS_PER_SITE * len(names) * largest_model
 
     def locate(context: Context, instruction: Instruction) -> Workspace:
         return Workspace(folder, names[int(context.node_config["partition-id"])], device)
 
     try:
         with (
-            _stops_on_interrupt(stop),
+            _stop_on_interrupt(stop),
             open_shared_arrays(folder, size, shared=bool(settings.ray_address)) as shared_arrays,
         ):
-            referring = [replace(job, shared_arrays=shared_arrays) for job in jobs]
+            sharing = [replace(job, shared_arrays=shared_arrays) for job in jobs]
             run_simulation(
-                server_app=make_server_app(lambda _: (len(names), referring)),
+                server_app=make_server_app(lambda _: (len(names), sharing)),
                 client_app=make_client_app(locate, expose_errors=True, shared_arrays=shared_arrays),
                 num_supernodes=len(names),
                 backend_config=ray_resources(settings),
@@ -77,23 +77,23 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
     except FedbusError:
         raise
     except Exception as error:
-        interrupted = stop.is_set()  # then the workers were taken away in mid-work, and whatever broke was expected
-        stop.set()  # the server's thread must not wait for workers that are gone
+        interrupted = stop.is_set()  # then the workers were killed while they trained: an error is expected
+        stop.set()  # the server's thread must not wait for workers that have ended
         if not interrupted:
             cause = error.__cause__ or error
             raise RunError(
-                f"The simulation broke down ({type(cause).__name__}: {cause}).",
-                "Go on with --resume; fewer --set workers need less memory.",
+                f"The simulation failed ({type(cause).__name__}: {cause}).",
+                "Rerun with --resume; if memory ran out, use fewer --set workers.",
             ) from error
     if stop.is_set():
         raise KeyboardInterrupt
 
 
 def ray_resources(settings: Settings) -> dict[str, Any]:
-    """Ray's settings: `workers` sites train at the same time and share processors and GPUs equally.
+    """Build Flower's backend settings: `workers` sites train at a time and share processors and GPUs equally.
 
     Raises:
-        RunError: no protected cluster answers at `ray-address`, or our own can't be protected.
+        RunError: If no protected cluster answers at `ray-address`, or a Ray on this machine can't be protected.
     """
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     if settings.ray_address:
@@ -102,58 +102,58 @@ def ray_resources(settings: Settings) -> dict[str, Any]:
     else:
         protect_own_ray()
         processors, gpus = max(os.cpu_count() or 1, settings.workers), torch.cuda.device_count()
-        # "local": a cell of a study is itself a task of a Ray, and must not join that.
+        # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
         start = quiet | {"address": "local", "num_cpus": processors, "num_gpus": gpus}
     if settings.device == "cpu":
         gpus = 0
-    share = {"num_cpus": max(1, processors // settings.workers), "num_gpus": share_of(gpus, settings.workers)}
+    share = {"num_cpus": max(1, processors // settings.workers), "num_gpus": gpus_per_worker(gpus, settings.workers)}
     return {"init_args": start, "client_resources": share}
 
 
-def share_of(gpus: int, workers: int) -> float:
-    """GPUs a worker: whole ones where there are enough (Ray accepts no 1.5), else a fraction of one."""
+def gpus_per_worker(gpus: int, workers: int) -> float:
+    """GPUs of each worker: a whole number if there are enough (Ray does not accept 1.5), else a fraction of one."""
     if gpus == 0:
         return 0.0
     return float(gpus // workers) if gpus >= workers else 1 / math.ceil(workers / gpus)
 
 
 def join_cluster(address: str) -> tuple[int, int]:
-    """Connect to a running cluster, which must ask for a token.
+    """Connect to a running cluster, which must require a token.
 
     Returns:
-        Processors and GPUs of its largest node, since a worker lives on one node.
+        Processors and GPUs of its largest node: a worker can't span nodes.
 
     Raises:
-        RunError: none answers there, or it can't be joined with a token.
+        RunError: If no cluster answers, it requires no token, or ours is not accepted.
     """
     require_token(address)
     import ray
 
     try:
-        environment = {"env_vars": SETTINGS | {"PYTHONPATH": os.pathsep.join(sys.path)}}
+        environment = {"env_vars": SETTINGS | waiting_policy() | {"PYTHONPATH": os.pathsep.join(sys.path)}}
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise RunError(
             f"The Ray cluster at {address} can't be joined ({error}).",
-            "Compare the token of this machine with the cluster's, and run on one of its nodes.",
+            "Check that this machine has the cluster's token, and run on one of its nodes.",
         ) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    best = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
-    return int(best.get("CPU", 1)), int(best.get("GPU", 0))
+    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
+    return int(largest.get("CPU", 1)), int(largest.get("GPU", 0))
 
 
 @contextmanager
-def _stops_on_interrupt(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C asks the server to stop and takes the workers away, in place of an exception deep inside Flower.
+def _stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
+    """On Ctrl-C, ask the server to stop and kill the workers, instead of raising deep inside Flower.
 
-    Ray itself stays until Flower has let go of it: a thread that asks a Ray that was shut down ends the whole process.
-    Workers on other machines of a cluster finish what they are training.
+    Ray itself runs until Flower has finished with it: a thread that calls a Ray that was shut down ends the process.
+    Workers on other machines of a cluster finish the round that they are training.
     """
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         stop.set()
         for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):  # gone already
+            with suppress(psutil.Error):  # it has ended
                 if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER):
                     process.kill()
 

@@ -1,4 +1,4 @@
-"""What the terminal shows while a study runs: one bar an arm, images a second, time left."""
+"""Progress bars in the terminal while a comparison runs: one per arm, with images per second and time left."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from fedbus.system.progress import Advance
 
 
 class _Speed(ProgressColumn):
-    """Images a second; nothing before the first batch."""
+    """Images per second; empty before the first batch."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -20,7 +20,7 @@ class _Speed(ProgressColumn):
 
 
 class ArmProgress:
-    """Bars for decoding and for every arm, on one console."""
+    """Progress bars for decoding and for each arm, on one console."""
 
     def __init__(self, console: Console, seeds: int) -> None:
         self.seeds = seeds
@@ -38,27 +38,27 @@ class ArmProgress:
         self.bars.stop()
 
     def note(self, text: str) -> None:
-        """Say a line above the bars."""
+        """Print a line above the bars."""
         self.bars.console.print(f"[dim]{text}[/dim]")
 
-    def decoding(self, site: str, pictures: int) -> Advance:
-        """A bar for reading one archive."""
-        task = self.bars.add_task(f"read {site}", total=pictures, note="")
+    def decoding(self, site: str, images: int) -> Advance:
+        """Add a bar for reading one dataset."""
+        task = self.bars.add_task(f"read {site}", total=images, note="")
         return lambda count: self.bars.advance(task, count)
 
     @contextmanager
     def arm(self, name: str, seed: int, images: int) -> Iterator[Advance]:
-        """A bar for an arm that trains in one place."""
+        """Show a bar for an arm that trains in one place."""
         task = self.bars.add_task(self._title(name, seed), total=images, note="")
         yield lambda count: self.bars.advance(task, count)
         self.bars.update(task, completed=images)
 
     def rounds(self, name: str, seed: int, images: int, rounds: int) -> Callable[[dict[str, Any]], object]:
-        """A bar for a federated arm, moved on by each round's history line; it appears with the first."""
+        """Return the callback that advances a federated arm's bar with each round's history line."""
         tasks: list[Any] = []
 
         def on_round(line: dict[str, Any]) -> None:
-            if not tasks:
+            if not tasks:  # the bar appears with the first round: arms train one after another
                 tasks.append(self.bars.add_task(self._title(name, seed), total=images * rounds, note=""))
             refused = ", ".join(line["refused"])
             note = f"round {line['round']} of {rounds}" + (f", refused: {refused}" if refused else "")

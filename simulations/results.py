@@ -1,4 +1,4 @@
-"""Gather what a study found into `results.json`: the figures, their intervals, and what explains them."""
+"""Gather the content of `results.json`: metrics with intervals, paired differences, and facts about the run."""
 
 import io
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from fedbus.training.rows import site_rows
 from simulations.arm import Arm
 
 SAMPLES = 3
-"""Pictures of each class and site on the report page."""
+"""Images of each class and site on the report page."""
 
 
 def gather(
@@ -36,9 +36,9 @@ def gather(
     Args:
         settings: the settings.
         out: the run folder.
-        sites: the hospitals.
-        runs: by arm, one (arm, predictions) a seed.
-        phantoms: whether the pictures are synthetic.
+        sites: the prepared sites, by name.
+        runs: for each arm's name, one pair (arm, predictions) per seed.
+        phantoms: whether the images are synthetic.
     """
     predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
     return assemble(
@@ -53,7 +53,7 @@ def gather(
 
 
 def score_everywhere(runs: list[Predictions], sites: list[str], settings: Settings) -> dict[str, Any]:
-    """One arm's metrics at each site and on `all` test rows, with intervals."""
+    """Compute one arm's metrics with intervals, at each site and on `all` test rows."""
     places = {site: [run.select(site) for run in runs] for site in sites} | {"all": runs}
     return {place: evaluate(chosen, settings.bootstrap, settings.draw_seed) for place, chosen in places.items()}
 
@@ -61,7 +61,10 @@ def score_everywhere(runs: list[Predictions], sites: list[str], settings: Settin
 def all_differences(
     predictions: Mapping[str, list[Predictions]], sites: list[str], settings: Settings
 ) -> list[dict[str, Any]]:
-    """Federated minus centralised everywhere; federated minus each local model, at its own hospital and on `all`."""
+    """Compare each federated arm with the others, paired by test row.
+
+    It is compared with the centralised arm everywhere, and with each local model at its own site and on `all`.
+    """
     found = []
     for arm in (name for name in predictions if (tuned_from(name) or name) in STRATEGIES):
         pairs = [("centralised", place) for place in ("all", *sites)]
@@ -81,8 +84,8 @@ def all_differences(
     return found
 
 
-def sample_pictures(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes]]]:
-    """A few training pictures of each site and class as PNG files, first rows first."""
+def sample_images(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes]]]:
+    """Choose the first few training images of each site and class, as PNG files."""
     found: dict[str, dict[str, list[bytes]]] = {}
     for name, site in sites.items():
         train = np.unique(site.splits["train"])  # rows repeat where they were over-sampled before the split

@@ -1,4 +1,4 @@
-"""Score every arm on the test rows of every hospital, once, with the round that validation chose."""
+"""Score each arm on the test rows of all sites, once, with the round that validation chose."""
 
 from collections.abc import Mapping
 
@@ -19,43 +19,43 @@ from simulations.fine_tuning import predict_fine_tuned
 
 
 def score_arm(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
-    """Predict the test rows of all sites with the arm's kept weights, or read what an earlier call wrote."""
+    """Predict the test rows of all sites with the arm's best round, or read the predictions of an earlier call."""
     return _score(arm, settings, sites, "test", "predictions.csv")
 
 
 def score_held_out(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
-    """Predict the held-out rows of all sites with the arm's kept weights, or read what an earlier call wrote.
+    """Predict the held-out rows of all sites with the arm's best round, or read the predictions of an earlier call.
 
     Raises:
-        SettingsError: a site has none, as its split does not leak.
+        SettingsError: If a site has none, because its split does not leak.
     """
     without = [name for name, site in sites.items() if HELD_OUT not in site.splits]
     if without:
         raise SettingsError(
             f"split = {settings.split} holds out no rows at {', '.join(without)}.",
-            "Use --set split=images or --set split=balanced-images; split = groups has its test rows.",
+            "Use --set split=images or --set split=balanced-images; split = groups has only test rows.",
         )
     return _score(arm, settings, sites, HELD_OUT, "held-out.csv")
 
 
 def predict_rows(arm: Arm, settings: Settings, sites: Mapping[str, Site], split: str) -> Predictions:
-    """Predict one part of all sites with the kept weights, and with a site's own BatchNorm where it has one."""
+    """Predict one split of all sites with the best round, and with a site's own BatchNorm state if it keeps one."""
     model = place_model(settings.model, pick_device(settings.device))
     state, facts = arm.folder.load_weights("best"), arm.folder.read_facts()
     present = None if facts["classes"] is None else torch.tensor(facts["classes"])
-    answers = []
+    predictions = []
     for name, site in sites.items():
         own = state
         if arm.federated:
             own = own_model(state, settings.batch_norm, arm.out, arm.title, name, facts["best_round"])
         set_state(model, own)
-        answers.append(predict_split(model, site, split, settings, present))
-    return join(answers)
+        predictions.append(predict_split(model, site, split, settings, present))
+    return join(predictions)
 
 
 def _score(arm: Arm, settings: Settings, sites: Mapping[str, Site], split: str, file: str) -> Predictions:
     path = arm.folder.path / file
     if not path.is_file():
-        answer = predict_fine_tuned if arm.tuned else predict_rows
-        answer(arm, settings, sites, split).to_csv(path)
+        predict = predict_fine_tuned if arm.tuned else predict_rows
+        predict(arm, settings, sites, split).to_csv(path)
     return Predictions.from_csv(path)

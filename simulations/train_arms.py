@@ -1,4 +1,4 @@
-"""The arms of a comparison: what each trains on, and for how many steps, so that all do equal work."""
+"""Train the arms of a comparison: which rows each trains on, and for how many steps, so that all do equal work."""
 
 import threading
 from collections.abc import Mapping
@@ -24,50 +24,51 @@ def run_arms(
 ) -> None:
     """Train every arm that is not finished.
 
-    First those in one place, then all federated ones in one simulation, last the tuned ones, which go on from these.
+    Arms that train in one place come first, then all federated arms in one simulation, since starting one takes about
+    ten seconds; last the fine-tuned arms, which continue from the federated ones.
 
     Args:
         settings: the settings.
         out: the run folder.
-        sites: the hospitals.
-        starts: the weights that all arms of a seed start from.
-        progress: what the terminal shows.
+        sites: the prepared sites, by name.
+        starts: the weights that all arms of a seed start from, by seed.
+        progress: the terminal's progress bars.
 
     Raises:
-        FedbusError: an arm failed; what it had finished is kept for --resume.
-        KeyboardInterrupt: Ctrl-C.
+        FedbusError: If an arm fails; its finished rounds are kept for --resume.
+        KeyboardInterrupt: On Ctrl-C.
     """
-    open_arms = [arm for arm in list_arms(settings, out) if not arm.folder.finished]
+    unfinished = [arm for arm in list_arms(settings, out) if not arm.folder.finished]
     stop = threading.Event()
     jobs = []
     for seed in settings.seeds:
-        mine = [arm for arm in open_arms if arm.seed == seed]
-        if not mine:
+        of_seed = [arm for arm in unfinished if arm.seed == seed]
+        if not of_seed:
             continue
         start = starts[seed]
-        rows = _rows(settings, sites, seed)
-        for arm in mine:
+        rows = _load_rows(settings, sites, seed)
+        for arm in of_seed:
             if not arm.federated and not arm.tuned:
-                _fit(arm, settings, sites, rows, start, progress)
-        jobs += [_job(arm, settings, rows, start, progress, stop) for arm in mine if arm.federated]
+                _train_locally(arm, settings, sites, rows, start, progress)
+        jobs += [_make_job(arm, settings, rows, start, progress, stop) for arm in of_seed if arm.federated]
     if jobs:
-        torch.cuda.empty_cache()  # the workers are other processes on the same card
+        torch.cuda.empty_cache()  # the workers share the GPU with this process
         progress.note("starting the simulation")
         simulate(settings, out, jobs, stop)
-    for arm in (arm for arm in open_arms if arm.tuned):
-        fine_tune_arm(arm, settings, out, sites, _rows(settings, sites, arm.seed), progress)
+    for arm in (arm for arm in unfinished if arm.tuned):
+        fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress)
 
 
 def steps_per_round(settings: Settings, rows: Mapping[str, TrainingRows]) -> dict[str, int]:
-    """Optimiser steps of each site a round; the pooled baseline takes their sum."""
-    return {name: r.steps_per_round(settings) for name, r in rows.items()}
+    """Optimiser steps per round of each site; the centralised arm takes their sum."""
+    return {name: site.steps_per_round(settings) for name, site in rows.items()}
 
 
-def _rows(settings: Settings, sites: Mapping[str, Site], seed: int) -> dict[str, TrainingRows]:
+def _load_rows(settings: Settings, sites: Mapping[str, Site], seed: int) -> dict[str, TrainingRows]:
     return {name: site_rows(site, settings, seed, pick_device(settings.device)) for name, site in sites.items()}
 
 
-def _fit(
+def _train_locally(
     arm: Arm,
     settings: Settings,
     sites: Mapping[str, Site],
@@ -78,15 +79,15 @@ def _fit(
     steps = steps_per_round(settings, rows)
     if arm.name == "centralised":
         validation, count = list(sites.values()), sum(steps.values())
-        data = pooled_rows(validation, settings, arm.seed, pick_device(settings.device))
+        training = pooled_rows(validation, settings, arm.seed, pick_device(settings.device))
     else:
         name = arm.name.removeprefix("local-")
-        validation, count, data = [sites[name]], steps[name], rows[name]
+        validation, count, training = [sites[name]], steps[name], rows[name]
     with progress.arm(arm.name, arm.seed, count * settings.rounds * settings.batch_size) as advance:
-        LocalTraining(settings, arm.seed, data, validation, count, start).run(arm.folder, advance)
+        LocalTraining(settings, arm.seed, training, validation, count, start).run(arm.folder, advance)
 
 
-def _job(
+def _make_job(
     arm: Arm,
     settings: Settings,
     rows: Mapping[str, TrainingRows],

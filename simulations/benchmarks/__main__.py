@@ -19,6 +19,7 @@ from fedbus.device import pick_device
 from fedbus.runs.environment import describe_environment
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, last_words, start_child
+from fedbus.system.threads import waiting_policy
 from simulations.benchmarks.parts import FULL, PARTS, QUICK, Part
 from simulations.benchmarks.peer_pfl import install_peer
 from simulations.benchmarks.summary import figures, table
@@ -76,7 +77,7 @@ def run_parts(
 
 def run_part(part: Part, out: Path, quick: bool) -> str:
     """Run one part to its end; why it has no result, or nothing."""
-    environment = {}
+    environment = waiting_policy()
     if part.name == "peer":
         overlay = install_peer()
         if isinstance(overlay, str):

@@ -47,7 +47,7 @@ from simulations.benchmarks.plain_loop import (
     train_steps,
     training_batches,
 )
-from simulations.flower_simulation import share_of
+from simulations.flower_simulation import gpus_per_worker
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def plain_sites(case: Case, root: Path) -> list[PlainSite]:
 def resources(settings: Settings, sites: int) -> dict[str, Any]:
     """Flower's defaults on processors; where there are GPUs, as many of them as let all sites train side by side."""
     gpus = 0 if settings.device == "cpu" else torch.cuda.device_count()
-    return {"client_resources": {"num_cpus": 2, "num_gpus": share_of(gpus, sites)}} if gpus else {}
+    return {"client_resources": {"num_cpus": 2, "num_gpus": gpus_per_worker(gpus, sites)}} if gpus else {}
 
 
 def make_client_app(settings: Settings, sites: list[PlainSite]) -> ClientApp:

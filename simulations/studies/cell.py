@@ -1,4 +1,4 @@
-"""A cell of a grid, and what the cells of one grid must have in common to be compared."""
+"""A cell of a study's grid, and the checks that cells of one grid can be compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from fedbus.settings.explain import nearest
 from fedbus.settings.schema import Settings, is_tuned, kebab
 
 WEIGHTS_OF = "weights-of"
+"""Key by which a cell names another whose trained weights it scores."""
 
 SCORING = ("burned-in", "bootstrap", "arms")
-"""What a cell may change that scores another's weights: everything else decides what those weights are."""
+"""Settings that a cell with another's weights may change; every other setting decides what those weights are."""
 
 ROWS = ("sites", "phantom_images", "limit", "near_bits", "folds", "fold", "split_seed")
-"""Settings that decide which rows are tested; differences are paired, so cells must agree in them."""
+"""Settings that decide which rows are tested. Differences are paired by row, so all cells must share them."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Cell:
     """One combination of settings.
 
     Attributes:
-        name: can name a folder.
-        changes: what it sets beyond the settings that all cells share.
+        name: valid as a folder's name.
+        changes: the settings that differ from those that all cells share.
         settings: all its settings.
-        weights_of: the cell whose weights it scores in place of training its own; empty: none.
+        weights_of: the cell whose weights it scores instead of training its own; empty: it trains.
     """
 
     name: str
@@ -39,51 +40,53 @@ def check_cells(path: Path, cells: Mapping[str, Cell], default: str, references:
     """Check that the cells of a grid can be compared.
 
     Args:
-        path: of the grid, for the complaint.
-        cells: by name.
+        path: the grid's file, for error messages.
+        cells: the cells by name.
         default: the cell that the others are compared with.
-        references: the cell of the arms that federated ones are compared with.
+        references: the cell whose local and centralised arms the federated arms are compared with.
 
     Raises:
-        SettingsError: a cell is named that there is none of, takes weights that are not those of its settings, or is
-            tested on other rows than the cell that it is compared with.
+        SettingsError: If a key names a cell that does not exist, a cell's settings do not match the weights that it
+            scores, or a cell is tested on other rows than the cell that it is compared with.
     """
     named = {"default": default, "references": references}
     named |= {f"cells.{cell.name}.{WEIGHTS_OF}": cell.weights_of for cell in cells.values() if cell.weights_of}
     for key, name in named.items():
         if name not in cells:
-            raise SettingsError(f"{path}: {key} names no cell: {name!r}{nearest(name, list(cells))}.", "Name a cell.")
+            raise SettingsError(
+                f"{path}: {key} = {name!r} is not a cell{nearest(name, list(cells))}.", "Name one of the cells."
+            )
     for cell in cells.values():
         if cell.weights_of:
             _check_weights_of(path, cell, cells[cell.weights_of])
-    honest = [cell for cell in cells.values() if cell.settings.split == "groups"]
+    by_group = [cell for cell in cells.values() if cell.settings.split == "groups"]
     for name in (default, references):
-        if honest and cells[name].settings.split != "groups":
+        if by_group and cells[name].settings.split != "groups":
             raise SettingsError(
-                f"{path}: cell {name} has split = {cells[name].settings.split}, and nothing can be compared with that.",
-                "Compare with a cell of split = groups.",
+                f"{path}: cell {name} has split = {cells[name].settings.split}, which leaks: it can't be a reference.",
+                "Name a cell with split = groups.",
             )
-    for cell in honest:
+    for cell in by_group:
         _check_rows(path, cell, cells[default])
 
 
 def _check_weights_of(path: Path, cell: Cell, source: Cell) -> None:
     if source.weights_of:
         raise SettingsError(
-            f"{path}: cell {cell.name} takes its weights from {source.name}, which has none of its own.",
-            "Name a cell that is trained.",
+            f"{path}: cell {cell.name} takes its weights from {source.name}, which trains none.",
+            "Name a cell that trains its own weights.",
         )
     other = [key for key in cell.changes if key not in SCORING]
     if other:
         raise SettingsError(
-            f"{path}: cell {cell.name} takes its weights from {source.name} and sets {', '.join(other)}.",
-            f"It has that cell's settings, and may change {', '.join(SCORING)}.",
+            f"{path}: cell {cell.name} takes its weights from {source.name} but sets {', '.join(other)}.",
+            f"It inherits that cell's settings and may change only {', '.join(SCORING)}.",
         )
     unknown = [arm for arm in cell.settings.arms if arm not in source.settings.arms or is_tuned(arm)]
     if unknown:
         raise SettingsError(
             f"{path}: cell {cell.name} can't take the weights of {', '.join(unknown)} from {source.name}.",
-            "Name arms that are trained there; those that are tuned at each hospital have to be trained anew.",
+            f"Name arms that {source.name} trains; fine-tuned arms can't be taken from another cell.",
         )
 
 
@@ -91,6 +94,6 @@ def _check_rows(path: Path, cell: Cell, default: Cell) -> None:
     other = [kebab(key) for key in ROWS if getattr(cell.settings, key) != getattr(default.settings, key)]
     if other:
         raise SettingsError(
-            f"{path}: cell {cell.name} has another {', '.join(other)} than {default.name}, and so other test rows.",
-            "Cells are compared on the same rows; run the studies apart, with --set.",
+            f"{path}: cell {cell.name} differs from {default.name} in {', '.join(other)}, and so in its test rows.",
+            "Cells are compared on the same rows: give all cells one value, or run separate studies with --set.",
         )

@@ -1,9 +1,9 @@
-"""One cell of a study, as a process of its own: a comparison in its folder, taken up where it stands.
+"""Run one cell of a study in a process of its own: a comparison in the cell's folder, resumed if it was started.
 
-    python -m simulations.studies.cell_process ASKED.json FOLDER
+    python -m simulations.studies.cell_process REQUEST.json FOLDER
 
-A process of its own, because a federated arm starts a Ray of its own, and because what breaks one cell must not break
-the others. Exit status: 0 finished, 1 failed, 130 stopped.
+A separate process, because a federated arm starts its own Ray, and because a cell that crashes must not end the others.
+Exit status: 0 finished, 1 failed, 130 stopped.
 """
 
 import os
@@ -26,50 +26,51 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
 from fedbus.system.third_party import silence_third_party
+from fedbus.system.threads import let_threads_sleep
 
 FAILURE_FILE = "failed.json"
-"""Beside nothing else in a cell's log folder: why the cell failed, in words."""
+"""In the cell's request folder: the problem and the remedy, if the cell failed."""
 
-KEPT = ("best.safetensors", "done.json", "history.jsonl")
-"""What of a trained arm another cell needs to score its weights."""
+WEIGHT_FILES = ("best.safetensors", "done.json", "history.jsonl")
+"""The files of a trained arm that another cell needs to score its weights."""
 
 
 def is_finished(folder: Path, settings: Settings) -> bool:
-    """Whether a cell ran to its end, with all arms that it now has; it is never run again."""
+    """Whether a cell has results for all arms that its settings name; such a cell is not run again."""
     path = folder / RESULTS_FILE
     return path.is_file() and _arms_in(path, path.stat().st_mtime_ns).issuperset(settings.arms)
 
 
 @lru_cache(maxsize=1024)
 def _arms_in(results: Path, written: int) -> frozenset[str]:
-    """The arms of finished results, read once for each time that they were written: progress asks every second."""
+    """Return the arms in a results file; cached by its time stamp, because the progress bars ask every second."""
     return frozenset(read_json(results)["settings"]["arms"])
 
 
 def run_cell(settings: Settings, folder: Path, weights_of: Path | None, console: Console) -> None:
-    """Run a cell from wherever it stands to its end.
+    """Run or resume a cell.
 
     Args:
-        settings: its settings.
-        folder: of the cell.
-        weights_of: the finished cell whose weights it scores; None: it trains its own.
-        console: takes what the comparison says.
+        settings: the cell's settings.
+        folder: the cell's run folder.
+        weights_of: the run folder of the finished cell whose weights it scores; None: it trains its own.
+        console: prints what the comparison prints.
 
     Raises:
-        FedbusError: as `simulations.compare.compare`.
+        FedbusError: As `simulations.compare.compare`.
     """
     from simulations.compare import compare
 
     if weights_of and not is_run(folder):
-        take_weights(settings, folder, weights_of)
+        copy_weights(settings, folder, weights_of)
     compare(settings, folder, resume=is_run(folder), console=console)
 
 
-def take_weights(settings: Settings, folder: Path, source: Path) -> None:
-    """Make a cell's folder in which all arms are trained already, by another cell.
+def copy_weights(settings: Settings, folder: Path, source: Path) -> None:
+    """Make a cell's run folder whose arms are already trained, from those of another cell.
 
     Raises:
-        RunError: the other cell has not all that is needed.
+        RunError: If an arm of the other cell is not trained.
     """
     from simulations.arm import list_arms
 
@@ -78,25 +79,26 @@ def take_weights(settings: Settings, folder: Path, source: Path) -> None:
         if not (trained / "done.json").is_file():
             raise RunError(f"{trained} is not trained.", "Run the cell that it belongs to first.")
         arm.folder.path.mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
+        for name in WEIGHT_FILES:
             shutil.copyfile(trained / name, arm.folder.path / name)
-        remembered = Path("memory") / arm.title
-        if (source / remembered).is_dir():  # what of BatchNorm is the sites' own belongs to the model
-            shutil.copytree(source / remembered, folder / remembered, dirs_exist_ok=True)
+        own_state = Path("memory") / arm.title
+        if (source / own_state).is_dir():  # the BatchNorm state that sites keep is part of the model
+            shutil.copytree(source / own_state, folder / own_state, dirs_exist_ok=True)
     record_run(folder, settings)
 
 
-def main(asked: Path, folder: Path) -> int:
-    """Run the cell that a file asks for; why it failed is left in words beside its log."""
+def main(request_file: Path, folder: Path) -> int:
+    """Run the requested cell; if it fails, write the reason beside the request."""
     silence_third_party()
-    # The study ends its cells by SIGTERM; a simulation knows how to end by SIGINT.
+    let_threads_sleep()
+    # A study ends its cells with SIGTERM; a simulation stops cleanly only on SIGINT.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    request: Mapping[str, Any] = read_json(asked)
-    failure = asked.with_name(FAILURE_FILE)
+    request: Mapping[str, Any] = read_json(request_file)
+    failure = request_file.with_name(FAILURE_FILE)
     failure.unlink(missing_ok=True)
     try:
         source = Path(request["weights_of"]) if request["weights_of"] else None
-        run_cell(build_settings(request["settings"], str(asked)), folder, source, Console(width=140))
+        run_cell(build_settings(request["settings"], str(request_file)), folder, source, Console(width=140))
     except FedbusError as error:
         write_json(failure, {"problem": error.problem, "remedy": error.remedy})
         return 1

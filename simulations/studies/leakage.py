@@ -1,8 +1,8 @@
-"""What a split that leaks claims, and what the same weights reach on rows that they can't know.
+"""Measure leakage: what a leaky split claims, and what the same weights reach on rows unrelated to training.
 
-The claim is scored on the split's own test rows, the truth on the held-out ones: the test rows of the split by group.
-Both intervals redraw true groups, patients and near-copies taken together, as everywhere. The two are of different
-rows, so nothing pairs them: the interval of their difference comes from independent draws of each.
+The claim is scored on the split's own test rows, the truth on the held-out rows: the test rows of the split by group.
+Both bootstraps resample groups (a patient's images and their near-duplicates), as everywhere. Claim and truth are
+scored on different rows, so they are not paired: the interval of their difference comes from independent draws.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,33 +25,33 @@ from simulations.scoring import score_arm, score_held_out
 
 
 def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: Sequence[Arm]) -> dict[str, Any]:
-    """Set what a finished run claims against the truth.
+    """Compare what a finished run claims with the truth.
 
     Args:
-        settings: its settings.
+        settings: the run's settings.
         out: its folder.
-        sites: its hospitals.
+        sites: its sites, by name.
         arms: its arms, all seeds of each.
 
     Returns:
-        JSON types. "split": how the rows were parted. "leaked": by site, see `leaked_rows`. "arms": by arm "claim" and
-        "truth", by place as `evaluate` gives them; and "difference", by place and metric the claim less the truth
-        {"value", "low", "high"}, in -1..1, None where one of them is not defined. Places: each site, and `all`.
+        JSON types. "split": the split's protocol. "leaked": by site, see `leaked_rows`. "arms": for each arm "claim"
+        and "truth", by place, as `evaluate` returns them; and "difference", by place and metric, claim minus truth as
+        {"value", "low", "high"} in -1..1, or None where either is undefined. Places: each site, and `all`.
 
     Raises:
-        RunError: the split does not leak, or an arm is not finished.
+        RunError: If the split does not leak, or an arm is not finished.
     """
     if settings.split == "groups":
         raise RunError(
-            f"{out} was split by group: there is no leak to measure.",
-            "Run it with --set split=images or --set split=balanced-images in another --out.",
+            f"{out} was split by group, so nothing leaks.",
+            "Run it again with --set split=images or --set split=balanced-images, in another --out.",
         )
     found: dict[str, Any] = {}
     for name in dict.fromkeys(arm.name for arm in arms):
         seeds = [arm for arm in arms if arm.name == name]
         for arm in seeds:
             if not arm.folder.finished:
-                raise RunError(f"{arm.folder.path} is not finished.", "Go on with the run by --resume.")
+                raise RunError(f"{arm.folder.path} is not finished.", "Finish the run with --resume.")
         claim = [score_arm(arm, settings, sites) for arm in seeds]
         truth = [score_held_out(arm, settings, sites) for arm in seeds]
         found[name] = {
@@ -70,11 +70,11 @@ def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: S
 
 
 def leaked_rows(site: Site) -> dict[str, int]:
-    """Count the test rows that training knows.
+    """Count the test rows that leak from training.
 
     Returns:
-        "test_rows"; "copies": of those, how many show the very picture of a training row, or are one, pixel by pixel at
-        the study's size; "same_group": how many share a group with one.
+        "test_rows": all of them; "copies": those that equal a training row in every pixel, at the run's image size;
+        "same_group": those that share a group with a training row.
     """
     train, test = site.splits["train"], site.splits["test"]
     seen = {site.pixels[row].tobytes() for row in np.unique(train)}
@@ -88,16 +88,16 @@ def leaked_rows(site: Site) -> dict[str, int]:
 def difference(
     claim: Sequence[Predictions], truth: Sequence[Predictions], draws: int, seed: int
 ) -> dict[str, dict[str, float] | None]:
-    """Compare a model with itself on other rows: accuracy, macro_f1 and auc of `claim` less those of `truth`.
+    """Compare a model with itself on other rows: accuracy, macro_f1 and auc of `claim` minus those of `truth`.
 
     Args:
-        claim: one a training seed, over the same rows.
-        truth: one a training seed, over the same rows, which share no group with those of `claim`.
+        claim: predictions of each training seed, over the same rows.
+        truth: the same over other rows, which share no group with those of `claim`.
         draws: bootstrap draws of groups within sites, at least 1.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Returns:
-        A metric's {"value", "low", "high"}, in -1..1; None where either side's rows don't define it.
+        For each metric {"value", "low", "high"} in -1..1, or None if either side's rows do not define it.
     """
     (value, drawn), (other, other_drawn) = (
         _measure(runs, draws, derive_seed(seed, side)) for runs, side in ((claim, "claim"), (truth, "truth"))
@@ -106,7 +106,7 @@ def difference(
 
 
 def _measure(runs: Sequence[Predictions], draws: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Give each compared metric on all rows [1], and by draw [B], as means over training seeds."""
+    """Compute each compared metric on all rows [1] and for each draw [B], as means over training seeds."""
     weights = draw_weights(runs[0].groups, runs[0].sites, draws, seed)
     once = np.ones((1, weights.shape[1]), dtype=np.uint8)
     points = [weighted_metrics(run.labels, run.probabilities, once) for run in runs]

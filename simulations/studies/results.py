@@ -1,6 +1,5 @@
-"""Gather what the cells of a study found into `study.json`: figures, intervals, paired differences, holes."""
+"""Gather the cells' results into `study.json`: metrics, intervals, paired differences, and failed cells."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from simulations.studies.leakage import leakage_of
 from simulations.studies.run_cells import Task
 
 SCHEMA = 1
-"""Of `study.json`; raised when older files can't be read any more."""
+"""Version of `study.json`'s format; increased when older files can no longer be read."""
 
 CellRuns = dict[str, list[Predictions]]
-"""By arm, the predictions of each seed; those of several folds follow each other."""
+"""For each arm the predictions of each seed, all folds joined."""
 
 
 def gather_study(
@@ -41,11 +40,11 @@ def gather_study(
     """Build the content of `study.json`.
 
     Args:
-        grid: the study.
-        tasks: by cell, one a fold.
-        failures: why tasks failed, by folder.
+        grid: the study's grid.
+        tasks: for each cell its tasks, one per fold.
+        failures: the reason of each failure, by the task's folder.
         environment: versions, machine and command.
-        console: shows how far it is.
+        console: shows a progress bar.
     """
     runs = {name: _runs(tasks[name]) for name in grid.cells if all(task.finished for task in tasks[name])}
     first = next((tasks[name][0].folder for name in runs), None)
@@ -105,7 +104,7 @@ def _cell(
 
 
 def _runs(tasks: Sequence[Task]) -> CellRuns:
-    """What a cell's models answered on test rows; with several folds every row of an archive once."""
+    """Read a cell's predictions on test rows; with all folds, every row of a dataset once."""
     found: CellRuns = {}
     settings = resolve_sites(tasks[0].cell.settings)
     for arm in list_arms(settings, tasks[0].folder):
@@ -115,19 +114,19 @@ def _runs(tasks: Sequence[Task]) -> CellRuns:
 
 
 def _validation(tasks: Sequence[Task]) -> dict[str, Any]:
-    """The validation score of the kept round, which choices may be made by; of the first fold and seed."""
+    """Return the validation score of the best round, of the first fold and seed: choices may rest on these."""
     found, settings = {}, resolve_sites(tasks[0].cell.settings)
     for arm in list_arms(settings, tasks[0].folder):
-        kept, history = arm.folder.read_facts()["best_round"], arm.folder.read_history()
-        lines = [line for line in history if line["round"] == kept and "validation" in line]
+        best, history = arm.folder.read_facts()["best_round"], arm.folder.read_history()
+        lines = [line for line in history if line["round"] == best and "validation" in line]
         if lines and arm.name not in found:
             score = lines[0]["validation"]
-            found[arm.name] = {"best_round": kept} | {key: score[key] for key in ("accuracy", "macro_f1", "loss")}
+            found[arm.name] = {"best_round": best} | {key: score[key] for key in ("accuracy", "macro_f1", "loss")}
     return found
 
 
 def _to_default(mine: CellRuns, default: CellRuns, sites: list[str], settings: Settings) -> dict[str, Any]:
-    """Each arm less the default cell's same arm; where both have one federated arm, those are paired."""
+    """Compare each arm with the default cell's: the arm of the same name, or the only federated arm of both."""
     found = {}
     for arm in mine:
         partner = arm if arm in default else _only_federated(default) if arm == _only_federated(mine) else None
@@ -142,7 +141,7 @@ def _only_federated(runs: CellRuns) -> str | None:
 
 
 def _gap(mine: CellRuns, references: CellRuns, sites: list[str], settings: Settings) -> dict[str, Any]:
-    """Each federated arm less the centralised one everywhere, and less each hospital's own model at that hospital."""
+    """Compare each federated arm with the centralised one everywhere, and with each local model at its own site."""
     found: dict[str, Any] = {}
     for arm in (name for name in mine if (tuned_from(name) or name) in STRATEGIES):
         pairs = {"centralised": ["all", *sites]} | {f"local-{site}": [site] for site in sites}
@@ -167,13 +166,7 @@ def _differences(
 
 
 def leakage_of_cell(cell: Cell, task: Task) -> dict[str, Any]:
-    """What a leaky split gives away, of the first fold."""
+    """Measure how much a cell's split leaks, on the first fold."""
     settings = resolve_sites(cell.settings)
     sites = {name: open_site(task.folder, name) for name in settings.sites}
     return leakage_of(settings, task.folder, sites, list_arms(settings, task.folder))
-
-
-def read_study(path: Path) -> dict[str, Any]:
-    """Read a `study.json` back, as far as it can be told what made it."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

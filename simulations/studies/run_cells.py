@@ -1,6 +1,6 @@
-"""Run the cells of a study as Ray tasks: several at a time on a large machine or a cluster, one on a small one.
+"""Run the cells of a study as Ray tasks: several at a time on a large machine or a cluster, else one by one.
 
-OUT/cells/NAME  a cell's run folder     OUT/asked/NAME/  what it was asked (asked.json), its log, why it failed
+OUT/cells/NAME  a cell's run folder     OUT/requests/NAME  its request (request.json), its log, and why it failed
 """
 
 import os
@@ -21,43 +21,46 @@ from simulations.flower_simulation import join_cluster
 from simulations.studies.cell import Cell
 from simulations.studies.cell_process import FAILURE_FILE, is_finished
 
-CORES_A_CELL = 8
-"""Training small pictures gains little from more; a machine with fewer runs one cell at a time with all it has."""
+CORES_PER_CELL = 8
+"""Training on small images gains little from more cores; a machine with fewer gives all of them to one cell."""
+
+REQUEST_FILE = "request.json"
+LOG_FILE = "log.txt"
 
 POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """One cell's training on one fold.
+    """One cell on one fold.
 
     Attributes:
-        cell: what to run; its study names the fold.
+        cell: the cell to run; its settings name the fold.
         folder: its run folder.
-        asked: the folder of its order and its log.
+        request: the folder of its request and its log.
         weights_of: the run folder whose weights it scores; None: it trains its own.
     """
 
     cell: Cell
     folder: Path
-    asked: Path
+    request: Path
     weights_of: Path | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether the cell ran to its end."""
+        """Whether the cell has all its results."""
         return is_finished(self.folder, self.cell.settings)
 
     @property
     def rounds(self) -> int:
-        """Rounds of all its arms and seeds."""
+        """Number of rounds of all its arms and seeds."""
         settings = self.cell.settings
-        sites = len(settings.sites) or 3
+        sites = len(settings.sites) or 3  # phantoms
         return settings.rounds * len(settings.seeds) * sum(sites if arm == "local" else 1 for arm in settings.arms)
 
     @property
     def rounds_done(self) -> int:
-        """Rounds that its folder shows as finished."""
+        """Number of finished rounds, counted in its folder."""
         if self.finished:
             return self.rounds
         histories = (self.folder / "arms").glob("**/history.jsonl")
@@ -67,39 +70,41 @@ class Task:
 def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> dict[Path, str]:
     """Run every task that is not finished; one that fails does not stop the others.
 
+    Tasks that score another cell's weights run after all that train.
+
     Args:
-        tasks: those that take another's weights come after it.
-        address: of a Ray cluster that sees the folders on the same paths; empty: this machine.
-        watch: called about once a second.
+        tasks: the study's tasks.
+        address: a Ray cluster whose nodes see the folders under the same paths; empty: this machine.
+        watch: called about once per second.
 
     Returns:
-        Why tasks failed, by folder.
+        The reason of each failure, by the task's folder.
 
     Raises:
-        RunError: no cluster answers.
-        KeyboardInterrupt: Ctrl-C; finished rounds are kept.
+        RunError: If no cluster answers at the address.
+        KeyboardInterrupt: On Ctrl-C; finished rounds are kept.
     """
     waiting: dict[Any, Task] = {}
-    waves = [[task for task in tasks if (task.weights_of is not None) == later] for later in (False, True)]
+    waves = [[task for task in tasks if (task.weights_of is not None) == scoring] for scoring in (False, True)]
     failures: dict[Path, str] = {}
     if all(task.finished for task in tasks):
         return failures
     processors, gpus = _start_ray(address)
-    import ray  # not before it is protected
+    import ray  # only after it is protected
 
-    run = ray.remote(num_cpus=min(CORES_A_CELL, processors), num_gpus=min(1, gpus), max_retries=0)(_run_task)
+    run = ray.remote(num_cpus=min(CORES_PER_CELL, processors), num_gpus=min(1, gpus), max_retries=0)(_run_task)
     try:
         for wave in waves:
-            open_tasks = [task for task in wave if not task.finished]
-            for task in open_tasks:
-                _write_order(task)
-            waiting = {run.remote(str(task.asked), str(task.folder), sys.path): task for task in open_tasks}
+            unfinished = [task for task in wave if not task.finished]
+            for task in unfinished:
+                _write_request(task)
+            waiting = {run.remote(str(task.request), str(task.folder), sys.path): task for task in unfinished}
             while waiting:
                 done, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
                 watch()
                 for reference in done:
                     task = waiting.pop(reference)
-                    reason = _outcome(ray, reference, task)
+                    reason = _failure_of(ray, reference, task)
                     if reason:
                         failures[task.folder] = reason
     except KeyboardInterrupt:
@@ -113,7 +118,7 @@ def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> d
 
 
 def _start_ray(address: str) -> tuple[int, int]:
-    """Processors and GPUs of the largest node."""
+    """Start or join Ray, and return processors and GPUs of its largest node."""
     if address:
         return join_cluster(address)
     protect_own_ray()
@@ -130,20 +135,20 @@ def _start_ray(address: str) -> tuple[int, int]:
     return processors, gpus
 
 
-def _write_order(task: Task) -> None:
-    settings = task.cell.settings.as_dict() | {"ray-address": ""}  # a cell's own simulation runs where the cell does
+def _write_request(task: Task) -> None:
+    settings = task.cell.settings.as_dict() | {"ray-address": ""}  # a cell's own simulation runs on the cell's node
     source = str(task.weights_of) if task.weights_of else ""
-    write_json(task.asked / "asked.json", {"settings": settings, "weights_of": source})
+    write_json(task.request / REQUEST_FILE, {"settings": settings, "weights_of": source})
 
 
-def _run_task(asked: str, folder: str, path: list[str]) -> int:
-    """On a Ray worker: the cell as a process of its own."""
+def _run_task(request: str, folder: str, path: list[str]) -> int:
+    """Run a cell as a child process of a Ray worker, and return its exit status."""
     settings = SETTINGS | {"PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, "-m", "simulations.studies.cell_process", f"{asked}/asked.json", folder]
-    child = start_child(command, Path(asked) / "log.txt", settings)
+    command = [sys.executable, "-m", "simulations.studies.cell_process", f"{request}/{REQUEST_FILE}", folder]
+    child = start_child(command, Path(request) / LOG_FILE, settings)
     try:
         return child.wait()
-    except KeyboardInterrupt:  # cancelled: the cell may finish what it is writing
+    except KeyboardInterrupt:  # cancelled: let the cell finish writing its files
         child.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             child.wait(20)
@@ -152,16 +157,16 @@ def _run_task(asked: str, folder: str, path: list[str]) -> int:
         end_child(child)
 
 
-def _outcome(ray: Any, reference: Any, task: Task) -> str:
-    """Why a task failed, in one line; empty if it did not."""
+def _failure_of(ray: Any, reference: Any, task: Task) -> str:
+    """Return why a task failed, in one line; empty if it did not."""
     try:
         code = ray.get(reference)
     except ray.exceptions.RayError as error:
         return f"the worker was lost ({type(error).__name__})"
     if code == 0:
         return ""
-    failure = task.asked / FAILURE_FILE
+    failure = task.request / FAILURE_FILE
     if failure.is_file():
-        said: Mapping[str, Any] = read_json(failure)
-        return f"{said['problem']} {said['remedy']}"
-    return f"it broke down (exit status {code}): {last_words(task.asked / 'log.txt', 1)}"
+        reason: Mapping[str, Any] = read_json(failure)
+        return f"{reason['problem']} {reason['remedy']}"
+    return f"it crashed (exit status {code}): {last_words(task.request / LOG_FILE, 1)}"

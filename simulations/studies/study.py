@@ -1,4 +1,4 @@
-"""`fedbus study`: run a grid of comparisons, each cell once, and show what its settings change."""
+"""`fedbus study`: run a grid of comparisons, each cell once, and report what its settings change."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +20,7 @@ from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run, is_run
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
+from simulations.compare import PHANTOM_NOTE
 from simulations.precision import resolve_precision
 from simulations.studies.grid import Grid
 from simulations.studies.results import SCHEMA, gather_study
@@ -29,7 +30,7 @@ STUDY_FILE = "study.json"
 
 
 def default_study_out(name: str) -> Path:
-    """A new folder named after the study and the time."""
+    """Name a new folder after the study and the current time."""
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -37,18 +38,18 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
     """Run the cells that are not finished, then print the table and write the report.
 
     Args:
-        grid: what is varied.
+        grid: the study's cells.
         out: the study's folder.
-        resume: go on with the study in `out`.
-        all_folds: test on every fold in turn, so that every image is tested once.
-        console: where to print.
+        resume: continue the study in `out`.
+        all_folds: test on each fold in turn, so that every image is tested once.
+        console: prints progress, tables and failures.
 
     Returns:
         Whether every cell finished.
 
     Raises:
-        FedbusError: bad input, before anything is trained; a cell that fails leaves a hole in the table instead.
-        KeyboardInterrupt: Ctrl-C; finished cells and rounds are kept.
+        FedbusError: If the input can't be used, before anything is trained; a cell that fails is reported as failed.
+        KeyboardInterrupt: On Ctrl-C; finished cells and rounds are kept.
     """
     leaky = [name for name, cell in grid.cells.items() if cell.settings.split != "groups"]
     if all_folds and leaky:
@@ -56,16 +57,16 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
             f"Cell {leaky[0]} has split = {grid.cells[leaky[0]].settings.split}, whose folds overlap.",
             "Leave out --all-folds.",
         )
-    out, grid = out.resolve(), _settled(grid)
-    environment = _open(grid, out, resume=resume)
+    out, grid = out.resolve(), _with_precision(grid)
+    environment = _open_folder(grid, out, resume=resume)
     tasks = {name: _tasks(grid, name, out, all_folds=all_folds) for name in grid.cells}
-    everything = [task for cell in tasks.values() for task in cell]
-    for task in everything:
-        _check_folder(task)
+    all_tasks = [task for cell in tasks.values() for task in cell]
+    for task in all_tasks:
+        _check_cell_folder(task)
     if not grid.shared.sites:
-        resolve_sites(grid.shared)  # written once, before several cells want to
-        console.print("These hospitals are phantoms, synthetic pictures: no figure says anything about patients.")
-    failures = _run(everything, grid.shared.ray_address, console)
+        resolve_sites(grid.shared)  # writes the phantoms once: several cells would do so at the same time
+        console.print(PHANTOM_NOTE)
+    failures = _run_with_progress(all_tasks, grid.shared.ray_address, console)
     content = gather_study(grid, tasks, failures, environment, console)
     write_json(out / STUDY_FILE, content)
     results = _default_results(grid, tasks)
@@ -81,69 +82,69 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
     for folder, reason in failures.items():
         console.print(f"{folder.relative_to(out)} failed: {reason}", markup=False, soft_wrap=True)
     if failures:
-        console.print(f"Mend that, then run the failed cells alone: the same command and --out {out} --resume")
+        console.print(f"Fix the failed cells, then run them with the same command and: --out {out} --resume")
     return not failures
 
 
-def _settled(grid: Grid) -> Grid:
-    """The grid with the arithmetic that this machine chooses, so that no cell is compared with one in another."""
+def _with_precision(grid: Grid) -> Grid:
+    """Resolve `precision = "auto"` once for all cells, so that cells of different precision are never compared."""
     cells = {name: replace(cell, settings=resolve_precision(cell.settings)) for name, cell in grid.cells.items()}
     return replace(grid, cells=cells, shared=resolve_precision(grid.shared))
 
 
-def _open(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
-    """Check that a folder may be used, and keep in it what made it.
+def _open_folder(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
+    """Check that the study may use a folder, and return the environment that is recorded in it.
 
     Raises:
-        RunError: it holds something else, another study, or one of another version.
+        RunError: If it contains something else, another study, or one of another version.
     """
     path = out / STUDY_FILE
     if not path.is_file():
         if resume:
-            raise RunError(f"{out} holds no study to resume.", "Leave out --resume, or name the folder of the study.")
+            raise RunError(f"{out} contains no study to resume.", "Leave out --resume, or name the study's folder.")
         if out.exists() and any(out.iterdir()):
-            raise RunError(f"{out} is not empty and holds no study.", "Choose another --out.")
+            raise RunError(f"{out} is not empty and contains no study.", "Choose another --out.")
         environment = describe_environment()
         write_json(path, {"schema": SCHEMA, "study": grid.name, "cells": {}, **environment})
         return environment
     before = read_json(path)
     if before.get("schema") != SCHEMA:
-        made = before.get("fedbus") or before.get("versions", {}).get("fedbus")
-        what = f"a study of another version of FedBUS ({made or 'unknown'})" if "cells" in before else "no study"
-        raise RunError(f"{path} is of {what}.", "Use that version, or choose another --out.")
+        version = before.get("fedbus") or before.get("versions", {}).get("fedbus")
+        what = f"from another version of FedBUS ({version or 'unknown'})" if "cells" in before else "not of a study"
+        raise RunError(f"{path} is {what}.", "Use that version, or choose another --out.")
     if before["study"] != grid.name:
-        raise RunError(f"{out} holds the study {before['study']!r}, not {grid.name!r}.", "Choose another --out.")
+        raise RunError(f"{out} contains the study {before['study']!r}, not {grid.name!r}.", "Choose another --out.")
     if not resume:
-        raise RunError(f"{out} already holds a study.", "Go on with it by --resume, or choose another --out.")
+        raise RunError(f"{out} already contains a study.", "Continue it with --resume, or choose another --out.")
     return {key: before[key] for key in ("created", "command", "versions", "machine")}
 
 
 def _tasks(grid: Grid, name: str, out: Path, *, all_folds: bool) -> list[Task]:
-    """One task, or one a fold."""
+    """Make a cell's task, or one per fold."""
     cell = grid.cells[name]
     if not all_folds:
         source = out / "cells" / cell.weights_of if cell.weights_of else None
-        return [Task(cell, out / "cells" / name, out / "asked" / name, source)]
-    found = []
+        return [Task(cell, out / "cells" / name, out / "requests" / name, source)]
+    tasks = []
     for fold in range(cell.settings.folds):
-        place = f"{name}/fold-{fold}"
+        subfolder = f"{name}/fold-{fold}"
         source = out / "cells" / f"{cell.weights_of}/fold-{fold}" if cell.weights_of else None
-        study = cell.settings.model_copy(update={"fold": fold})
-        found.append(Task(replace(cell, settings=study), out / "cells" / place, out / "asked" / place, source))
-    return found
+        cell_of_fold = replace(cell, settings=cell.settings.model_copy(update={"fold": fold}))
+        tasks.append(Task(cell_of_fold, out / "cells" / subfolder, out / "requests" / subfolder, source))
+    return tasks
 
 
-def _check_folder(task: Task) -> None:
-    """A cell that was started with other settings is another cell.
+def _check_cell_folder(task: Task) -> None:
+    """Check that a cell which was already started has the same settings.
 
     Raises:
-        RunError: its folder holds such a one.
+        RunError: If its folder was made with other settings.
     """
     if is_run(task.folder):
         check_run(task.folder, task.cell.settings, resume=True)
 
 
-def _run(tasks: list[Task], address: str, console: Console) -> dict[Path, str]:
+def _run_with_progress(tasks: list[Task], address: str, console: Console) -> dict[Path, str]:
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), console=console, refresh_per_second=2,
@@ -163,18 +164,18 @@ def _run(tasks: list[Task], address: str, console: Console) -> dict[Path, str]:
 
 
 def _default_results(grid: Grid, tasks: dict[str, list[Task]]) -> dict[str, Any] | None:
-    """What the default cell found, to stand beside the paper's figures; None without arms that can."""
+    """Return the default cell's results, to compare with the paper's; None if its arms or its split do not allow it."""
     task = tasks[grid.default][0]
     arms = {"local", "centralised"} & set(task.cell.settings.arms)
-    can_stand = arms and task.cell.settings.split == "groups" and task.finished
-    return read_json(task.folder / RESULTS_FILE) if can_stand else None
+    comparable = arms and task.cell.settings.split == "groups" and task.finished
+    return read_json(task.folder / RESULTS_FILE) if comparable else None
 
 
 def _extras(content: dict[str, Any], results: dict[str, Any] | None) -> dict[str, Markup]:
-    """Sections of the page that not every study has."""
-    found = {}
+    """Return the page's optional sections, by heading."""
+    sections = {}
     if results and (fragment := paper_fragment(results)):
-        found["Beside the paper"] = fragment
+        sections["Beside the paper"] = fragment
     if gap_rows(content):
-        found[HEADING] = gap_fragment(content)
-    return found
+        sections[HEADING] = gap_fragment(content)
+    return sections

@@ -9,14 +9,14 @@ from fedbus.errors import RunError
 from fedbus.settings.schema import STRATEGIES, Settings
 from fedbus.training.balance import SAMPLERS
 from server.rounds.strategies import CLASSES_BY_ARM
-from simulations.flower_simulation import share_of, simulate
+from simulations.flower_simulation import gpus_per_worker, simulate
 
 
 @pytest.mark.parametrize(
     ("gpus", "workers", "share"), [(0, 3, 0.0), (1, 1, 1.0), (1, 3, 1 / 3), (2, 3, 0.5), (3, 2, 1.0), (4, 2, 2.0)]
 )
 def test_gpus_are_shared_in_parts_that_ray_accepts_and_all_workers_fit(gpus, workers, share):
-    assert share_of(gpus, workers) == pytest.approx(share)
+    assert gpus_per_worker(gpus, workers) == pytest.approx(share)
     if gpus:
         assert share <= 1 or share == int(share)
         assert int(1 / share) * gpus >= workers if share < 1 else share * workers <= gpus

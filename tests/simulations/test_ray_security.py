@@ -16,9 +16,13 @@ import pytest
 from clients.ray_security import LOOPBACK, OTHER_SECRETS, OWN_RAY, require_token
 from fedbus.errors import RunError
 
+pytestmark = pytest.mark.timeout(900)
+
 SIMULATION = """
-from fedbus.system.third_party import hush
-hush()
+from fedbus.system.third_party import silence_third_party
+from fedbus.system.threads import let_threads_sleep
+silence_third_party()
+let_threads_sleep()
 from simulations.benchmarks.growth_federation import SETTINGS, run
 from simulations.benchmarks.case import make_case
 from tests.simulations.test_ray_security import look
@@ -26,9 +30,11 @@ run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": 1}), lambda 
 """
 
 CELLS = """
-from fedbus.system.third_party import hush
-hush()
-from simulations.run_cells import _start_ray
+from fedbus.system.third_party import silence_third_party
+from fedbus.system.threads import let_threads_sleep
+silence_third_party()
+let_threads_sleep()
+from simulations.studies.run_cells import _start_ray
 from tests.simulations.test_ray_security import look
 _start_ray("")
 import ray
@@ -54,7 +60,7 @@ def runs_code(address: str, mark: Path, settings: dict[str, str]) -> bool:
     knows_the_way = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_NUM_REDIS_GET_RETRIES": "1"}
     environment = without_token() | knows_the_way | settings
     words = [sys.executable, "-c", STRANGER, address, str(mark)]
-    done = subprocess.run(words, env=environment, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, timeout=240, check=False)
     assert mark.exists() == (done.returncode == 0), done.stderr[-2000:]
     return mark.exists()
 
@@ -78,6 +84,7 @@ def look(folder: Path) -> None:
             if each.status == psutil.CONN_LISTEN
         ],
         "modes": [stat.S_IMODE(path.stat().st_mode) for path in (file.parent, file)],
+        "policy": ray.get(ray.remote(lambda: os.environ.get("OMP_WAIT_POLICY")).options(num_cpus=0).remote()),
         "told": [p.name() for p in family if token in " ".join(p.cmdline()) + " ".join(p.environ().values())],
         "logged": [str(p) for p in file.parent.rglob("*") if p.is_file() and p != file and token in p.read_text()],
         "session": str(next(file.parent.rglob("gcs_server.out"))),
@@ -95,13 +102,14 @@ def start(code: str, folder: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("code", [SIMULATION, CELLS], ids=["simulation", "cells"])
 def test_ray_listens_on_this_machine_alone_and_works_for_nobody_without_the_token(code, tmp_path):
     child = start(code, tmp_path)
-    said = child.communicate(timeout=240)[1]
+    said = child.communicate(timeout=800)[1]
     assert child.returncode == 0, said[-3000:]
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert {"gcs_server", "raylet"} <= {name for name, _ in facts["listening"]}
     assert {address for _, address in facts["listening"]} <= set(LOOPBACK)
     assert facts["ran"] == {"none": False, "wrong": False, "right": True}
     assert facts["modes"] == [0o700, 0o600]
+    assert facts["policy"] == os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
     assert facts["told"] == facts["logged"] == []
     assert not Path(facts["file"]).parent.exists()
 
@@ -118,7 +126,7 @@ protect_own_ray()
 def protect(end: str, folder: Path) -> tuple[int, Path, str]:
     """The exit status of a process that was protected, the place of its token, and the token."""
     child = start(PROTECTED + end, folder)
-    child.communicate(timeout=60)
+    child.communicate(timeout=240)
     return child.returncode, Path((folder / "place").read_text()), (folder / "token").read_text()
 
 
@@ -139,16 +147,16 @@ def test_the_token_goes_with_the_run_however_it_ends_and_the_next_is_another(tmp
 
 def test_a_ray_that_was_imported_unprotected_is_not_started(tmp_path):
     child = start(f"import ray\n{PROTECTED}", tmp_path)
-    said = child.communicate(timeout=60)[1]
+    said = child.communicate(timeout=240)[1]
     assert child.returncode == 1
     assert "RunError" in said
     assert "Ray would listen on the network" in said
 
 
 def test_a_site_does_not_work_in_a_ray_that_asks_for_no_token(tmp_path):
-    code = "import ray\nfrom clients.workspace import place_from_context\nplace_from_context(None, None)"
+    code = "import ray\nfrom clients.workspace import workspace_from_context\nworkspace_from_context(None, None)"
     child = start(code, tmp_path)
-    said = child.communicate(timeout=60)[1]
+    said = child.communicate(timeout=240)[1]
     assert child.returncode == 1
     assert "This Ray asks for no token" in said
 
@@ -156,7 +164,7 @@ def test_a_site_does_not_work_in_a_ray_that_asks_for_no_token(tmp_path):
 def test_flwr_run_on_a_cluster_needs_a_token_too(tmp_path):
     flower = "import os, sys\nsys.argv[0] = '/bin/flwr-simulation'\nos.environ['RAY_ADDRESS'] = '127.0.0.1:1'\n"
     child = start(flower + "import clients.app", tmp_path)
-    said = child.communicate(timeout=60)[1]
+    said = child.communicate(timeout=240)[1]
     assert child.returncode == 1
     assert "There is no token for the Ray cluster at 127.0.0.1:1" in said
 

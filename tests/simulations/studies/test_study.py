@@ -167,7 +167,7 @@ def test_resuming_runs_only_what_is_not_finished(first, place):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ([], "already holds a study"),
+        ([], "already contains a study"),
         (["--resume", "--set=rounds=3"], "rounds was 2 and is now 3"),
     ],
 )
@@ -182,8 +182,8 @@ def test_a_folder_of_another_study_is_left_alone(first, place, more, words):
     ("content", "words"),
     [
         ({"schema": 0, "fedbus": "0.0.1", "cells": {}}, "another version of FedBUS (0.0.1)"),
-        ({"image-size": 32, "arms": ["local"]}, "is of no study"),
-        ({"schema": 1, "study": "sampling", "cells": {}}, "holds the study 'sampling', not 'small'"),
+        ({"image-size": 32, "arms": ["local"]}, "is not of a study"),
+        ({"schema": 1, "study": "sampling", "cells": {}}, "contains the study 'sampling', not 'small'"),
     ],
 )
 def test_a_folder_of_another_version_or_kind_is_refused(place, tmp_path, content, words):
