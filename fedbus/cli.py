@@ -62,7 +62,7 @@ def main() -> None:
     silence_third_party()
     show_argument_help()
     warnings.showwarning = _show_warning
-from fedbus.system.threads import let_threads_sleep
+    let_threads_sleep()
     try:
         app()
     except FedbusError as error:

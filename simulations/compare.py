@@ -24,7 +24,6 @@ from simulations.results import gather, sample_images
 from simulations.scoring import score_arm
 from simulations.train_arms import run_arms
 
-
 PHANTOM_NOTE = "These hospitals are phantoms, synthetic images: no figure says anything about patients."
 
 
