@@ -73,11 +73,11 @@ def join(
 ) -> None:
     """Take part in the hub's training until Ctrl-C."""
     from clients.site.folder import open_site_folder
-    from clients.site.supernode import typed_command
+    from clients.site.supernode import shell_command
 
     site = open_site_folder(folder)
     if print_command:
-        print_line(typed_command(site))
+        print_line(shell_command(site))
         return
     from clients.join import join as run  # imports PyTorch, which is slow and not needed for printing
 
@@ -116,6 +116,6 @@ def status(folder: Folder) -> None:
     from rich.console import Console
 
     from clients.site.folder import open_site_folder
-    from clients.site.status import show
+    from clients.site.status import print_status
 
-    show(open_site_folder(folder), Console())
+    print_status(open_site_folder(folder), Console())

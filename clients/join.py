@@ -99,7 +99,7 @@ def _wait_for_hub(site: SiteFolder, stop: threading.Event, log: Say) -> None:
     said = ""
     while not stop.is_set():
         contact = ask_hub(site)
-        if contact.hopeless:
+        if contact.permanent:
             raise RunError(
                 f"{site.settings.name} can't join: {contact.problem}.",
                 f"Mend that, then join again; to see more: fedbus site check {site.path}",

@@ -10,6 +10,9 @@ from pathlib import Path
 from clients.site.folder import SiteFolder, init_site
 from server.hub.certificates import CertificateAndKey, make_ca, make_server_certificate
 
+HUB = "hub.example.org:9092"
+"""The address in a site's settings; nothing connects to it."""
+
 UNREACHABLE = "127.0.0.1:9"
 """The discard port: nothing listens there."""
 

@@ -1,1 +1,1 @@
-"""What a site finds out before it joins: its data, its machine, its hub."""
+"""What a site checks before it joins: its images, its machine, its hub."""

@@ -1,7 +1,6 @@
-"""Try to prepare a site's images exactly as its first order would."""
+"""Try to prepare a site's images exactly as its first instruction would."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,43 +11,38 @@ from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Inspection
 from fedbus.sites.prepare import prepare_sites
-from fedbus.system.progress import Advance
 from fedbus.training.rows import site_rows
 
-MakeAdvance = Callable[[str, int], Advance]
-"""Makes an `Advance` from the site's name and its number of pictures."""
 
-
-def try_split(
-    site: SiteFolder, inspection: Inspection, settings: Settings, progress: MakeAdvance
-) -> tuple[int | None, str]:
-    """Decode at the study's size, split and balance; the decoded pictures stay in the site's cache, for when it joins.
+def try_split(site: SiteFolder, inspection: Inspection, settings: Settings) -> tuple[int | None, str]:
+    """Split and balance a site's images; those that the site's cache lacks are decoded into it.
 
     Returns:
-        Optimiser steps that a round takes on the site's balanced rows, and no words; or None, and why the study can't
-        part or balance the archive, naming no file.
+        The optimiser steps of a round on the site's balanced rows, and ""; or None, and why the dataset can't be
+        split or balanced, without the name of a file.
 
     Raises:
-        RunError: the disk is full.
+        RunError: If the disk is full.
     """
     name = site.settings.name
     if inspection.unsplittable:
-        return None, _plain(inspection.unsplittable, name)
-    places = {
+        return None, _without_site(inspection.unsplittable, name)
+    overrides = {
         "sites": {name: {"reader": inspection.reader, "path": str(inspection.root)}},
         "cache": str(site.cache),
-        "quorum": 0,  # the federation's, while only one site is named here
+        "quorum": 0,  # the run's quorum may be higher than the one site here
     }
-    own = build_settings(settings.as_dict() | places, "the check")
+    own = build_settings(settings.as_dict() | overrides, "the check")
     try:
-        with tempfile.TemporaryDirectory(dir=site.path, prefix=".check-") as folder:  # patient ids stay in the site's
-            prepared = prepare_sites(own, Path(folder), progress=progress)[name]
+        # In the site's folder, not in the system's: the split contains the ids of patients.
+        with tempfile.TemporaryDirectory(dir=site.path, prefix=".check-") as folder:
+            prepared = prepare_sites(own, Path(folder))[name]
         rows = site_rows(prepared, own, own.seeds[0], torch.device("cpu"))
-    except (SplitError, SettingsError) as error:  # of folds, limit or sampler: a problem with files was told above
-        return None, _plain(error.problem, name)
+    except (SplitError, SettingsError) as error:  # folds, limit or sampler; files were checked by the inspection
+        return None, _without_site(error.problem, name)
     return rows.steps_per_round(own), ""
 
 
-def _plain(problem: str, name: str) -> str:
-    """Leave out the site's name, which stands above the table, and advice that is the coordinator's to take."""
+def _without_site(problem: str, name: str) -> str:
+    """Keep the first sentence without the site's name, which is the table's title; the rest is for the coordinator."""
     return problem.removeprefix(f"{name}: ").partition(". ")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""A few training steps on noise: how long one takes on this machine, and how much memory."""
+"""Training probe: a few steps on noise, to measure the time of a step and the memory that training needs."""
 
 import statistics
 import threading
@@ -22,26 +22,27 @@ from fedbus.training.loop import train_round
 from fedbus.training.optimiser import make_optimiser
 from fedbus.training.rows import TrainingRows, load_rows
 
-MOST_STEPS, MOST_SECONDS = 3, 20.0
-"""After the warm-up; no further step starts once the time is up."""
+MAX_STEPS, MAX_SECONDS = 3, 20.0
+"""After the warm-up; no further step starts after this time."""
 
-STATES_A_WEIGHT = 4
-"""The weight, its gradient and AdamW's two momenta, all float32."""
+VALUES_PER_WEIGHT = 4
+"""The weight, its gradient and AdamW's two moments, all float32."""
 
 MODEL_COPIES = 4
-"""Of the weights, on their way in and out: as a message and unpacked, each way."""
+"""Of the weights, while they are received and sent: packed in a message and unpacked, each way."""
 
 SAMPLE_SECONDS = 0.01
+"""Interval at which the memory of this process is read."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a trial showed.
+class ProbeResult:
+    """What a training probe measured.
 
     Attributes:
-        step_seconds: median of the timed steps; of the warm-up, if that alone used the time up.
-        memory: bytes that training needs at most: of this process, or of the GPU.
-        free: bytes that it may have.
+        step_seconds: Median of the timed steps; the warm-up's time if there was no time for another step.
+        memory: Peak memory of training in bytes, of this process or of the GPU.
+        free: Bytes available for it.
     """
 
     step_seconds: float
@@ -50,29 +51,34 @@ class Trial:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a training process may have: what is free, and what this process, which will be gone, has now."""
+    """Bytes available for a training process: the free memory, and on a CPU also what this process has now.
+
+    This process will have ended when the site trains.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available) + int(psutil.Process().memory_info().rss)
 
 
 def model_bytes(model: nn.Module) -> int:
-    """Bytes of a model's parameters and buffers in float32."""
+    """Size of a model's parameters and buffers in bytes, as float32."""
     return 4 * sum(int(value.numel()) for value in model.state_dict().values())
 
 
 def estimate_memory(model: nn.Module, settings: Settings, device: torch.device) -> int:
-    """Bytes that training will take on top of the libraries, from what small batches leave for the backward pass.
+    """Estimate the bytes that training needs in addition to the libraries, from forward passes of small batches.
 
-    On a processor, a step that needs more than there is ends the process without a word, so this comes first.
+    Checked before the probe, because on a CPU a step that needs more memory than there is kills the process.
     """
-    few, more = (_saved_bytes(model, settings, device, count) for count in (2, 4))  # BatchNorm refuses one alone
-    fixed = model_bytes(model) * (STATES_A_WEIGHT + MODEL_COPIES)
-    return fixed + (more - few) // 2 * settings.batch_size
+    # The difference of two batches is what one image needs; what does not depend on the batch size cancels out.
+    # Not from one image: BatchNorm refuses a batch of one.
+    two, four = (_saved_bytes(model, settings, device, count) for count in (2, 4))
+    fixed = model_bytes(model) * (VALUES_PER_WEIGHT + MODEL_COPIES)
+    return fixed + (four - two) // 2 * settings.batch_size
 
 
 def _saved_bytes(model: nn.Module, settings: Settings, device: torch.device, count: int) -> int:
-    """Bytes of all tensors that a forward pass of `count` pictures keeps for the backward pass."""
+    """Bytes of all tensors that a forward pass of `count` images saves for the backward pass."""
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -88,36 +94,37 @@ def _saved_bytes(model: nn.Module, settings: Settings, device: torch.device, cou
     ):
         logits = model(normalise(batch))
     total = sum(saved.values())
-    del logits  # not before: it holds the storages, and a freed one's address could come again
+    del logits  # not earlier: it keeps the storages, and the address of a freed one could be used again
     return total
 
 
-def run_trial(
+def run_probe(
     model: nn.Module, settings: Settings, device: torch.device, advance: Callable[[int], object] = lambda _: None
-) -> Trial:
-    """Train the study's model on noise: a warm-up step, then up to `MOST_STEPS` timed ones.
+) -> ProbeResult:
+    """Train a model on noise: a warm-up step, then up to `MAX_STEPS` timed ones.
 
     Args:
-        model: on the device, channels_last; its weights change.
-        settings: its batch size, image size, optimiser and precision.
-        device: where the model lies.
-        advance: told of every step.
+        model: A model on the device, channels_last; its weights change.
+        settings: The run's settings; batch size, image size, optimiser and precision count.
+        device: The device of the model.
+        advance: Called after every step.
 
     Raises:
-        RunError: the loss is not finite.
+        RunError: If the loss is not finite.
     """
     rows, optimiser = _noise_rows(settings, device), make_optimiser(model, settings)
     free = free_memory(device)
     times: list[float] = []
-    began = time.monotonic()
-    with _Peak(device) as peak:
-        while len(times) <= MOST_STEPS and time.monotonic() - began < MOST_SECONDS:
-            started = time.monotonic()
+    start = time.monotonic()
+    with _PeakMemory(device) as peak:
+        while len(times) <= MAX_STEPS and time.monotonic() - start < MAX_SECONDS:
+            step_start = time.monotonic()
             train_round(model, rows, settings, seed=0, round_number=1, steps=1, optimiser=optimiser)
-            times.append(time.monotonic() - started)
+            times.append(time.monotonic() - step_start)
             advance(1)
+    # The probe neither receives nor sends weights; on a GPU, those copies are in the other memory.
     copies = 0 if device.type == "cuda" else MODEL_COPIES * model_bytes(model)
-    return Trial(statistics.median(times[1:] or times), peak.bytes + copies, free)
+    return ProbeResult(statistics.median(times[1:] or times), peak.bytes + copies, free)
 
 
 def _noise_rows(settings: Settings, device: torch.device) -> TrainingRows:
@@ -127,13 +134,13 @@ def _noise_rows(settings: Settings, device: torch.device) -> TrainingRows:
         0, 256, (count, settings.image_size, settings.image_size), dtype=np.uint8
     )
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
-    none = np.empty((0, *pixels.shape[1:]), dtype=np.uint8)
-    everything = Balanced(np.arange(count), labels, none, np.ones(len(CLASSES), dtype=np.float32))
-    return load_rows("noise", pixels, everything, count, device)
+    no_synthetic = np.empty((0, *pixels.shape[1:]), dtype=np.uint8)
+    balanced = Balanced(np.arange(count), labels, no_synthetic, np.ones(len(CLASSES), dtype=np.float32))
+    return load_rows("noise", pixels, balanced, count, device)
 
 
-class _Peak:
-    """The most memory in use while the block runs: of the GPU by its own count, else of this process, sampled."""
+class _PeakMemory:
+    """Peak memory while the block runs: of the GPU as PyTorch counts it, else of this process, sampled by a thread."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.bytes, self.done = device, 0, threading.Event()

@@ -1,4 +1,4 @@
-"""The applications that a site's operator lets run there, by digest, in approved.json."""
+"""The applications that a site's operator allows to run there, by digest, in approved.json."""
 
 import re
 from pathlib import Path
@@ -16,45 +16,45 @@ _LAYOUT = TypeAdapter(list[Annotated[str, Field(pattern=f"^{_DIGEST}$")]])
 
 
 def read_approved(path: Path) -> tuple[str, ...]:
-    """Digests (SHA-256, 64 hexadecimal digits in lower case) in order of approval.
+    """Read the approved digests (SHA-256, 64 lower-case hexadecimal digits) in order of approval.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: If the file is missing or damaged.
     """
     approved = read_json(path, _LAYOUT)
     return tuple(approved)
 
 
 def approve(path: Path, digest: str) -> None:
-    """Add a digest; one that is there already changes nothing.
+    """Add a digest, unless it is already approved.
 
     Raises:
-        RunError: it is no digest, or the file can't be read or written.
+        RunError: If it is not a digest, or the file can't be read or written.
     """
-    _check(digest)
+    _check_digest(digest)
     approved = read_approved(path)
     if digest not in approved:
         write_json(path, [*approved, digest])
 
 
 def withdraw(path: Path, digest: str) -> None:
-    """Take a digest out.
+    """Remove a digest.
 
     Raises:
-        RunError: it is no digest or not approved, or the file can't be read or written.
+        RunError: If it is not a digest or not approved, or the file can't be read or written.
     """
-    _check(digest)
+    _check_digest(digest)
     approved = read_approved(path)
     if digest not in approved:
         raise RunError(
-            f"{path} approves no application {digest}.", f"Name one of: {', '.join(approved) or 'none yet'}."
+            f"{path} does not approve application {digest}.", f"Name one of: {', '.join(approved) or 'none yet'}."
         )
     write_json(path, [known for known in approved if known != digest])
 
 
-def _check(digest: str) -> None:
+def _check_digest(digest: str) -> None:
     if not re.fullmatch(_DIGEST, digest):
         raise RunError(
-            f"{digest!r} is no application's digest (64 digits and letters a to f).",
-            "Copy it whole, as `fedbus hub run` shows it and the hub's operator tells you by another way.",
+            f"{digest!r} is not the digest of an application (64 digits and letters a to f).",
+            "Copy all of it from `fedbus hub run`, and compare it with the hub's operator, for example by telephone.",
         )

@@ -1,4 +1,4 @@
-"""A site's key pair: its private half proves to the hub that a call comes from this site."""
+"""A site's key pair: with the private key, the site proves to the hub that a call is its own."""
 
 from pathlib import Path
 
@@ -12,17 +12,18 @@ from fedbus.errors import RunError
 
 
 def make_key_pair(private: Path, public: Path, name: str) -> None:
-    """Write a new ECDSA key pair on P-384 in OpenSSH's format, the private half without a passphrase, mode 0600.
+    """Write a new ECDSA key pair on P-384 in OpenSSH's format; the private key has no passphrase and mode 0600.
 
     Args:
-        private: a new file.
-        public: the file that goes to the hub.
-        name: the site's, the comment of the public key.
+        private: File of the private key; must not exist.
+        public: File of the public key, which is sent to the hub.
+        name: The site's name, written as the comment of the public key.
 
     Raises:
-        OSError: a file can't be written, or the private one exists.
+        OSError: If a file can't be written, or the private one exists.
     """
     key = ec.generate_private_key(ec.SECP384R1())
+    # No passphrase: the site joins again after a restart of the machine, when nobody could enter it.
     content = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
@@ -31,10 +32,10 @@ def make_key_pair(private: Path, public: Path, name: str) -> None:
 
 
 def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Read the private half.
+    """Read the private key.
 
     Raises:
-        RunError: it can't be read, is damaged, has a passphrase or is no ECDSA key on P-384.
+        RunError: If it can't be read, is damaged, has a passphrase or is not an ECDSA key on P-384.
     """
     try:
         key = serialization.load_ssh_private_key(read_bytes(path), None)
@@ -46,16 +47,16 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def fingerprint(private: Path) -> str:
-    """The fingerprint (`SHA256:...`) of a site's public key, from its private one: what the hub must show, too.
+    """Compute the fingerprint (`SHA256:...`) of a site's public key from its private key; the hub shows the same.
 
     Raises:
-        RunError: as `read_private_key`.
+        RunError: As `read_private_key`.
     """
     return fingerprint_of(read_private_key(private).public_key())
 
 
 def _unusable(path: Path) -> RunError:
     return RunError(
-        f"{path} is no ECDSA key on P-384 in OpenSSH's format without a passphrase.",
+        f"{path} is not an ECDSA key on P-384 in OpenSSH's format without a passphrase.",
         "Restore it from a backup, or make a new site with `fedbus site init` and have its key approved.",
     )

@@ -1,4 +1,4 @@
-"""One process at a time takes part as a site: its key can't be used twice."""
+"""The lock of a joined site: its key can be used by one process at a time."""
 
 from contextlib import AbstractContextManager
 
@@ -9,19 +9,20 @@ JOINED = ".joined"
 
 
 def hold(site: SiteFolder) -> AbstractContextManager[None]:
-    """Hold the site's lock; the system lets go of it when this process ends, whatever ends it.
+    """Hold the site's lock; the system releases it when this process ends, also after a kill.
 
     Raises:
-        RunError: another process holds it, or the folder can't be written.
+        RunError: If another process holds it, or the folder can't be written.
     """
-    taken = f"{site.settings.name} is joined already"
-    return locks.hold(site.path / JOINED, taken, "End that one with Ctrl-C there, or let it work.")
+    return locks.hold(
+        site.path / JOINED, f"{site.settings.name} is already joined", "Wait for it to end, or end it with Ctrl-C."
+    )
 
 
 def is_held(site: SiteFolder) -> bool:
-    """Whether a process holds the site's lock, so that its key is in use.
+    """Whether a process holds the site's lock, and so uses its key.
 
     Raises:
-        RunError: the lock's file can't be read.
+        RunError: If the lock's file can't be read.
     """
     return locks.is_held(site.path / JOINED)

@@ -1,4 +1,4 @@
-"""`fedbus site status`: whether this site takes part, and what it has received."""
+"""`fedbus site status`: whether this site is joined, and which models it has received."""
 
 from rich.console import Console
 from rich.table import Table
@@ -12,16 +12,16 @@ from fedbus.system.files import read_json
 from fedbus.system.terminal import BAD, GOOD
 
 
-def show(site: SiteFolder, console: Console) -> None:
-    """Print what the site is, whether it is joined, and the models that it received with their figures here.
+def print_status(site: SiteFolder, console: Console) -> None:
+    """Print the site's settings, whether it is joined, and the received models with their metrics at this site.
 
     Raises:
-        RunError, SettingsError: the folder is damaged.
+        RunError, SettingsError: If the folder is damaged.
     """
     own = site.settings
-    console.print(Text.assemble((own.name, "bold"), f"  of the hub {own.hub}"))
+    console.print(Text.assemble((own.name, "bold"), f"  (hub: {own.hub})"))
     console.print(_connection(site), soft_wrap=True)
-    images = f"{own.data} (read with {own.reader})" if own.data else "not named yet: fedbus site check --data"
+    images = f"{own.data} (reader: {own.reader})" if own.data else "not set; run: fedbus site check --data"
     console.print(Text(f"Images: {images}"), soft_wrap=True)
     console.print(Text(f"Approved applications: {', '.join(site.approved()) or 'none'}"), soft_wrap=True)
     received = sorted(site.models.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime)
@@ -39,9 +39,10 @@ def show(site: SiteFolder, console: Console) -> None:
 
 
 def _connection(site: SiteFolder) -> Text:
+    # A joined site does not ask the hub: its key can be used by one process at a time.
     if is_held(site):
-        return Text("joined: a process of this machine works for the hub", style=GOOD)
+        return Text("joined: a process on this machine is connected to the hub", style=GOOD)
     contact = ask_hub(site)
     if contact.problem:
         return Text(f"not joined; {contact.problem}", style=BAD)
-    return Text(f"not joined; the hub lets this site in: fedbus site join {site.path}", style=GOOD)
+    return Text(f"not joined; the hub accepts this site: fedbus site join {site.path}", style=GOOD)

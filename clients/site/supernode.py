@@ -1,4 +1,4 @@
-"""Flower's SuperNode as a site runs it: one connection to the hub, and a worker that only this site can be."""
+"""Flower's SuperNode as a site runs it: one connection to the hub, and a worker that only this site can start."""
 
 import os
 import shlex
@@ -11,11 +11,11 @@ HOST = "127.0.0.1"
 
 
 def supernode_options(site: SiteFolder, secret_file: Path) -> list[str]:
-    """What Flower's command is given.
+    """Options of Flower's command.
 
     Args:
-        site: the site's folder.
-        secret_file: 32 random bytes that the worker must know.
+        site: The site's folder.
+        secret_file: A file of 32 random bytes, with which the worker identifies itself.
     """
     return [
         "--superlink", site.settings.hub, "--root-certificates", str(site.ca_certificate),
@@ -26,20 +26,20 @@ def supernode_options(site: SiteFolder, secret_file: Path) -> list[str]:
 
 
 def supernode_command(site: SiteFolder, secret_file: Path) -> list[str]:
-    """A command that runs Flower's own, and ends when that does (see `main`)."""
+    """The command that runs Flower's and ends when its connection ends (see `main`)."""
     return [sys.executable, "-m", "clients.site.supernode", *supernode_options(site, secret_file)]
 
 
-def typed_command(site: SiteFolder) -> str:
-    """Flower's command for a shell; the secret is a new one each time that `fedbus site join` runs."""
+def shell_command(site: SiteFolder) -> str:
+    """Flower's command for a shell; `fedbus site join` makes a new secret file each time."""
     return shlex.join(["flower-supernode", *supernode_options(site, Path("SECRET-FILE"))])
 
 
 def main() -> None:
     """Run `flower-supernode` with this process's arguments, and end the process when its connection ends.
 
-    Flower takes a handshake that breaks off, as when a line is cut, for a lasting error: it gives the connection up,
-    and the process lives on without one, for the sake of the server for its workers.
+    Flower takes an interrupted handshake, as when a line is cut, for a permanent error and gives the connection up,
+    but the process stays alive without one, because of its server for workers.
     """
     from clients.flower_internals import run_supernode
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.check.data import data_findings, unreadable_archive
+from clients.check.data import check_data, unreadable_dataset
 from clients.check.split import try_split
 from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.inspection import Inspection
@@ -37,7 +37,7 @@ def look(root: Path, reader: str = "class-folders") -> Inspection:
 
 
 def topics(inspection, settings=STUDY, steps=7, unsplittable=""):
-    return {finding.topic: finding for finding in data_findings(inspection, settings, steps, unsplittable)}
+    return {finding.topic: finding for finding in check_data(inspection, settings, steps, unsplittable)}
 
 
 def test_a_sound_archive_passes_everywhere(inspection):
@@ -46,8 +46,8 @@ def test_a_sound_archive_passes_everywhere(inspection):
     assert all(not f.remedy for f in found.values())
     assert found["Files"].found == "all 27 images can be read"
     assert [found[f"Class {name}"].found for name in COUNTS] == ["12 images", "9 images", "6 images"]
-    assert found["Patients"].found == "14 patients; none is parted"  # two images each: 6 + 5 + 3
-    assert found["Picture size"].found == "48 x 40 pixels in the median; the study takes 32"
+    assert found["Patients"].found == "14 patients; each in one split only"  # two images each: 6 + 5 + 3
+    assert found["Image size"].found == "median 48 x 40 pixels; trained at 32"
     assert "Notes" not in found
 
 
@@ -87,11 +87,11 @@ def test_a_split_that_fails_says_why(inspection):
     assert (found.verdict, found.found) == ("fail", "normal has only 1 group(s)")
 
 
-def test_patients_that_nobody_knows(tmp_path):
+def test_unknown_patients(tmp_path):
     assert topics(look(make_class_folders(tmp_path)))["Patients"].verdict == "warn"
 
 
-def test_copies_are_told_apart(tmp_path):
+def test_identical_images_and_near_duplicates_are_told_apart(tmp_path):
     root = make_class_folders(tmp_path, COUNTS)
     shutil.copy(root / "Benign" / "0.png", root / "Benign" / "again.png")
     shutil.copy(root / "Benign" / "1.png", root / "Normal" / "contradiction.png")
@@ -99,27 +99,27 @@ def test_copies_are_told_apart(tmp_path):
     pixels[20, 20] ^= 1
     Image.fromarray(pixels).save(root / "Malignant" / "retouched.png")
     found = topics(look(root))
-    assert found["Copies"].found == "1 pair of identical pictures, kept in one part"
-    assert found["Near copies"].found == "1 pair, up to 20 of 256 bits apart, kept in one part"
+    assert found["Identical images"].found == "1 pair, kept in one split"
+    assert found["Near-duplicates"].found == "1 pair, up to 20 of 256 bits apart, kept in one split"
     assert found["Two labels"].verdict == "warn"
     assert found["Two labels"].found == (
-        "2 identical pictures under two labels: left out; 1 pair of near copies under two labels: stay, in one part"
+        "2 identical images under two labels: left out; 1 pair of near-duplicates under two labels: kept, in one split"
     )
-    assert (found["Copies"].verdict, found["Near copies"].verdict) == ("pass", "pass")
+    assert (found["Identical images"].verdict, found["Near-duplicates"].verdict) == ("pass", "pass")
 
 
 @pytest.mark.parametrize(("size", "verdict"), [(40, "pass"), (41, "warn")])
-def test_pictures_smaller_than_the_study_takes(inspection, size, verdict):
-    assert topics(inspection, tiny_settings(image_size=size))["Picture size"].verdict == verdict
+def test_images_smaller_than_the_settings_want(inspection, size, verdict):
+    assert topics(inspection, tiny_settings(image_size=size))["Image size"].verdict == verdict
 
 
-def test_an_archive_without_one_readable_picture_has_no_size(tmp_path):
+def test_a_dataset_without_a_readable_image_has_no_size(tmp_path):
     root = make_class_folders(tmp_path, COUNTS)
     for file in root.rglob("*.png"):
         file.write_bytes(b"")
     found = topics(look(root), steps=None)
     assert found["Files"].verdict == "fail"
-    assert "Picture size" not in found
+    assert "Image size" not in found
 
 
 def test_masks_and_notes_are_counted(inspection, tmp_path):
@@ -128,24 +128,24 @@ def test_masks_and_notes_are_counted(inspection, tmp_path):
         Image.fromarray(np.eye(40, dtype=np.uint8) * (99 + i)).save(root / "Benign" / f"flat{i}.png")
     found = topics(look(root))
     assert (found["Masks"].verdict, found["Masks"].found) == (
-        "warn", "2 pictures with as few grey values as a mask has"
+        "warn", "2 images with as few grey values as a mask"
     )  # fmt: skip
     assert "Notes" not in found
     noted = topics(replace(inspection, notes=("2 files of Jane Doe", "another")))
-    assert (noted["Notes"].verdict, noted["Notes"].found) == ("warn", "the reader has 2 notes on the archive")
+    assert (noted["Notes"].verdict, noted["Notes"].found) == ("warn", "the reader has 2 notes about the dataset")
     assert noted["Masks"].verdict == "pass"
 
 
 def test_an_archive_that_cannot_be_listed():
-    assert unreadable_archive("busi", True).found == "the folder can't be read as busi"
-    assert unreadable_archive("busi", False).found == "the folder of the images is not there"
-    assert unreadable_archive("busi", True).verdict == unreadable_archive("busi", False).verdict == "fail"
+    assert unreadable_dataset("busi", True).found == "the folder can't be read as busi"
+    assert unreadable_dataset("busi", False).found == "the folder of the images does not exist"
+    assert unreadable_dataset("busi", True).verdict == unreadable_dataset("busi", False).verdict == "fail"
 
 
 def tried(root: Path, site_root: Path, **changes):
     site = make_site(site_root)
     settings = tiny_settings(folds=3, **changes)
-    result = try_split(site, look(root, "labels-csv"), settings, lambda name, total: lambda count: None)
+    result = try_split(site, look(root, "labels-csv"), settings)
     assert not list(site.path.glob(".check-*"))
     return result, site
 

@@ -1,4 +1,4 @@
-"""Every verdict on a site's machine, and the trial behind them."""
+"""Every verdict on a site's machine, and the training probe behind them."""
 
 import shutil
 from collections import namedtuple
@@ -10,8 +10,8 @@ from torch import nn
 
 import clients.check.machine as machine
 from clients.check import training_probe
-from clients.check.machine import disk_finding, find_device, spell_bytes, spell_seconds, training_findings
-from clients.check.training_probe import Trial, _Peak, estimate_memory, free_memory, model_bytes, run_trial
+from clients.check.machine import check_device, check_disk, check_training, format_bytes, format_seconds
+from clients.check.training_probe import ProbeResult, _PeakMemory, estimate_memory, free_memory, model_bytes, run_probe
 from fedbus.models.build import place_model
 from tests.models import CPU
 from tests.site_folders import make_site
@@ -41,14 +41,14 @@ NEED = 100 * (32 * 32 + 64) + 2 * 3 * 1_000_000
 def test_disk(site, monkeypatch, free, verdict):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, free))
     settings = tiny_settings(arms="local,fedavg,fedprox", seeds=(0, 1, 2))
-    found = disk_finding(site, 100, settings, 1_000_000)
+    found = check_disk(site, 100, settings, 1_000_000)
     assert found.verdict == verdict
     assert bool(found.remedy) == (verdict != "pass")
-    assert "6 MB needed" in found.found
+    assert "needs 6 MB" in found.found
 
 
-def test_a_processor_that_was_asked_for(site):
-    device, found = find_device(with_device(site, "cpu"), STUDY)
+def test_a_requested_cpu(site):
+    device, found = check_device(with_device(site, "cpu"), STUDY)
     assert device == CPU
     assert (found.verdict, found.found.endswith("float32")) == ("pass", True)
 
@@ -56,24 +56,24 @@ def test_a_processor_that_was_asked_for(site):
 def test_a_gpu_that_pytorch_does_not_see(site, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
-    device, found = find_device(site, STUDY)
+    device, found = check_device(site, STUDY)
     assert (device, found.verdict) == (CPU, "warn")
-    device, found = find_device(with_device(site, "cuda"), STUDY)
+    device, found = check_device(with_device(site, "cuda"), STUDY)
     assert (device, found.verdict) == (None, "fail")
-    assert [f.verdict for f in training_findings(STUDY, None, 7)] == ["warn", "warn", "warn"]
+    assert [f.verdict for f in check_training(STUDY, None, 7)] == ["warn", "warn", "warn"]
 
 
 def test_a_gpu_is_named(site, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X100")
-    device, found = find_device(site, STUDY)
+    device, found = check_device(site, STUDY)
     assert device == torch.device("cuda")
     assert (found.verdict, found.found) == ("pass", "NVIDIA X100, float32")
 
 
-def test_training_is_really_tried():
+def test_the_training_probe_trains():
     told = []
-    memory, step, whole = training_findings(STUDY, CPU, 7, told.append)
+    memory, step, whole = check_training(STUDY, CPU, 7, told.append)
     assert (memory.verdict, step.verdict, whole.verdict) == ("pass", "pass", "pass")
     assert step.found.endswith("s: test_resnet, 32 pixels, batches of 4")
     assert "for 7 steps; the hub waits 60 min" in whole.found
@@ -84,8 +84,8 @@ def test_training_is_really_tried():
     ("needed", "verdict"), [(7.5 * GB, "pass"), (7.6 * GB, "warn"), (10 * GB, "warn"), (10.1 * GB, "fail")]
 )
 def test_memory(monkeypatch, needed, verdict):
-    monkeypatch.setattr(machine, "run_trial", lambda *args: Trial(0.1, int(needed), 10 * GB))
-    memory, step, _ = training_findings(STUDY, CPU, 7)
+    monkeypatch.setattr(machine, "run_probe", lambda *args: ProbeResult(0.1, int(needed), 10 * GB))
+    memory, step, _ = check_training(STUDY, CPU, 7)
     assert memory.verdict == verdict
     assert "10.0 GB" in memory.found
     assert bool(memory.remedy) == (verdict != "pass")
@@ -94,8 +94,8 @@ def test_memory(monkeypatch, needed, verdict):
 
 def test_what_would_not_fit_is_not_tried(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda device: 1000)
-    monkeypatch.setattr(machine, "run_trial", lambda *args: pytest.fail("tried"))
-    assert [f.verdict for f in training_findings(STUDY, CPU, 7)] == ["fail", "warn", "warn"]
+    monkeypatch.setattr(machine, "run_probe", lambda *args: pytest.fail("tried"))
+    assert [f.verdict for f in check_training(STUDY, CPU, 7)] == ["fail", "warn", "warn"]
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_memory_that_runs_out(monkeypatch, error):
     def run_out(*args):
         raise error
 
-    monkeypatch.setattr(machine, "run_trial", run_out)
-    memory, *others = training_findings(STUDY, CPU, 7)
+    monkeypatch.setattr(machine, "run_probe", run_out)
+    memory, *others = check_training(STUDY, CPU, 7)
     assert (memory.verdict, [f.verdict for f in others]) == ("fail", ["warn", "warn"])
     assert "needs more" in memory.found
 
 
-def test_a_model_that_can_not_take_such_pictures():
-    _, step, whole = training_findings(tiny_settings(model="vit_tiny_patch16_224", image_size=48), CPU, 7)
+def test_a_model_that_can_not_take_images_of_this_size():
+    _, step, whole = check_training(tiny_settings(model="vit_tiny_patch16_224", image_size=48), CPU, 7)
     assert (step.verdict, whole.verdict) == ("fail", "warn")
     assert "Input height (48) doesn't match model (224)" in step.found
 
@@ -127,18 +127,18 @@ def test_a_model_that_can_not_take_such_pictures():
     ("steps", "verdict"), [(180, "pass"), (181, "warn"), (360, "warn"), (361, "fail"), (None, "warn")]
 )
 def test_the_time_of_a_round(monkeypatch, steps, verdict):
-    monkeypatch.setattr(machine, "run_trial", lambda *args: Trial(10.0, 1, GB))
-    *_, whole = training_findings(tiny_settings(round_timeout=3600), CPU, steps)
+    monkeypatch.setattr(machine, "run_probe", lambda *args: ProbeResult(10.0, 1, GB))
+    *_, whole = check_training(tiny_settings(round_timeout=3600), CPU, steps)
     assert whole.verdict == verdict
     if steps:
         assert f"for {steps} steps; the hub waits 60 min" in whole.found
 
 
-def test_a_slow_trial_stops_early(monkeypatch):
+def test_a_slow_probe_stops_early(monkeypatch):
     clock = iter(range(0, 10_000, 9))  # every look at the clock is 9 s after the one before
     monkeypatch.setattr(training_probe.time, "monotonic", lambda: float(next(clock)))
     told = []
-    result = run_trial(place_model("test_resnet", CPU), STUDY, CPU, told.append)
+    result = run_probe(place_model("test_resnet", CPU), STUDY, CPU, told.append)
     assert told == [1]  # the next step would start after 20 s, and the warm-up must do
     assert result.step_seconds == 9
 
@@ -154,17 +154,17 @@ def test_the_estimate_counts_weights_and_what_the_backward_pass_needs():
     assert estimate_memory(model.to(memory_format=torch.channels_last), settings, CPU) == expected
 
 
-def test_the_peak_sees_what_was_freed_again():
-    with _Peak(CPU) as calm:
+def test_the_peak_includes_memory_that_was_freed_again():
+    with _PeakMemory(CPU) as calm:
         pass
-    with _Peak(CPU) as busy:
+    with _PeakMemory(CPU) as busy:
         torch.ones(50_000_000).sum()
     assert busy.bytes - calm.bytes > 150e6
     assert calm.bytes < free_memory(CPU)
 
 
-def test_numbers_are_spelt_for_people():
+def test_numbers_are_formatted_for_people():
     sizes = (1, 94_207_952, 1_250_000_000, 2 * 10**12)
-    assert [spell_bytes(n) for n in sizes] == ["1 kB", "94 MB", "1.2 GB", "2.0 TB"]
+    assert [format_bytes(n) for n in sizes] == ["1 kB", "94 MB", "1.2 GB", "2.0 TB"]
     times = (0.4213, 35.4, 720, 3600, 12_600)
-    assert [spell_seconds(s) for s in times] == ["0.42 s", "35 s", "12 min", "60 min", "3.5 h"]
+    assert [format_seconds(s) for s in times] == ["0.42 s", "35 s", "12 min", "60 min", "3.5 h"]

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-import clients.check.hub as check_hub
+import clients.check.hub as hub_module
 from clients.check.site import check_site
 from clients.site.folder import open_site_folder
 from clients.site.hub_contact import Contact
@@ -30,7 +30,7 @@ def console():
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    monkeypatch.setattr(check_hub, "ask_hub", lambda asked: Contact(True, skew=0.1, approved=True))
+    monkeypatch.setattr(hub_module, "ask_hub", lambda asked: Contact(True, skew=0.1, approved=True))
     site = make_site(tmp_path)
     site.approve(DIGEST)
     return site
@@ -74,7 +74,7 @@ def test_every_image_is_decoded_once(site, console, tmp_path, monkeypatch):
     assert set(decoded.values()) == {1}
 
 
-def test_warnings_do_not_keep_a_site_out(site, console, tmp_path):
+def test_a_site_with_warnings_can_join(site, console, tmp_path):
     archive = make_labels_csv(tmp_path / "bus", {"benign": 12, "malignant": 12}, patients=False)
     site.withdraw(DIGEST)
     assert check_site(site, ("labels-csv", archive), STUDY, console) == 0
@@ -92,16 +92,16 @@ def test_data_that_cannot_be_used_are_not_remembered(site, console, tmp_path):
 
     assert (result(site)["ready"], open_site_folder(site.path).settings.data) == (False, "")
     text = printed(console)
-    assert "✘ Mend Files and check again." in text
+    assert "✘ Fix Files, then check again." in text
     assert f"fedbus check 'st-mary=labels-csv:{archive}' --out private.json" in text
     assert "fedbus site join" not in text
 
 
-def test_a_hub_that_does_not_answer_does_not_make_the_data_forgotten(site, console, tmp_path, monkeypatch):
-    monkeypatch.setattr(check_hub, "ask_hub", lambda asked: Contact(False, problem="no answer"))
+def test_usable_data_are_remembered_though_the_hub_does_not_answer(site, console, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_module, "ask_hub", lambda asked: Contact(False, problem="no answer"))
     archive = make_labels_csv(tmp_path / "bus", COUNTS)
     assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
-    assert "✘ Mend Hub and check again." in printed(console)
+    assert "✘ Fix Hub, then check again." in printed(console)
     assert open_site_folder(site.path).settings.data == str(archive)
 
 
@@ -118,7 +118,7 @@ def test_an_archive_that_cannot_be_read_at_all(site, console, tmp_path, reader):
     if reader == "busi":
         make_labels_csv(archive, COUNTS)
     assert check_site(site, (reader, archive), STUDY, console) == 1
-    assert "✘ Mend Files and check again." in printed(console)
+    assert "✘ Fix Files, then check again." in printed(console)
     assert [f["verdict"] for f in result(site)["findings"] if f["topic"] == "Hub"] == ["pass"]  # all else is looked at
 
 
@@ -132,13 +132,13 @@ def test_a_full_disk_is_not_filled_further(site, console, tmp_path, monkeypatch)
     assert open_site_folder(site.path).settings.data == ""
 
 
-def test_nobody_said_where_the_images_are(site, console):
-    with pytest.raises(SettingsError, match="does not say where st-mary's images are") as error:
+def test_the_folder_of_the_images_is_unknown(site, console):
+    with pytest.raises(SettingsError, match="does not name the folder of st-mary's images") as error:
         check_site(site, None, STUDY, console)
     assert error.value.remedy == f"Run: fedbus site check {site.path} --data READER=FOLDER"
 
 
-def test_misspelt_words_stop_before_any_work(site, console, tmp_path):
+def test_misspelt_names_stop_before_any_work(site, console, tmp_path):
     with pytest.raises(SettingsError, match="Did you mean labels-csv"):
         check_site(site, ("labels-cvs", tmp_path), STUDY, console)
     with pytest.raises(SettingsError, match="no model called"):

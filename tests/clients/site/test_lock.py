@@ -1,4 +1,4 @@
-"""The lock of a site: one process at a time, free again whatever ends it."""
+"""The lock of a site: held by one process at a time, and released however that process ends."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ def hold_until_told(site, told):
         told.recv()
 
 
-def test_a_site_that_nobody_joined_is_free_and_asking_writes_nothing(site):
+def test_a_site_that_is_not_joined_is_free_and_asking_writes_nothing(site):
     before = sorted(site.path.iterdir())
     assert not is_held(site)
     assert sorted(site.path.iterdir()) == before
@@ -33,7 +33,7 @@ def test_a_site_that_nobody_joined_is_free_and_asking_writes_nothing(site):
 def test_it_is_held_inside_the_block_only(site):
     with hold(site):
         assert is_held(site)
-        with pytest.raises(RunError, match=f"st-mary is joined already, by process {os.getpid()}"), hold(site):
+        with pytest.raises(RunError, match=f"st-mary is already joined, by process {os.getpid()}"), hold(site):
             pass
         assert is_held(site)
     assert not is_held(site)
@@ -58,7 +58,7 @@ def test_another_process_holds_it_until_it_ends(site, end):
     assert not is_held(site)
 
 
-def test_a_program_that_the_holder_started_does_not_hold_it_on(site):
+def test_a_program_that_the_holder_started_does_not_keep_it(site):
     with hold(site):
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:

@@ -1,4 +1,4 @@
-"""The site at a glance: whether it takes part, and what it has received."""
+"""The status of a site: whether it is joined, and which models it has received."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def hub(monkeypatch) -> list[str]:
 
 def shown(site: SiteFolder) -> str:
     console = Console(file=io.StringIO(), width=400)
-    status.show(site, console)
+    status.print_status(site, console)
     return console.file.getvalue()
 
 
@@ -50,9 +50,9 @@ def receive(site: SiteFolder, title: str, accuracy: float | None) -> Path:
 
 def test_a_new_site_says_what_is_missing(site, hub):
     text = shown(site)
-    assert "st-mary  of the hub hub.example.org:9092" in text
-    assert f"not joined; the hub lets this site in: fedbus site join {site.path}" in text
-    assert "Images: not named yet: fedbus site check --data" in text
+    assert "st-mary  (hub: hub.example.org:9092)" in text
+    assert f"not joined; the hub accepts this site: fedbus site join {site.path}" in text
+    assert "Images: not set; run: fedbus site check --data" in text
     assert "Approved applications: none" in text
     assert "No model received yet." in text
 
@@ -62,10 +62,10 @@ def test_the_hubs_problem_is_shown(site, hub):
     assert "not joined; the hub does not answer [timeout]" in shown(site)
 
 
-def test_a_site_that_is_joined_asks_nobody(site, monkeypatch):
+def test_a_joined_site_does_not_ask_the_hub(site, monkeypatch):
     monkeypatch.setattr(status, "ask_hub", lambda site: pytest.fail("its key is in use"))
     with hold(site):
-        assert "joined: a process of this machine works for the hub" in shown(site)
+        assert "joined: a process on this machine is connected to the hub" in shown(site)
 
 
 def test_images_and_approvals_are_shown(site, hub, tmp_path):
@@ -73,7 +73,7 @@ def test_images_and_approvals_are_shown(site, hub, tmp_path):
     site.approve("a" * 64)
     site.approve("b" * 64)
     text = shown(site.with_data("class-folders", tmp_path / "data [x]"))
-    assert f"Images: {tmp_path / 'data [x]'} (read with class-folders)" in text
+    assert f"Images: {tmp_path / 'data [x]'} (reader: class-folders)" in text
     assert f"Approved applications: {'a' * 64}, {'b' * 64}" in text
 
 

@@ -1,4 +1,4 @@
-"""Findings as a table and as JSON."""
+"""Results of a check as a table and as JSON."""
 
 import io
 import json
@@ -6,16 +6,16 @@ import json
 import pytest
 from rich.console import Console
 
-from clients.check.findings import Finding, count, failed, findings_table
+from clients.check.results import CheckResult, count, failed_topics, results_table
 
-DISK = Finding("Disk", "fail", "1 MB free, 9 MB needed", "Free some disk space.")
-KEY = Finding("Key", "warn", "not known [bold]yet", "Check again.")
-FILES = Finding("Files", "pass", "all 9 images can be read")
+DISK = CheckResult("Disk", "fail", "1 MB free, 9 MB needed", "Free some disk space.")
+KEY = CheckResult("Key", "warn", "not known [bold]yet", "Check again.")
+FILES = CheckResult("Files", "pass", "all 9 images can be read")
 
 
 def shown(findings, width=100):
     console = Console(file=io.StringIO(), width=width)
-    console.print(findings_table("st-mary", findings))
+    console.print(results_table("st-mary", findings))
     return console.file.getvalue()
 
 
@@ -33,7 +33,7 @@ def test_remedies_have_a_column_only_where_there_are_any():
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_nothing_is_cut_off(width):
-    long = Finding("Training step", "fail", "q" * 150, "z" * 150)
+    long = CheckResult("Training step", "fail", "q" * 150, "z" * 150)
     text = shown([long], width)
     assert (text.count("q"), text.count("z")) == (150, 150)
     assert max(map(len, text.splitlines())) <= width
@@ -43,5 +43,5 @@ def test_json_and_failures():
     assert json.loads(json.dumps(DISK.to_json())) == {
         "topic": "Disk", "verdict": "fail", "found": "1 MB free, 9 MB needed", "remedy": "Free some disk space.",
     }  # fmt: skip
-    assert failed([FILES, DISK, KEY]) == ["Disk"]
+    assert failed_topics([FILES, DISK, KEY]) == ["Disk"]
     assert (count(1, "pair"), count(0, "pair")) == ("1 pair", "0 pairs")
