@@ -1,1 +1,1 @@
-"""Balanced rows to weights."""
+"""Training: rows -> balance -> augmentation -> loop -> losses -> missing_classes."""

@@ -1,7 +1,8 @@
-"""Random views of a batch: drawn for many batches at once, made on the device where the batch lives.
+"""Random views of images: drawn for many batches at once, computed on the device of the batch.
 
-Mirroring left and right, small rotations, scales and shifts, and changes of gain and contrast: what another hand
-or another knob would have given. Never upside down: shadow and enhancement lie *behind* a lesion.
+Horizontal mirroring, small rotations, scalings and shifts, and changes of gain and contrast: variations that another
+operator or another scanner setting would cause. Never mirrored vertically: acoustic shadow and enhancement always
+appear *below* a lesion.
 """
 
 import math
@@ -11,27 +12,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROTATION = math.radians(10)
+"""Largest rotation, in radians."""
+
 SCALE = 0.1
+"""Largest relative change of size."""
+
 SHIFT = 0.05
+"""Largest shift, as a share of the image's side."""
+
 CONTRAST = 0.2
+"""Largest relative change of the distance to mid-grey."""
+
 GAIN = 0.1
+"""Largest change of brightness, in [0, 1]."""
 
 
 def draw_views(batches: int, count: int, generator: torch.Generator) -> Tensor:
-    """Draw a view for every picture of several batches, so that they reach a device in one piece.
+    """Draw a view for every image of several batches, so that a single copy to the device is enough.
 
     Args:
-        batches: how many.
-        count: pictures of each.
-        generator: on the CPU, so that a seed gives the same views on every device; it ends where as many single
-            batches would have left it.
+        batches: Number of batches.
+        count: Images per batch.
+        generator: On the CPU, so that a seed gives the same views on every device. Batches drawn together are equal to
+            batches drawn one after the other.
 
     Returns:
-        float32 [batches, count, 8], on the CPU: an affine map (two rows of three) from places in the view to places
-        in the picture, both in -1..1; then contrast and gain.
+        float32 [batches, count, 8], on the CPU: an affine map (two rows of three) from positions in the view to
+        positions in the image, both in -1..1, then contrast and gain.
     """
     draws = torch.rand(batches, count, 7, generator=generator)
-    turn, size, side, right, down, contrast, gain = (2 * draws - 1).unbind(dim=-1)
+    turn, size, side, right, down, contrast, gain = (2 * draws - 1).unbind(dim=-1)  # uniform in -1..1
     angle, scale = ROTATION * turn, 1 + SCALE * size
     mirror = torch.where(side < 0, -scale, scale)
     return torch.stack(
@@ -45,11 +55,11 @@ def draw_views(batches: int, count: int, generator: torch.Generator) -> Tensor:
 
 
 def augment(batch: Tensor, views: Tensor) -> Tensor:
-    """Give each picture its view.
+    """Compute the view of each image.
 
     Args:
         batch: float32 [B, 1, H, W] in [0, 1].
-        views: float32 [B, 8], one batch's of `draw_views`, on the device of `batch`.
+        views: float32 [B, 8], one batch of `draw_views`, on the device of `batch`.
 
     Returns:
         float32 [B, 1, H, W] in [0, 1].

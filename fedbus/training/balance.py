@@ -1,11 +1,11 @@
-"""Balancing the classes of one site, on its training rows only.
+"""Balance the classes of a site, using only its training rows.
 
-Random over- and under-sampling choose indices, so no image is copied and no balanced set can reach validation
-or test rows. SMOTE (Chawla et al., JAIR 2002) and ADASYN (He et al., IJCNN 2008) interpolate between training
-images of one class. SMOTE with Tomek links (Batista, Bazzan and Monard, WOB 2003) and SMOTE with edited nearest
-neighbours (Batista, Prati and Monard, SIGKDD Explorations 2004) interpolate so, and then remove rows that lie among
-another class, training images as well as interpolated ones. All six are imbalanced-learn's (Lemaître et al., JMLR
-2017), imported only where they are used: a machine that trains without them need not have it.
+Random over- and under-sampling choose indices, so no image is copied, and validation and test rows can't enter a
+balanced set. SMOTE (Chawla et al., JAIR 2002) and ADASYN (He et al., IJCNN 2008) interpolate between training images of
+one class. SMOTE with Tomek links (Batista, Bazzan and Monard, WOB 2003) and SMOTE with edited nearest neighbours
+(Batista, Prati and Monard, SIGKDD Explorations 2004) also interpolate, and then remove rows, real or synthetic, whose
+neighbours are of another class. All six come from imbalanced-learn (Lemaître et al., JMLR 2017), which is imported only
+by the samplers that use it.
 """
 
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ from fedbus.classes import CLASSES, class_counts
 from fedbus.errors import SettingsError
 
 SAMPLERS = ("ros", "none", "class-weights", "rus", "smote", "adasyn", "smote-tomek", "smote-enn")
-"""Random over-sampling, as they are, weights in the loss, random under-sampling, SMOTE, ADASYN, SMOTE and then without
-Tomek links, SMOTE and then edited by nearest neighbours."""
+"""Random over-sampling, no balancing, weights in the loss, random under-sampling, SMOTE, ADASYN, and SMOTE followed by
+the removal of Tomek links or by edited nearest neighbours."""
 
 INTERPOLATING = ("smote", "adasyn", "smote-tomek", "smote-enn")
-"""Samplers that make synthetic images."""
+"""Samplers that create synthetic images."""
 
 NEIGHBOURS = 5
-"""Of SMOTE and ADASYN, as in both papers: an image is interpolated with one of this many of its class."""
+"""Of SMOTE and ADASYN, as in both papers: an image is interpolated with one of its 5 nearest images of its class."""
 
 VOTERS = 3
-"""Of edited nearest neighbours: an image stays if all of this many next to it are of its class. So imbalanced-learn has
-it; Batista et al. (2004) ask for most of three, which removes less."""
+"""Of edited nearest neighbours: an image is kept if its 3 nearest images are all of its class. This is the rule of
+imbalanced-learn; Batista et al. (2004) require a majority of the three, which removes fewer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Balanced:
-    """What a site trains on: item k < M is `pixels[rows[k]]`, item k >= M is `synthetic[k - M]`.
+    """A balanced set: item k < M is the image `pixels[rows[k]]`, item k >= M is `synthetic[k - M]`.
 
     Attributes:
-        rows: int64 [M], positions in the site's pixel array: repeated where over-sampled (ros), some missing where
-            removed (rus, smote-tomek, smote-enn).
+        rows: int64 [M], positions in the site's pixel array. Over-sampling (ros) repeats some; rus, smote-tomek and
+            smote-enn leave some out.
         labels: int64 [M + S], positions in `CLASSES`.
         synthetic: uint8 [S, H, W], interpolated images; S is 0 unless the sampler is in `INTERPOLATING`.
         class_weights: float32 [3], weights of the loss; all 1 unless the sampler is class-weights.
@@ -57,24 +57,23 @@ def balance(
     sampler: str,
     seed: int,
 ) -> Balanced:
-    """Balance the classes that a site has; one that it lacks stays missing.
+    """Balance the classes that a site has; a class that it lacks remains missing.
 
-    Over-sampling (ros, smote, adasyn) brings each class to the largest one's size, ADASYN nearly so;
-    under-sampling (rus) to the smallest one's. What smote-tomek and smote-enn remove after SMOTE leaves the classes of
-    unequal sizes again, smote-enn sometimes very. All that interpolate hold the training images as float32 several
-    times over.
+    ros and smote bring each class to the size of the largest, adasyn approximately; rus brings each to the size of the
+    smallest. smote-tomek and smote-enn remove rows after SMOTE, so their classes differ in size again, with smote-enn
+    sometimes by much. Interpolating samplers need several float32 copies of the training images in memory.
 
     Args:
-        pixels: uint8 [N, H, W], the whole site, memory-mapped; only training rows are read, and only by
+        pixels: uint8 [N, H, W], all images of the site, memory-mapped. Only the training rows are read, and only by
             samplers in `INTERPOLATING`.
         labels: int64 [N], positions in `CLASSES`.
-        training_rows: int64 [T], distinct positions in `pixels`.
-        sampler: one of `SAMPLERS`.
-        seed: at least 0; the same seed and rows give the same result.
+        training_rows: int64 [T], positions in `pixels`.
+        sampler: One of `SAMPLERS`.
+        seed: At least 0. The same seed and rows give the same result.
 
     Raises:
-        SettingsError: an unknown sampler, no training rows, rows that can't be interpolated, or a class of which
-            smote-tomek or smote-enn would leave no row.
+        SettingsError: If the sampler is unknown, there are no training rows, they can't be interpolated, or smote-tomek
+            or smote-enn would remove all rows of a class.
     """
     if sampler not in SAMPLERS:
         raise SettingsError(f"There is no sampler {sampler!r}.", f"Choose from {', '.join(SAMPLERS)}.")
@@ -82,26 +81,25 @@ def balance(
         raise SettingsError("There are no training rows to balance.", "Give training a larger share.")
     rows = np.asarray(training_rows, dtype=np.int64)
     synthetic = np.empty((0, *pixels.shape[1:]), dtype=np.uint8)
-    invented = np.empty(0, dtype=np.int64)
+    synthetic_labels = np.empty(0, dtype=np.int64)
     weights = np.ones(len(CLASSES), dtype=np.float32)
-    # imbalanced-learn refuses a single class, which is balanced already.
+    # imbalanced-learn rejects a single class, which needs no balancing.
     several = len(np.unique(labels[rows])) > 1
-    state = seed % 2**32  # all that its random state takes
+    state = seed % 2**32  # the range of imbalanced-learn's random state
     if sampler == "class-weights":
         weights = _inverse_frequencies(labels[rows])
     elif sampler in ("ros", "rus") and several:
         rows = _resample(rows, labels[rows], sampler, state)
     elif sampler in INTERPOLATING and several:
-        kept, synthetic, invented = _synthesise(pixels[rows], labels[rows], sampler, state)
+        kept, synthetic, synthetic_labels = _interpolate(pixels[rows], labels[rows], sampler, state)
         rows = rows[kept]
-    return Balanced(rows, np.concatenate([labels[rows], invented]), synthetic, weights)
+    return Balanced(rows, np.concatenate([labels[rows], synthetic_labels]), synthetic, weights)
 
 
 def _inverse_frequencies(labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weigh classes so that each counts alike and the mean over rows is 1, so that the loss keeps its scale.
+    """Weigh classes equally, with a mean of 1 over the rows, so that the scale of the loss is unchanged.
 
-    An absent class gets 0, not infinity: no row carries its label, and where a loss smooths labels it must
-    not push the logit of a class that this site can't judge.
+    A missing class gets 0, not infinity: no row has its label, and label smoothing must not push its logit.
     """
     counts = np.bincount(labels, minlength=len(CLASSES))
     share = np.zeros(len(CLASSES))
@@ -110,7 +108,7 @@ def _inverse_frequencies(labels: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _resample(rows: NDArray[np.int64], labels: NDArray[np.int64], sampler: str, seed: int) -> NDArray[np.int64]:
-    """Repeat (ros) or drop (rus) rows; over-sampling keeps every row and appends the repeats."""
+    """Repeat rows (ros) or drop some (rus). Over-sampling keeps every row and appends the repetitions."""
     from imblearn.over_sampling import RandomOverSampler
     from imblearn.under_sampling import RandomUnderSampler
 
@@ -119,12 +117,16 @@ def _resample(rows: NDArray[np.int64], labels: NDArray[np.int64], sampler: str, 
     return np.asarray(chosen[:, 0], dtype=np.int64)
 
 
-def _synthesise(
+def _interpolate(
     images: NDArray[np.uint8], labels: NDArray[np.int64], sampler: str, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    """Interpolate images of the smaller classes; give what is left of the old ones, the new ones and their labels."""
+    """Interpolate images of the smaller classes.
+
+    Returns:
+        Positions in `images` of the rows that are kept, ascending; the synthetic images, and their labels.
+    """
     _check_neighbours(labels, sampler)
-    method = _interpolator(sampler, seed)
+    method = _make_interpolator(sampler, seed)
     flat = images.reshape(len(images), -1).astype(np.float32)
     try:
         resampled, resampled_labels = method.fit_resample(flat, labels)
@@ -133,16 +135,16 @@ def _synthesise(
             f"The sampler {sampler} fails on {class_counts(labels)} training rows: {error}",
             'Use sampler = "smote" or "ros".' if sampler == "adasyn" else 'Use sampler = "ros".',
         ) from error
-    kept = _kept(method, len(resampled))
-    _check_classes(labels, resampled_labels, sampler)
-    # SMOTE and ADASYN return the originals first, in their order.
+    kept = _kept_rows(method, len(resampled))
+    _check_no_class_lost(labels, resampled_labels, sampler)
+    # SMOTE and ADASYN return the original rows first, in their order.
     new = kept >= len(flat)
     synthetic = np.clip(np.rint(resampled[new]), 0, 255).astype(np.uint8).reshape(-1, *images.shape[1:])
     return np.sort(kept[~new]), synthetic, np.asarray(resampled_labels[new], dtype=np.int64)
 
 
-def _interpolator(sampler: str, seed: int) -> Any:
-    """One of imbalanced-learn's classes, which have no common public type."""
+def _make_interpolator(sampler: str, seed: int) -> Any:
+    """Make a sampler of imbalanced-learn; its classes share no public type."""
     from imblearn.combine import SMOTEENN, SMOTETomek
     from imblearn.over_sampling import ADASYN, SMOTE
     from imblearn.under_sampling import EditedNearestNeighbours
@@ -157,29 +159,29 @@ def _interpolator(sampler: str, seed: int) -> Any:
     return smote
 
 
-def _kept(method: Any, count: int) -> NDArray[np.int64]:
-    """Which row of the interpolated set each of the `count` returned ones is: all, in order, unless it was cleaned."""
+def _kept_rows(method: Any, count: int) -> NDArray[np.int64]:
+    """Positions in the interpolated set of the `count` returned rows: 0 to count-1, unless some were removed."""
     cleaning = getattr(method, "tomek_", None) or getattr(method, "enn_", None)
     return np.asarray(cleaning.sample_indices_ if cleaning else np.arange(count), dtype=np.int64)
 
 
-def _check_classes(before: NDArray[np.int64], after: NDArray[np.int64], sampler: str) -> None:
-    """Refuse a cleaning that took every row of a class."""
+def _check_no_class_lost(before: NDArray[np.int64], after: NDArray[np.int64], sampler: str) -> None:
+    """Reject a result that contains no row of a class that was there before."""
     lost = [CLASSES[label] for label in np.setdiff1d(before, after)]
     if lost:
         raise SettingsError(
             f"The sampler {sampler} leaves no training row of {' and '.join(lost)} of {class_counts(before)}: each "
-            "lies among images of another class.",
+            "has neighbours of another class.",
             'Use sampler = "smote" or "ros" at this site.',
         )
 
 
 def _check_neighbours(labels: NDArray[np.int64], sampler: str) -> None:
-    """Refuse a class that must grow but has too few rows to find `NEIGHBOURS` beside each."""
+    """Reject a class that must grow but has too few rows for each to have `NEIGHBOURS` neighbours."""
     counts = class_counts(labels)
     for name, count in counts.items():
         if 0 < count <= NEIGHBOURS and count < max(counts.values()):
             raise SettingsError(
-                f"The sampler {sampler} needs {NEIGHBOURS + 1} training rows of a class; {name} has {count}.",
+                f"The sampler {sampler} needs {NEIGHBOURS + 1} training rows per class; {name} has {count}.",
                 'Use sampler = "ros" or "class-weights" at this site.',
             )

@@ -1,8 +1,8 @@
-"""The one training loop: a hospital alone, the pooled baseline and a federated client all run it.
+"""The training loop, the same for a site alone, the centralised baseline and a federated client.
 
-The rows lie on the device as uint8, a batch is a gather, augmentation runs on the device, and the loop never waits for
-the device except at its end. Which rows stand in step s follows from the seed and s alone, so a run can be cut and
-resumed at any round.
+The images are on the device as uint8, a batch is a gather, augmentation runs on the device, and nothing in the loop
+waits for the device before its end. Which rows a step uses depends only on the seed and the step, so that a run can be
+interrupted and resumed at any round.
 """
 
 from typing import TYPE_CHECKING
@@ -18,13 +18,13 @@ from fedbus.models.inputs import normalise
 from fedbus.seeds import derive_seed
 from fedbus.system.progress import Progress
 from fedbus.training.augmentation import augment, draw_views
-from fedbus.training.losses import add_proximal_gradient
-from fedbus.training.missing_classes.registry import make_criterion
-from fedbus.training.optimiser import _set_rate, learning_rate
+from fedbus.training.losses import add_proximal_gradient, make_criterion
+from fedbus.training.optimiser import learning_rate, set_learning_rate
+from fedbus.training.row_order import RowOrder
 from fedbus.training.rows import TrainingRows
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 
 def train_round(
@@ -39,25 +39,25 @@ def train_round(
     proximal_mu: float = 0.0,
     progress: Progress = lambda _: None,
 ) -> float:
-    """Train for one round, in place.
+    """Train a model for one round, in place.
 
     Args:
-        model: on the device of `rows`, channels_last.
-        rows: what to train on.
-        settings: the settings.
-        seed: the training seed.
-        round_number: from 1; decides which rows, augmentations and learning rates.
-        steps: optimiser steps of this round (and of every round).
-        optimiser: of this model; its state is the caller's to keep or to drop.
-        proximal_mu: FedProx's mu: adds mu/2 ||w - w0||^2 to the loss, w0 the weights at the round's start
-            (Li et al. 2020, equation 2).
-        progress: told of every batch.
+        model: Model on the device of `rows`, channels_last.
+        rows: Training rows.
+        settings: Settings of the comparison.
+        seed: The training seed.
+        round_number: Number of the round, from 1; it determines rows, augmentation and learning rate.
+        steps: Optimiser steps of this round, and of every other.
+        optimiser: Optimiser of the model's parameters. The caller decides whether its state is kept between rounds.
+        proximal_mu: FedProx's mu: mu/2 ||w - w0||^2 is added to the loss, where w0 are the weights at the start of the
+            round (Li et al. 2020, equation 2).
+        progress: Called with the number of images of every batch.
 
     Returns:
         The mean loss of the round, without the proximal term.
 
     Raises:
-        RunError: the loss is not finite.
+        RunError: If the loss is not finite.
     """
     criterion = make_criterion(model, rows, settings)
     model.train()
@@ -68,16 +68,16 @@ def train_round(
     index, labels, views = _draw_round(rows, settings, seed, round_number, steps)
     parameters = [p for p in model.parameters() if p.requires_grad]
     anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=device)  # on the device: reading a loss in every step would wait for it
     for step in range(steps):
-        _set_rate(optimiser, learning_rate(settings, (round_number - 1 + step / steps) / settings.rounds))
+        set_learning_rate(optimiser, learning_rate(settings, (round_number - 1 + step / steps) / settings.rounds))
         batch = rows.images.index_select(0, index[step]).float() / 255
         if views is not None:
             batch = augment(batch, views[step])
-        pictures = normalise(batch)
+        images = normalise(batch)
         with autocast(device, dtype):
-            logits = model(pictures)
-        loss = criterion(logits.float(), labels[step], pictures)
+            logits = model(images)
+        loss = criterion(logits.float(), labels[step], images)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if anchors:
@@ -85,19 +85,20 @@ def train_round(
         optimiser.step()
         total += loss.detach()
         progress(len(batch))
-    return _finite(float(total / steps), f"{rows.owner}: the loss of round {round_number}")
+    return _check_finite(float(total / steps), f"{rows.owner}: the loss of round {round_number}")
 
 
 def _draw_round(
     rows: TrainingRows, settings: "Settings", seed: int, round_number: int, steps: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Draw all that a round needs and send it to the device at once: each copy in mid-round could make the loop wait.
+    """Draw everything random that a round needs, and copy it to the device before the loop starts.
 
     Returns:
-        Rows of `rows.images` and labels, both int64 [steps, B], and the views of `draw_views`, None without
+        Positions in `rows.images` and labels, both int64 [steps, B], and the views of `draw_views`, or None without
         augmentation.
     """
-    device, order = rows.images.device, _RowOrder(rows, settings, seed)
+    device = rows.images.device
+    order = RowOrder(rows.owner, len(rows.index), settings.batch_size, seed)
     picked = torch.stack([order.batch((round_number - 1) * steps + step) for step in range(steps)]).to(device)
     views = None
     if settings.augmentation:
@@ -106,35 +107,10 @@ def _draw_round(
     return rows.index[picked], rows.labels[picked], views
 
 
-def _finite(loss: float, what: str) -> float:
+def _check_finite(loss: float, what: str) -> float:
     if not np.isfinite(loss):
         raise RunError(
             f"{what} is not a finite number.",
             "Lower the learning rate (--set learning-rate=1e-4) or use --set precision=float32.",
         )
     return loss
-
-
-class _RowOrder:
-    """An endless stream of shuffled passes over the balanced rows; any step's batch can be asked for."""
-
-    def __init__(self, rows: TrainingRows, settings: "Settings", seed: int) -> None:
-        self.owner, self.count, self.seed = rows.owner, len(rows.index), seed
-        self.batch_size = settings.batch_size
-        self.passes: dict[int, Tensor] = {}
-
-    def batch(self, step: int) -> Tensor:
-        position, stop = step * self.batch_size, (step + 1) * self.batch_size
-        pieces = []
-        while position < stop:
-            number, offset = divmod(position, self.count)
-            piece = self._pass(number)[offset : offset + stop - position]
-            pieces.append(piece)
-            position += len(piece)
-        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-
-    def _pass(self, number: int) -> Tensor:
-        if number not in self.passes:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.owner, number))
-            self.passes = {number: torch.randperm(self.count, generator=generator)}
-        return self.passes[number]

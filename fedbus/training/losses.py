@@ -1,59 +1,45 @@
-"""What training minimises: cross-entropy over all classes, and FedProx's proximal term.
+"""What training minimises: a loss chosen by the site's missing classes, and FedProx's proximal term."""
 
-What a holder's loss does with the classes that it lacks is a policy: `fedbus.training.missing_classes.registry`.
-"""
-
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedbus.training.missing_classes.criterion import ClassRows, Criterion
+from fedbus.training.missing_classes.registry import POLICIES
+
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings
-    from fedbus.training.rows import TrainingRows
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 
-class Criterion:
-    """Cross-entropy with label smoothing and class weights over all classes.
+def make_criterion(model: nn.Module, rows: ClassRows, settings: "Settings") -> Criterion:
+    """Make the loss of one round at one site.
 
-    It is the policy `plain`, and every policy derives from it. A holder without images of a class drives that class
-    out of the shared model: each of its rows says that the class is not there.
+    A site that has all classes gets plain cross-entropy under every policy except `balanced`.
 
-    Attributes:
-        everywhere: whether the policy also applies to a holder that has all classes.
+    Args:
+        model: The model at the start of the round; `distil` keeps a copy.
+        rows: Training rows of the site.
+        settings: Settings of the comparison.
     """
-
-    everywhere: ClassVar[bool] = False
-
-    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
-        """Prepare one round of one holder; the model is as the round found it."""
-        self.weights = rows.class_weights
-        self.smoothing = settings.label_smoothing
-
-    def __call__(self, logits: Tensor, labels: Tensor, pictures: Tensor) -> Tensor:
-        """The mean over a batch, weighted by class.
-
-        Args:
-            logits: float32 [B, 3].
-            labels: int64 [B].
-            pictures: float32 [B, 3, H, W], what the model made the logits from.
-
-        Returns:
-            float32 [].
-        """
-        return F.cross_entropy(logits, labels, weight=self.weights, label_smoothing=self.smoothing)
+    policy = POLICIES[settings.missing_classes]
+    lacks_a_class = len(rows.present) < len(rows.class_weights)
+    return (policy if lacks_a_class or policy.everywhere else Criterion)(model, rows, settings)
 
 
 def add_proximal_gradient(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> None:
-    """Add mu (w - w0) to the gradients, in place: those of mu/2 ||w - w0||^2 (FedProx, Li et al. 2020, equation 2).
+    """Add mu (w - w0) to the gradients, in place: the gradient of mu/2 ||w - w0||^2.
+
+    The proximal term of FedProx (Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, equation
+    2). Added to the gradients it costs no backward pass.
 
     Args:
-        parameters: w; those without a gradient are left alone.
+        parameters: w; those without a gradient are left unchanged.
         anchors: w0, in the same order.
-        mu: at least 0.
+        mu: At least 0.
     """
     moved = [(p.grad, p, anchor) for p, anchor in zip(parameters, anchors, strict=True) if p.grad is not None]
     with torch.no_grad():
+        # One kernel for all parameters: they are many and small.
         drift = torch._foreach_sub([p for _, p, _ in moved], [anchor for _, _, anchor in moved])
         torch._foreach_add_([gradient for gradient, _, _ in moved], drift, alpha=mu)

@@ -1,4 +1,4 @@
-"""The optimiser, its learning rate and its state as named tensors."""
+"""The optimiser, its learning rate, and its state as named tensors."""
 
 from typing import TYPE_CHECKING
 
@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 
 def make_optimiser(model: nn.Module, settings: "Settings") -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.9; no decay on biases and norms."""
+    """Make AdamW (Loshchilov and Hutter, ICLR 2019), or SGD with Nesterov momentum 0.9.
+
+    Biases and the parameters of normalisation layers, all of one dimension, have no weight decay.
+    """
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
@@ -24,22 +27,23 @@ def make_optimiser(model: nn.Module, settings: "Settings") -> torch.optim.Optimi
 
 
 def learning_rate(settings: "Settings", progress: float) -> float:
-    """The rate when a share `progress` in [0, 1] of all steps is done: linear warm-up, then cosine to 0."""
+    """Learning rate after a share `progress` in [0, 1] of all steps: linear warm-up, then constant or cosine to 0."""
     if progress < settings.warmup:
-        return settings.learning_rate * (progress + 0.01) / (settings.warmup + 0.01)
+        return settings.learning_rate * (progress + 0.01) / (settings.warmup + 0.01)  # 0.01: the first step is not 0
     if settings.schedule == "constant":
         return settings.learning_rate
     rest = (progress - settings.warmup) / (1 - settings.warmup)
     return settings.learning_rate * 0.5 * (1 + float(np.cos(np.pi * rest)))
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameter groups."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten an optimiser's state to named tensors on the CPU."""
+    """Flatten the state of an optimiser to tensors on the CPU, named `PARAMETER/KEY`; empty before its first step."""
     return {
         f"{index}/{key}": value.detach().cpu().contiguous()
         for index, values in optimiser.state_dict()["state"].items()
@@ -49,10 +53,10 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave; nothing, for an optimiser that has not stepped yet.
+    """Restore what `optimiser_tensors` returned.
 
-    The fused optimisers walk a parameter and its momenta in the order of memory, so a momentum must lie there as its
-    parameter does (channels_last), and files hold it otherwise.
+    The fused optimisers traverse a parameter and its momenta in memory order, so a momentum needs the memory format of
+    its parameter (channels_last). Files store tensors contiguously, so each momentum is copied into that format.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

@@ -1,4 +1,4 @@
-"""Balanced training rows of one site or of all sites pooled, on the device."""
+"""Balanced training rows, of one site or of all sites pooled, on the device that trains."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,23 +14,27 @@ from fedbus.seeds import derive_seed
 from fedbus.training.balance import Balanced, balance
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
     from fedbus.sites.site import Site
+
+POOLED = "pooled"
+"""Owner of the rows of all sites together. No site can have this name."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """One holder's balanced training rows, on the device.
+    """The balanced training rows of one owner.
 
     Attributes:
-        owner: the site's name, or `pooled`.
-        images: uint8 [U, 1, H, W]; on a GPU the distinct pictures of the rows and the synthetic ones, on a processor
-            the holder's whole array if nothing is synthetic. Never written to: it may be a read-only memory map.
-        index: int64 [M] into `images`: the balanced rows, one entry a repetition.
-        labels: int64 [M].
-        class_weights: float32 [3] of the loss.
-        present: int64 [K], the classes that this holder has.
-        distinct: training images before balancing.
+        owner: Name of the site, or `POOLED`. Seeds of row order and augmentation are derived from it, so that sites
+            draw independently.
+        images: uint8 [U, 1, H, W]. On a GPU, the distinct images of the rows, then the synthetic ones. On the CPU, the
+            site's whole array if no image is synthetic. Never written to: it may be a read-only memory map.
+        index: int64 [M], positions in `images`: one per balanced row, repeated where over-sampled.
+        labels: int64 [M], positions in `CLASSES`.
+        class_weights: float32 [3], weights of the loss.
+        present: int64 [K], the classes that the rows contain, ascending.
+        distinct: Number of distinct training images before balancing.
     """
 
     owner: str
@@ -42,26 +46,53 @@ class TrainingRows:
     distinct: int
 
     def steps_per_round(self, settings: "Settings") -> int:
-        """Optimiser steps that a round makes on these rows."""
+        """Number of optimiser steps per round: as set, or those of `local-epochs` passes, at least 1."""
         if settings.steps_per_round:
             return settings.steps_per_round
-        return max(1, round(settings.local_epochs * -(-len(self.index) // settings.batch_size)))
+        batches = -(-len(self.index) // settings.batch_size)  # rounded up
+        return max(1, round(settings.local_epochs * batches))
+
+
+def site_rows(site: "Site", settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
+    """Balance the training rows of a site and put them on the device.
+
+    Raises:
+        SettingsError: If the sampler fails on these rows, see `balance`.
+    """
+    train = site.splits["train"]
+    balanced = balance(site.pixels, site.labels, train, settings.sampler, derive_seed(seed, "balance", site.name))
+    return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device)
+
+
+def pooled_rows(sites: Sequence["Site"], settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
+    """Pool the training rows of all sites, then balance them together, as if they were one site's.
+
+    Raises:
+        SettingsError: If the sampler fails on these rows, see `balance`.
+    """
+    pixels = np.concatenate([site.pixels[site.splits["train"]] for site in sites])
+    labels = np.concatenate([site.labels[site.splits["train"]] for site in sites])
+    everything = np.arange(len(labels))
+    balanced = balance(pixels, labels, everything, settings.sampler, derive_seed(seed, "balance", POOLED))
+    # A split that was over-sampled before splitting repeats rows.
+    distinct = sum(len(np.unique(site.splits["train"])) for site in sites)
+    return load_rows(POOLED, pixels, balanced, distinct, device)
 
 
 def load_rows(
     owner: str, pixels: NDArray[np.uint8], balanced: Balanced, distinct: int, device: torch.device
 ) -> TrainingRows:
-    """Put the balanced rows of one holder on the device, each distinct picture once.
+    """Put balanced rows on the device, each distinct image once.
 
-    A processor reads them where they are: workers of one machine share the pages of a memory map, and take no memory
-    of their own. Only synthetic pictures, which no file holds, make a copy necessary.
+    On the CPU the pixel array itself is used: processes of one machine then share the pages of a memory map. Only
+    synthetic images, which are in no file, require a copy.
 
     Args:
-        owner: the site's name, or `pooled`.
+        owner: Name of the site, or `POOLED`.
         pixels: uint8 [N, H, W], memory-mapped.
-        balanced: rows of `pixels` and synthetic pictures.
-        distinct: training images before balancing.
-        device: where training runs.
+        balanced: Rows of `pixels`, and synthetic images.
+        distinct: Number of distinct training images before balancing.
+        device: Device that trains.
     """
     images, index = pixels, balanced.rows
     if device.type != "cpu" or len(balanced.synthetic):
@@ -70,7 +101,7 @@ def load_rows(
         index = np.concatenate([place, len(unique) + np.arange(len(balanced.synthetic))])
     return TrainingRows(
         owner=owner,
-        images=_without_copy(images).unsqueeze(1).to(device),
+        images=_as_tensor(images).unsqueeze(1).to(device),
         index=torch.from_numpy(index).to(device),
         labels=torch.from_numpy(balanced.labels).to(device),
         class_weights=torch.from_numpy(balanced.class_weights).to(device),
@@ -79,28 +110,8 @@ def load_rows(
     )
 
 
-def _without_copy(images: NDArray[np.uint8]) -> Tensor:
-    """A tensor over an array's own memory, also where that is read-only."""
+def _as_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """Make a tensor that shares an array's memory, even if that memory is read-only."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images)
-
-
-POOLED = "pooled"
-
-
-def site_rows(site: "Site", settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
-    """Balance a hospital's training rows and put them on the device."""
-    train = site.splits["train"]
-    balanced = balance(site.pixels, site.labels, train, settings.sampler, derive_seed(seed, "balance", site.name))
-    return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device)
-
-
-def pooled_rows(sites: Sequence["Site"], settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
-    """Pool the training rows of all hospitals, then balance them as one hospital's."""
-    pixels = np.concatenate([site.pixels[site.splits["train"]] for site in sites])
-    labels = np.concatenate([site.labels[site.splits["train"]] for site in sites])
-    everything = np.arange(len(labels))
-    balanced = balance(pixels, labels, everything, settings.sampler, derive_seed(seed, "balance", POOLED))
-    distinct = sum(len(np.unique(site.splits["train"])) for site in sites)  # rows repeat where they were over-sampled
-    return load_rows(POOLED, pixels, balanced, distinct, device)

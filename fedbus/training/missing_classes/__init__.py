@@ -1,1 +1,1 @@
-"""What a site's loss does with the classes that it has no training rows of: one policy per file."""
+"""What a site's loss does with the classes that the site lacks: one policy per file."""

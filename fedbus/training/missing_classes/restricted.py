@@ -1,8 +1,7 @@
 """Restricted softmax (`missing-classes = "restricted"`).
 
 Li and Zhan, "FedRS: Federated Learning with Restricted Softmax for Label Distribution Non-IID Data", KDD 2021: the
-softmax of alpha_c z_c, where alpha_c is 1 for a class that the holder has and alpha = `missing-strength` for one that
-it lacks.
+softmax of alpha_c z_c, where alpha_c is 1 for a class that the site has and `missing-strength` for one that it lacks.
 """
 
 from typing import TYPE_CHECKING
@@ -10,26 +9,28 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fedbus.training.losses import Criterion
+from fedbus.training.missing_classes.criterion import ClassRows, Criterion
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings
-    from fedbus.training.rows import TrainingRows
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 
 class Restricted(Criterion):
-    """Scale the logits of missing classes by alpha in [0, 1], and so the gradients that they get.
+    """Scale the logits of missing classes by alpha in [0, 1], and thereby their gradients.
 
-    At 1 it is `plain`. At 0 a missing class gets no gradient, but it is not `mask`: a logit of 0 stays in the softmax.
-    The scale acts on the whole logit with its bias; the paper's classifier has none. Label smoothing, which the paper
-    does not use, spreads over all classes as under `plain`.
+    At 1 this is `plain`. At 0 a missing class gets no gradient, but this is not `mask`: a logit of 0 remains in the
+    softmax. The scale applies to the whole logit including its bias; the paper's classifier has no bias. Label
+    smoothing, which the paper does not use, is spread over all classes as in `plain`.
+
+    Attributes:
+        scale: float32 [3], alpha_c.
     """
 
-    def __init__(self, model: nn.Module, rows: "TrainingRows", settings: "Settings") -> None:
+    def __init__(self, model: nn.Module, rows: ClassRows, settings: "Settings") -> None:
         super().__init__(model, rows, settings)
         self.scale = torch.full_like(rows.class_weights, settings.missing_strength)
         self.scale[rows.present] = 1.0
 
-    def __call__(self, logits: Tensor, labels: Tensor, pictures: Tensor) -> Tensor:
-        """As for `Criterion`, of the scaled logits."""
-        return super().__call__(logits * self.scale, labels, pictures)
+    def __call__(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+        """As `Criterion`, of the scaled logits."""
+        return super().__call__(logits * self.scale, labels, images)

@@ -15,8 +15,8 @@ from fedbus.models.inputs import normalise
 from fedbus.models.state import get_state
 from fedbus.seeds import derive_seed
 from fedbus.training.augmentation import augment, draw_views
-from fedbus.training.loop import _RowOrder
 from fedbus.training.optimiser import learning_rate, make_optimiser
+from fedbus.training.row_order import RowOrder
 from fedbus.training.rows import site_rows
 from tests.bare_machine import OTHERS
 from tests.models import CPU, PLAIN, conv_model, features, linear_model, sgd, softmax, train, weights_of
@@ -29,7 +29,7 @@ def test_two_steps_of_sgd_are_those_of_numpy_with_and_without_the_proximal_term(
     site = noise_site()
     rows, model = site_rows(site, settings, 0, CPU), linear_model()
     start = now = weights_of(model)
-    order, losses = _RowOrder(rows, settings, 0), []
+    order, losses = RowOrder(rows.owner, len(rows.index), settings.batch_size, 0), []
     for step in range(2):
         picked = order.batch(step).numpy()
         x = features(rows.images[rows.index[picked]][:, 0].numpy())
@@ -49,7 +49,7 @@ def test_a_round_drawn_at_once_is_the_loop_that_draws_step_by_step():
     rows, model, plain = site_rows(site, settings, 0, CPU), conv_model(), conv_model()
     loss = train(model, rows, settings, steps, round_number=2)
     pictures = torch.from_numpy(site.pixels).unsqueeze(1)
-    order, optimiser = _RowOrder(rows, settings, 0), make_optimiser(plain, settings)
+    order, optimiser = RowOrder(rows.owner, len(rows.index), settings.batch_size, 0), make_optimiser(plain, settings)
     generator = torch.Generator().manual_seed(derive_seed(0, "augment", "north", 2))
     plain.train()
     losses = []

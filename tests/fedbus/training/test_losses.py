@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fedbus.training.losses import Criterion, add_proximal_gradient
+from fedbus.training.losses import add_proximal_gradient
+from fedbus.training.missing_classes.criterion import Criterion
 from tests.fedbus.training.missing_classes.cases import (
     ALL,
     NO_NORMAL,

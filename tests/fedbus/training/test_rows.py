@@ -10,7 +10,7 @@ import torch
 
 from fedbus.models.state import get_state
 from fedbus.training.balance import balance
-from fedbus.training.loop import _RowOrder
+from fedbus.training.row_order import RowOrder
 from fedbus.training.rows import load_rows, site_rows
 from tests.models import CPU, PLAIN, conv_model, train
 from tests.tiny import noise_site, tiny_settings
@@ -21,7 +21,7 @@ def test_each_pass_covers_every_balanced_row_once_also_across_rounds(count, batc
     settings = tiny_settings(**PLAIN, batch_size=batch)
     rows = site_rows(noise_site(counts=(count * 5 // 3, 0, 0)), settings, 0, CPU)
     assert len(rows.index) == count
-    order = _RowOrder(rows, settings, 0)
+    order = RowOrder(rows.owner, len(rows.index), settings.batch_size, 0)
     batches = [order.batch(step).tolist() for step in range(3 * count)]
     assert {len(b) for b in batches} == {batch}
     stream = [row for b in batches for row in b]
@@ -34,17 +34,22 @@ def test_each_pass_covers_every_balanced_row_once_also_across_rounds(count, batc
 def test_the_order_after_a_cut_is_that_of_an_uncut_run():
     settings = tiny_settings()
     rows = site_rows(noise_site(), settings, 0, CPU)
-    uncut = _RowOrder(rows, settings, 3)
+    uncut = RowOrder(rows.owner, len(rows.index), settings.batch_size, 3)
     expected = [uncut.batch(step).tolist() for step in range(40)]
-    resumed = _RowOrder(rows, settings, 3)
+    resumed = RowOrder(rows.owner, len(rows.index), settings.batch_size, 3)
     assert [resumed.batch(step).tolist() for step in range(23, 40)] == expected[23:]
-    assert [_RowOrder(rows, settings, 4).batch(step).tolist() for step in range(40)] != expected
+    assert [
+        RowOrder(rows.owner, len(rows.index), settings.batch_size, 4).batch(step).tolist() for step in range(40)
+    ] != expected
 
 
 def test_sites_shuffle_independently():
     settings = tiny_settings()
     north, south = (site_rows(noise_site(name), settings, 0, CPU) for name in ("north", "south"))
-    assert _RowOrder(north, settings, 0).batch(0).tolist() != _RowOrder(south, settings, 0).batch(0).tolist()
+    assert (
+        RowOrder(north.owner, len(north.index), settings.batch_size, 0).batch(0).tolist()
+        != RowOrder(south.owner, len(south.index), settings.batch_size, 0).batch(0).tolist()
+    )
 
 
 @pytest.mark.parametrize("sampler", ["ros", "rus", "none", "class-weights", "smote"])

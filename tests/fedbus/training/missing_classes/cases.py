@@ -5,8 +5,8 @@ import torch
 
 from fedbus.models.inputs import normalise
 from fedbus.settings.schema import Settings
-from fedbus.training.losses import Criterion
-from fedbus.training.missing_classes.registry import make_criterion
+from fedbus.training.losses import make_criterion
+from fedbus.training.missing_classes.criterion import Criterion
 from fedbus.training.rows import TrainingRows, site_rows
 from tests.models import CPU, linear_model, softmax
 from tests.tiny import noise_site, tiny_settings

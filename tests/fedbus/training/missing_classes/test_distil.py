@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.training.missing_classes.registry import make_criterion
+from fedbus.training.losses import make_criterion
 from tests.fedbus.training.missing_classes.cases import (
     LACKING,
     NO_BENIGN,

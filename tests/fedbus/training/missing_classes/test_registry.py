@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from fedbus.settings.schema import Settings
-from fedbus.training.losses import Criterion
+from fedbus.training.missing_classes.criterion import Criterion
 from fedbus.training.missing_classes.registry import POLICIES, predictable
 from tests.fedbus.training.missing_classes.cases import (
     ALL,

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from fedbus.training.losses import Criterion
+from fedbus.training.missing_classes.criterion import Criterion
 from tests.fedbus.training.missing_classes.cases import (
     NO_BENIGN,
     NO_NORMAL,
@@ -27,7 +28,7 @@ def test_the_softmax_is_of_scaled_logits_and_the_missing_gradient_alpha_times_th
     logits = draw_logits(rows)
     scale = np.ones(3)
     scale[missing] = alpha
-    p = probabilities(logits.detach() * scale)
+    p = probabilities(logits.detach() * torch.from_numpy(scale))
     loss, gradient = value_and_gradient(criterion, logits, rows.labels)
     assert loss == pytest.approx(cross_entropy(p, smoothed(rows.labels, 0.0, [0]), rows), rel=1e-5)
     weights = rows.class_weights.double().numpy()[rows.labels.numpy()]
