@@ -13,7 +13,7 @@ from typing import Self
 
 from clients.site.folder import SiteFolder, init_site
 from fedbus.errors import RunError
-from fedbus.system.processes import end_child, last_words
+from fedbus.system.processes import end_child, log_tail
 from server.hub.admission import approve_site
 from server.hub.bundle import stage_application
 from server.hub.folder import HubFolder, init_hub
@@ -127,5 +127,5 @@ class LocalFederation:
             over = self.processes[name].poll() is not None and not ready()
             if over or time.monotonic() > deadline:
                 what = "ended" if over else f"took more than {seconds:.0f} s"
-                raise RunError(f"{name} {what}: {last_words(self.log(name))}.", f"See {self.log(name)}.")
+                raise RunError(f"{name} {what}: {log_tail(self.log(name))}.", f"See {self.log(name)}.")
             time.sleep(0.1)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from fedbus.deployment.private_folder import read_json
+from fedbus.deployment.private_folder import read_validated_json
 from fedbus.errors import RunError
 from fedbus.system.files import write_json
 
@@ -21,7 +21,7 @@ def read_approved(path: Path) -> tuple[str, ...]:
     Raises:
         RunError: If the file is missing or damaged.
     """
-    approved = read_json(path, _LAYOUT)
+    approved = read_validated_json(path, _LAYOUT)
     return tuple(approved)
 
 

@@ -1,1 +1,1 @@
-"""What hub and sites share: addresses, keys, the application's digest, settings files."""
+"""Shared by hub and sites: addresses, keys, the application's digest, private folders and settings files."""

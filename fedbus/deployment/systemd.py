@@ -1,4 +1,4 @@
-"""systemd units for hub and site: started at boot, restarted after a failure, able to write to their folder alone."""
+"""systemd units for hub and site: started at boot, restarted after a failure, able to write only to their folder."""
 
 import os
 import pwd
@@ -27,13 +27,13 @@ RestartSec=10
 KillMode=control-group
 UMask=0077
 
-# Nothing on this machine can be written but the folder.
+# Only the folder can be written.
 ProtectSystem=strict
 ReadWritePaths={folder}
 PrivateTmp=yes
 
-# Rights that training does not need. Left out: PrivateDevices, ProtectClock (which closes /dev,
-# too) and MemoryDenyWriteExecute, under which no GPU works.
+# Restrictions that training does not notice. PrivateDevices, ProtectClock (which also closes /dev)
+# and MemoryDenyWriteExecute are left out, because no GPU works with them.
 NoNewPrivileges=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
@@ -52,29 +52,27 @@ WantedBy=multi-user.target
 
 
 def unit(description: str, command: Sequence[str], folder: Path) -> str:
-    """Write a service unit for the whole machine, run by the user to whom the folder belongs.
+    """Return the text of a system-wide service unit that runs as the owner of the folder.
 
     Args:
-        description: one line for people.
-        command: a program's absolute path and its arguments, as the program shall receive them.
-        folder: existing; the only place that may be written to, and the home of caches (cache/).
+        description: One line for people.
+        command: A program's absolute path and its arguments, unquoted.
+        folder: An existing folder, the only one that the service can write to; caches are in its cache/.
 
     Raises:
-        RunError: systemd has no way to write the program's path, an argument or the folder, or the folder is not there.
+        RunError: If the folder is missing, or a unit can't express the program's path, an argument or the folder.
     """
     folder = folder.expanduser().resolve()
     for text in (description, str(folder)):
         if re.search(r"[\x00-\x1f\x7f]|[\s\\]$", text):
             raise RunError(
-                f"{text!r} has control characters, or a blank or a backslash at its end: no unit can hold that.",
-                "Choose a plain name.",
+                f"A systemd unit can't express {text!r}: it has control characters, or a space or backslash at its end.",
+                "Choose a simpler name.",
             )
     return _TEMPLATE.format(
         description=description.replace("%", "%%"),
         user=_owner(folder),
-        directory=str(folder).replace(
-            "%", "%%"
-        ),  # taken as it is up to the end of the line: quotes would be part of it
+        directory=str(folder).replace("%", "%%"),  # read verbatim to the end of the line, quotes included
         cache=_quoted(f"XDG_CACHE_HOME={folder}/cache"),
         command=_command_line(command),
         folder=_quoted(str(folder)),
@@ -82,33 +80,33 @@ def unit(description: str, command: Sequence[str], folder: Path) -> str:
 
 
 def program() -> str:
-    """The absolute path of the `fedbus` command that is installed beside this Python."""
+    """Return the absolute path of the `fedbus` command installed beside this Python."""
     return str(Path(sys.executable).with_name("fedbus"))
 
 
 def write_unit(path: Path, description: str, command: Sequence[str], folder: Path) -> None:
-    """Write such a unit whole.
+    """Write the unit that `unit` returns to a file.
 
     Raises:
-        RunError: as `unit`, or the file can't be written.
+        RunError: If `unit` raises it, or the file can't be written.
     """
     write_text(path, unit(description, command, folder))
 
 
 def _command_line(command: Sequence[str]) -> str:
-    """ExecStart by the rules of systemd.service(5), "Command lines", and systemd.syntax(7), "Quoting"."""
+    """Return ExecStart by the rules of systemd.service(5), "Command lines", and systemd.syntax(7), "Quoting"."""
     program, *arguments = command
     if not Path(program).is_absolute() or re.search(r"""[\x00-\x1f\x7f'"\\]""", program):
         raise RunError(
-            f"systemd can't start {program!r}: it takes an absolute path without quotes and backslashes.",
-            "Install FedBUS in a folder with a plain name.",
+            f"systemd can't start {program!r}: the path must be absolute, without quotes and backslashes.",
+            "Install FedBUS in a folder with a simpler name.",
         )
-    # a dollar sign is doubled in arguments only: no variable is looked for in the program's path
+    # only in arguments is a dollar sign doubled: systemd does not expand variables in the program's path
     return " ".join([_quoted(program), *(_quoted(argument.replace("$", "$$")) for argument in arguments)])
 
 
 def _quoted(text: str) -> str:
-    """Quote a word if it needs it, with specifiers (%) escaped."""
+    """Quote a word if necessary, with specifiers (%) escaped."""
     text = text.replace("%", "%%")
     if re.fullmatch(r"[A-Za-z0-9_%@+=:,./$-]+", text):
         return text
@@ -120,8 +118,8 @@ def _owner(folder: Path) -> str:
     try:
         number = folder.stat().st_uid
     except OSError as error:
-        raise RunError(f"{folder} can't be looked at ({os.strerror(error.errno or 0)}).", "Make it first.") from error
+        raise RunError(f"{folder} can't be read ({os.strerror(error.errno or 0)}).", "Create it first.") from error
     try:
         return pwd.getpwuid(number).pw_name
-    except KeyError:  # a user of another machine, as on a network disk
+    except KeyError:  # the user of another machine, for example on a network disk
         return str(number)

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, whatever ends it."""
+"""Child processes that end with their parent, however it ends."""
 
 import ctypes
 import os
@@ -17,13 +17,14 @@ import psutil
 from fedbus.errors import RunError
 
 SET_PARENT_DEATH_SIGNAL = 1
-"""Linux, prctl(2): a signal for this process when its parent is gone."""
+"""PR_SET_PDEATHSIG of Linux, prctl(2): the signal that a process gets when its parent ends."""
 
-PATIENCE_SECONDS = 10.0
+END_TIMEOUT_SECONDS = 10.0
+"""How long a child has to end after each signal."""
 
 
 def environment_with(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment and further variables; programs installed beside this Python come first."""
+    """Return this process's environment plus `settings`; programs installed beside this Python are found first."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return os.environ | {"PATH": programs} | dict(settings)
 
@@ -33,15 +34,15 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a program of this environment, its output appended to a log file.
 
-    On Linux it ends when this process does, even by SIGKILL; elsewhere when this process ends it.
+    On Linux the child ends when this process does, even by SIGKILL; elsewhere only `end_child` ends it.
 
     Args:
-        command: the program and its arguments.
-        log: of its output.
-        settings: environment variables on top of this process's own.
+        command: The program and its arguments.
+        log: The file for its output.
+        settings: Environment variables in addition to those of this process.
 
     Raises:
-        RunError: there is no such program, or the log can't be written.
+        RunError: If the program is missing or the log can't be written.
     """
     try:
         with log.open("ab") as output:
@@ -50,23 +51,23 @@ def start_child(
                 start_new_session=True, preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
     except OSError as error:
-        raise RunError(f"{command[0]} can't be started ({error}).", "Install FedBUS again: make setup.") from error
+        raise RunError(f"{command[0]} can't be started ({error}).", "Reinstall FedBUS: make setup.") from error
 
 
 def end_child(child: subprocess.Popen[bytes]) -> None:
-    """Ask a child and those it started to end, then make them; when this returns none of them runs."""
+    """End a child and the processes that it started, by SIGTERM and then SIGKILL; none is running afterwards."""
     for request in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, request)
         with suppress(subprocess.TimeoutExpired):
-            child.wait(PATIENCE_SECONDS)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while _runs(child.pid) and time.monotonic() < deadline:  # a killed process with much memory takes a while to go
+            child.wait(END_TIMEOUT_SECONDS)
+    deadline = time.monotonic() + END_TIMEOUT_SECONDS
+    while _is_running(child.pid) and time.monotonic() < deadline:  # releasing a lot of memory takes a while
         time.sleep(0.05)
 
 
-def _runs(group: int) -> bool:
-    """Whether a process of the group still runs; one that has ended and that nobody has waited for does not."""
+def _is_running(group: int) -> bool:
+    """Return whether a process of the group is running; zombies are not."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
@@ -76,29 +77,29 @@ def _runs(group: int) -> bool:
 
 @contextmanager
 def stops_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set an event; the second time they interrupt what does not look at it."""
+    """Let Ctrl-C and SIGTERM set an event; the second one interrupts code that does not check the event."""
 
-    def end(signum: int, frame: FrameType | None) -> None:
+    def on_signal(signum: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def last_words(log: Path, lines: int = 5) -> str:
-    """The end of a log, for an error message."""
+def log_tail(log: Path, lines: int = 5) -> str:
+    """Return the last lines of a log for an error message."""
     if not log.is_file():
-        return "it said nothing"
+        return "it printed nothing"
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
-        said = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return " / ".join(said[-lines:]) or "it said nothing"
+        printed = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return " / ".join(printed[-lines:]) or "it printed nothing"
 
 
 def _end_with_parent() -> None:

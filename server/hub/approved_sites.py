@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from fedbus.deployment.private_folder import read_json
+from fedbus.deployment.private_folder import read_validated_json
 from fedbus.errors import RunError
 from fedbus.settings.explain import explain
 from fedbus.settings.schema import check_site_name
@@ -73,7 +73,7 @@ def read_approved_sites(hub: Path) -> dict[str, ApprovedSite]:
     Raises:
         RunError: The file is missing or damaged.
     """
-    sites = read_json(approved_sites_file(hub), _LAYOUT)
+    sites = read_validated_json(approved_sites_file(hub), _LAYOUT)
     return {site.name: site for site in sorted(sites, key=lambda site: site.name)}
 
 

@@ -12,7 +12,13 @@ from typing import Self
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from fedbus.deployment.addresses import check_host
-from fedbus.deployment.private_folder import need_file, need_private_file, new_folder, read_json, write_private
+from fedbus.deployment.private_folder import (
+    need_file,
+    need_private_file,
+    new_folder,
+    read_validated_json,
+    write_private,
+)
 from fedbus.deployment.settings_file import (
     FileSettings,
     Port,
@@ -154,7 +160,7 @@ class HubFolder:
             RunError: revoked.json is damaged.
         """
         path = self.path / REVOKED
-        return read_json(path, TypeAdapter(list[str])) if path.is_file() else []
+        return read_validated_json(path, TypeAdapter(list[str])) if path.is_file() else []
 
 
 def init_hub(

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from fedbus.errors import RunError
-from fedbus.system.processes import end_child, last_words, stops_on_signals
+from fedbus.system.processes import end_child, log_tail, stops_on_signals
 from server.hub.approved_sites import approved_sites_file
 from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
@@ -46,7 +46,7 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
             end_child(superlink)
     if not stop.is_set():
         raise RunError(
-            f"The hub has ended unexpectedly: {last_words(hub.log)}.",
+            f"The hub has ended unexpectedly: {log_tail(hub.log)}.",
             f"Start it again; for details, see {hub.log}.",
         )
 

@@ -8,7 +8,7 @@ import time
 import httpx
 
 from fedbus.errors import RunError
-from fedbus.system.processes import end_child, last_words, start_child
+from fedbus.system.processes import end_child, log_tail, start_child
 from server.hub.folder import HubFolder
 
 HOST = "127.0.0.1"
@@ -74,5 +74,5 @@ def _wait_until_up(hub: HubFolder, child: subprocess.Popen[bytes]) -> None:
         ended = child.poll() is not None
         if ended or time.monotonic() > deadline:
             problem = "ended during its start" if ended else f"does not answer after {START_SECONDS:.0f} s"
-            raise RunError(f"Flower's SuperLink {problem}: {last_words(hub.log)}.", f"For details, see {hub.log}.")
+            raise RunError(f"Flower's SuperLink {problem}: {log_tail(hub.log)}.", f"For details, see {hub.log}.")
         time.sleep(0.2)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from fedbus.device import pick_device
 from fedbus.runs.environment import describe_environment
 from fedbus.system.files import read_json, write_json
-from fedbus.system.processes import end_child, last_words, start_child
+from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.threads import waiting_policy
 from simulations.benchmarks.parts import FULL, PARTS, QUICK, Part
 from simulations.benchmarks.peer_pfl import install_peer
@@ -93,7 +93,7 @@ def run_part(part: Part, out: Path, quick: bool) -> str:
         code = child.wait()
     finally:
         end_child(child)
-    return "" if code == 0 and result.is_file() else f"failed ({last_words(log)}); see {log}"
+    return "" if code == 0 and result.is_file() else f"failed ({log_tail(log)}); see {log}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 from clients.ray_security import protect_own_ray
 from fedbus.system.files import read_json, write_json
-from fedbus.system.processes import end_child, last_words, start_child
+from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.third_party import SETTINGS
 from simulations.flower_simulation import join_cluster
 from simulations.studies.cell import Cell
@@ -169,4 +169,4 @@ def _failure_of(ray: Any, reference: Any, task: Task) -> str:
     if failure.is_file():
         reason: Mapping[str, Any] = read_json(failure)
         return f"{reason['problem']} {reason['remedy']}"
-    return f"it crashed (exit status {code}): {last_words(task.request / LOG_FILE, 1)}"
+    return f"it crashed (exit status {code}): {log_tail(task.request / LOG_FILE, 1)}"

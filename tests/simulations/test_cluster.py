@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedbus.system.processes import end_child, last_words, start_child
+from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.third_party import SETTINGS
 from simulations.flower_simulation import WORKER
 from tests.archives import make_class_folders, make_labels_csv
@@ -81,7 +81,7 @@ def wait_for_port(port: int, node: Node, log: Path) -> None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.1)
-    raise AssertionError(last_words(log, 20))
+    raise AssertionError(log_tail(log, 20))
 
 
 @pytest.fixture(scope="module")

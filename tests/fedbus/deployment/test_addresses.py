@@ -28,7 +28,7 @@ def test_what_names_none_is_refused(host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0"])
 def test_what_leads_nowhere_from_elsewhere_is_refused(host):
-    with pytest.raises(ValueError, match="does not lead to one machine"):
+    with pytest.raises(ValueError, match="does not identify one machine"):
         check_host(host)
 
 
@@ -52,7 +52,7 @@ def test_an_address_is_parted(address, parts):
         ("hub:+9", "does not end in a port"),
         ("hub:٩", "does not end in a port"), ("hub:9092\n", "does not end in a port"),
         ("::1:9092", "needs brackets"), ("[hub]:9092", "needs brackets"), ("https://hub:9092", "needs brackets"),
-        (":9092", "neither a DNS name"), ("a b:9092", "neither a DNS name"), ("0.0.0.0:9092", "does not lead"),
+        (":9092", "neither a DNS name"), ("a b:9092", "neither a DNS name"), ("0.0.0.0:9092", "does not identify"),
     ],
 )  # fmt: skip
 def test_an_address_that_leads_nowhere_is_refused(address, words):

@@ -49,7 +49,7 @@ def test_a_folder_that_another_made_meanwhile_is_left_alone(tmp_path):
             (tmp_path / "new").mkdir()
             (tmp_path / "new" / "x").write_text("theirs")
 
-    with pytest.raises(RunError, match="could not be made"):
+    with pytest.raises(RunError, match="could not be created"):
         make()
     assert [(path.name, path.read_text()) for path in tmp_path.rglob("*") if path.is_file()] == [("x", "theirs")]
 
@@ -57,7 +57,7 @@ def test_a_folder_that_another_made_meanwhile_is_left_alone(tmp_path):
 def test_a_folder_below_a_file_can_not_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
-        pytest.raises(RunError, match=r"file/new could not be made \(File exists\)"),
+        pytest.raises(RunError, match=r"file/new could not be created \(File exists\)"),
         new_folder(tmp_path / "file/new"),
     ):
         pytest.fail("there is no such folder")
@@ -85,9 +85,9 @@ def test_any_right_of_others_makes_a_key_unusable(tmp_path, bit):
 
 def test_a_missing_file_is_said_with_the_given_remedy(tmp_path):
     for need in (need_file, need_private_file):
-        with pytest.raises(RunError, match=r"x is not there\. Fetch it\."):
+        with pytest.raises(RunError, match=r"x is missing\. Fetch it\."):
             need(tmp_path / "x", "Fetch it.")
-    with pytest.raises(RunError, match="is not there"):
+    with pytest.raises(RunError, match="is missing"):
         need_file(tmp_path, "A folder is no file.")
 
 

@@ -102,12 +102,12 @@ def test_a_program_that_systemd_can_not_start_is_refused(tmp_path, program):
 @pytest.mark.parametrize("name", ["a\nb", "a\\", "a "])
 def test_a_folder_that_no_unit_can_hold_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(RunError, match="no unit can hold that"):
+    with pytest.raises(RunError, match="unit can't express"):
         unit("x", ["/bin/true"], tmp_path / name)
-    with pytest.raises(RunError, match="no unit can hold that"):
+    with pytest.raises(RunError, match="unit can't express"):
         unit(name, ["/bin/true"], tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(RunError, match=r"missing can't be looked at \(No such file"):
+    with pytest.raises(RunError, match=r"missing can't be read \(No such file"):
         unit("x", ["/bin/true"], tmp_path / "missing")

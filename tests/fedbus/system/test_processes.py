@@ -12,7 +12,7 @@ import pytest
 
 from fedbus.errors import RunError
 from fedbus.system import processes
-from fedbus.system.processes import end_child, last_words, start_child
+from fedbus.system.processes import end_child, log_tail, start_child
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -110,7 +110,7 @@ def test_a_child_that_ends_when_asked_is_not_killed(tmp_path):
 
 
 def test_a_child_that_ignores_it_is_killed_and_its_children_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "END_TIMEOUT_SECONDS", 0.3)
     log = tmp_path / "log"
     child = start_child([sys.executable, "-c", STUBBORN], log)
     assert wait_until(lambda: log.read_text().endswith("\n"))
@@ -150,20 +150,20 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path):
             os.kill(child, signal.SIGKILL)
 
 
-def test_the_last_words_are_the_last_lines_that_say_something(tmp_path):
+def test_the_tail_is_the_last_lines_that_are_not_blank(tmp_path):
     log = tmp_path / "log"
-    assert last_words(log) == "it said nothing"
+    assert log_tail(log) == "it printed nothing"
     log.write_bytes(b"")
-    assert last_words(log) == "it said nothing"
+    assert log_tail(log) == "it printed nothing"
     log.write_bytes(b" \n\n")
-    assert last_words(log) == "it said nothing"
+    assert log_tail(log) == "it printed nothing"
     log.write_text("\n".join(["one", "two", "", "  three  ", "four", "five", "six", "", ""]))
-    assert last_words(log) == "two / three / four / five / six"
-    assert last_words(log, 1) == "six"
+    assert log_tail(log) == "two / three / four / five / six"
+    assert log_tail(log, 1) == "six"
 
 
-def test_the_last_words_of_a_long_log_of_any_bytes_are_its_end(tmp_path):
+def test_the_tail_of_a_long_log_of_any_bytes_is_its_end(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"\xff\xfe" * 50_000 + b"\nthe end\n")
-    assert last_words(log, 1) == "the end"
-    assert len(last_words(log)) < 5000
+    assert log_tail(log, 1) == "the end"
+    assert len(log_tail(log)) < 5000

@@ -131,7 +131,7 @@ def test_a_hub_that_can_not_be_completed_leaves_nothing(tmp_path, monkeypatch, f
     [
         ({"host": "https://hub"}, "host: 'https://hub' is neither a DNS name"),
         ({"host": "hub:9092"}, "host: 'hub:9092' is neither"),
-        ({"host": "0.0.0.0"}, "host: '0.0.0.0' does not lead to one machine"),
+        ({"host": "0.0.0.0"}, "host: '0.0.0.0' does not identify one machine"),
         ({"host": "hub", "names": ("a b",)}, "further names: host: 'a b' is neither"),
         ({"host": "hub", "port": 0}, "port: .*greater than or equal to 1, not 0"),
         ({"host": "hub", "superlink_port": 65536}, "superlink-port: .*less than or equal to 65535"),
@@ -175,7 +175,7 @@ def test_another_host_than_the_certificate_s_is_refused(hub):
 @pytest.mark.parametrize("name", ["hub.toml", "ca.crt", "server.crt", "server.key", "approved_sites.json"])
 def test_a_missing_file_is_named(hub, name):
     (hub.path / name).unlink()
-    with pytest.raises(RunError, match=rf"moved/{name} is not there"):
+    with pytest.raises(RunError, match=rf"moved/{name} is missing"):
         open_hub(hub.path)
 
 
