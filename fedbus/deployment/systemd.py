@@ -66,7 +66,7 @@ def unit(description: str, command: Sequence[str], folder: Path) -> str:
     for text in (description, str(folder)):
         if re.search(r"[\x00-\x1f\x7f]|[\s\\]$", text):
             raise RunError(
-                f"A systemd unit can't express {text!r}: it has control characters, or a space or backslash at its end.",
+                f"A systemd unit can't express {text!r}: it has control characters, or ends in a space or backslash.",
                 "Choose a simpler name.",
             )
     return _TEMPLATE.format(
