@@ -12,7 +12,7 @@ from fedbus.deployment.private_folder import (
     need_private_file,
     new_folder,
     read_bytes,
-    read_json,
+    read_validated_json,
     write_private,
 )
 from fedbus.errors import RunError
@@ -104,10 +104,10 @@ def test_a_file_that_may_not_be_read_is_said(tmp_path, monkeypatch):
 
 def test_json_is_checked_against_its_layout(tmp_path):
     (tmp_path / "a.json").write_text('{"é": 1}', encoding="utf-8")
-    assert read_json(tmp_path / "a.json", TypeAdapter(dict[str, int])) == {"é": 1}
+    assert read_validated_json(tmp_path / "a.json", TypeAdapter(dict[str, int])) == {"é": 1}
     for layout in (list[int], dict[str, list[int]]):
         with pytest.raises(RunError, match=r"a\.json is damaged: .*valid (array|list)"):
-            read_json(tmp_path / "a.json", TypeAdapter(layout))
+            read_validated_json(tmp_path / "a.json", TypeAdapter(layout))
     (tmp_path / "a.json").write_bytes(b"\xff")
     with pytest.raises(RunError, match=r"a\.json is damaged"):
-        read_json(tmp_path / "a.json", TypeAdapter(list[int]))
+        read_validated_json(tmp_path / "a.json", TypeAdapter(list[int]))
