@@ -98,7 +98,7 @@ def test_a_file_that_may_not_be_read_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "is_file", refuse)
     monkeypatch.setattr(Path, "read_bytes", refuse)
     for read in (read_bytes, lambda path: need_file(path, "")):
-        with pytest.raises(RunError, match=r"x can't be read \(Permission denied\).*the user to whom it belongs"):
+        with pytest.raises(RunError, match=r"x can't be read \(Permission denied\).*run as the user who owns the file"):
             read(tmp_path / "x")
 
 
