@@ -60,7 +60,7 @@ def test_a_site_that_can_not_be_completed_leaves_nothing(tmp_path, ca_file, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(clients.site.folder, "settings_file_text", fail)
-    with pytest.raises(RunError, match=r"site could not be made \(No space left on device\)"):
+    with pytest.raises(RunError, match=r"site could not be created \(No space left on device\)"):
         init_site(tmp_path / "site", "north", HUB, ca_file)
     assert list(tmp_path.iterdir()) == [ca_file.parent]
 
@@ -68,7 +68,7 @@ def test_a_site_that_can_not_be_completed_leaves_nothing(tmp_path, ca_file, monk
 @pytest.mark.parametrize("name", ["site.toml", "site.key", "st-mary.pub", "ca.crt", "approved.json"])
 def test_a_missing_file_is_named(site, name):
     (site.path / name).unlink()
-    with pytest.raises(RunError, match=rf"site/{name} is not there"):
+    with pytest.raises(RunError, match=rf"site/{name} is missing"):
         open_site_folder(site.path)
 
 
@@ -83,7 +83,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(site):
 def test_a_name_other_than_the_key_s_is_refused(site):
     text = site.settings_file.read_text(encoding="utf-8")
     site.settings_file.write_text(text.replace('"st-mary"', '"st-paul"'), encoding="utf-8")
-    with pytest.raises(RunError, match=r"st-paul\.pub is not there.*put the former name back"):
+    with pytest.raises(RunError, match=r"st-paul\.pub is missing.*put the former name back"):
         open_site_folder(site.path)
 
 

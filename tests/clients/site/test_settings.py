@@ -24,7 +24,7 @@ def test_every_key_of_the_settings_file_has_a_comment(site):
         ({"name": "../x"}, r"name: '\.\./x' can't name a folder"),
         ({"name": "pooled"}, "name: 'pooled' means several sites"),
         ({"hub": "hub.example.org"}, "hub: 'hub.example.org' does not end in a port"),
-        ({"hub": "https://hub:9092"}, "hub: 'https://hub:9092' is no HOST:PORT"),
+        ({"hub": "https://hub:9092"}, "hub: 'https://hub:9092' is not HOST:PORT"),
         ({"hub": "hub:0"}, "hub: 'hub:0' does not end in a port"),
         ({"runtime_port": 70000}, "runtime-port: .*less than or equal to 65535, not 70000"),
     ],

@@ -83,7 +83,7 @@ def test_no_two_pairs_are_alike(pair, tmp_path):
 )  # fmt: skip
 def test_what_can_not_sign_for_a_site_is_refused(tmp_path, content):
     (tmp_path / "site.key").write_bytes(content)
-    with pytest.raises(RunError, match=r"site\.key is no ECDSA key on P-384"):
+    with pytest.raises(RunError, match=r"site\.key is not an ECDSA key on P-384"):
         fingerprint(tmp_path / "site.key")
 
 
