@@ -1,4 +1,4 @@
-"""What an archive holds: one row an image, and what its reader noticed on the way."""
+"""The manifest of a dataset: one row per image, and notes of its reader."""
 
 import hashlib
 from collections import Counter
@@ -13,12 +13,12 @@ from fedbus.images.decode import split_frame
 
 @dataclass(frozen=True)
 class Row:
-    """One image of an archive.
+    """One image of a dataset.
 
     Attributes:
-        path: relative to the archive's root, with forward slashes; `scan.dcm#12` is the file's twelfth frame.
+        path: relative to the dataset's folder, with forward slashes; `scan.dcm#12` is the file's twelfth frame.
         label: one of `CLASSES`.
-        patient: the archive's own patient id, or None where it publishes none.
+        patient: the dataset's own patient id, or a pseudonym; None where it publishes none.
         sha256: of the file's bytes, hexadecimal.
     """
 
@@ -29,14 +29,21 @@ class Row:
 
     @property
     def content(self) -> str:
-        """The file's digest, and the frame where one is named: rows with equal contents show the same picture."""
+        """The file's digest, and the frame if one is named: rows with equal contents have the same image."""
         _, frame = split_frame(Path(self.path))
         return self.sha256 if frame is None else f"{self.sha256}#{frame}"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """An archive's images, sorted by path, and the differences from its published census."""
+    """The images of a dataset.
+
+    Attributes:
+        site: name of the site.
+        root: the folder that the user named.
+        rows: sorted by path.
+        notes: what the reader noticed, and differences from the published numbers.
+    """
 
     site: str
     root: Path
@@ -66,21 +73,21 @@ def build_manifest(
     """Turn the (file, label, patient) triples of a reader into a checked manifest.
 
     Args:
-        site: the name that the study gives to this hospital.
+        site: name of the site.
         root: the folder that the user named; row paths are relative to it.
         found: absolute image paths with their label and patient; a DICOM file's path may end in #FRAME.
-        census: published images of each class; a difference becomes a note.
-        notes: what the reader noticed itself.
+        census: published images of each class; differences become notes.
+        notes: what the reader noticed.
 
     Raises:
-        ArchiveError: no image, a label outside `CLASSES`, fewer than two classes.
+        ArchiveError: If there is no image, a label outside `CLASSES`, or fewer than two classes.
     """
     if not found:
-        raise ArchiveError(f"{root} holds no images.", "Check the path, and that the archive is unpacked.")
+        raise ArchiveError(f"{root} contains no images.", "Check the path, and that the dataset is unpacked.")
     strange = [f"{p.relative_to(root)} ({label!r})" for p, label, _ in found if label not in CLASSES]
     if strange:
         raise ArchiveError(
-            f"{root} has labels that nobody knows: {listed(strange)}.",
+            f"{root} has unknown labels: {listed(strange)}.",
             f"Use {', '.join(CLASSES)}.",
         )
     digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in {split_frame(p)[0] for p, _, _ in found}}
@@ -94,14 +101,14 @@ def build_manifest(
     manifest = Manifest(site, root, tuple(rows))
     if sum(count > 0 for count in manifest.counts.values()) < 2:
         raise ArchiveError(
-            f"{root} holds only {rows[0].label} images; a classifier needs at least two classes.",
+            f"{root} contains only {rows[0].label} images; a classifier needs at least two classes.",
             "Add images of another class, or leave this site out.",
         )
     return Manifest(site, root, tuple(rows), (*notes, *census_differences(manifest.counts, census)))
 
 
 def census_differences(counts: dict[str, int], census: dict[str, int] | None) -> list[str]:
-    """Say where the images found differ from the published numbers, class by class."""
+    """Describe where the number of images differs from the published one, class by class."""
     if census is None:
         return []
     return [

@@ -1,4 +1,15 @@
-"""The archives that FedBUS reads: one module each with `read`, `matches`, `CENSUS`, `CITATION`, `TERMS`."""
+"""The readers: each turns one kind of dataset folder into a `Manifest`.
+
+To add a reader, write one module in `fedbus/datasets/readers/` that has everything in `ReaderModule`, and add it to
+`READERS`. Its docstring describes the layout. Most of what a reader needs is in `readers/common.py`: find the folder
+(`find_folder`), list image files (`image_files`), read a table (`read_table`), and compare rows with files
+(`check_rows_and_files`); `build_manifest` does the rest. A reader
+
+- lists image files and their labels, and decodes nothing;
+- gives the patient of every image where the dataset publishes it, because rows of a patient must stay together;
+- raises ArchiveError for every contradiction instead of guessing: a wrong label is worse than a refused folder;
+- needs a builder of a small example in `tests/archives.py`, and a test beside the others.
+"""
 
 import difflib
 from collections.abc import Callable
@@ -13,15 +24,15 @@ from fedbus.errors import ArchiveError, SettingsError
 
 @dataclass(frozen=True)
 class Reader:
-    """One way to read an archive.
+    """One way to read a dataset.
 
     Attributes:
-        name: what studies and the command line call it.
-        read: (root, site) to a manifest, or an ArchiveError.
-        matches: whether a folder looks like this archive.
-        census: published images of each class, None for a hospital's own pictures.
+        name: its name in settings and on the command line.
+        read: see `ReaderModule`.
+        matches: see `ReaderModule`.
+        census: published images of each class, None for a site's own images.
         citation: the paper to cite.
-        terms: under which terms the images are published.
+        terms: under which the images are published.
     """
 
     name: str
@@ -32,46 +43,60 @@ class Reader:
     terms: str
 
 
-class _Module(Protocol):
-    """What every reader's module has."""
+class ReaderModule(Protocol):
+    """What the module of every reader has."""
 
     CENSUS: dict[str, int] | None
+    """Published images of each class, a missing class as 0; None where nothing is published."""
+
     CITATION: str
+    """The paper to cite; reports print it."""
+
     TERMS: str
+    """The licence or terms of use; reports print them."""
 
-    def read(self, root: Path, site: str) -> Manifest: ...
-    def matches(self, root: Path) -> bool: ...
+    def matches(self, root: Path) -> bool:
+        """Return whether a folder looks like this dataset; quick, and without an error for any existing folder."""
+        ...
+
+    def read(self, root: Path, site: str) -> Manifest:
+        """Read the dataset at `root`, an existing folder that `matches`, for the site of that name.
+
+        Raises:
+            ArchiveError: If the folder does not have the layout, or contradicts itself.
+        """
+        ...
 
 
-def _reader(name: str, module: _Module) -> Reader:
+def _reader(name: str, module: ReaderModule) -> Reader:
     return Reader(name, module.read, module.matches, module.CENSUS, module.CITATION, module.TERMS)
 
 
-_WHOLE = _reader("gdph-sysucc", gdph_sysucc)
-_HOSPITALS = gdph_sysucc.CENSUS_OF_HOSPITAL
+_BOTH_HOSPITALS = _reader("gdph-sysucc", gdph_sysucc)
+_CENSUS_OF = gdph_sysucc.CENSUS_OF_HOSPITAL
 
 READERS: dict[str, Reader] = {
     reader.name: reader
     for reader in (
         _reader("busi", busi),
         _reader("bus-uclm", bus_uclm),
-        _WHOLE,
-        replace(_WHOLE, name="gdph", read=gdph_sysucc.read_gdph, census=_HOSPITALS["GDPH"]),
-        replace(_WHOLE, name="sysucc", read=gdph_sysucc.read_sysucc, census=_HOSPITALS["SYSUCC"]),
+        _BOTH_HOSPITALS,
+        replace(_BOTH_HOSPITALS, name="gdph", read=gdph_sysucc.read_gdph, census=_CENSUS_OF["GDPH"]),
+        replace(_BOTH_HOSPITALS, name="sysucc", read=gdph_sysucc.read_sysucc, census=_CENSUS_OF["SYSUCC"]),
         _reader("bus-bra", bus_bra),
         _reader("phantoms", phantoms),
         _reader("labels-csv", labels_csv),
         _reader("class-folders", class_folders),
     )
 }
-"""Readers by name; published layouts first, because a guess at a folder's layout takes the first match."""
+"""Readers by name. Published layouts come first, because the first match names the layout of a folder in errors."""
 
 
 def find_reader(name: str) -> Reader:
-    """Look a reader up.
+    """Look up a reader by name.
 
     Raises:
-        SettingsError: there is none of that name; the nearest is proposed.
+        SettingsError: If there is none of that name; the message suggests the nearest.
     """
     if name not in READERS:
         near = difflib.get_close_matches(name.lower(), READERS, n=1, cutoff=0.5)
@@ -81,11 +106,11 @@ def find_reader(name: str) -> Reader:
 
 
 def read_archive(reader: str, root: Path, site: str) -> Manifest:
-    """Read the archive at `root` with the reader of that name.
+    """Read the dataset at `root` with the reader of that name.
 
     Raises:
-        SettingsError: no such reader.
-        ArchiveError: root is missing, a file, empty or of another archive's layout, or the reader objects.
+        SettingsError: If there is no such reader.
+        ArchiveError: If root is missing, empty, not a folder or of another layout, or the reader refuses it.
     """
     chosen = find_reader(reader)
     _check_root(root, site)
@@ -96,24 +121,24 @@ def read_archive(reader: str, root: Path, site: str) -> Manifest:
     except OSError as error:
         raise ArchiveError(
             f"{error.filename or root} can't be read ({error.strerror}).",
-            "Check that it is there and that you may read it.",
+            "Check that it exists and that you may read it.",
         ) from error
 
 
 def _check_root(root: Path, site: str) -> None:
     if not root.exists():
         raise ArchiveError(
-            f"{root} is not there (site {site}).", f"Check the path; relative ones start at {Path.cwd()}."
+            f"{root} does not exist (site {site}).", f"Check the path; relative ones start at {Path.cwd()}."
         )
     if not root.is_dir():
-        raise ArchiveError(f"{root} is a file (site {site}).", "Unpack the archive and name its folder.")
+        raise ArchiveError(f"{root} is a file (site {site}).", "Unpack the dataset and name its folder.")
     if not any(root.iterdir()):
-        raise ArchiveError(f"{root} is empty (site {site}).", "Unpack the archive into it.")
+        raise ArchiveError(f"{root} is empty (site {site}).", "Unpack the dataset into it.")
 
 
 def _refuse_other_layout(chosen: Reader, root: Path) -> None:
     other = next((reader for reader in READERS.values() if reader.matches(root)), None)
     if other is not None:
         raise ArchiveError(
-            f"{root} does not hold {chosen.name}: it looks like {other.name}.", f"Read it with {other.name}."
+            f"{root} does not contain {chosen.name}: it looks like {other.name}.", f"Read it with {other.name}."
         )

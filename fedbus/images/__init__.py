@@ -1,1 +1,1 @@
-"""One file to one picture."""
+"""A file to an image: decoding, DICOM, burned-in annotations, fingerprints."""

@@ -1,8 +1,8 @@
-"""Find calipers and text that are burned into a grey ultrasound picture, and paint them over.
+"""Find annotations burned into a grey ultrasound image, calipers and text, and paint over them.
 
-Marks are drawn by a computer: thin and sharp. Tissue is blurred by the beam, most of all sideways, so thin upright
-strokes hardly occur in it. A caliper is four thin arms around a point; letters, boxes and arrows have upright strokes.
-Slanted crosses and lines without an upright stroke are not found.
+Annotations are drawn by a computer: thin and sharp. Tissue is blurred by the beam, most of all sideways, so thin
+upright strokes hardly occur in it. A caliper is four thin arms around a point; letters, boxes and arrows have upright
+strokes. Slanted crosses and lines without an upright stroke are not found.
 """
 
 import numpy as np
@@ -10,53 +10,54 @@ import scipy  # loads scipy.ndimage on first use
 from numpy.typing import NDArray
 
 DETECTOR = "marks-1"
-"""Changes whenever `find_annotations` or `paint_over` would give other pixels: part of the cache's key."""
+"""Changes whenever `find_annotations` or `paint_over` would give other pixels: part of the key of the pixel cache."""
 
 SHORT_SIDE = 224
-"""Lengths below are pixels of a picture whose short side is this; they grow with the picture."""
+"""Lengths below are in pixels of an image whose short side is this; they are scaled with the image."""
 
 ARM_OFFSETS = (2, 3)
-"""Where an arm of a caliper is looked for, from its centre, which many scanners leave open."""
+"""Distances from the centre of a caliper at which an arm is expected; many scanners leave the centre open."""
 
 HALF_WIDTH = 2
 """An arm or stroke is thinner than twice this."""
 
 CALIPER_CONTRAST = 40
-"""Grey levels by which all four arms must exceed what is beside them; `simulations.benchmarks.burned_in_marks` shows what is found."""
+"""Grey levels by which all four arms must exceed what is beside them; chosen with
+`simulations.benchmarks.burned_in_marks`, which counts what is found."""
 
 STROKE_CONTRAST, STROKE_LENGTH = 70, 5
 """Of an upright stroke: grey levels all along, and length."""
 
 EDGE_CONTRAST = 15
-"""Near a mark, thin things that exceed their surroundings by so many grey levels belong to it."""
+"""Near a caliper or stroke, thin structures that exceed their surroundings by this many grey levels belong to it."""
 
 CALIPER_REACH, STROKE_REACH = 5, 6
-"""How far from a caliper's centre, or a stroke, a mark may go on."""
+"""How far an annotation extends from the centre of a caliper, or from a stroke."""
 
 FloatArray = NDArray[np.float32]
 
 
-def find_annotations(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which pixels belong to calipers or text.
+def find_annotations(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find the pixels of calipers and text.
 
     Args:
-        picture: uint8 [H, W], at the size of its source: a reduced picture has lost its marks.
+        image: uint8 [H, W], at its original size: a reduced image has lost its thin annotations.
 
     Returns:
-        bool [H, W], marks with a margin of a pixel.
+        bool [H, W], annotations with a margin of one pixel.
     """
-    scale = _scale(picture)
-    near = _around(caliper_centres(picture), CALIPER_REACH * scale)
-    near |= _around(upright_strokes(picture), STROKE_REACH * scale)
-    grey = picture.astype(np.float32)
+    scale = _scale(image)
+    near = _dilate(caliper_centres(image), CALIPER_REACH * scale)
+    near |= _dilate(upright_strokes(image), STROKE_REACH * scale)
+    grey = image.astype(np.float32)
     sharp = grey - scipy.ndimage.grey_opening(grey, size=2 * HALF_WIDTH * scale + 1) >= EDGE_CONTRAST
-    return _around(sharp & near, scale)
+    return _dilate(sharp & near, scale)
 
 
-def caliper_centres(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which pixels of uint8 [H, W] have a thin bright arm above, below, left and right: bool [H, W]."""
-    scale = _scale(picture)
-    grey = picture.astype(np.float32)
+def caliper_centres(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find the pixels of uint8 [H, W] with a thin bright arm above, below, left and right: bool [H, W]."""
+    scale = _scale(image)
+    grey = image.astype(np.float32)
     offsets = range(ARM_OFFSETS[0] * scale, ARM_OFFSETS[1] * scale + 1)
     arms = []
     for axis in (0, 1):
@@ -67,36 +68,36 @@ def caliper_centres(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return centres
 
 
-def upright_strokes(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which pixels of uint8 [H, W] lie on a thin bright line from top to bottom: bool [H, W]."""
-    scale = _scale(picture)
-    thin = _ridge(picture.astype(np.float32), 1, HALF_WIDTH * scale) >= STROKE_CONTRAST
+def upright_strokes(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find the pixels of uint8 [H, W] on a thin bright line from top to bottom: bool [H, W]."""
+    scale = _scale(image)
+    thin = _ridge(image.astype(np.float32), 1, HALF_WIDTH * scale) >= STROKE_CONTRAST
     strokes: NDArray[np.bool_] = scipy.ndimage.binary_opening(thin, np.ones((STROKE_LENGTH * scale, 1)))
     return strokes
 
 
-def paint_over(picture: NDArray[np.uint8], marks: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Give marked pixels the mean of the unmarked ones around them, the nearest counting most.
+def paint_over(image: NDArray[np.uint8], annotations: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Replace annotated pixels by the mean of the others around them, weighted by a Gaussian of the distance.
 
     Args:
-        picture: uint8 [H, W].
-        marks: bool [H, W].
+        image: uint8 [H, W].
+        annotations: bool [H, W].
 
     Returns:
-        uint8 [H, W]; unmarked pixels are those of `picture`.
+        uint8 [H, W]; all other pixels are unchanged.
     """
-    if not marks.any() or marks.all():
-        return picture
-    sigma = 2.0 * _scale(picture)
-    kept = (~marks).astype(np.float32)
+    if not annotations.any() or annotations.all():
+        return image
+    sigma = 2.0 * _scale(image)
+    kept = (~annotations).astype(np.float32)
     weight = scipy.ndimage.gaussian_filter(kept, sigma)
-    mean = scipy.ndimage.gaussian_filter(picture * kept, sigma) / np.maximum(weight, 1e-6)
-    mean[weight < 1e-4] = np.median(picture[~marks])  # deep inside a large mark, where no neighbour is left
-    return np.where(marks, np.clip(np.rint(mean), 0, 255), picture).astype(np.uint8)
+    mean = scipy.ndimage.gaussian_filter(image * kept, sigma) / np.maximum(weight, 1e-6)
+    mean[weight < 1e-4] = np.median(image[~annotations])  # deep inside a large annotation, with no other pixel nearby
+    return np.where(annotations, np.clip(np.rint(mean), 0, 255), image).astype(np.uint8)
 
 
-def _scale(picture: NDArray[np.uint8]) -> int:
-    return max(1, round(int(min(picture.shape)) / SHORT_SIDE))
+def _scale(image: NDArray[np.uint8]) -> int:
+    return max(1, round(int(min(image.shape)) / SHORT_SIDE))
 
 
 def _ridge(grey: FloatArray, axis: int, distance: int) -> FloatArray:
@@ -106,11 +107,11 @@ def _ridge(grey: FloatArray, axis: int, distance: int) -> FloatArray:
 
 
 def _shift(grey: FloatArray, axis: int, distance: int) -> FloatArray:
-    """At each place the value `distance` further along an axis; beyond the edge, the edge's."""
-    places = np.clip(np.arange(grey.shape[axis]) + distance, 0, grey.shape[axis] - 1)
-    return np.take(grey, places, axis=axis)
+    """The value `distance` further along an axis at each pixel; beyond the edge, that of the edge."""
+    pixels = np.clip(np.arange(grey.shape[axis]) + distance, 0, grey.shape[axis] - 1)
+    return np.take(grey, pixels, axis=axis)
 
 
-def _around(places: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    wide: NDArray[np.bool_] = scipy.ndimage.maximum_filter(places, size=2 * reach + 1)
+def _dilate(pixels: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    wide: NDArray[np.bool_] = scipy.ndimage.maximum_filter(pixels, size=2 * reach + 1)
     return wide

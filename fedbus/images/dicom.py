@@ -1,11 +1,11 @@
-"""One frame of a DICOM file to 8-bit grey, cropped to its ultrasound region; and whose it is, as a pseudonym.
+"""A frame of a DICOM file to 8-bit grey, cropped to its ultrasound region; and its patient, as a pseudonym.
 
-Read are grey, palette and RGB pictures, and YBR of 8 bits: uncompressed, deflated, RLE and JPEG 2000 (grey) of any
-depth, JPEG, lossless JPEG and JPEG 2000 (colour) of 8 bits. Decoders are pydicom's own and Pillow's: GDCM knows more
-kinds, but ends the whole process on a damaged file, and pylibjpeg's libjpeg is under the GPL.
+Supported are grey, palette and RGB images, and YBR of 8 bits: uncompressed, deflated, RLE and JPEG 2000 (grey) of any
+depth; JPEG, lossless JPEG and JPEG 2000 (colour) of 8 bits. Decoders are those of pydicom and Pillow: GDCM supports
+more formats, but kills the process on a damaged file, and pylibjpeg's libjpeg is under the GPL.
 
-What this module tells others is pixels and pseudonyms. No tag's value enters an error, a warning or a log, so the
-texts of pydicom's own errors, which quote values, end here.
+This module returns only pixels and pseudonyms. No value of a tag enters an error, a warning or a log. The messages of
+pydicom's errors quote values, so they are not passed on.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ from fedbus.errors import FedbusError, ImageError
 from fedbus.images.dicom_grey import TAGS, to_grey
 
 SMALLEST_REGION = 16
-"""Ultrasound regions with fewer pixels than this across or down are taken for a mistake."""
+"""Ultrasound regions narrower or lower than this many pixels are ignored as mistakes."""
 
 LEAST_INSIDE = 0.9
-"""An ultrasound region with less of its area inside the picture was measured before the picture was resized."""
+"""An ultrasound region with less of its area inside the image was measured before the image was resized."""
 
 _WANTED = [
     *TAGS, "BitsAllocated", "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "NumberOfFrames",
@@ -39,14 +39,16 @@ _WANTED = [
 ]  # fmt: skip
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_PLUGIN_OF = {  # named, so that pixels do not depend on what else is installed
+_PLUGIN_OF = {  # explicit, so that pixels do not depend on which other decoders are installed
     uid.ImplicitVRLittleEndian: "", uid.ExplicitVRLittleEndian: "", uid.ExplicitVRBigEndian: "",
     uid.DeflatedExplicitVRLittleEndian: "", uid.RLELossless: "pydicom",
     uid.JPEGBaseline8Bit: "pillow", uid.JPEGExtended12Bit: "pillow",
     uid.JPEG2000: "pillow", uid.JPEG2000Lossless: "pillow",
 }  # fmt: skip
 _LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)
-_MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)  # Pillow's own bound, for the codecs that have none
+_MOST_PIXELS = 2 * (
+    Image.MAX_IMAGE_PIXELS or 2**27
+)  # the bound at which Pillow refuses an image, for the other decoders too
 _TISSUE, _TWO_DIMENSIONAL = 1, 1  # Region Data Type and Region Spatial Format, PS3.3 C.8.5.5.1
 
 
@@ -54,20 +56,20 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
     """Decode one frame as 8-bit grey and crop it to the ultrasound region.
 
     Of the regions that the file declares, the largest two-dimensional one that shows tissue is kept, else the largest
-    two-dimensional one, else the whole picture. A region's corners are its first and last pixel; it is clipped to the
-    picture. Ignored are regions without four whole-numbered corners, with less than `LEAST_INSIDE` of their area
-    inside the picture, or with less than `SMALLEST_REGION` left either way.
+    two-dimensional one, else the whole image. A region's corners are its first and last pixel; it is clipped to the
+    image. Ignored are regions without four integer corners, with less than `LEAST_INSIDE` of their area inside the
+    image, or with less than `SMALLEST_REGION` pixels left in either direction.
 
     Args:
         path: a DICOM file (Part 10, with preamble).
-        frame: counted from 1, as viewers do; None: the middle one, of an even number the earlier.
+        frame: counted from 1, as viewers do; None: the middle one (the earlier of two).
 
     Returns:
-        Of mode L. How grey values are spread over 8 bits: `fedbus.images.dicom_grey`; they are spread after cropping.
+        An image of mode L. `fedbus.images.dicom_grey` describes how grey values are mapped to 8 bits, after cropping.
 
     Raises:
-        ImageError: missing, not DICOM, without a picture or that frame, compressed or coloured in a way that is not
-            read, or damaged. It names the file and quotes no tag.
+        ImageError: If the file is missing, damaged or not DICOM, has no image or no such frame, or its compression or
+            colours are not supported. The message names the file and quotes no tag.
     """
     _keep_quiet()
     try:
@@ -78,18 +80,20 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
         return to_grey(stored[upper:lower, left:right], file)
     except FedbusError:
         raise
-    except Exception as error:  # neither pydicom nor its decoders promise which; `from None`: their texts quote tags
+    except (
+        Exception
+    ) as error:  # pydicom and its decoders raise errors of any type; `from None`: their messages quote tags
         raise _describe(path, error) from None
 
 
 def find_patient(path: Path, site: str) -> str | None:
-    """Give the pseudonym of a file's patient, None where it names none or its header can't be read.
+    """Return the pseudonym of a file's patient; None if it names none, or its header can't be read.
 
-    The pseudonym is the first 16 hexadecimal digits of SHA-256 over site and patient id, for split files are passed
-    on. Somebody who knows the site and tries all ids can still tell whose it is.
+    The pseudonym is the first 16 hexadecimal digits of SHA-256 of site and patient id, because split files are passed
+    on. Anyone who knows the site and tries all possible ids can still identify the patient.
 
     Raises:
-        OSError: the file can't be opened.
+        OSError: If the file can't be opened.
     """
     _keep_quiet()
     try:
@@ -98,30 +102,30 @@ def find_patient(path: Path, site: str) -> str | None:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # pydicom raises OSError for damage too
             raise
-        return None  # decoding the picture says what is wrong with the file
+        return None  # decoding the image reports what is wrong with the file
     return hashlib.sha256(f"{site}\x1f{identity}".encode()).hexdigest()[:16] if identity else None
 
 
 def _keep_quiet() -> None:
-    """Silence what quotes tags; at every call, because others reset the filters, and in a way that suits threads."""
+    """Silence messages that quote tags. At every call, because other libraries reset the filters; safe in threads."""
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # the level, because its children inherit that
     warnings.filterwarnings("ignore", module=r"pydicom\b.*")
 
 
 def _check(path: Path, file: Dataset) -> None:
-    """Refuse what the header already shows to be out of reach."""
+    """Refuse a file whose header already shows that it is not supported."""
     if not _is_decodable(file):
         raise ImageError(
-            f"{path} is encrypted, or compressed in a way that is not read here.",
+            f"{path} is encrypted, or its compression is not supported.",
             "Export it decrypted, and uncompressed or as RLE, JPEG 2000, or JPEG of 8 bits.",
         )
     colours = file.PhotometricInterpretation
     if not (colours in (*_GREY, "RGB") or (colours in _YBR and file.BitsStored <= 8)):
         raise ImageError(
-            f"{path} codes its colours in a way that is not read here.", "Export it as grey, RGB or 8-bit YBR_FULL."
+            f"{path} has colours of a kind that is not supported.", "Export it as grey, RGB or 8-bit YBR_FULL."
         )
     if file.SamplesPerPixel != (1 if colours in _GREY else 3):
-        raise ImageError(f"{path} contradicts itself on grey and colour.", "Export it again from its source.")
+        raise ImageError(f"{path} contradicts itself: grey or colour.", "Export it again from its source.")
     if file.Rows * file.Columns > _MOST_PIXELS:
         raise ImageError(f"{path} claims more pixels than any scanner makes.", "Export it again from its source.")
 
@@ -136,7 +140,7 @@ def _is_decodable(file: Dataset) -> bool:
 
 
 def _choose_frame(path: Path, file: Dataset, frame: int | None) -> int:
-    """Position of the wanted frame, counted from 0."""
+    """Position of the requested frame, counted from 0."""
     count = int(file.get("NumberOfFrames") or 1)
     if frame is None:
         return (count - 1) // 2
@@ -157,15 +161,15 @@ def _decode_frame(file: Dataset, position: int) -> NDArray[Any]:
     if "ExtendedOffsetTable" in file:
         offsets = (file.ExtendedOffsetTable, file.ExtendedOffsetTableLengths)
     stream = get_frame(file.PixelData, position, number_of_frames=count, extended_offsets=offsets)
-    with Image.open(BytesIO(stream), formats=["JPEG"]) as picture:
-        stored = np.asarray(picture)
+    with Image.open(BytesIO(stream), formats=["JPEG"]) as image:
+        stored = np.asarray(image)
     if stored.shape != (file.Rows, file.Columns, 3)[: 2 if file.SamplesPerPixel == 1 else 3]:
         raise ValueError("the stream's size is not the header's")
     return convert_color_space(stored, "YBR_FULL", "RGB") if file.PhotometricInterpretation in _YBR else stored
 
 
 def _choose_region(file: Dataset, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, upper, right and lower edge of what to keep, as slices count them."""
+    """Left, upper, right and lower edge of the region to keep; right and lower are exclusive."""
     best, best_rank = (0, 0, width, height), (False, 0)
     for item in file.get("SequenceOfUltrasoundRegions") or []:
         corners = [item.get(f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
@@ -184,21 +188,21 @@ def _choose_region(file: Dataset, width: int, height: int) -> tuple[int, int, in
 
 
 def _describe(path: Path, error: Exception) -> ImageError:
-    """Say what went wrong in our own words."""
+    """Describe an error without its message, which may quote tags."""
     if isinstance(error, FileNotFoundError):
-        return ImageError(f"{path} is not there.", "Restore the file or take its row out of the list.")
+        return ImageError(f"{path} does not exist.", "Restore the file, or remove its row from the list.")
     if isinstance(error, PermissionError):
         return ImageError(f"{path} can't be read ({error.strerror}).", "Check that you may read it.")
     if path.is_file() and path.stat().st_size == 0:
         return ImageError(f"{path} is an empty file.", "Fetch the file again from its source, or remove it.")
     if isinstance(error, InvalidDicomError):
         return ImageError(
-            f"{path} is no DICOM file: it does not have DICM at byte 128.",
-            "Export it again as a DICOM file with preamble (Part 10), or name it by what it is.",
+            f"{path} is not a DICOM file: it does not have DICM at byte 128.",
+            "Export it again as a DICOM file with preamble (Part 10), or give it the ending of its real format.",
         )
     if isinstance(error, AttributeError):
         return ImageError(
-            f"{path} holds no picture, or does not say how it is stored.",
+            f"{path} contains no image, or does not describe how it is stored.",
             "Export the image itself, not a report or a measurement, or remove the file.",
         )
     return ImageError(

@@ -2,8 +2,8 @@
 
 Grey values go through the modality transformation (a look-up table, or rescale slope and intercept) and then the VOI
 transformation (a look-up table, else the first window). Without one, values of up to 8 bits are shown as stored, and
-deeper ones are spread from their minimum to their maximum in this picture. MONOCHROME1 is inverted last. Colour is
-reduced by ITU-R 601 luma, as in every other format.
+deeper ones are scaled from their minimum and maximum in this image. MONOCHROME1 is inverted last. Colour is reduced by
+ITU-R 601 luma, as in every other format.
 """
 
 import math
@@ -27,21 +27,21 @@ TAGS = [
     "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData",
 ]  # fmt: skip
-"""What `to_grey` reads of a header."""
+"""The tags that `to_grey` reads."""
 
 
 def to_grey(stored: NDArray[Any], header: Dataset) -> Image.Image:
-    """Show one frame in 8-bit grey.
+    """Map one frame to 8-bit grey.
 
     Args:
         stored: [H, W] as stored, or [H, W, 3] in RGB; integers of any width.
-        header: with those of `TAGS` that the file has.
+        header: contains those of `TAGS` that the file has.
 
     Returns:
-        Of mode L, W by H pixels.
+        An image of mode L, W by H pixels.
 
     Raises:
-        AttributeError: the header lacks what its kind of picture needs.
+        AttributeError: If the header lacks a tag that its kind of image needs.
     """
     if header.PhotometricInterpretation == "PALETTE COLOR":
         colours = apply_color_lut(stored, header)
@@ -60,7 +60,7 @@ def _luma(colours: NDArray[Any], bits: int) -> Image.Image:
 
 
 def _display(stored: NDArray[Any], header: Dataset) -> NDArray[np.float64]:
-    """Grey values of 0 to 255, not yet rounded."""
+    """Grey values from 0 to 255, not yet rounded."""
     values = _modality(stored, header)
     if header.get("VOILUTSequence"):
         shown, bits = _look_up(values, header.VOILUTSequence[0], header)
@@ -82,7 +82,7 @@ def _modality(stored: NDArray[Any], header: Dataset) -> NDArray[np.float64]:
 
 
 def _look_up(values: NDArray[Any], item: Dataset, header: Dataset) -> tuple[NDArray[np.float64], int]:
-    """Map values by a table; those outside take its first or last entry. Returns the bits of its entries too."""
+    """Map values by a table, values outside to its first or last entry; also return the bits of an entry."""
     count, first, bits = item.LUTDescriptor
     table = item.LUTData
     if isinstance(table, bytes):
@@ -94,7 +94,7 @@ def _look_up(values: NDArray[Any], item: Dataset, header: Dataset) -> tuple[NDAr
 
 
 def _first_window(header: Dataset) -> tuple[float, float] | None:
-    """Centre and width of the first window, None where it is missing or has no extent."""
+    """Centre and width of the first window; None if it is missing or has no width."""
     values = (_first(header.get("WindowCenter")), _first(header.get("WindowWidth")))
     if any(value in (None, "") for value in values):
         return None
@@ -103,7 +103,7 @@ def _first_window(header: Dataset) -> tuple[float, float] | None:
 
 
 def _apply_window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
-    """Values of 0 to 1 by the three functions of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
+    """Values from 0 to 1 by the three functions of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
     if function.upper() == "SIGMOID":
         return np.asarray(expit(4 * (values - centre) / width))
     if function.upper() != "LINEAR_EXACT":  # LINEAR counts whole grey levels, from the middle of the first one

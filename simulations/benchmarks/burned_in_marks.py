@@ -35,7 +35,7 @@ def main(sites: Annotated[list[str], typer.Argument(help="Archives, as NAME=PATH
             found = marked_pictures(manifest, console)
             console.print(class_table(manifest, found))
             if source["reader"] == "bus-uclm":
-                console.print(agreement_table(name, agreement(found, bus_uclm.told_marks(root))))
+                console.print(agreement_table(name, agreement(found, bus_uclm.published_annotations(root))))
     except FedbusError as error:
         console.print(str(error), markup=False)
         raise typer.Exit(1) from None

@@ -68,7 +68,7 @@ def write_archive(folder: Path, images: int, seed: int) -> Path:
 
 def _draw(label: str, number: int) -> NDArray[np.float32]:
     """A phantom, twice as large a side as the pictures cut from it."""
-    picture = draw_patient(next(iter(SITES)), label, number, 0)[0].picture
+    picture = draw_patient(next(iter(SITES)), label, number, 0)[0].image
     size = (2 * SIDE, 2 * SIDE)
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
 

@@ -1,1 +1,1 @@
-"""How synthetic hospitals are drawn."""
+"""Drawing the synthetic sites: anatomy, scanner, and what differs between the hospitals."""

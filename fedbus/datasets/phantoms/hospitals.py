@@ -1,4 +1,4 @@
-"""The three phantom hospitals: their scanners, their mix of classes, and one patient's pictures at each."""
+"""The three phantom hospitals: scanner, class mix, and the images of one patient."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ ROAM_MM = 4.0
 
 @dataclass(frozen=True)
 class Hospital:
-    """A scanner and the share of pictures of each class, in the order of `CLASSES`."""
+    """A scanner, and the share of images of each class in the order of `CLASSES`."""
 
     scanner: Scanner
     mix: tuple[float, float, float]
@@ -39,7 +39,7 @@ SITES = {
         ),
         mix=(0.50, 0.30, 0.20),
     ),
-    # Mostly normal, as BUS-UCLM: a deep, dark, contrasty setting in a framed picture.
+    # Mostly normal, as BUS-UCLM: a deep, dark, high-contrast setting in a framed image.
     "phantom-b": Hospital(
         Scanner(
             size=(240, 206),
@@ -79,15 +79,15 @@ SITES = {
 
 @dataclass(frozen=True)
 class View:
-    """One picture of a patient.
+    """One image of a patient.
 
     Attributes:
-        picture: as exported, [height, width] uint8, with frame and text.
-        field: the field of view alone, [H, W] uint8.
+        image: as exported, [height, width] uint8, with frame and text.
+        field: only the field of view, [H, W] uint8.
         mask: of the lesion in the field of view, [H, W] bool, empty for a normal.
     """
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     field: NDArray[np.uint8]
     mask: NDArray[np.bool_]
 
@@ -98,8 +98,8 @@ def draw_patient(site: str, label: str, number: int, seed: int) -> list[View]:
     Args:
         site: one of `SITES`.
         label: one of `CLASSES`.
-        number: the patient's, counted within site and class.
-        seed: of the whole set; with the other three it decides every pixel, whatever else is drawn.
+        number: of the patient, counted within site and class.
+        seed: of the whole set; together with the other three it determines every pixel.
     """
     scanner = SITES[site].scanner
     rng = np.random.default_rng(np.random.SeedSequence((seed, list(SITES).index(site), CLASSES.index(label), number)))
@@ -119,13 +119,13 @@ def draw_patient(site: str, label: str, number: int, seed: int) -> list[View]:
         window = np.s_[:, start : start + columns]
         tissue, mask = tissue[window], mask[window]
         field = compress(envelope(tissue, scanner, rng), scanner, gain + rng.normal(0, 0.5))
-        marks = _calipers(mask) if mask.any() and rng.random() < scanner.calipers else []
+        calipers = _calipers(mask) if mask.any() and rng.random() < scanner.calipers else []
         note = f"{rng.integers(10, 24)}:{rng.integers(60):02d}  {rng.choice(['L', 'R'])} {rng.integers(1, 13)}h"
-        views.append(View(annotate(field, scanner, marks, note), field, mask))
+        views.append(View(annotate(field, scanner, calipers, note), field, mask))
     return views
 
 
 def _calipers(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Column and row of the marks at the lesion's left and right ends."""
+    """Column and row of the calipers at the left and right ends of the lesion."""
     columns = np.flatnonzero(mask.any(axis=0))
     return [(int(c), int(np.flatnonzero(mask[:, c]).mean())) for c in (columns[0], columns[-1])]

@@ -1,4 +1,4 @@
-"""The scanner of a phantom hospital: from tissue to the grey picture that it would export.
+"""The scanner of a phantom hospital: from tissue to the grey image that it would export.
 
 Fully developed speckle: tissue holds many scatterers in each resolution cell, so the echo is a complex
 Gaussian field seen through the point-spread function, and its envelope follows Rayleigh's distribution
@@ -18,20 +18,20 @@ from fedbus.datasets.phantoms.tissue import Floats
 
 @dataclass(frozen=True)
 class Scanner:
-    """How one hospital's machine sees, and what it burns into its pictures.
+    """The properties of one hospital's scanner, and what it burns into its images.
 
     Attributes:
-        size: width and height of the exported picture in pixels, frame included.
+        size: width and height of the exported image in pixels, frame included.
         frame: black margin in pixels: left, top, right, bottom.
-        pixel_mm: side of a pixel; with the size it decides how deep the scanner sees.
+        pixel_mm: side of a pixel; together with the size it determines the depth.
         spread_mm: standard deviation of the point-spread function, axial and lateral.
         gain_db: overall gain.
-        dynamic_range_db: shown between black and white; small is contrasty.
+        dynamic_range_db: shown between black and white; a small range gives high contrast.
         slope_db: error of the time-gain compensation at the bottom; negative darkens the depth.
-        noise_db: electronic noise relative to glandular tissue at the skin; gains with depth.
+        noise_db: electronic noise relative to glandular tissue at the skin; it increases with depth.
         logo: text block burned into a corner.
         corner: of the text block, as shares of the free width and height.
-        calipers: share of lesion pictures that carry measuring marks.
+        calipers: share of lesion images with calipers.
     """
 
     size: tuple[int, int]
@@ -58,7 +58,7 @@ def envelope(echo_db: Floats, scanner: Scanner, rng: np.random.Generator) -> Flo
 
     Args:
         echo_db: [H, W] float32 backscatter in dB.
-        scanner: gives the point-spread function.
+        scanner: has the point-spread function.
         rng: of this view; no two views share their speckle.
 
     Returns:
@@ -78,11 +78,11 @@ def envelope(echo_db: Floats, scanner: Scanner, rng: np.random.Generator) -> Flo
 
 
 def compress(signal: Floats, scanner: Scanner, gain_db: float) -> NDArray[np.uint8]:
-    """Time-gain compensation, the floor of electronic noise, gain and log compression.
+    """Apply time-gain compensation, the floor of electronic noise, gain and log compression.
 
     Args:
         signal: [H, W] float32 envelope.
-        scanner: gives slope, noise floor and dynamic range.
+        scanner: has slope, noise floor and dynamic range.
         gain_db: of this examination.
 
     Returns:
@@ -96,22 +96,24 @@ def compress(signal: Floats, scanner: Scanner, gain_db: float) -> NDArray[np.uin
     return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
 
 
-def annotate(grey: NDArray[np.uint8], scanner: Scanner, marks: list[tuple[int, int]], note: str) -> NDArray[np.uint8]:
-    """Frame a picture and burn in what scanners write: text, depth ticks, a probe mark, calipers.
+def annotate(
+    grey: NDArray[np.uint8], scanner: Scanner, calipers: list[tuple[int, int]], note: str
+) -> NDArray[np.uint8]:
+    """Frame an image and burn in what scanners write: text, depth ticks, a probe mark, calipers.
 
     Args:
         grey: [H, W] uint8 field of view.
-        scanner: gives frame and text.
-        marks: column and row of each caliper in the field of view.
-        note: the examination's own line of text.
+        scanner: has frame and text.
+        calipers: column and row of each caliper in the field of view.
+        note: line of text of this examination.
 
     Returns:
-        Picture of the scanner's export size, [height, width] uint8.
+        An image of the scanner's export size, [height, width] uint8.
     """
     left, top, _, _ = scanner.frame
-    picture = Image.new("L", scanner.size, 0)
-    picture.paste(Image.fromarray(grey), (left, top))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("L", scanner.size, 0)
+    image.paste(Image.fromarray(grey), (left, top))
+    draw = ImageDraw.Draw(image)
     font = ImageFont.load_default()
     text = f"{scanner.logo}\n{note}"
     box = draw.multiline_textbbox((0, 0), text, font=font)
@@ -123,8 +125,8 @@ def annotate(grey: NDArray[np.uint8], scanner: Scanner, marks: list[tuple[int, i
         length = 5 if tick % 10 == 0 else 2
         draw.line([(scanner.size[0] - 1 - length, row), (scanner.size[0] - 1, row)], fill=200)
     draw.ellipse([left + 2, top + 1, left + 6, top + 5], outline=230)
-    for column, row in marks:
+    for column, row in calipers:
         x, y = left + column, top + row
         draw.line([(x - 3, y), (x + 3, y)], fill=255)
         draw.line([(x, y - 3), (x, y + 3)], fill=255)
-    return np.asarray(picture)
+    return np.asarray(image)

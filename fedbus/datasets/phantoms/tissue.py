@@ -2,11 +2,11 @@
 
 The layers are those of a breast sonogram from the probe down: skin, subcutaneous fat crossed by Cooper's
 ligaments, fibroglandular tissue, retromammary fat, pectoral muscle. Lesions follow the descriptors of the
-ACR BI-RADS ultrasound lexicon (Mendelson et al., 2013) with the signs that part benign from malignant in
+ACR BI-RADS ultrasound lexicon (Mendelson et al., 2013) with the signs that separate benign from malignant in
 Stavros et al., "Solid breast nodules", Radiology 196 (1995): a benign lesion is oval, parallel to the skin,
-smooth, thinly encapsulated, and enhances what lies behind; a malignant one is irregular, taller than wide,
-indistinct, and casts a shadow. As in patients no single sign is sure: each fails by itself in `AMBIGUOUS`
-of the lesions.
+smooth, thinly encapsulated, and enhances the tissue behind; a malignant one is irregular, taller than wide,
+indistinct, and casts a shadow. As in patients, no single sign is certain: each is independently missing in
+`AMBIGUOUS` of the lesions.
 """
 
 from dataclasses import dataclass, replace
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 AMBIGUOUS = 0.35
-"""Share of lesions in which a given sign (orientation, outline, posterior feature) tells neither way."""
-
+"""Share of lesions in which a given sign (orientation, outline, posterior feature) is uninformative."""
 
 LOBULES = 0.5
 """Share of patients of any class with a fat lobule in the gland."""
@@ -49,7 +48,7 @@ class Lesion:
         tilt: radians.
         waves: [K, 2] amplitude (share of the radius) and phase of the outline's harmonics 3 to K+2.
         margin_mm: over which the border fades; wide is indistinct.
-        echo_db: backscatter inside; glandular tissue has -4 to 0, so that less is hypoechoic.
+        echo_db: backscatter inside; glandular tissue has -4 to 0, so less is hypoechoic.
         texture_db: standard deviation of the backscatter inside.
         capsule_db: brightness of the rim.
         posterior_db: behind the lesion; positive enhances, negative shadows.
@@ -96,7 +95,7 @@ def grow_breast(x_mm: Floats, z_mm: Floats, rng: np.random.Generator) -> Breast:
     Args:
         x_mm: [W] float32 lateral positions, evenly spaced.
         z_mm: [H] float32 depths from the skin, evenly spaced.
-        rng: the patient's own.
+        rng: of this patient.
     """
     depth = float(z_mm[-1])
     fat_end = depth * rng.uniform(0.16, 0.28)
@@ -130,7 +129,7 @@ def grow_lesion(label: str, breast: Breast, middle_mm: float, rng: np.random.Gen
         label: "benign" or "malignant".
         breast: where it grows.
         middle_mm: lateral middle of the patient's canvas.
-        rng: the patient's own.
+        rng: of this patient.
     """
     malignant = label == "malignant"
     top, bottom = breast.gland_mm
@@ -163,8 +162,8 @@ def insert_lesion(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Put a lesion into tissue, with its effect on the sound that passes through it.
 
-    A lesion that attenuates less than its surroundings leaves more sound for what lies behind, and the
-    time-gain compensation, which knows nothing of it, shows that as enhancement; one that attenuates more
+    A lesion that attenuates less than its surroundings leaves more sound for the tissue behind it, and the
+    time-gain compensation, which ignores it, shows that as enhancement; one that attenuates more
     leaves a shadow. The effect builds up along the path inside the lesion and stays below it.
 
     Returns:

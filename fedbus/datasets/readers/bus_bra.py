@@ -1,4 +1,10 @@
-"""BUS-BRA: one folder of images, pathology and case in bus_data.csv; two views of a case are one patient."""
+"""BUS-BRA (Gómez-Flores et al., 2024): one folder of images, pathology and case in a table.
+
+    BUSBRA/Images/bus_0001-l.png
+    BUSBRA/bus_data.csv             columns ID (file name without .png), Case, Pathology, and others
+
+Classes: benign, malignant; no normals. A case is a patient, usually with two views. `CITATION` and `TERMS` are below.
+"""
 
 from pathlib import Path
 
@@ -25,18 +31,17 @@ _LABELS = ("benign", "malignant")
 
 
 def matches(root: Path) -> bool:
-    """Tell whether BUS-BRA lies at or below a folder."""
-    return bool(find_folders(root, _holds_bus_bra))
+    """Return whether BUS-BRA is at or below a folder."""
+    return bool(find_folders(root, _has_bus_bra))
 
 
 def read(root: Path, site: str) -> Manifest:
     """Read BUS-BRA from the folder with `Images/` and `bus_data.csv`, or one above it.
 
     Raises:
-        ArchiveError: not this layout, an unknown label, rows and files that do not agree,
-            or rows without a case.
+        ArchiveError: If the layout is another, a label is unknown, rows and files do not match, or a row has no case.
     """
-    folder = find_folder(root, _holds_bus_bra, "BUS-BRA (Images/ and bus_data.csv)")
+    folder = find_folder(root, _has_bus_bra, "BUS-BRA (Images/ and bus_data.csv)")
     data, images = folder / "bus_data.csv", folder / "Images"
     table = read_table(data, ("id", "case", "pathology"))
     labels = [(line, row["pathology"].lower()) for line, row in table]
@@ -45,12 +50,12 @@ def read(root: Path, site: str) -> Manifest:
     check_rows_and_files(data, names, [path.name for path in image_files(images)])
     caseless = [f"row {line}" for line, row in table if not row["case"]]
     if caseless:
-        raise ArchiveError(f"{data} names no case in {listed(caseless)}.", "Restore the file from the archive.")
+        raise ArchiveError(f"{data} names no case in {listed(caseless)}.", "Restore the file from the dataset.")
     found = [
         (images / name, label, row["case"]) for name, (_, label), (_, row) in zip(names, labels, table, strict=True)
     ]
     return build_manifest(site, root, found, CENSUS)
 
 
-def _holds_bus_bra(folder: Path) -> bool:
+def _has_bus_bra(folder: Path) -> bool:
     return (folder / "bus_data.csv").is_file() and (folder / "Images").is_dir()

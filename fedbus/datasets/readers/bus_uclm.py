@@ -1,4 +1,10 @@
-"""BUS-UCLM (also BUSI-UCLM): one folder of images, labels in INFO.csv, the patient in the file name."""
+"""BUS-UCLM, also called BUSI-UCLM (Vallez et al., 2025): one folder of images, labels in a table.
+
+    BUS-UCLM/images/ALWI_000.png    the first four letters are the patient
+    BUS-UCLM/INFO.csv               columns Image, Label, Marks (burned-in annotations), and others
+
+Classes: benign, malignant, normal. `CITATION` and `TERMS` are below.
+"""
 
 import re
 from pathlib import Path
@@ -23,26 +29,26 @@ CITATION = (
 TERMS = "README: CC BY 4.0; licence file: CC BY-NC 4.0. Treat as non-commercial, with citation."
 
 SAME_PATIENT = {"CHCO": "CHVI"}
-"""Second id of a patient -> first: every image of CHCO is pixel for pixel one of CHVI's."""
+"""Second id of a patient -> first: every image of CHCO is identical to one of CHVI."""
 
-_TOLD = {"yes": True, "no": False}
+_YES_NO = {"yes": True, "no": False}
 
 _NAME = re.compile(r"[A-Z]{4}_\d+\.png")
 
 
 def matches(root: Path) -> bool:
-    """Tell whether BUS-UCLM lies at or below a folder."""
-    return bool(find_folders(root, _holds_bus_uclm))
+    """Return whether BUS-UCLM is at or below a folder."""
+    return bool(find_folders(root, _has_bus_uclm))
 
 
 def read(root: Path, site: str) -> Manifest:
     """Read BUS-UCLM from the folder with `images/` and `INFO.csv`, or one above it.
 
     Raises:
-        ArchiveError: not this layout, an unknown label, rows and files that do not agree, or a file name
-            that does not begin with a patient's four letters.
+        ArchiveError: If the layout is another, a label is unknown, rows and files do not match, or a file name does not
+            begin with the four letters of a patient.
     """
-    folder = find_folder(root, _holds_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
+    folder = find_folder(root, _has_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
     info, images = folder / "INFO.csv", folder / "images"
     table = [(line, row["image"], row["label"].lower()) for line, row in read_table(info, ("image", "label"))]
     check_labels(info, [(line, label) for line, _, label in table if label not in CLASSES], CLASSES)
@@ -50,34 +56,34 @@ def read(root: Path, site: str) -> Manifest:
     nameless = [name for _, name, _ in table if not _NAME.fullmatch(name)]
     if nameless:
         raise ArchiveError(
-            f"{images} holds names that tell no patient: {listed(nameless)}.",
-            "Name pictures as BUS-UCLM does (ALWI_000.png), or read them with labels-csv.",
+            f"{images} contains file names without a patient: {listed(nameless)}.",
+            "Name images as BUS-UCLM does (ALWI_000.png), or read them with labels-csv.",
         )
     found = [(images / name, label, SAME_PATIENT.get(name[:4], name[:4])) for _, name, label in table]
     return build_manifest(site, root, found, CENSUS, _notes([name[:4] for _, name, _ in table]))
 
 
-def told_marks(root: Path) -> dict[str, bool]:
-    """Whether calipers or text are burned into each picture, by its path below `root`: the column `Marks`.
+def published_annotations(root: Path) -> dict[str, bool]:
+    """Read whether each image has burned-in calipers or text, by its path below `root`: the column `Marks`.
 
     Raises:
-        ArchiveError: not this layout, no such column, or a value that is neither yes nor no.
+        ArchiveError: If the layout is another, there is no such column, or a value is neither yes nor no.
     """
-    folder = find_folder(root, _holds_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
+    folder = find_folder(root, _has_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
     table = read_table(folder / "INFO.csv", ("image", "marks"))
-    strange = [(line, row["marks"]) for line, row in table if row["marks"].lower() not in _TOLD]
-    check_labels(folder / "INFO.csv", strange, list(_TOLD))
+    strange = [(line, row["marks"]) for line, row in table if row["marks"].lower() not in _YES_NO]
+    check_labels(folder / "INFO.csv", strange, list(_YES_NO))
     place = (folder / "images").relative_to(root)
-    return {(place / row["image"]).as_posix(): _TOLD[row["marks"].lower()] for _, row in table}
+    return {(place / row["image"]).as_posix(): _YES_NO[row["marks"].lower()] for _, row in table}
 
 
-def _holds_bus_uclm(folder: Path) -> bool:
+def _has_bus_uclm(folder: Path) -> bool:
     return (folder / "INFO.csv").is_file() and (folder / "images").is_dir()
 
 
 def _notes(patients: list[str]) -> list[str]:
     return [
-        f"the {patients.count(second)} images of patient {second} are copies of {first}'s: counted as patient {first}"
+        f"{patients.count(second)} images of patient {second} are identical to {first}'s: counted as patient {first}"
         for second, first in SAME_PATIENT.items()
         if second in patients
     ]

@@ -1,4 +1,10 @@
-"""BUSI: one folder a class, the masks beside the images, no patient ids."""
+"""BUSI (Al-Dhabyani et al., 2020): one folder per class, no patient ids.
+
+    Dataset_BUSI_with_GT/benign/benign (1).png
+    Dataset_BUSI_with_GT/benign/benign (1)_mask.png    masks are never images; a second one is _mask_1.png
+
+Classes: benign, malignant, normal. `CITATION` and `TERMS` are below.
+"""
 
 import re
 from pathlib import Path
@@ -19,18 +25,18 @@ _NAME = re.compile(r"(?P<label>benign|malignant|normal) \(\d+\)(?P<mask>_mask(_\
 
 
 def matches(root: Path) -> bool:
-    """Tell whether BUSI lies at or below a folder."""
-    return bool(find_folders(root, _holds_busi))
+    """Return whether BUSI is at or below a folder."""
+    return bool(find_folders(root, _has_busi))
 
 
 def read(root: Path, site: str) -> Manifest:
-    """Read BUSI from `Dataset_BUSI_with_GT` or a folder that holds it; masks are never images.
+    """Read BUSI from `Dataset_BUSI_with_GT` or a folder above it; masks are never images.
 
     Raises:
-        ArchiveError: not this layout, a picture outside the class folders, under another name than BUSI
-            gives, or in the folder of another class.
+        ArchiveError: If the layout is another, or an image is outside the class folders, has a name that BUSI does not
+            give, or is in the folder of another class.
     """
-    folder = find_folder(root, _holds_busi, "BUSI (benign/, malignant/ and normal/ with 'benign (1).png', ...)")
+    folder = find_folder(root, _has_busi, "BUSI (benign/, malignant/ and normal/ with 'benign (1).png', ...)")
     found: list[tuple[Path, str, str | None]] = []
     strays = []
     for path in image_files(folder, nested=True):
@@ -41,12 +47,12 @@ def read(root: Path, site: str) -> Manifest:
             found.append((path, name["label"], None))
     if strays:
         raise ArchiveError(
-            f"{root} holds {len(strays)} pictures that BUSI does not have there: {listed(strays)}.",
-            "Remove them, or read your own pictures with class-folders.",
+            f"{root} contains {len(strays)} images that BUSI does not have there: {listed(strays)}.",
+            "Remove them, or read your own images with class-folders.",
         )
     return build_manifest(site, root, found, CENSUS)
 
 
-def _holds_busi(folder: Path) -> bool:
+def _has_busi(folder: Path) -> bool:
     class_folders = [folder / name for name in CLASSES if (folder / name).is_dir()]
     return any(_NAME.fullmatch(path.name) for each in class_folders for path in each.iterdir())

@@ -1,4 +1,9 @@
-"""A hospital's own pictures, one folder a class: benign/, malignant/, normal/; patients are known from DICOM alone."""
+"""A site's own images, one folder per class.
+
+    benign/any/name.png  malignant/...  normal/...    names of the folders in any case
+
+Patients are known only from DICOM files; with other files, list the images in a labels.csv instead.
+"""
 
 from pathlib import Path
 
@@ -14,7 +19,7 @@ TERMS = "The hospital's own."
 
 
 def matches(root: Path) -> bool:
-    """Tell whether a folder has, directly inside, a folder with pictures that is named after a class."""
+    """Return whether a folder directly contains a folder of images that is named after a class."""
     return any(
         folder.is_dir() and folder.name.lower() in CLASSES and image_files(folder, nested=True)
         for folder in root.iterdir()
@@ -22,13 +27,13 @@ def matches(root: Path) -> bool:
 
 
 def read(root: Path, site: str) -> Manifest:
-    """Read every picture below a class's folder as that class; folder names in any case.
+    """Read every image below a class's folder as that class.
 
-    The patient of a DICOM file is the pseudonym of its patient id; other files have none.
+    The patient of a DICOM file is a pseudonym of its patient id; other files have none.
 
     Raises:
-        ArchiveError: pictures outside the class folders or in a folder that no class has, masks among the
-            images, or fewer than two classes.
+        ArchiveError: If images are outside the class folders or in a folder of no class, masks are among the images, or
+            there are fewer than two classes.
     """
     files = image_files(root, nested=True)
     classes = {path: path.relative_to(root).parts[0].lower() for path in files}
@@ -41,14 +46,14 @@ def read(root: Path, site: str) -> Manifest:
     loose = [path.name for path in files if path.parent == root]
     if loose:
         raise ArchiveError(
-            f"{root} has {len(loose)} pictures outside any class folder: {listed(loose)}.",
+            f"{root} has {len(loose)} images outside any class folder: {listed(loose)}.",
             f"Move each into {', '.join(CLASSES)}, or list them in a labels.csv and read with labels-csv.",
         )
     unknown = sorted({path.relative_to(root).parts[0] for path in files if classes[path] not in CLASSES})
     if unknown:
         raise ArchiveError(
-            f"{root} has pictures in folders that are no class: {listed(unknown)}.",
-            f"Name folders {', '.join(CLASSES)}, and move other pictures elsewhere.",
+            f"{root} has images in folders that are not a class: {listed(unknown)}.",
+            f"Name folders {', '.join(CLASSES)}, and move other images elsewhere.",
         )
     patients, notes = find_patients(root, files, site)
     found = [(path, classes[path], patient) for path, patient in zip(files, patients, strict=True)]

@@ -1,4 +1,4 @@
-"""What the readers share: finding an archive's folder, its pictures, its tables, and faults in them."""
+"""Shared by the readers: find a dataset's folder, its image files and tables, and faults in them."""
 
 import csv
 import io
@@ -12,13 +12,13 @@ from fedbus.errors import ArchiveError, listed
 from fedbus.images.decode import SUFFIXES
 
 DEPTH = 3
-"""How far below the named folder an archive is looked for: copies often double their outer folder."""
+"""How many levels below the named folder a dataset is searched for: unpacking often nests its outer folder."""
 
 _MASK = re.compile(r"_mask|(^|[\-. ])masks?([\-_. \d]|$)", re.IGNORECASE)
 
 
 def image_files(folder: Path, *, nested: bool = False) -> list[Path]:
-    """List the picture files of a folder by name, without the hidden files that macOS leaves behind."""
+    """List the image files of a folder by name, without the hidden files that macOS leaves behind."""
     found = folder.rglob("*") if nested else folder.iterdir()
     return sorted(
         path
@@ -28,12 +28,12 @@ def image_files(folder: Path, *, nested: bool = False) -> list[Path]:
 
 
 def looks_like_mask(path: Path) -> bool:
-    """Tell whether a picture's name, or a folder of its (relative) path, calls it a mask."""
+    """Return whether an image's name, or a folder of its (relative) path, calls it a mask."""
     return any(_MASK.search(part) for part in (*path.parent.parts, path.stem))
 
 
 def find_folders(root: Path, recognises: Callable[[Path], bool]) -> list[Path]:
-    """List the folders that hold a layout, on the first level (at most `DEPTH` below root) that has any."""
+    """List the folders with a layout, on the first level (at most `DEPTH` below root) that has any."""
     level = [root]
     for _ in range(DEPTH + 1):
         found = [folder for folder in level if recognises(folder)]
@@ -44,22 +44,22 @@ def find_folders(root: Path, recognises: Callable[[Path], bool]) -> list[Path]:
 
 
 def find_folder(root: Path, recognises: Callable[[Path], bool], expected: str) -> Path:
-    """Return the one folder that holds a layout.
+    """Return the only folder with a layout.
 
     Args:
         root: the folder that the user named.
-        recognises: tells whether a folder holds the layout.
+        recognises: returns whether a folder has the layout.
         expected: the layout in words, for the error.
 
     Raises:
-        ArchiveError: no folder, or several, hold the layout.
+        ArchiveError: If no folder, or more than one, has the layout.
     """
     found = find_folders(root, recognises)
     if not found:
-        raise ArchiveError(f"{root} does not hold {expected}.", "Check the path and the reader.")
+        raise ArchiveError(f"{root} does not contain {expected}.", "Check the path and the reader.")
     if len(found) > 1:
         raise ArchiveError(
-            f"{root} holds {len(found)} copies of one archive: {listed(found)}.", "Name one of these folders."
+            f"{root} contains {len(found)} copies of one dataset: {listed(found)}.", "Name one of these folders."
         )
     return found[0]
 
@@ -72,15 +72,15 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
         columns: names that its header must have, in lower case; the header's own case does not matter.
 
     Returns:
-        (line in the file, value of each column stripped of blanks), header names in lower case.
+        (line in the file, value of each column without surrounding blanks); header names in lower case.
 
     Raises:
-        ArchiveError: not there, not UTF-8 text, or a column is missing.
+        ArchiveError: If the file is missing or not UTF-8 text, or has no such column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ArchiveError(f"{path} is not there.", f"Put it there, with the columns {','.join(columns)}.") from error
+        raise ArchiveError(f"{path} does not exist.", f"Create it, with the columns {','.join(columns)}.") from error
     except UnicodeDecodeError as error:
         raise ArchiveError(f"{path} is not UTF-8 text.", "Save it as 'CSV UTF-8'.") from error
     header = text.partition("\n")[0].strip()
@@ -89,7 +89,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise ArchiveError(f"{path} is no table ({error}).", "Save it as 'CSV UTF-8'.") from error
+        raise ArchiveError(f"{path} is not a table ({error}).", "Save it as 'CSV UTF-8'.") from error
     missing = [name for name in columns if name not in reader.fieldnames]
     if missing:
         raise ArchiveError(
@@ -101,25 +101,25 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
 
 
 def check_labels(table: Path, unknown: Sequence[tuple[int, str]], allowed: Sequence[str]) -> None:
-    """Raise ArchiveError naming every (row, label) of a table whose label nobody knows."""
+    """Raise ArchiveError for unknown (row, label) of a table, naming all of them."""
     if unknown:
         rows = listed([f"row {line} ({label!r})" for line, label in unknown])
         raise ArchiveError(
-            f"{table} has labels that nobody knows: {rows}.",
+            f"{table} has unknown labels: {rows}.",
             f"Use {', '.join(allowed)}.",
         )
 
 
 def check_rows_and_files(table: Path, named: Sequence[str], present: Sequence[str]) -> None:
-    """Check that a table and a folder name the same pictures, each once.
+    """Check that a table and a folder contain the same images, each once.
 
     Args:
         table: the table's file, for the message.
-        named: the pictures that its rows name.
-        present: the pictures on disk, named the same way.
+        named: the images that its rows name.
+        present: the images on disk, named the same way.
 
     Raises:
-        ArchiveError: rows without a file, files without a row, pictures named twice; all of them.
+        ArchiveError: If there are rows without a file, files without a row, or images named twice; all are listed.
     """
     faults = {
         "rows without a file": sorted(set(named) - set(present)),
@@ -129,8 +129,8 @@ def check_rows_and_files(table: Path, named: Sequence[str], present: Sequence[st
     text = "; ".join(f"{len(names)} {fault}: {listed(names)}" for fault, names in faults.items() if names)
     if text:
         raise ArchiveError(
-            f"{table} and the pictures beside it do not agree: {text}.",
-            "Unpack the archive again, or mend the table.",
+            f"{table} and the images beside it do not match: {text}.",
+            "Unpack the dataset again, or correct the table.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Whose the DICOM files of a hospital are, for the readers of its own pictures: as pseudonyms, never ids."""
+"""Patients of DICOM files, as pseudonyms and never as ids, for the readers of a site's own images."""
 
 import hashlib
 from collections import Counter
@@ -10,21 +10,21 @@ from fedbus.images.decode import DICOM, split_frame
 
 
 def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[str | None], list[str]]:
-    """Look up the patient of every picture.
+    """Look up the patient of every image.
 
-    A DICOM file that names no patient but of which several frames are listed is a patient of its own: its frames may
-    not be parted.
+    A DICOM file that names no patient, but has several listed frames, counts as a separate patient: its frames must not
+    be split.
 
     Args:
-        root: the archive's folder.
-        paths: of pictures below root, those of DICOM with or without a frame.
-        site: the study's name for the hospital.
+        root: the dataset's folder.
+        paths: of images below root, DICOM with or without a frame.
+        site: name of the site, part of the pseudonym.
 
     Returns:
-        A pseudonym for each path, None where there is none, and notes on files that can't be told apart.
+        A pseudonym for each path, None where there is none; and notes on files that can't be told apart.
 
     Raises:
-        OSError: a file can't be opened.
+        OSError: If a file can't be opened.
     """
     files = [split_frame(path)[0] for path in paths]
     scans = sorted({file for file in files if file.suffix.lower() == DICOM})
@@ -43,8 +43,8 @@ def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[st
     notes = []
     if len(named) > 1 and len(set(named)) == 1:
         notes.append(
-            f"all {len(named)} DICOM files have one and the same patient id, as after de-identification; "
-            "if they are of several patients, name these in a labels.csv"
+            f"all {len(named)} DICOM files have the same patient id, as after de-identification; "
+            "if they are of several patients, name the patients in a labels.csv"
         )
     return [patient_of.get(file) for file in files], notes
 
@@ -52,18 +52,18 @@ def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[st
 def complete_patients(
     table: Path, paths: Sequence[Path], named: Sequence[str | None], found: Sequence[str | None]
 ) -> list[str | None]:
-    """Fill a table's empty patients with those of the files.
+    """Fill in the patients that a table leaves empty with those of the files.
 
-    Where rows with the same patient in their file name just one, an empty row is that patient's too.
+    If the rows of one pseudonym name exactly one patient, empty rows of that pseudonym get that patient.
 
     Args:
         table: for the message.
-        paths: the picture of each row.
+        paths: the image of each row.
         named: the patient that each row names, or None.
         found: the patient that each file names, or None.
 
     Raises:
-        ArchiveError: rows on frames of one file name different patients.
+        ArchiveError: If rows for frames of one file name different patients.
     """
     names: dict[str, set[str]] = {}
     for name, pseudonym in zip(named, found, strict=True):

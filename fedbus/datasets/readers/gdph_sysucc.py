@@ -1,7 +1,11 @@
-"""GDPH&SYSUCC: two hospitals in one archive, in two layouts; no normal class, no patient ids.
+"""GDPH&SYSUCC (Mo et al., 2023): two hospitals in one dataset, published in two layouts, no patient ids.
 
-Layout (a) is `label.csv` and `img/`; layout (b) is `GDPH/`, `SYSUCC/` and `BIRADS&FOLD.xlsx`. File names and
-their indices are the same in both: SYSUCC holds benign 0 to 442 and malignant 0 to 1115, GDPH the rest.
+    (a) img/benign(0).png     label.csv, columns name, label (0 benign, 1 malignant)
+    (b) GDPH/benign(443).png  SYSUCC/benign(0).png  BIRADS&FOLD.xlsx, sheet prediction, column ID
+
+File names and their indices are the same in both: SYSUCC has benign 0 to 442 and malignant 0 to 1115, GDPH the rest.
+Classes: benign, malignant; no normals. The hospitals can be read as one site or as two. `CITATION` and `TERMS` are
+below.
 """
 
 import re
@@ -38,33 +42,33 @@ _NAME = re.compile(r"(?P<label>benign|malignant)\((?P<index>\d+)\)\.png")
 
 
 def matches(root: Path) -> bool:
-    """Tell whether GDPH&SYSUCC lies at or below a folder, in either layout."""
-    return bool(find_folders(root, _holds_either))
+    """Return whether GDPH&SYSUCC is at or below a folder, in either layout."""
+    return bool(find_folders(root, _has_either_layout))
 
 
 def read(root: Path, site: str) -> Manifest:
     """Read both hospitals as one site.
 
     Raises:
-        ArchiveError: not this layout, names or labels that contradict each other, rows and files that do not
-            agree, or a hospital's folder is missing.
+        ArchiveError: If the layout is another, names and labels contradict each other, rows and files do not match, or
+            the folder of a hospital is missing.
     """
     return _read(root, site, ("GDPH", "SYSUCC"), CENSUS)
 
 
 def read_gdph(root: Path, site: str) -> Manifest:
-    """Read the images of GDPH alone; raises as `read` does."""
+    """Read only the images of GDPH; raises the same errors as `read`."""
     return _read(root, site, ("GDPH",), CENSUS_OF_HOSPITAL["GDPH"])
 
 
 def read_sysucc(root: Path, site: str) -> Manifest:
-    """Read the images of SYSUCC alone; raises as `read` does."""
+    """Read only the images of SYSUCC; raises the same errors as `read`."""
     return _read(root, site, ("SYSUCC",), CENSUS_OF_HOSPITAL["SYSUCC"])
 
 
 def _read(root: Path, site: str, hospitals: tuple[str, ...], census: dict[str, int] | None) -> Manifest:
-    folder = find_folder(root, _holds_either, "GDPH&SYSUCC (label.csv and img/, or GDPH/ and SYSUCC/)")
-    if _holds_table(folder):
+    folder = find_folder(root, _has_either_layout, "GDPH&SYSUCC (label.csv and img/, or GDPH/ and SYSUCC/)")
+    if _has_table(folder):
         paths = [path for path in _read_table(folder) if _hospital(path) in hospitals]
         notes: list[str] = []
     else:
@@ -84,7 +88,7 @@ def _read_table(folder: Path) -> list[Path]:
     if contradicted:
         raise ArchiveError(
             f"{table} contradicts the names of the files: {listed(contradicted)}.",
-            "Unpack the archive again.",
+            "Unpack the dataset again.",
         )
     return paths
 
@@ -95,7 +99,7 @@ def _read_folders(root: Path, folder: Path, hospitals: tuple[str, ...]) -> tuple
         present = [name.lower() for name in CENSUS_OF_HOSPITAL if (folder / name).is_dir()]
         raise ArchiveError(
             f"{folder} has no folder {', '.join(missing)}.",
-            f"Unpack the whole archive, or read what is there with {', '.join(present)}.",
+            f"Unpack the whole dataset, or use the reader {', '.join(present)}.",
         )
     paths = [path for name in hospitals for path in image_files(folder / name)]
     _check_names(folder, paths)
@@ -109,7 +113,7 @@ def _read_folders(root: Path, folder: Path, hospitals: tuple[str, ...]) -> tuple
 def _compare_with_workbook(folder: Path, paths: list[Path], hospitals: tuple[str, ...]) -> list[str]:
     workbook = folder / WORKBOOK
     if not workbook.is_file():
-        return [f"{WORKBOOK} is not there, so the list of images could not be checked"]
+        return [f"{WORKBOOK} is missing, so the list of images could not be checked"]
     listed_there = {name for name in _workbook_ids(workbook) if _hospital(Path(f"{name}.png")) in hospitals}
     here = {path.stem for path in paths}
     differences = {
@@ -123,7 +127,7 @@ def _workbook_ids(workbook: Path) -> list[str]:
     from openpyxl import load_workbook  # late: only this layout of this dataset has a workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
-    remedy = "Restore it from the archive, or take it away to read the images without it."
+    remedy = "Restore it from the dataset, or remove it to read the images without it."
     try:
         book = load_workbook(workbook, read_only=True, data_only=True)
         rows = list((book["prediction"] if "prediction" in book.sheetnames else book.worksheets[0]).values)
@@ -136,7 +140,7 @@ def _workbook_ids(workbook: Path) -> list[str]:
     ids = [str(row[header.index("ID")] or "").strip() for row in rows[1:]]
     strange = [name for name in ids if name and not _NAME.fullmatch(f"{name}.png")]
     if strange:
-        raise ArchiveError(f"{workbook} names images that this archive can't have: {listed(strange)}.", remedy)
+        raise ArchiveError(f"{workbook} names images that this dataset can't have: {listed(strange)}.", remedy)
     return [name for name in ids if name]
 
 
@@ -144,7 +148,7 @@ def _check_names(folder: Path, paths: list[Path]) -> None:
     strange = [path.name for path in paths if not _NAME.fullmatch(path.name)]
     if strange:
         raise ArchiveError(
-            f"{folder} holds pictures that GDPH&SYSUCC does not have: {listed(strange)}.",
+            f"{folder} contains images that GDPH&SYSUCC does not have: {listed(strange)}.",
             "Remove them; names are like benign(0).png.",
         )
 
@@ -161,9 +165,9 @@ def _hospital(path: Path) -> str:
     return "SYSUCC" if int(name["index"]) < CENSUS_OF_HOSPITAL["SYSUCC"][name["label"]] else "GDPH"
 
 
-def _holds_either(folder: Path) -> bool:
-    return _holds_table(folder) or any((folder / name).is_dir() for name in CENSUS_OF_HOSPITAL)
+def _has_either_layout(folder: Path) -> bool:
+    return _has_table(folder) or any((folder / name).is_dir() for name in CENSUS_OF_HOSPITAL)
 
 
-def _holds_table(folder: Path) -> bool:
+def _has_table(folder: Path) -> bool:
     return (folder / "label.csv").is_file() and (folder / "img").is_dir()

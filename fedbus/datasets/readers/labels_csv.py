@@ -1,4 +1,10 @@
-"""A hospital's own pictures, listed in labels.csv: file,label and, where known, patient; frame for DICOM."""
+"""A site's own images, listed in a table.
+
+    labels.csv          columns file (path relative to it), label; optional: patient, frame (of a DICOM file, from 1)
+    any/name.png
+
+Give the patient wherever it is known: images of one patient must stay together in a split.
+"""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -15,22 +21,21 @@ TERMS = "The hospital's own."
 
 
 def matches(root: Path) -> bool:
-    """Tell whether a folder has a labels.csv."""
+    """Return whether a folder has a labels.csv."""
     return (root / "labels.csv").is_file()
 
 
 def read(root: Path, site: str) -> Manifest:
-    """Read the pictures that `labels.csv` lists, by paths relative to it.
+    """Read the images that `labels.csv` lists.
 
-    Every picture below root needs its row, and every row its picture; only files named like masks may stay
-    unlisted, and a note counts them. Rows with an empty patient have none, but for DICOM files with a patient id:
-    theirs is its pseudonym. A DICOM file may have a row for each of several frames, of one patient; `frame` counts
-    from 1, and an empty one is the middle one.
+    Every image below root needs a row, and every row an image; only files named like masks may be unlisted, and a note
+    counts them. Where the patient is empty, a DICOM file with a patient id gets its pseudonym; other rows have none. A
+    DICOM file may have a row for each of several frames, all of one patient; an empty `frame` is the middle one.
 
     Raises:
-        ArchiveError: a path that leads out of root, a file that is no picture, a mask listed as an image, an
-            unknown label, a frame that can't be, rows and files that do not agree, several patients in one file, or
-            fewer than two classes.
+        ArchiveError: If a path leads out of root, a file is not an image, a mask is listed as an image, a label is
+            unknown, a frame is impossible, rows and files do not match, a file has several patients, or there are fewer
+            than two classes.
     """
     table = root / "labels.csv"
     rows = read_table(table, ("file", "label"))
@@ -52,12 +57,12 @@ def read(root: Path, site: str) -> Manifest:
     if masks:
         notes.append(f"{masks} files named like masks are left out")
     if None in patients and any(patients):
-        notes.append(f"{patients.count(None)} rows name no patient; each counts as a patient of its own")
+        notes.append(f"{patients.count(None)} rows name no patient; each counts as a separate patient")
     return build_manifest(site, root, list(zip(paths, labels, patients, strict=True)), CENSUS, notes)
 
 
 def _read_frames(table: Path, cells: list[tuple[int, str]], names: list[str]) -> list[int | None]:
-    """The frame that each row names, counted from 1; None where it names none."""
+    """The frame that each row names, counted from 1; None if it names none."""
     strange = [
         f"row {line} ({cell!r} of {name})"
         for (line, cell), name in zip(cells, names, strict=True)
@@ -66,24 +71,24 @@ def _read_frames(table: Path, cells: list[tuple[int, str]], names: list[str]) ->
     ]
     if strange:
         raise ArchiveError(
-            f"{table} names frames that can't be: {listed(strange)}.",
+            f"{table} names impossible frames: {listed(strange)}.",
             f"Count the frames of {DICOM} files from 1, as viewers do; leave the column empty for all other files.",
         )
     return [int(cell) if cell else None for _, cell in cells]
 
 
 def _check_files(table: Path, names: list[str], frames: list[int | None]) -> int:
-    """Check that rows and files agree; returns the number of unlisted files named like masks."""
+    """Check that rows and files match; return the number of unlisted files named like masks."""
     present = [path.relative_to(table.parent) for path in image_files(table.parent, nested=True)]
     masks = {path for path in present if looks_like_mask(path)}
     listed_as: dict[str, list[str]] = {}
     for name, frame in zip(names, frames, strict=True):
         listed_as.setdefault(name, []).append(name if frame is None else f"{name}#{frame}")
-    pictures = [path.as_posix() for path in present if path not in masks]
+    image_names = [path.as_posix() for path in present if path not in masks]
     check_rows_and_files(
         table,
         [row for rows in listed_as.values() for row in rows],
-        [row for name in pictures for row in listed_as.get(name, [name])],
+        [row for name in image_names for row in listed_as.get(name, [name])],
     )
     return len(masks)
 
@@ -99,13 +104,13 @@ def _check_names(table: Path, lines: list[int], names: list[str]) -> None:
     strange = [f"row {line} ({name})" for line, name in rows if PurePosixPath(name).suffix.lower() not in SUFFIXES]
     if strange:
         raise ArchiveError(
-            f"{table} names files that are no pictures: {listed(strange)}.", f"Use {', '.join(SUFFIXES)}."
+            f"{table} names files that are not images: {listed(strange)}.", f"Use {', '.join(SUFFIXES)}."
         )
     masks = [f"row {line} ({name})" for line, name in rows if looks_like_mask(Path(name))]
     if masks:
         raise ArchiveError(
             f"{table} lists {len(masks)} masks as images: {listed(masks)}.",
-            "Take their rows out; if they are images, rename them.",
+            "Remove their rows; if they are images, rename them.",
         )
 
 

@@ -45,7 +45,7 @@ def test_digest_follows_the_data_and_nothing_else(tmp_path):
 
 def test_bad_archives_are_refused(tmp_path):
     a, b = write(tmp_path, "a.png", "b.png")
-    with pytest.raises(ArchiveError, match="holds no images"):
+    with pytest.raises(ArchiveError, match="contains no images"):
         build_manifest("x", tmp_path, [])
     with pytest.raises(ArchiveError, match="only benign images"):
         build_manifest("x", tmp_path, [(a, "benign", None), (b, "benign", None)])

@@ -60,7 +60,7 @@ def test_missing_file_and_empty_roots(tmp_path, reader):
     file, empty = tmp_path / "a.zip", tmp_path / "empty"
     file.write_bytes(b"PK")
     empty.mkdir()
-    for root, message in ((tmp_path / "nowhere", "is not there"), (file, "is a file"), (empty, "is empty")):
+    for root, message in ((tmp_path / "nowhere", "does not exist"), (file, "is a file"), (empty, "is empty")):
         with pytest.raises(ArchiveError, match=message) as caught:
             read_archive(reader, root, "north")
         assert str(root) in caught.value.problem

@@ -77,7 +77,7 @@ def test_one_bit_becomes_black_and_white(tmp_path):
 def test_sixteen_bits_a_channel_are_refused_not_cut(tmp_path, colour_type, channels):
     line = b"\0" + bytes(range(2 * 4 * channels))
     write_png(tmp_path / "a.png", 16, colour_type, (4, 3), line * 3)
-    with pytest.raises(ImageError, match=r"a\.png has more than 8 bits a channel.* 8-bit"):
+    with pytest.raises(ImageError, match=r"a\.png has more than 8 bits per channel.* 8-bit"):
         decode_image(tmp_path / "a.png")
 
 
@@ -103,7 +103,7 @@ def test_empty_missing_and_foreign_files_are_refused(tmp_path):
     for name, message in (
         ("empty.png", "is an empty file"),
         ("text.png", "can't be decoded"),
-        ("gone.png", "is not there"),
+        ("gone.png", "does not exist"),
     ):
         with pytest.raises(ImageError, match=message) as caught:
             decode_image(tmp_path / name)

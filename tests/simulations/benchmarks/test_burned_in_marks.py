@@ -47,7 +47,7 @@ def test_the_column_must_say_yes_or_no(archive):
     table = archive / "BUS-UCLM" / "INFO.csv"
     table.write_text(table.read_text("utf-8-sig").replace(";Yes;", ";perhaps;", 1), encoding="utf-8")
     with pytest.raises(ArchiveError, match="'perhaps'"):
-        bus_uclm.told_marks(archive)
+        bus_uclm.published_annotations(archive)
     done = run(f"bus-uclm={archive}")
     assert done.exit_code == 1
     assert "yes, no" in " ".join(done.stdout.split())

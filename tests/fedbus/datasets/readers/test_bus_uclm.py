@@ -42,7 +42,7 @@ def test_chco_is_the_patient_chvi(tmp_path):
 
     patients = {row.path[-12:-4]: row.patient for row in manifest.rows}
     assert patients["CHVI_000"] == patients["CHCO_001"] == "CHVI"
-    assert manifest.notes[0] == "the 1 images of patient CHCO are copies of CHVI's: counted as patient CHVI"
+    assert manifest.notes[0] == "1 images of patient CHCO are identical to CHVI's: counted as patient CHVI"
 
 
 def test_rows_without_files_and_files_without_rows_are_all_named(tmp_path):
@@ -71,7 +71,7 @@ def test_names_without_a_patient_are_refused(tmp_path):
     folder = make_bus_uclm(tmp_path) / "BUS-UCLM"
     edit(folder / "INFO.csv", "PAAA_000", "scan_000")
     (folder / "images" / "PAAA_000.png").rename(folder / "images" / "scan_000.png")
-    with pytest.raises(ArchiveError, match=r"tell no patient: scan_000\.png"):
+    with pytest.raises(ArchiveError, match=r"without a patient: scan_000\.png"):
         bus_uclm.read(tmp_path, "x")
 
 
@@ -79,4 +79,4 @@ def test_real_archive_matches_its_census(shared_data):
     manifest = bus_uclm.read(shared_data / "BUS-UCLM", "uclm")
     assert manifest.counts == bus_uclm.CENSUS == {"benign": 174, "malignant": 90, "normal": 419}
     assert len({row.patient for row in manifest.rows}) == 37  # 38 ids, two of them one patient
-    assert manifest.notes == ("the 4 images of patient CHCO are copies of CHVI's: counted as patient CHVI",)
+    assert manifest.notes == ("the 4 images of patient CHCO are identical to CHVI's: counted as patient CHVI",)

@@ -44,7 +44,7 @@ def test_finds_the_folder_where_it_was_unpacked(tmp_path, depth):
 def test_two_copies_are_refused(tmp_path):
     make_busi(tmp_path / "old")
     shutil.copytree(tmp_path / "old", tmp_path / "new")
-    with pytest.raises(ArchiveError, match="2 copies of one archive"):
+    with pytest.raises(ArchiveError, match="2 copies of one dataset"):
         busi.read(tmp_path, "x")
 
 
@@ -56,7 +56,7 @@ def test_every_stray_picture_is_named(tmp_path):
     (folder / "other").mkdir()
     make_picture(generator).save(folder / "other" / "benign (9).png")
 
-    with pytest.raises(ArchiveError, match="4 pictures") as caught:
+    with pytest.raises(ArchiveError, match="4 images") as caught:
         busi.read(tmp_path, "x")
     for name in ("loose.png", "benign/malignant (1).png", "normal/scan.jpg", "other/benign (9).png"):
         assert name in str(caught.value)

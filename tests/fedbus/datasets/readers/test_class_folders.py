@@ -50,7 +50,7 @@ def test_unknown_folders_with_pictures_are_all_named(tmp_path):
     make_class_folders(tmp_path)
     add(tmp_path, "cysts/a.png", "Unsure/b.png")
     (tmp_path / "documents").mkdir()
-    with pytest.raises(ArchiveError, match="no class: Unsure, cysts") as caught:
+    with pytest.raises(ArchiveError, match="not a class: Unsure, cysts") as caught:
         class_folders.read(tmp_path, "x")
     assert "documents" not in str(caught.value)
 

@@ -60,7 +60,7 @@ def test_one_id_for_all_files_is_noted(tmp_path):
     for i, label in enumerate(("benign", "malignant")):
         write_dicom(tmp_path / label / f"{i}.dcm", noise(40, 48), PatientID="ANON")
     (note,) = class_folders.read(tmp_path, "north").notes
-    assert "all 2 DICOM files have one and the same patient id" in note
+    assert "all 2 DICOM files have the same patient id" in note
     assert "ANON" not in note
 
 
@@ -105,7 +105,7 @@ def test_named_patients_stay_and_complete_empty_ones(tmp_path):
     make_dicom_csv(tmp_path, [*rows, ("c.dcm", "normal", "", ""), ("d.dcm", "normal", "", "")])
     manifest = labels_csv.read(tmp_path, "north")
     assert [row.patient for row in manifest.rows] == ["Anna", "Anna", "Anna", pseudonym("north", "MRN-2"), None]
-    assert manifest.notes == ("1 rows name no patient; each counts as a patient of its own",)
+    assert manifest.notes == ("1 rows name no patient; each counts as a separate patient",)
 
 
 def test_one_file_has_one_patient(tmp_path):
@@ -124,7 +124,7 @@ def test_one_file_has_one_patient(tmp_path):
 def test_frames_that_cannot_be_are_named(tmp_path, frame):
     make_scans(tmp_path, ids=("MRN-1", "MRN-2"))
     make_dicom_csv(tmp_path, [("a.dcm", "benign", "", "1"), ("b.dcm", "malignant", "", frame)])
-    with pytest.raises(ArchiveError, match=rf"frames that can't be: row 3 \('{frame}' of b\.dcm\)"):
+    with pytest.raises(ArchiveError, match=rf"impossible frames: row 3 \('{frame}' of b\.dcm\)"):
         labels_csv.read(tmp_path, "north")
 
 
@@ -168,7 +168,7 @@ def test_the_check_lists_what_is_wrong_and_tells_no_id(tmp_path):
     assert found.patients == 1
     assert [(each.path, each.reason) for each in found.unreadable] == [
         ("a.dcm#5", "has no frame 5"),
-        ("d.dcm", "is no DICOM file: it does not have DICM at byte 128"),
+        ("d.dcm", "is not a DICOM file: it does not have DICM at byte 128"),
     ]
     assert "MRN" not in str(found.to_json())
 

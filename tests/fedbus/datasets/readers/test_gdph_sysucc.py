@@ -75,7 +75,7 @@ def test_missing_workbook_is_noted_and_a_broken_one_refused(tmp_path):
         gdph_sysucc.read(tmp_path, "x")
     workbook.unlink()
     assert (
-        "BIRADS&FOLD.xlsx is not there, so the list of images could not be checked"
+        "BIRADS&FOLD.xlsx is missing, so the list of images could not be checked"
         in gdph_sysucc.read(tmp_path, "x").notes
     )
 
@@ -90,7 +90,7 @@ def test_a_file_in_the_other_hospitals_folder_is_noted(tmp_path):
 def test_a_missing_hospital_is_refused(tmp_path):
     folder = make_gdph_sysucc(tmp_path, "b") / "GDPH&SYSUCC"
     (folder / "SYSUCC").rename(tmp_path.parent / f"{tmp_path.name}-away")
-    with pytest.raises(ArchiveError, match=r"no folder SYSUCC.*read what is there with gdph"):
+    with pytest.raises(ArchiveError, match=r"no folder SYSUCC.*use the reader gdph"):
         gdph_sysucc.read(tmp_path, "x")
     assert gdph_sysucc.read_gdph(tmp_path, "x").counts["benign"] == 3
 
@@ -103,7 +103,7 @@ def test_a_missing_hospital_is_refused(tmp_path):
             "benign(0).png,1",
             r"contradicts the names of the files: row \d+ \(benign\(0\)\.png: 1\)",
         ),
-        ("benign(0).png,0", "benign(0).png,2", r"labels that nobody knows: row \d+ \('2'\)"),
+        ("benign(0).png,0", "benign(0).png,2", r"unknown labels: row \d+ \('2'\)"),
         ("benign(0).png,0\n", "", r"1 files without a row: benign\(0\)\.png"),
         ("benign(0).png,0", "benign(9).png,0", r"1 rows without a file: benign\(9\)\.png"),
     ],

@@ -53,7 +53,7 @@ def test_missing_patients_are_counted(tmp_path):
     replace(make_labels_csv(tmp_path), "benign-0.png,benign,benign0", "benign-0.png,benign,")
     manifest = labels_csv.read(tmp_path, "x")
     assert manifest.rows[0].patient is None
-    assert manifest.notes == ("1 rows name no patient; each counts as a patient of its own",)
+    assert manifest.notes == ("1 rows name no patient; each counts as a separate patient",)
 
 
 def test_rows_without_files_files_without_rows_and_duplicates_are_named(tmp_path):
@@ -71,13 +71,13 @@ def test_rows_without_files_files_without_rows_and_duplicates_are_named(tmp_path
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("benign-1.png,benign", "benign-1.png,begnin", r"labels that nobody knows: row 3 \('begnin'\)"),
+        ("benign-1.png,benign", "benign-1.png,begnin", r"unknown labels: row 3 \('begnin'\)"),
         ("benign-1.png,benign", "benign-1.png,", r"row 3 \(''\)"),
         ("scans/benign-0.png", "../scans/benign-0.png", r"outside its folder: row 2 \(\.\./scans"),
         ("scans/benign-0.png", "/etc/benign-0.png", r"outside its folder: row 2 \(/etc"),
         ("scans/benign-0.png", "C:\\scans\\benign-0.png", r"outside its folder: row 2 \(C:/scans"),
         ("scans/benign-0.png", "scans/benign-0_mask.png", r"lists 1 masks as images: row 2 "),
-        ("scans/benign-0.png", "scans/benign-0.txt", r"no pictures: row 2 \(scans/benign-0\.txt\)"),
+        ("scans/benign-0.png", "scans/benign-0.txt", r"not images: row 2 \(scans/benign-0\.txt\)"),
         ("file,label", "name,label", "no column file; its header is 'name,label,patient'"),
         ("file,label", "name,class", "no column file and no column label"),
     ],
@@ -110,7 +110,7 @@ def test_an_empty_table_is_refused(tmp_path):
 
 def test_a_missing_table_is_refused(tmp_path):
     (make_labels_csv(tmp_path) / "labels.csv").unlink()
-    with pytest.raises(ArchiveError, match=r"labels\.csv is not there"):
+    with pytest.raises(ArchiveError, match=r"labels\.csv does not exist"):
         labels_csv.read(tmp_path, "x")
 
 

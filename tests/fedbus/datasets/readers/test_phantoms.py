@@ -67,7 +67,7 @@ def test_other_seed_shares_no_picture(manifests, tmp_path):
 
 
 def test_a_patient_does_not_depend_on_what_else_is_drawn(written):
-    alone = draw_patient("phantom-b", "benign", 0, seed=3)[0].picture
+    alone = draw_patient("phantom-b", "benign", 0, seed=3)[0].image
     stored = np.asarray(decode_image(written["phantom-b"] / "images" / "0000_0.png"))
     np.testing.assert_array_equal(alone, stored)
 
