@@ -21,7 +21,7 @@ from fedbus.system.third_party import SETTINGS
 from simulations.flower_simulation import WORKER
 from tests.archives import make_class_folders, make_labels_csv
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 STUDY = {
     "arms": "fedavg", "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 4, "rounds": 2,
@@ -76,7 +76,7 @@ def end_with_children(node: Node) -> None:
 
 
 def wait_for_port(port: int, node: Node, log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and node.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
@@ -109,7 +109,7 @@ def cluster(token: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
                 nodes.append(start_child(["ray", "start", *options, *NODE], log, ENVIRONMENT))
                 wait_for_port(port, nodes[-1], log)
             words = [sys.executable, "-c", WAIT_FOR_BOTH, address]
-            subprocess.run(words, timeout=120, check=True, env=os.environ | ENVIRONMENT)
+            subprocess.run(words, timeout=300, check=True, env=os.environ | ENVIRONMENT)
             yield address, nodes
         finally:
             for node in reversed(nodes):
@@ -131,7 +131,7 @@ def run(sites: list[str], out: Path, nodes: list[Node], **more: str) -> set[int]
     words, log = [sys.executable, "-m", "fedbus", "compare", *sites, "--out", str(out), *sets], out.with_suffix(".log")
     child, seen = start_child(words, log, ENVIRONMENT), set[int]()
     try:
-        deadline = time.monotonic() + 280
+        deadline = time.monotonic() + 800
         while child.poll() is None and time.monotonic() < deadline:
             seen |= {number for number, node in enumerate(nodes) if any(works(p) for p in children(node))}
             time.sleep(0.25)  # the first answer of each node takes seconds
@@ -180,7 +180,7 @@ def test_without_its_token_the_cluster_is_not_joined(cluster, settings, said):
     words = [sys.executable, "-c", JOIN, cluster[0]]
     once = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # else Ray asks twenty times
     environment = os.environ | ENVIRONMENT | once | settings
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "RunError" in done.stderr
     assert said in done.stderr

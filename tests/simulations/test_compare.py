@@ -15,10 +15,15 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from fedbus.classes import CLASSES
+from fedbus.cli import app
+from fedbus.errors import FedbusError
 from fedbus.models.build import build_model
 from tests.archives import make_bus_bra, make_bus_uclm, make_busi
+
+pytestmark = pytest.mark.timeout(1800)
 
 SETTINGS = {
     "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 8, "rounds": 2, "folds": 3,
@@ -49,7 +54,14 @@ def command(archives: dict[str, Path], out: Path, *more: str, **settings: object
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "FEDBUS_TEST": MARK}
-    return subprocess.run(words, capture_output=True, text=True, timeout=280, env=environment, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=1500, env=environment, check=False)
+
+
+def refused(words: list[str]) -> str:
+    """Return the error of a command that must refuse, run in this process: starting one takes seconds."""
+    done = CliRunner().invoke(app, words[3:])
+    assert isinstance(done.exception, FedbusError), done.output
+    return str(done.exception)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +100,7 @@ def test_every_arm_took_the_same_steps_as_the_pooled_baseline(finished):
     assert {work[name]["steps"] for name in ("centralised", "fedavg", "fedprox")} == {alone}
 
 
-def test_the_figures_are_those_of_the_predictions_and_the_sites_say_the_same(finished):
+def test_the_metrics_match_the_predictions_and_the_sites_reports(finished):
     out = finished[0]
     results = json.loads((out / "results.json").read_text())
     for arm in ARMS:
@@ -101,7 +113,7 @@ def test_the_figures_are_those_of_the_predictions_and_the_sites_say_the_same(fin
         assert results["arms"]["fedavg"][site]["accuracy"]["value"] == pytest.approx(score["accuracy"], abs=1e-9)
 
 
-def test_no_group_stands_in_two_parts(finished):
+def test_each_group_is_in_one_split(finished):
     for path in (finished[0] / "splits").glob("*.csv"):
         with path.open() as file:
             rows = list(csv.DictReader(file))
@@ -124,7 +136,7 @@ def test_the_run_folder_is_complete_and_the_terminal_quiet(finished):
     assert not re.search(r"INFO|WARNING|Traceback|ray::|flwr", said), said
 
 
-def test_no_process_stays(finished):
+def test_no_process_is_left_running(finished):
     left = []
     for process in psutil.process_iter():
         try:
@@ -145,10 +157,7 @@ def test_a_finished_arm_is_not_run_again_and_a_new_one_can_join(finished, archiv
 
 
 def test_other_settings_are_refused_and_named(finished, archives):
-    done = run(command(archives, finished[0], "--resume", rounds=3))
-    assert done.returncode == 1
-    assert "rounds was 2 and is now 3" in done.stderr.replace("\n", " ")
-    assert "Traceback" not in done.stderr
+    assert "rounds was 2 and is now 3" in refused(command(archives, finished[0], "--resume", rounds=3))
 
 
 def test_several_seeds_give_a_mean_and_a_spread(archives, tmp_path):
@@ -168,34 +177,27 @@ def test_several_seeds_give_a_mean_and_a_spread(archives, tmp_path):
 def test_weights_that_do_not_fit_leave_no_run_behind(archives, tmp_path):
     wrong = tmp_path / "wrong.safetensors"
     save_file({"stem.weight": torch.zeros(1)}, wrong)
-    done = run(command(archives, tmp_path / "out", weights=wrong))
-    assert done.returncode == 1
-    assert "missing: " in done.stderr
+    assert "missing: " in refused(command(archives, tmp_path / "out", weights=wrong))
     assert not (tmp_path / "out").exists()
 
 
 def test_replaced_start_weights_are_refused_on_resume(archives, tmp_path):
     weights, settings = tmp_path / "start.pth", {"arms": "local", "rounds": 1}
     torch.save(build_model("test_resnet").state_dict(), weights)
-    done = run(command(archives, tmp_path / "out", weights=weights, **settings))
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = CliRunner().invoke(app, command(archives, tmp_path / "out", weights=weights, **settings)[3:])
+    assert done.exit_code == 0, done.output
     torch.save(build_model("test_resnet").state_dict(), weights)
-    done = run(command(archives, tmp_path / "out", "--resume", weights=weights, **settings))
-    assert done.returncode == 1
-    assert "start weights are no longer" in " ".join(done.stderr.split())
+    words = command(archives, tmp_path / "out", "--resume", weights=weights, **settings)
+    assert "start weights are no longer" in refused(words)
 
 
-def test_an_archive_that_is_not_there_leaves_no_run_behind(archives, tmp_path):
-    done = run(command(archives | {"class-folders": tmp_path / "nowhere"}, tmp_path / "out"))
-    assert done.returncode == 1
-    assert "nowhere" in done.stderr
+def test_a_missing_dataset_leaves_no_run_behind(archives, tmp_path):
+    assert "nowhere" in refused(command(archives | {"class-folders": tmp_path / "nowhere"}, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_an_existing_run_is_never_overwritten(finished, archives):
-    done = run(command(archives, finished[0]))
-    assert done.returncode == 1
-    assert "--resume" in done.stderr
+    assert "--resume" in refused(command(archives, finished[0]))
 
 
 def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_path):
@@ -207,11 +209,11 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     history = tmp_path / "cut" / "arms" / "fedavg" / "history.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and not (history.is_file() and len(history.read_text().splitlines()) >= 2):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert "--resume" in said
     assert "Traceback" not in said
@@ -234,7 +236,5 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_
     ],
 )
 def test_a_bad_setting_is_explained_before_anything_is_trained(setting, said, archives, tmp_path):
-    done = run([*command(archives, tmp_path / "out"), f"--set={setting}"])
-    assert done.returncode == 1
-    assert said in " ".join(done.stderr.split())
+    assert said in refused([*command(archives, tmp_path / "out"), f"--set={setting}"])
     assert not (tmp_path / "out" / "arms").exists()

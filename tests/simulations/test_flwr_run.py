@@ -15,6 +15,8 @@ import pytest
 
 from fedbus.settings.schema import Settings
 
+pytestmark = pytest.mark.timeout(1500)
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -89,7 +91,7 @@ def test_flwr_run_trains_the_same_application(flower: dict[str, str], two_site_s
         "--run-config", f"study='{settings}' out='{out}' arm='fedprox'",
     ]  # fmt: skip
     with watched(Path(flower["FLWR_HOME"])) as seen:
-        done = subprocess.run(words, cwd=ROOT, env=flower, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(words, cwd=ROOT, env=flower, capture_output=True, text=True, timeout=900, check=False)
     facts = out / "arms" / "fedprox" / "done.json"
     assert facts.is_file(), done.stdout[-3000:] + done.stderr[-3000:]
     assert [line["participants"] for line in json.loads(facts.read_text())["rounds"]] == [["north", "south"]] * 3
@@ -99,7 +101,7 @@ def test_flwr_run_trains_the_same_application(flower: dict[str, str], two_site_s
         env=flower,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "finished:completed" in listed.stdout

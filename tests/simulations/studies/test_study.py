@@ -51,6 +51,8 @@ arms = ["centralised"]
 weights = "gone.pth"
 """
 
+pytestmark = pytest.mark.timeout(1800)
+
 MARK = uuid.uuid4().hex
 """Stands in the environment of every process that these tests start."""
 
@@ -73,7 +75,7 @@ def command(place: Path, out: Path, *more: str) -> list[str]:
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "FEDBUS_TEST": MARK}
-    return subprocess.run(words, capture_output=True, text=True, timeout=560, env=environment, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=1500, env=environment, check=False)
 
 
 def refused(words: list[str]) -> str:
@@ -101,7 +103,7 @@ def accuracy(found: Predictions) -> float:
     return float((found.probabilities.argmax(axis=1) == found.labels).mean())
 
 
-def test_a_cell_that_fails_leaves_a_hole_with_its_reason_and_the_others_go_on(first):
+def test_a_cell_that_fails_is_reported_with_its_reason_and_the_others_finish(first):
     out, done = first
     cells = content_of(out)["cells"]
     assert {name: cell["state"] for name, cell in cells.items()} == {
@@ -241,15 +243,15 @@ def test_ctrl_c_ends_every_process_and_keeps_finished_rounds(place):
     environment = os.environ | {"NO_COLOR": "1", "FEDBUS_TEST": MARK}
     study = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     history = out / "cells" / "plain" / "arms" / "local-busi" / "history.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not history.is_file() and study.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     study.send_signal(signal.SIGINT)
-    said, _ = study.communicate(timeout=90)
+    said, _ = study.communicate(timeout=300)
     assert study.returncode == 130, said
     assert "--resume" in said
     assert history.read_text().startswith('{"round": 1')
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while ours() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert ours() == []
