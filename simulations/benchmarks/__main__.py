@@ -1,7 +1,7 @@
-"""Measure everything side by side on this machine, in one run: `make bench`, or `python -m simulations.benchmarks`.
+"""Measure everything on this machine in one run: `make bench`, or `python -m simulations.benchmarks`.
 
-Every part is a process of its own; a part that fails leaves a hole in the table, with its reason, and the others go on.
-OUT/bench.json has the figures, OUT/NAME.json what each part measured, OUT/NAME.log what it said.
+Each part runs in its own process. If one fails, the table shows n/a with the reason, and the others continue.
+OUT/bench.json: the figures; OUT/NAME.json: what each part measured; OUT/NAME.log: what it printed.
 """
 
 import os
@@ -31,7 +31,7 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder of the results.")] = Path("runs/bench"),
     quick: Annotated[bool, typer.Option(help="Under five minutes on two cores; the figures are rougher.")] = False,
 ) -> None:
-    """Run all parts, write OUT/bench.json, print one table."""
+    """Run all parts, write OUT/bench.json and print one table."""
     console, settings = Console(), (QUICK if quick else FULL) | {"cache": str((out / "cache").resolve())}
     parts = [part for part in PARTS if part.quick or not quick]
     out.mkdir(parents=True, exist_ok=True)
@@ -41,16 +41,16 @@ def main(
     write_json(out / "bench.json", result | describe_environment() | {"parts": found})
     console.print(table(result, pick_device("auto").type))
     console.print(f"Figures: {out / 'bench.json'}", markup=False, soft_wrap=True)
-    raise typer.Exit(1 if holes.keys() - {"peer"} else 0)  # the peer needs a network, which many have not
+    raise typer.Exit(1 if holes.keys() - {"peer"} else 0)  # the peer needs a network
 
 
 def run_parts(
     parts: Sequence[Part], out: Path, quick: bool, console: Console
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Run parts one after the other.
+    """Run parts one after another.
 
     Returns:
-        What each part measured, and why a part has nothing, by name.
+        What each part measured, and why parts failed, by name.
     """
     found: dict[str, dict[str, Any]] = {}
     holes: dict[str, str] = {}
@@ -76,7 +76,7 @@ def run_parts(
 
 
 def run_part(part: Part, out: Path, quick: bool) -> str:
-    """Run one part to its end; why it has no result, or nothing."""
+    """Run one part, and return why it failed; empty if it did not."""
     environment = waiting_policy()
     if part.name == "peer":
         overlay = install_peer()
@@ -84,7 +84,7 @@ def run_part(part: Part, out: Path, quick: bool) -> str:
             return overlay
         environment["PYTHONPATH"] = os.pathsep.join([str(overlay), *filter(None, [os.environ.get("PYTHONPATH")])])
     result, log = out / f"{part.name}.json", out / f"{part.name}.log"
-    shutil.rmtree(result.with_suffix(""), ignore_errors=True)  # of an earlier run: no part may go on from there
+    shutil.rmtree(result.with_suffix(""), ignore_errors=True)  # of an earlier run, which must not be resumed
     for path in (result, log):
         path.unlink(missing_ok=True)
     words = part.command(out / SETTINGS_FILE, result, quick=quick)

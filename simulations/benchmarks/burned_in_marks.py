@@ -1,4 +1,4 @@
-"""Where the detector of burned-in marks finds any, by archive and class, and how far BUS-UCLM's own column agrees.
+"""Count burned-in annotations that the detector finds, by dataset and class, and compare with BUS-UCLM's own column.
 
 python -m simulations.benchmarks.burned_in_marks NAME=PATH ...
 """
@@ -25,14 +25,14 @@ from fedbus.images.decode import decode_image
 from fedbus.settings.load import parse_sites
 
 
-def main(sites: Annotated[list[str], typer.Argument(help="Archives, as NAME=PATH or NAME=READER:PATH.")]) -> None:
-    """Print two tables: pictures with marks by archive and class; detector against column, where one tells."""
+def main(sites: Annotated[list[str], typer.Argument(help="Datasets, as NAME=PATH or NAME=READER:PATH.")]) -> None:
+    """Print the annotated images by dataset and class and, for BUS-UCLM, the detector against the dataset's column."""
     console = Console()
     try:
         for name, source in parse_sites(sites).items():
             root = Path(source["path"])
             manifest = read_archive(source["reader"], root, name)
-            found = marked_pictures(manifest, console)
+            found = annotated_images(manifest, console)
             console.print(class_table(manifest, found))
             if source["reader"] == "bus-uclm":
                 console.print(agreement_table(name, agreement(found, bus_uclm.published_annotations(root))))
@@ -41,26 +41,26 @@ def main(sites: Annotated[list[str], typer.Argument(help="Archives, as NAME=PATH
         raise typer.Exit(1) from None
 
 
-def marked_pictures(manifest: Manifest, console: Console) -> dict[str, bool]:
-    """Whether the detector finds any mark in each picture, by its path."""
+def annotated_images(manifest: Manifest, console: Console) -> dict[str, bool]:
+    """Return for each image, by its path, whether the detector finds an annotation."""
     paths = [row.path for row in manifest.rows]
 
-    def has_marks(path: str) -> bool:
+    def is_annotated(path: str) -> bool:
         return bool(find_annotations(np.asarray(decode_image(manifest.root / path))).any())
 
     with ThreadPoolExecutor() as pool:
-        answers = pool.map(has_marks, paths)
+        answers = pool.map(is_annotated, paths)
         return dict(zip(paths, track(answers, manifest.site, len(paths), console=console, transient=True), strict=True))
 
 
 def agreement(found: Mapping[str, bool], told: Mapping[str, bool]) -> Counter[tuple[bool, bool]]:
-    """Count pictures by (what the archive tells, what the detector found)."""
+    """Count images by (the dataset's column, what the detector found)."""
     return Counter((told[path], found[path]) for path in found)
 
 
 def class_table(manifest: Manifest, found: Mapping[str, bool]) -> Table:
-    """Pictures with marks of each class."""
-    table = Table("class", "pictures", "with marks", "share", title=f"{manifest.site}: marks found")
+    """Make the table of annotated images by class."""
+    table = Table("class", "images", "annotated", "share", title=f"{manifest.site}: annotations found")
     for name in CLASSES:
         marked = [found[row.path] for row in manifest.rows if row.label == name]
         if marked:
@@ -69,11 +69,11 @@ def class_table(manifest: Manifest, found: Mapping[str, bool]) -> Table:
 
 
 def agreement_table(site: str, counts: Counter[tuple[bool, bool]]) -> Table:
-    """What the detector found where the archive says yes, and where it says no."""
-    table = Table("column Marks", "pictures", "marks found", "share", title=f"{site}: detector against archive")
+    """Make the table of what the detector found where the dataset's column is yes, and where it is no."""
+    table = Table("column Marks", "images", "annotations found", "share", title=f"{site}: detector against dataset")
     for told, answer in ((True, "yes"), (False, "no")):
-        hits, pictures = counts[told, True], counts[told, True] + counts[told, False]
-        table.add_row(answer, str(pictures), str(hits), f"{hits / pictures:.2f}" if pictures else "n/a")
+        hits, images = counts[told, True], counts[told, True] + counts[told, False]
+        table.add_row(answer, str(images), str(hits), f"{hits / images:.2f}" if images else "n/a")
     return table
 
 

@@ -1,4 +1,4 @@
-"""One small study, prepared once, that every part of the benchmark measures on."""
+"""One small comparison, prepared once, on which a part of the benchmark measures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from fedbus.sites.site import Site
 
 @dataclass(frozen=True)
 class Case:
-    """A study with everything that must be there before its first step.
+    """Settings with everything that training needs before its first step.
 
     Attributes:
-        settings: its settings, with the sites named.
-        out: folder in which the sites are prepared.
-        sites: the hospitals by name.
+        settings: the settings, with all sites.
+        out: the folder in which the sites are prepared.
+        sites: the prepared sites, by name.
         start: the weights that every run starts from.
     """
 
@@ -33,14 +33,14 @@ class Case:
 
 
 def make_case(out: Path, values: Mapping[str, Any]) -> Case:
-    """Prepare a study; three phantom hospitals where the settings name no site.
+    """Prepare the sites and the start weights; three synthetic sites (phantoms) if the settings name none.
 
     Args:
-        out: folder for phantoms, decoded pictures and prepared sites.
-        values: settings of the study, in TOML's spelling.
+        out: folder for phantoms, decoded images and prepared sites.
+        values: settings, with TOML's keys.
 
     Raises:
-        FedbusError: the settings, an archive or the weights can't be used.
+        FedbusError: If the settings, a dataset or the weights can't be used.
     """
     settings = resolve_sites(build_settings({"cache": str(out / "cache"), **values}, "the benchmark"))
     sites = prepare_sites(settings, out)

@@ -1,8 +1,8 @@
-"""What a round costs a deployed federation besides training: hub and three sites as processes on this machine.
+"""Measure what a round of a deployed federation costs besides training, with a hub and three sites on this machine.
 
     python -m simulations.benchmarks.deployment OUT.json [--model resnetv2_50] [--rounds 3]
 
-Phantoms of 32 pixels, random weights: only the size of the model counts.
+Phantoms of 32 pixels, random weights: only the model's size matters.
 """
 
 import json
@@ -22,14 +22,14 @@ from fedbus.system.files import write_json
 from fedbus.transport.packing import pack
 from simulations.local_federation import LocalFederation
 
-TRANSPORTS = ("flat", "flat-fp16", "dict")
+PAYLOADS = ("flat", "flat-fp16", "dict")
 IMAGES = 30
 LIMIT_SECONDS = 1800.0
 
-STUDY = """\
+SETTINGS = """\
 arms = ["fedavg"]
 model = "{model}"
-transport = "{transport}"
+payload = "{payload}"
 rounds = {rounds}
 weights = "none"
 image-size = 32
@@ -42,34 +42,34 @@ device = "cpu"
 def main(
     out: Path,
     model: Annotated[str, typer.Option(help="A timm classifier.")] = "resnetv2_50",
-    rounds: Annotated[int, typer.Option(help="Rounds for each way to travel; the first is not counted.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds for each payload; the first is not counted.")] = 3,
 ) -> None:
-    """Measure every way to travel, one after the other, with the same hub and sites."""
+    """Measure each payload, one after another, with the same hub and sites."""
     folder = out.with_suffix("")
     folder.mkdir(parents=True)
     archives = {name: ("phantoms", path) for name, path in write_phantoms(folder / "phantoms", IMAGES, 0).items()}
-    threads = {"OMP_NUM_THREADS": "1"}  # three sites share the processors, and more threads would wait for each other
+    threads = {"OMP_NUM_THREADS": "1"}  # three sites share the processors
     with LocalFederation(folder / "federation", archives, threads) as federation:
         federation.start()
-        rows = [measure(federation, folder, model, payload, rounds) for payload in TRANSPORTS]
+        rows = [measure(federation, folder, model, payload, rounds) for payload in PAYLOADS]
     write_json(out, {"model": model, "rows": rows, **describe_environment()})
     Console().print(table(model, rows))
 
 
 def measure(federation: LocalFederation, out: Path, model: str, payload: str, rounds: int) -> dict[str, Any]:
-    """Run a study and take its rounds apart.
+    """Train with one payload and measure its rounds.
 
     Returns:
-        Medians over the rounds after the first: seconds a round, seconds of the slowest site's work, the difference;
-        and megabytes of one message.
+        Medians over the rounds after the first: seconds per round, seconds of the slowest site's work, the difference;
+        and megabytes per message.
 
     Raises:
-        RunError: the run failed.
+        RunError: If the run fails.
     """
     settings = out / f"{payload}.toml"
-    settings.write_text(STUDY.format(model=model, payload=payload, rounds=rounds), encoding="utf-8")
+    settings.write_text(SETTINGS.format(model=model, payload=payload, rounds=rounds), encoding="utf-8")
     if federation.run(settings).wait(LIMIT_SECONDS) != 0:
-        raise RunError(f"The run with transport = {payload} failed.", f"See {federation.log('run')}.")
+        raise RunError(f"The run with payload = {payload} failed.", f"See {federation.log('run')}.")
     path = federation.hub.runs / payload / "arms" / "fedavg" / "history.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
     whole = [line["seconds"] for line in lines]
@@ -86,9 +86,9 @@ def measure(federation: LocalFederation, out: Path, model: str, payload: str, ro
 
 
 def table(model: str, rows: list[dict[str, Any]]) -> Table:
-    """Lay the measurements out."""
+    """Make the table of all measurements."""
     made = Table(title=f"{model}, one hub and three sites on this machine (phantoms)", box=None, header_style="bold")
-    for heading in ("payload", "arrays", "MB a message", "round, s", "work at the slowest site, s", "outside, s"):
+    for heading in ("payload", "arrays", "MB per message", "round, s", "work at the slowest site, s", "outside, s"):
         made.add_column(heading, justify="right")
     for row in rows:
         seconds = [f"{row[key]:.1f}" for key in ("round_seconds", "work_seconds", "outside_seconds")]

@@ -1,8 +1,8 @@
-"""How much of the hardware the training loop uses, and how much faster it is than what people write.
+"""Measure how much of the hardware the training loop uses, and how much faster it is than a typical loop.
 
     python -m simulations.benchmarks.engine SETTINGS.json OUT.json
 
-*Ceiling*: the same model stepping on one resident batch. *Plain*: folders of pictures, torchvision, a DataLoader,
+*Ceiling*: the same model stepping on one resident batch. *Plain*: image folders, torchvision, a DataLoader,
 float32. All three take turns in one process; ratios are medians over the turns. Ours and the plain loop also train
 from the same start for the same number of steps, and are scored on the same test rows.
 """
@@ -86,12 +86,11 @@ def _placed(case: Case) -> nn.Module:
 
 
 def compare_accuracy(case: Case, folder: Path) -> dict[str, Any]:
-    """Train ours and the plain loop from one start for the study's rounds, once a seed, and score both.
+    """Train our loop and the plain one from the same start for all rounds, once per seed, and score both.
 
     Returns:
-        Accuracies in [0, 1] with the interval that other patients would give; "plain_own" is the plain loop's by its
-        own reading of the pictures, the mean over seeds; "difference" is ours less the plain loop's, on the same draws
-        of test patients.
+        Accuracies in [0, 1] with bootstrap intervals over patients. "plain_own": the plain loop's accuracy with its own
+        decoding of the images, mean over seeds. "difference": ours minus the plain loop's, on the same draws.
     """
     settings = case.settings
     ours, plain, own, steps = [], [], [], 0
@@ -127,18 +126,18 @@ def _predict(model: nn.Module, case: Case) -> Predictions:
 
 
 def measure(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure speed on the study as it is, and accuracy over `SEEDS`: from random weights, on a smaller model.
+    """Measure speed with the given settings, and accuracy over `SEEDS`; from random weights, with a smaller model.
 
     Args:
-        folder: for phantoms, decoded pictures and prepared sites.
-        settings: of the study, in TOML's spelling.
+        folder: for phantoms, decoded images and prepared sites.
+        settings: the settings, with TOML's keys.
     """
     shared = {"cache": str(folder.absolute() / "cache"), **settings}
     fast = make_case(folder / "speed", shared)
     smaller = LEARNING if fast.settings.weights == "none" else {}
     learnt = make_case(folder / "learning", shared | smaller | {"seeds": SEEDS})
     with tempfile.TemporaryDirectory() as trees:
-        tree = write_image_folders(fast, Path(trees) / "pictures")[POOLED]  # archives and split are the same for both
+        tree = write_image_folders(fast, Path(trees) / "images")[POOLED]  # datasets and splits are the same for both
         return {
             **measure_speed(fast, tree, STEPS, TURNS),
             "accuracy": compare_accuracy(learnt, tree),
@@ -147,7 +146,7 @@ def measure(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(settings: Path, out: Path) -> None:
-    """Measure a study, whose settings lie in a JSON file in TOML's spelling, and write OUT."""
+    """Measure with the settings in a JSON file (TOML's keys), and write OUT."""
     write_json(out, measure(out.with_suffix(""), read_json(settings)))
 
 

@@ -1,10 +1,10 @@
-"""What a simulated round of FedAvg costs over a bare loop that does the same steps in one process.
+"""Measure what a simulated round of FedAvg costs over a bare loop that takes the same steps in one process.
 
     python -m simulations.benchmarks.federation SETTINGS.json OUT.json
 
-The bare loop is what a federation can't do without: for each site in turn it takes the shared weights, scores them on
-the site's validation rows, trains them with the one training loop, and adds them to the mean. It ends with the same
-weights, bit for bit, or the measurement is refused.
+The bare loop does only what every federation must: for each site in turn it scores the shared weights on the site's
+validation rows, trains them with our training loop, and adds them to the mean. If it does not end with the same weights
+bit for bit, the measurement fails.
 """
 
 import statistics
@@ -40,11 +40,11 @@ class Measured:
     """A run of several rounds.
 
     Attributes:
-        seconds: of each round.
-        training: seconds of each round spent in optimiser steps alone; empty if not known.
-        total: wall-clock of the whole run, start and end included.
-        startup: seconds until the first round could begin.
-        final: the shared weights at the end.
+        seconds: duration of each round.
+        training: seconds of each round spent in optimiser steps; empty if unknown.
+        total: wall-clock seconds of the whole run, with start and end.
+        startup: seconds until the first round could start.
+        final: the shared weights after the last round.
     """
 
     seconds: list[float]
@@ -56,14 +56,14 @@ class Measured:
 
 def run_bare(case: Case) -> Measured:
     """FedAvg without Flower, Ray or files: one process, one site after the other."""
-    began = time.monotonic()
+    run_started = time.monotonic()
     settings, seed = case.settings, case.settings.seeds[0]
     device = pick_device(settings.device)
     model = place_model(settings.model, device)
     rows = {name: site_rows(site, settings, seed, device) for name, site in sorted(case.sites.items())}
     shared, seconds, training = case.start, [], []
-    everything = sum(float(each.distinct) for each in rows.values())
-    startup = time.monotonic() - began
+    total_images = sum(float(each.distinct) for each in rows.values())
+    startup = time.monotonic() - run_started
     for number in range(1, settings.rounds + 1):
         started, stepping = time.monotonic(), 0.0
         mean: dict[str, Any] = {}
@@ -76,11 +76,11 @@ def run_bare(case: Case) -> Measured:
                 optimiser=make_optimiser(model, settings),
             )  # fmt: skip
             stepping += time.monotonic() - before
-            add_to_mean(mean, get_state(model), each.distinct / everything)
+            add_to_mean(mean, get_state(model), each.distinct / total_images)
         shared = {key: torch.from_numpy(np.asarray(value)) for key, value in mean.items()}
         seconds.append(time.monotonic() - started)
         training.append(stepping)
-    return Measured(seconds, training, time.monotonic() - began, startup, shared)
+    return Measured(seconds, training, time.monotonic() - run_started, startup, shared)
 
 
 def add_to_mean(mean: dict[str, Any], state: State, share: float) -> None:
@@ -96,7 +96,7 @@ def run_federated(case: Case, folder: Path) -> Measured:
     """The same rounds as a simulation: Flower's strategy, messages, Ray's workers, checkpoints.
 
     Raises:
-        RunError: the run failed.
+        RunError: If the run fails.
     """
     seconds: list[float] = []
     ends: list[float] = []
@@ -107,21 +107,21 @@ def run_federated(case: Case, folder: Path) -> Measured:
 
     arm = ArmFolder(folder / "fedavg")
     job = Job(case.settings, "fedavg", case.settings.seeds[0], case.start, arm, on_round=note)
-    began = time.monotonic()
+    run_started = time.monotonic()
     simulate(case.settings, case.out, [job], threading.Event())
-    total = time.monotonic() - began
-    return Measured(seconds, [], total, ends[0] - began - statistics.median(seconds), arm.load_weights("final"))
+    total = time.monotonic() - run_started
+    return Measured(seconds, [], total, ends[0] - run_started - statistics.median(seconds), arm.load_weights("final"))
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Bare, federated, bare again: a machine that slows down or speeds up in between shows.
+    """Measure bare, federated, then bare again, which shows whether the machine's speed changed in between.
 
     Raises:
-        RunError: the simulation did not end with the bare loop's weights.
+        RunError: If the simulation and the bare loop end with different weights.
     """
     before, federated, after = run_bare(case), run_federated(case, folder), run_bare(case)
     if not all(torch.equal(federated.final[key], before.final[key]) for key in before.final):
-        raise RunError("The simulation and the bare loop ended with different weights.", "Report this as a defect.")
+        raise RunError("The simulation and the bare loop ended with different weights.", "Report this as a bug.")
     bare = statistics.median(before.seconds + after.seconds)
     steps = statistics.median(before.training + after.training)
     round_seconds = statistics.median(federated.seconds[1:])
@@ -139,18 +139,18 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def wire(state: State, payload: str) -> dict[str, float]:
-    """What a deployed site receives, and sends, of weights in a round."""
+    """Return the size of the weights that a deployed site receives, and sends, per round."""
     arrays = pack(state, payload)
     return {"arrays": len(arrays), "megabytes": sum(array.nbytes for array in arrays.values()) / 1e6}
 
 
 def main(settings: Path, out: Path) -> None:
-    """Measure a study, whose settings lie in a JSON file in TOML's spelling, and write OUT."""
+    """Measure with the settings in a JSON file (TOML's keys), and write OUT."""
     folder = out.with_suffix("")
     write_json(out, measure(make_case(folder, read_json(settings)), folder))
 
 
 if __name__ == "__main__":
-    program = typer.Typer(pretty_exceptions_enable=False)  # else it prints every tensor in sight
+    program = typer.Typer(pretty_exceptions_enable=False)  # otherwise it prints local tensors
     program.command()(main)
     program()

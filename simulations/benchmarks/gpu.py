@@ -1,11 +1,11 @@
-"""Training and federation on a GPU: one script that needs PyTorch, torchvision, timm, NumPy and scikit-learn alone.
+"""Measure training and federation on a GPU; needs only PyTorch, torchvision, timm, NumPy and scikit-learn.
 
     python -m simulations.benchmarks.gpu OUT.json [--device auto|cpu|cuda] [--image-size 224] [--batch-size 64] ...
 
-Pictures are noise, drawn in memory. Measured in turns: the ceiling (one resident batch), our loop, and the plain loop
-of `plain_loop.py` on the same pictures as files; then a federation of three sites as a bare loop in one process, with
-about a second of training a site and round. The simulated federation over the bare loop needs the rest of FedBUS's
-packages: where they are not installed, OUT.json says what was missing.
+Images are noise, drawn in memory. Measured in turns: the ceiling (one resident batch), our loop, and the plain loop
+of `plain_loop.py` on the same images as files; then a federation of three sites as a bare loop in one process, with
+about a second of training per site and round. Comparing the simulated federation with the bare loop needs all of
+FedBUS's packages: if one is not installed, OUT.json names it.
 """
 
 import argparse
@@ -51,19 +51,19 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "flwr", "ray")
 
-PICTURES = 512
-"""Of our loop and of the plain one, as a hospital's archive has."""
+IMAGES_PER_LOOP = 512
+"""Images for our loop and the plain one, as many as a small hospital's dataset has."""
 
 SITES, ROUNDS, EPOCH_SECONDS = 3, 4, 1.0
-"""Of the federation; its first round is not counted."""
+"""Of the bare federation; its first round is not counted."""
 
 PHANTOMS = 180
-"""Of every site, in the simulation."""
+"""Images of each site in the simulation."""
 
 
 @dataclass(frozen=True)
 class GpuSettings:
-    """The settings of a study that training reads, with the defaults of `fedbus.settings.schema.Study`, which needs pydantic."""
+    """The settings that training reads, with the defaults of `Settings`, which needs pydantic."""
 
     model: str = "resnetv2_50"
     image_size: int = 224
@@ -91,7 +91,7 @@ class GpuSettings:
 
 
 def noise_rows(gpu_settings: GpuSettings, count: int, device: torch.device, seed: int = 0) -> TrainingRows:
-    """Draw `count` pictures of noise, the classes in turn."""
+    """Draw `count` images of noise, their classes in turn."""
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (count, gpu_settings.image_size, gpu_settings.image_size), dtype=np.uint8)
     labels, nothing = np.arange(count, dtype=np.int64) % len(CLASSES), pixels[:0]
@@ -100,17 +100,17 @@ def noise_rows(gpu_settings: GpuSettings, count: int, device: torch.device, seed
 
 
 def measure_speed(gpu_settings: GpuSettings, folder: Path, steps: int, turns: int) -> dict[str, Any]:
-    """Let the ceiling, our loop and the plain loop train in turns.
+    """Measure the ceiling, our loop and the plain loop in turns.
 
     Args:
         gpu_settings: model, sizes, precision.
         folder: for the plain loop's files, which have their final size: large ones would take longer to read.
         steps: timed steps of each turn.
-        turns: of each loop.
+        turns: turns of each loop.
     """
     device, settings = pick_device(gpu_settings.device), gpu_settings.settings
-    rows, ours = noise_rows(gpu_settings, PICTURES, device), place_model(gpu_settings.model, device)
-    write_pictures(rows, folder / "train")
+    rows, ours = noise_rows(gpu_settings, IMAGES_PER_LOOP, device), place_model(gpu_settings.model, device)
+    write_images(rows, folder / "train")
     plain = build_model(gpu_settings.model).to(device)
     speeds = {
         "ceiling": ceiling_speed(place_model(gpu_settings.model, device), settings),
@@ -127,7 +127,7 @@ def measure_speed(gpu_settings: GpuSettings, folder: Path, steps: int, turns: in
     }
 
 
-def write_pictures(rows: TrainingRows, folder: Path) -> None:
+def write_images(rows: TrainingRows, folder: Path) -> None:
     """Write `folder/CLASS/N.png` for every row."""
     for label in CLASSES:
         (folder / label).mkdir(parents=True)
@@ -136,11 +136,11 @@ def write_pictures(rows: TrainingRows, folder: Path) -> None:
 
 
 def measure_bare(gpu_settings: GpuSettings, images_per_second: float) -> dict[str, Any]:
-    """FedAvg of three sites as a bare loop: what a federation on this machine can't be faster than.
+    """Measure FedAvg of three sites as a bare loop: the lower bound for a federation on this machine.
 
     Args:
         gpu_settings: the model and how it trains.
-        images_per_second: of our loop; decides how many pictures a local epoch of `EPOCH_SECONDS` takes.
+        images_per_second: of our loop; decides how many images a local epoch of `EPOCH_SECONDS` takes.
     """
     device = pick_device(gpu_settings.device)
     count = max(1, round(images_per_second * EPOCH_SECONDS / gpu_settings.batch_size)) * gpu_settings.batch_size
@@ -174,10 +174,10 @@ def _train_site(model: nn.Module, rows: TrainingRows, gpu_settings: GpuSettings,
 
 
 def measure_federation(gpu_settings: GpuSettings, images_per_second: float, folder: Path) -> dict[str, Any]:
-    """The simulated federation over the bare loop, on phantoms, a local epoch of about `EPOCH_SECONDS`.
+    """Compare the simulated federation with the bare loop, on phantoms, with local epochs of about `EPOCH_SECONDS`.
 
     Raises:
-        ImportError: Flower, Ray or another package of FedBUS is not here.
+        ImportError: If Flower, Ray or another package that FedBUS needs is not installed.
     """
     from simulations.benchmarks.case import make_case
     from simulations.benchmarks.federation import measure as measure_case
@@ -195,7 +195,7 @@ def measure_federation(gpu_settings: GpuSettings, images_per_second: float, fold
 
 
 def where_installed(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a part measures, or "missing": the package that is not here."""
+    """Return what a part measures, or "missing" with the package that is not installed."""
     try:
         return part()
     except ImportError as error:
@@ -203,7 +203,7 @@ def where_installed(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def describe_machine(gpu_settings: GpuSettings) -> dict[str, Any]:
-    """Device, precision and versions; a package that is not here has none."""
+    """Describe device, precision and versions; None for a package that is not installed."""
     device = pick_device(gpu_settings.device)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
@@ -223,10 +223,10 @@ def _version(package: str) -> str | None:
 
 
 def measure(gpu_settings: GpuSettings, out: Path, steps: int, turns: int) -> None:
-    """Measure everything in one process; OUT.json is written after every part: a later failure loses nothing."""
+    """Measure everything in one process, and write OUT.json after each part, so that a later failure loses nothing."""
     found = describe_machine(gpu_settings) | {"settings": vars(gpu_settings) | {"steps": steps, "turns": turns}}
     with tempfile.TemporaryDirectory() as folder:
-        found |= measure_speed(gpu_settings, Path(folder) / "pictures", steps, turns)
+        found |= measure_speed(gpu_settings, Path(folder) / "images", steps, turns)
         write_json(out, found)
         pace = found["images_per_second"]["ours"]
         found["bare_federation"] = measure_bare(gpu_settings, pace)

@@ -1,8 +1,8 @@
-"""What grows with rounds, sites, pictures and the size of the model: memory, seconds, bytes.
+"""Measure what grows with rounds, sites, images and model size: memory, seconds, bytes.
 
     python -m simulations.benchmarks.growth (rounds|sites|images|models) OUT.json [--quick]
 
-Each case is a process of its own, so that none has another's memory.
+Each case runs in its own process, so that memory use is not mixed.
 """
 
 import tempfile
@@ -44,14 +44,14 @@ CASES: dict[Part, tuple[Measure, tuple[tuple[Any, ...], ...], tuple[tuple[Any, .
         (("mobilenetv2_100",), ("resnetv2_18",)),
     ),
 }  # fmt: skip
-"""For each part: what measures a case, and the arguments of its cases, in full and quick."""
+"""For each part: the function that measures a case, and the arguments of all cases, full and quick."""
 
 TRENDS = {
     Part.SITES: ("sites", ("round_s",)),
     Part.IMAGES: ("images", ("open_s", "near_pairs_s", "epoch_s")),
     Part.MODELS: ("model_mb", ("outside_s",)),
 }
-"""How fast figures grow: each is fitted as size to the power of its exponent; 1 is proportional."""
+"""For each part, the size and the figures that grow with it, as size to a fitted exponent; 1 is proportional."""
 
 
 def main(
@@ -71,7 +71,7 @@ def main(
 
 
 def summarise(part: Part, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of a part: those of its only case, or all cases and how fast their figures grow."""
+    """Return a part's figures: those of its only case, or all cases and the exponents of their growth."""
     if part is Part.ROUNDS:
         return rows[0]
     size, keys = TRENDS[part]

@@ -1,6 +1,6 @@
 """Federations that grow: many rounds, many sites, large models.
 
-Pictures are small and a site makes one step a round, so that everything but the training shows.
+Images are small and a site takes one step per round, so that the costs besides training show.
 """
 
 import statistics
@@ -22,12 +22,12 @@ SETTINGS: dict[str, Any] = {
     "phantom-images": 30, "device": "cpu",
 }  # fmt: skip
 ROUNDS = 5
-PICTURES_A_SITE = 30
+IMAGES_PER_SITE = 30
 COUNTED = ("driver", "workers", "store")
 
 
 def run(case: Case, on_round: Callable[[dict[str, Any]], object] = lambda line: None) -> list[dict[str, Any]]:
-    """Run a simulation of FedAvg; the lines of its history."""
+    """Run a simulation of FedAvg, and return its history."""
     arm, settings = ArmFolder(case.out / "fedavg"), case.settings
     job = Job(settings, "fedavg", settings.seeds[0], case.start, arm, on_round=on_round)
     simulate(settings, case.out, [job], threading.Event())
@@ -38,8 +38,8 @@ def measure_rounds(folder: Path, model: str, rounds: int) -> dict[str, Any]:
     """Watch a simulation's memory over the rounds; the first fifth of them, at least three, is warm-up.
 
     Returns:
-        Megabytes a round by which driver, workers and object store grow, each and together, with standard errors, and
-        the series.
+        Megabytes per round by which driver, workers and object store grow, each and together, with standard errors;
+        and the series.
     """
     case = make_case(folder, SETTINGS | {"model": model, "rounds": rounds})
     series: dict[str, list[float]] = {}
@@ -54,11 +54,11 @@ def measure_rounds(folder: Path, model: str, rounds: int) -> dict[str, Any]:
 
 
 def slopes(series: dict[str, list[float]], warm_up: int) -> dict[str, Any]:
-    """Lines through what came after the warm-up.
+    """Fit lines through the memory of all rounds after the warm-up.
 
     Args:
-        series: megabytes after each round, by what holds them.
-        warm_up: rounds that do not count.
+        series: megabytes after each round, for each owner of memory.
+        warm_up: rounds to leave out.
     """
     counted = [sum(sizes) for sizes in zip(*(series[name] for name in COUNTED), strict=True)]
     together: Slope = fit_slope(counted[warm_up:])
@@ -71,10 +71,10 @@ def slopes(series: dict[str, list[float]], warm_up: int) -> dict[str, Any]:
 
 
 def measure_sites(folder: Path, sites: int) -> dict[str, Any]:
-    """Time the rounds of a federation of many small sites, each with pictures of its own."""
+    """Time the rounds of a federation of many small sites, each with its own images."""
     archives = {}
     for number in range(sites):
-        path = write_archive(folder / "archives" / str(number), PICTURES_A_SITE, seed=number)
+        path = write_archive(folder / "archives" / str(number), IMAGES_PER_SITE, seed=number)
         archives[f"site-{number}"] = {"reader": "labels-csv", "path": str(path)}
     lines = run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": ROUNDS, "sites": archives}))
     seconds = statistics.median(line["seconds"] for line in lines[1:])
@@ -83,7 +83,7 @@ def measure_sites(folder: Path, sites: int) -> dict[str, Any]:
 
 
 def measure_model(folder: Path, model: str) -> dict[str, Any]:
-    """Time the rounds of three sites, one after the other, outside their work, and weigh a message."""
+    """Measure the time of a round outside the sites' work, with three sites one after another, and a message's size."""
     case = make_case(folder, SETTINGS | {"model": model, "rounds": ROUNDS, "workers": 1})
     lines = run(case)[1:]
     sizes = {way: sum(array.nbytes for array in pack(case.start, way).values()) for way in ("flat", "flat-fp16")}

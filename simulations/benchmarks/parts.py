@@ -1,4 +1,4 @@
-"""The parts of `make bench`: which program measures what, on which study."""
+"""The parts of `make bench`: which program measures what, with which settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,22 +8,22 @@ FULL: dict[str, Any] = {
     "model": "resnetv2_50", "weights": "none", "image-size": 96, "batch-size": 32, "phantom-images": 300,
     "rounds": 3, "arms": ["fedavg"],
 }  # fmt: skip
-"""Three phantom hospitals, as large as two cores can bear several times over."""
+"""Three synthetic sites (phantoms), small enough for several runs on two cores."""
 
 QUICK = FULL | {"image-size": 48, "batch-size": 16, "phantom-images": 60, "rounds": 3}
 
 
 @dataclass(frozen=True)
 class Part:
-    """One program, run as a process of its own so that no part's memory or threads disturb another's.
+    """One program, run in its own process, so that memory and threads of parts do not interfere.
 
     Attributes:
-        name: of its JSON file and its log.
+        name: the name of its JSON file and its log.
         title: what it measures, for the terminal.
         arguments: of `python -m simulations.benchmarks.`; `{settings}` and `{out}` stand for its files, `{quick}` for
             the option that makes it smaller.
-        minutes: how long it takes on two cores, roughly, for the time that is left.
-        quick: whether `QUICK=1` has it too.
+        minutes: its rough duration on two cores, for the estimate of the remaining time.
+        quick: whether `QUICK=1` includes it.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Part:
 PARTS = (
     Part("engine", "our training loop, its ceiling, and a plain loop", ("engine", "{settings}", "{out}"), 8),
     Part("federation", "a federated round and a bare one", ("federation", "{settings}", "{out}"), 6),
-    Part("plain_flower", "the same study as Flower's quickstart", ("plain_flower", "{settings}", "{out}"), 8),
-    Part("peer", "the same study on pfl-research", ("peer_pfl", "{settings}", "{out}"), 6),
+    Part("plain_flower", "the same training as in Flower's quickstart", ("plain_flower", "{settings}", "{out}"), 8),
+    Part("peer", "the same training on pfl-research", ("peer_pfl", "{settings}", "{out}"), 6),
     Part("rounds", "memory over the rounds", ("growth", "rounds", "{out}", "{quick}"), 4),
     Part("sites", "3 to 100 sites", ("growth", "sites", "{out}"), 3, quick=False),
-    Part("images", "1 000 to 100 000 pictures", ("growth", "images", "{out}"), 6, quick=False),
+    Part("images", "1 000 to 100 000 images", ("growth", "images", "{out}"), 6, quick=False),
     Part("models", "models of 10 to 400 MB", ("growth", "models", "{out}"), 4, quick=False),
     Part("deployment", "hub and sites as processes", ("deployment", "{out}"), 8, quick=False),
 )  # fmt: skip

@@ -58,17 +58,17 @@ def main(settings: Path, out: Path) -> None:
 
 
 def find_peer(folder: Path) -> bool:
-    """Tell whether `install_peer` has put all that `REQUIREMENTS` names into a folder."""
+    """Return whether a folder contains all packages that `REQUIREMENTS` names."""
     wanted = [line.split()[0] for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines() if "==" in line]
     found = {f"{each.name}=={each.version}" for each in metadata.distributions(path=[str(folder)])}
     return set(wanted) <= found
 
 
 def install_peer(folder: Path = PEER_FOLDER) -> Path | str:
-    """Install pfl into a folder of its own, unless it is there; this environment stays as it is.
+    """Install pfl into a separate folder, unless it is installed there; this environment does not change.
 
     Returns:
-        The folder, for PYTHONPATH, or why pfl can't be had.
+        The folder, for PYTHONPATH, or why pfl can't be installed.
     """
     if find_peer(folder):
         return folder
@@ -99,10 +99,10 @@ def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
         first.
 
     Raises:
-        RunError: pfl is not installed.
+        RunError: If pfl is not installed.
     """
     settings, device = case.settings, pick_device(case.settings.device)
-    os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # else it takes a GPU whatever the study says
+    os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # otherwise it uses a GPU even if the settings forbid it
     try:
         from pfl.algorithm.base import NNAlgorithmParams
         from pfl.algorithm.federated_averaging import FederatedAveraging
@@ -255,6 +255,6 @@ def _as_held(images: Tensor, matched: bool) -> Tensor:
 
 
 if __name__ == "__main__":
-    program = typer.Typer(pretty_exceptions_enable=False)  # else it prints every tensor in sight
+    program = typer.Typer(pretty_exceptions_enable=False)  # otherwise it prints local tensors
     program.command()(main)
     program()

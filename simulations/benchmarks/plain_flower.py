@@ -1,4 +1,4 @@
-"""FedAvg written as Flower's own PyTorch quickstart is, to compare ours with.
+"""FedAvg written as in Flower's PyTorch quickstart, to compare with ours.
 
     python -m simulations.benchmarks.plain_flower SETTINGS.json OUT.json
 
@@ -68,13 +68,13 @@ class Notes:
     """What the server notes while the study runs; times are seconds of `time.time`.
 
     Attributes:
-        began: when each site's training began, all rounds.
+        started: when each site's training started, all rounds.
         ended: when each round ended.
         steps: optimiser steps of each round, all sites together.
         accuracy: on all sites' validation rows after every round, in [0, 1].
     """
 
-    began: list[float] = field(default_factory=list)
+    started: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
@@ -94,7 +94,7 @@ def run_plain_flower(case: Case) -> dict[str, Any]:
         round, all sites together; `accuracy` on the validation rows after every round.
 
     Raises:
-        RunError: a site or the server failed.
+        RunError: If a site or the server fails.
     """
     silence_third_party()
     protect_own_ray()
@@ -108,7 +108,7 @@ def run_plain_flower(case: Case) -> dict[str, Any]:
             num_supernodes=len(sites),
             backend_config=resources(case.settings, len(sites)),
         )
-    first = min(notes.began)
+    first = min(notes.started)
     starts = [first, *notes.ended[:-1]]
     return {
         "startup_seconds": first - started,
@@ -139,7 +139,7 @@ def make_client_app(settings: Settings, sites: list[PlainSite]) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        began = time.time()
+        started = time.time()
         model, number = _model(message, settings), int(context.node_config["partition-id"])
         round_number = cast(int, cast(ConfigRecord, message.content["config"])["server-round"])
         site = sites[number]
@@ -148,7 +148,7 @@ def make_client_app(settings: Settings, sites: list[PlainSite]) -> ClientApp:
         metrics: dict[str, Any] = {
             "train_loss": sum(run.losses) / len(run.losses),
             "num-examples": len(cast(Any, loader.dataset)),
-            "began": began,
+            "started": started,
             "steps": len(run.losses),
         }
         content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
@@ -175,7 +175,7 @@ def make_server_app(settings: Settings, start: State, sites: list[PlainSite], no
 
     def note_training(replies: list[RecordDict], weighted_by: str) -> MetricRecord:
         metrics = [cast(Mapping[str, Any], reply["metrics"]) for reply in replies]
-        notes.began += [float(each["began"]) for each in metrics]
+        notes.started += [float(each["started"]) for each in metrics]
         notes.steps.append(sum(int(each["steps"]) for each in metrics))
         return aggregate_metricrecords(replies, weighted_by)
 
@@ -210,6 +210,6 @@ def _model(message: Message, settings: Settings) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    program = typer.Typer(pretty_exceptions_enable=False)  # else it prints every tensor in sight
+    program = typer.Typer(pretty_exceptions_enable=False)  # otherwise it prints local tensors
     program.command()(main)
     program()

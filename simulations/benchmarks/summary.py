@@ -1,4 +1,4 @@
-"""From what the parts measured to the figures of `bench.json`, and to one table."""
+"""Compute the figures of `bench.json` from what the parts measured, and lay them out as a table."""
 
 import math
 import statistics
@@ -49,23 +49,23 @@ def figures_of(device: str) -> tuple[Figure, ...]:
             "engine_over_plain", "engine", "images/s: our loop over ImageFolder, DataLoader, float32", least=plain
         ),
         _measured("federation_over_bare", "federation", "seconds: a federated round over a bare loop's", most=bare),
-        _measured("federation_over_steps", "federation", "the same, over the bare loop's optimiser steps alone"),
+        _measured("federation_over_steps", "federation", "the same, over only the bare loop's optimiser steps"),
         _measured("federation_startup_s", "federation", "seconds until a simulation trains", most=15),
         _rival("plain_flower_over_ours", "plain_flower", "seconds: a round of Flower's quickstart over ours"),
         _rival("pfl_over_ours", "peer", "seconds: a round of pfl-research over ours", "plain"),
         _rival("pfl_matched_over_ours", "peer", "the same, pfl-research with our arithmetic", "matched"),
-        _measured("memory_slope_mb_per_round", "rounds", "MB that memory grows a round"),
+        _measured("memory_slope_mb_per_round", "rounds", "MB that memory grows per round"),
     )
 
 
 def _measured(key: str, part: str, words: str, *, least: float = -math.inf, most: float = math.inf) -> Figure:
-    """A figure that a part computed itself, with its aim, if it has one."""
+    """Make a figure that a part computed itself, with its aim, if it has one."""
     aim = f"at least {least:g}" if least > -math.inf else f"at most {most:g}" if most < math.inf else ""
     return Figure(key, words, frozenset({part}), lambda found: float(found[part][key]), aim, least, most)
 
 
 def _rival(key: str, part: str, words: str, way: str = "") -> Figure:
-    """Median seconds of another simulator's rounds after the first, over those of ours."""
+    """Make the ratio of another simulator's median round (after the first) to ours."""
 
     def compute(found: Found) -> float:
         run = found[part][way] if way else found[part]
@@ -75,21 +75,21 @@ def _rival(key: str, part: str, words: str, way: str = "") -> Figure:
 
 
 def figures(found: Found) -> dict[str, Any]:
-    """The figures that can be made of what the parts found; None for the others.
+    """Compute all figures; None where a part is missing.
 
-    Every part compares what it ran itself, but for other simulators: their rounds are set against ours of the same run.
+    Parts compare what they ran themselves; rounds of other simulators are compared with ours of the same run.
     """
     return {figure.key: figure.compute(found) if figure.needs <= found.keys() else None for figure in figures_of("cpu")}
 
 
 def table(result: Mapping[str, Any], device: str) -> Table:
-    """Lay out the figures with their aims; a hole is n/a, and its reason stands below.
+    """Make the table of figures and aims; a missing figure is n/a, with the reason below the table.
 
-    A quick run's pictures and rounds are too small for the aims: what a round costs besides steps weighs more there.
+    A quick run's images and rounds are too small for the aims: the costs of a round besides its steps weigh more.
     """
     notes = [f"{name}: {why}" for name, why in result["missing"].items()]
     if result["quick"]:
-        notes.append("The aims are those of a full run, whose pictures and rounds are larger.")
+        notes.append("The aims apply to a full run, whose images and rounds are larger.")
     made = Table(title="FedBUS on this machine (phantoms)", caption="\n".join(notes) or None, box=box.SIMPLE)
     for heading in ("", "figure", "aim", ""):
         made.add_column(heading, justify="right" if heading == "figure" else "left")

@@ -188,7 +188,7 @@ def test_replaced_start_weights_are_refused_on_resume(archives, tmp_path):
     assert done.exit_code == 0, done.output
     torch.save(build_model("test_resnet").state_dict(), weights)
     words = command(archives, tmp_path / "out", "--resume", weights=weights, **settings)
-    assert "start weights are no longer" in refused(words)
+    assert "start weights differ" in refused(words)
 
 
 def test_a_missing_dataset_leaves_no_run_behind(archives, tmp_path):
@@ -230,7 +230,7 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_
     ("setting", "said"),
     [
         ("imagesize=3", "did you mean 'image-size'"),
-        ("weights=/nowhere.safetensors", "/nowhere.safetensors is not there"),
+        ("weights=/nowhere.safetensors", "/nowhere.safetensors does not exist"),
         ("model=resnetv2_51", "no model called 'resnetv2_51'"),
         ("sampler=rosy", "sampler"),
     ],

@@ -88,7 +88,7 @@ def test_flwr_run_trains_the_same_application(flower: dict[str, str], two_site_s
     words = [
         "flwr", "run", ".", "--stream",
         "--federation-config", "num-supernodes=2 client-resources-num-cpus=2 init-args-num-cpus=2",
-        "--run-config", f"study='{settings}' out='{out}' arm='fedprox'",
+        "--run-config", f"settings='{settings}' out='{out}' arm='fedprox'",
     ]  # fmt: skip
     with watched(Path(flower["FLWR_HOME"])) as seen:
         done = subprocess.run(words, cwd=ROOT, env=flower, capture_output=True, text=True, timeout=900, check=False)

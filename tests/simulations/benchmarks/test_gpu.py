@@ -14,7 +14,7 @@ from PIL import Image
 from fedbus.classes import CLASSES
 from fedbus.settings.schema import Settings
 from simulations.benchmarks import gpu
-from simulations.benchmarks.gpu import GpuSettings, measure_bare, noise_rows, where_installed, write_pictures
+from simulations.benchmarks.gpu import GpuSettings, measure_bare, noise_rows, where_installed, write_images
 from tests.bare_machine import OTHERS
 
 TINY = GpuSettings(model="test_resnet", image_size=32, batch_size=4, device="cpu", precision="float32")
@@ -23,7 +23,7 @@ ALONE = """
 import sys
 for name in {others}: sys.modules[name] = None  # importing it fails
 from simulations.benchmarks import gpu
-gpu.PICTURES, gpu.EPOCH_SECONDS = 16, 0.02
+gpu.IMAGES_PER_LOOP, gpu.EPOCH_SECONDS = 16, 0.02
 words = "--device cpu --model test_resnet --image-size 32 --batch-size 4 --steps 2 --turns 2".split()
 gpu.main([{out!r}, *words])
 """
@@ -80,7 +80,7 @@ def test_only_a_missing_package_is_excused():
 
 def test_the_plain_loop_reads_the_pictures_that_ours_trains_on(tmp_path):
     rows = noise_rows(TINY, 7, torch.device("cpu"))
-    write_pictures(rows, tmp_path / "train")
+    write_images(rows, tmp_path / "train")
     for number, (row, label) in enumerate(zip(rows.index, rows.labels, strict=True)):
         picture = np.asarray(Image.open(tmp_path / "train" / CLASSES[label] / f"{number}.png"))
         np.testing.assert_array_equal(picture, rows.images[row, 0].numpy())

@@ -110,7 +110,7 @@ def test_a_cell_that_fails_is_reported_with_its_reason_and_the_others_finish(fir
         "plain": "finished", "again": "finished", "broken": "failed",
         "federated": "finished", "federated-again": "finished",
     }  # fmt: skip
-    assert "gone.pth is not there" in cells["broken"]["reason"]
+    assert "gone.pth does not exist" in cells["broken"]["reason"]
     assert done.returncode == 1
     assert "gone.pth" in done.stdout
     assert "--resume" in done.stdout
