@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fedbus.device import pick_device
-from fedbus.evaluation.predict import join, predict_split
-from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.predict import predict_split
+from fedbus.evaluation.predictions import Predictions, join
 from fedbus.evaluation.validation import score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state

@@ -6,8 +6,8 @@ import torch
 
 from fedbus.device import pick_device
 from fedbus.errors import SettingsError
-from fedbus.evaluation.predict import join, predict_split
-from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.predict import predict_split
+from fedbus.evaluation.predictions import Predictions, join
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.runs.site_state import own_model

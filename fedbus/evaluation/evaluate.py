@@ -1,4 +1,4 @@
-"""What a model answered on labelled rows, its metrics with 95 % intervals, and arms compared in pairs."""
+"""Metrics of an arm with 95 % bootstrap intervals, and paired comparisons of two arms."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,35 +13,35 @@ from fedbus.evaluation.metrics import FloatArray
 from fedbus.evaluation.predictions import Predictions
 
 METRICS = ("accuracy", "macro_f1", "auc", "ece")
-"""One number a model."""
+"""Metrics with one value per model."""
 
 CLASS_METRICS = ("sensitivity", "specificity")
-"""One number a model and class."""
+"""Metrics with one value per model and class."""
 
 COMPARED = ("accuracy", "macro_f1", "auc")
-"""Metrics of which differences between arms are given."""
+"""Metrics whose differences between arms are reported."""
 
 
 def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, Any]:
-    """Score one arm: the mean over its seeds, and the interval that other patients would give.
+    """Score one arm: the mean over its training seeds, with a bootstrap interval over test patients.
 
-    The interval covers the choice of test patients, not that of training seeds; the latter is "spread". With
-    few groups it is too narrow, and with one group a site it has no width: look at "groups".
+    The interval reflects the choice of test patients, not that of training seeds, which "spread" reflects. With few
+    groups it is too narrow, and with one group per site it has no width; "groups" tells.
 
     Args:
-        runs: one a seed, over the same rows in the same order.
-        draws: bootstrap draws of groups within sites, at least 1.
-        seed: of the draws; the same for all arms that will be compared.
+        runs: Predictions of each seed, over the same rows in the same order.
+        draws: Bootstrap draws of groups within sites, at least 1.
+        seed: Seed of the draws; use the same for all arms that are compared.
 
     Returns:
-        "accuracy", "macro_f1", "auc", "ece": {"value", "low", "high"[, "spread": sample standard deviation
-        over seeds]}, in 0..1; "sensitivity" and "specificity": the same for each class. None stands where the
-        rows define no value (an absent class; the AUC of one class). "confusion": [3][3] counts summed over
-        seeds, rows are the truth. "images" and "groups": how many were scored.
+        "accuracy", "macro_f1", "auc", "ece": {"value", "low", "high"} in 0..1, and with several seeds "spread", their
+        sample standard deviation. "sensitivity", "specificity": the same for each class. An undefined value is None (a
+        class without rows, the AUC of a single class). "confusion": 3 x 3 counts summed over seeds, truth in rows.
+        "images", "groups": how many were scored.
 
     Raises:
-        SettingsError: fewer than one draw.
-        RunError: no runs, or runs over different rows.
+        SettingsError: If `draws` is less than 1.
+        RunError: If there are no runs, or runs over different rows.
     """
     rows = _same_rows(runs)
     points, sampled = _measure(runs, draws, seed)
@@ -58,17 +58,23 @@ def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, An
 def differences(
     arm: Sequence[Predictions], reference: Sequence[Predictions], draws: int, seed: int
 ) -> dict[str, dict[str, float] | None]:
-    """Compare two arms on the same draws: accuracy, macro_f1 and auc of `arm` less those of `reference`.
+    """Compare two arms on the same draws: each metric of `COMPARED` for `arm` minus that for `reference`.
 
-    Pairing takes out what both owe to the same hard patients: an interval can exclude 0 where the two arms'
-    own intervals overlap.
+    Pairing removes the variation that both arms share because some patients are hard for both: the interval of a
+    difference can exclude 0 although the intervals of the two arms overlap.
+
+    Args:
+        arm: Predictions of each seed.
+        reference: Predictions of each seed, over the same rows in the same order.
+        draws: Bootstrap draws of groups within sites, at least 1.
+        seed: Seed of the draws.
 
     Returns:
-        A metric's {"value", "low", "high"}, in -1..1, or None where the rows don't define it.
+        By metric: {"value", "low", "high"} in -1..1, or None where a metric is undefined.
 
     Raises:
-        SettingsError: fewer than one draw.
-        RunError: no runs, or runs over different rows.
+        SettingsError: If `draws` is less than 1.
+        RunError: If there are no runs, or runs over different rows.
     """
     _same_rows([*arm, *reference])
     points, sampled = _measure(arm, draws, seed)
@@ -82,16 +88,16 @@ def differences(
 
 
 def confusion_metrics(confusion: NDArray[np.integer]) -> dict[str, Any]:
-    """Score a confusion matrix, such as the sum of those that sites report on their validation rows.
+    """Compute the metrics of a confusion matrix, for example the sum of those that sites report.
 
     Args:
-        confusion: [3, 3] counts, rows are the truth.
+        confusion: Integers [3, 3], truth in rows.
 
     Returns:
-        "accuracy", "macro_f1" (over the classes present in the truth) and "recall": {class: float or None}.
+        "accuracy", "macro_f1" (over the classes that have rows) and "recall": {class: value, or None without rows}.
 
     Raises:
-        RunError: an empty matrix.
+        RunError: If the matrix contains only zeros.
     """
     if not confusion.any():
         raise RunError("No rows were counted.", "Check that at least one site has validation rows.")
@@ -105,21 +111,21 @@ def confusion_metrics(confusion: NDArray[np.integer]) -> dict[str, Any]:
 
 
 def _same_rows(runs: Sequence[Predictions]) -> Predictions:
-    """Give the first run, if all are over its rows."""
+    """Return the first run, after checking that all runs are over its rows."""
     if not runs:
         raise RunError("There are no runs to score.", "Give at least one.")
     for run in runs[1:]:
         for name in ("sites", "paths", "labels", "groups"):
             if not np.array_equal(getattr(run, name), getattr(runs[0], name)):
                 raise RunError(
-                    f"Runs to be compared differ in the {name} of their rows.",
+                    f"Runs differ in the {name} of their rows, so they can't be compared.",
                     "Score all of them on the same split, in the same order.",
                 )
     return runs[0]
 
 
 def _measure(runs: Sequence[Predictions], draws: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Give each metric on all rows once, by seed [R, 1, ...], and by draw, seeds averaged [B, ...]."""
+    """Compute each metric on all rows by seed, [R, 1, ...], and by draw averaged over seeds, [B, ...]."""
     weights = bootstrap.draw_weights(runs[0].groups, runs[0].sites, draws, seed)
     once = np.ones((1, weights.shape[1]), dtype=np.uint8)
     points = [metrics.weighted_metrics(run.labels, run.probabilities, once) for run in runs]
@@ -131,14 +137,14 @@ def _measure(runs: Sequence[Predictions], draws: int, seed: int) -> tuple[dict[s
 
 
 def summarise(points: FloatArray, sampled: FloatArray) -> dict[str, float] | None:
-    """Sum up a metric: its mean over seeds, and the interval of its draws.
+    """Summarise a metric: its mean over seeds, and the interval of its draws.
 
     Args:
-        points: float64 [R], one a seed.
-        sampled: float64 [B], one a draw, NaN where the draw doesn't define it.
+        points: float64 [R], one value per seed.
+        sampled: float64 [B], one value per draw, NaN where a draw leaves it undefined.
 
     Returns:
-        {"value", "low", "high"[, "spread" of several seeds]}; None where the rows don't define it.
+        {"value", "low", "high"}, and "spread" with several seeds; None if the metric is undefined.
     """
     if np.isnan(points).any() or np.isnan(sampled).all():
         return None

@@ -1,4 +1,8 @@
-"""Classification metrics on weighted rows, many weightings at once."""
+"""Classification metrics of weighted rows, for many weightings at once.
+
+In all functions N is the number of rows, B the number of weightings (bootstrap draws), and 3 the number of classes. A
+weighting counts how often each row occurs, so that a metric of a weighting is the metric of the repeated rows.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,28 +11,26 @@ from fedbus.classes import CLASSES
 
 FloatArray = NDArray[np.float64]
 
-
 ECE_BINS = 15
-"""Equal-width bins of confidence, as in Guo 2017."""
-
+"""Equal-width bins of confidence, as many as in Guo et al. (2017)."""
 
 CHUNK_CELLS = 1 << 18
-"""Weights held as float64 at once: 2 MB, so that a chunk and its copies stay in the processor's cache."""
+"""Weights converted to float64 at once: 2 MB, so that a chunk and its copies fit in the processor's cache."""
 
 
 def weighted_metrics(
     labels: NDArray[np.int64], probabilities: FloatArray, weights: NDArray[np.integer]
 ) -> dict[str, FloatArray]:
-    """Compute every metric once a row of weights.
+    """Compute every metric for each weighting.
 
     Args:
         labels: int64 [N], positions in `CLASSES`.
         probabilities: float64 [N, 3], rows sum to 1.
-        weights: integers [B, N], at least 0.
+        weights: Integers [B, N], at least 0.
 
     Returns:
-        accuracy, macro_f1, auc, ece [B] and sensitivity, specificity [B, 3], each in 0..1, NaN where a row of
-        weights leaves nothing to compute it from.
+        "accuracy", "macro_f1", "auc", "ece": float64 [B]; "sensitivity", "specificity": float64 [B, 3]. All are in
+        0..1, or NaN where a weighting leaves them undefined.
     """
     step = max(1, CHUNK_CELLS // len(labels))
     chunks = [
@@ -51,49 +53,76 @@ def _chunk_metrics(labels: NDArray[np.int64], probabilities: FloatArray, weights
 
 
 def weighted_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: FloatArray) -> FloatArray:
-    """Count truth (rows) against prediction (columns): [B, 3, 3] from labels [N] and weights [B, N]."""
+    """Compute the confusion matrix of each weighting: truth in rows, prediction in columns.
+
+    Args:
+        labels: int64 [N], positions in `CLASSES`.
+        predicted: int64 [N], positions in `CLASSES`.
+        weights: float64 [B, N], at least 0.
+
+    Returns:
+        float64 [B, 3, 3].
+    """
     size = len(CLASSES)
-    cells = np.eye(size * size)[labels * size + predicted]
+    cells = np.eye(size * size)[labels * size + predicted]  # [N, 9], one-hot: a product counts all weightings
     counts: FloatArray = weights @ cells
     return counts.reshape(-1, size, size)
 
 
 def accuracy(confusion: FloatArray) -> FloatArray:
-    """Share of rows on the diagonal, [B] from [B, 3, 3]; the prediction is the argmax over all classes."""
+    """Share of rows that are predicted correctly: [B] in 0..1, from [B, 3, 3]."""
     return _ratio(np.trace(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2)))
 
 
 def sensitivity(confusion: FloatArray) -> FloatArray:
-    """Share of a class's rows that were found, [B, 3]; NaN where the class is absent."""
+    """Share of the rows of a class that are predicted as this class (recall): [B, 3] in 0..1, from [B, 3, 3].
+
+    NaN for a class without rows.
+    """
     return _ratio(np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2))
 
 
 def specificity(confusion: FloatArray) -> FloatArray:
-    """Share of other classes' rows not called this class, [B, 3]; NaN where it or all others are absent."""
-    truth, called = confusion.sum(axis=2), confusion.sum(axis=1)
+    """Share of the rows of other classes that are not predicted as this class: [B, 3] in 0..1, from [B, 3, 3].
+
+    NaN for a class without rows, and for the only class that has rows.
+    """
+    truth, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     others = confusion.sum(axis=(1, 2))[:, None] - truth
-    false_positives = called - np.diagonal(confusion, axis1=1, axis2=2)
+    false_positives = predicted - np.diagonal(confusion, axis1=1, axis2=2)
     return np.where(truth > 0, _ratio(others - false_positives, others), np.nan)
 
 
 def macro_f1(confusion: FloatArray) -> FloatArray:
-    """Mean F1 over the classes present in the truth, [B]: a class that a hospital lacks has no F1."""
-    truth, called = confusion.sum(axis=2), confusion.sum(axis=1)
-    f1 = _ratio(2 * np.diagonal(confusion, axis1=1, axis2=2), truth + called)
+    """Mean F1 over the classes that have rows: [B] in 0..1, from [B, 3, 3].
+
+    A class without rows has no F1, so a site is not penalised for a class that it lacks. Rows that are wrongly
+    predicted as such a class still count as errors of their own class.
+    """
+    truth, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
+    f1 = _ratio(2 * np.diagonal(confusion, axis1=1, axis2=2), truth + predicted)
     return _mean_over_classes(np.where(truth > 0, f1, np.nan))
 
 
 def auc(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray) -> FloatArray:
-    """Area under the ROC curve, [B], ties counted half.
+    """Area under the ROC curve, where ties count half.
 
-    All classes in `labels`: one-vs-rest, mean over classes. Exactly two, i < j: class j against class i,
-    scored p_j / (p_i + p_j), so that what a model gives to a class that nobody has does not enter. `labels`
-    fixes which of the two; a draw in which a class vanished leaves that class out of the mean.
+    With three classes in `labels`: one-vs-rest, averaged over classes. With exactly two, i < j: class j against class
+    i, scored by p_j / (p_i + p_j), so that the probability of a class that the site lacks has no effect. `labels`
+    determines which case applies; a weighting without rows of a class leaves that class out of the average.
+
+    Args:
+        labels: int64 [N], positions in `CLASSES`.
+        probabilities: float64 [N, 3].
+        weights: float64 [B, N], at least 0.
+
+    Returns:
+        float64 [B] in 0..1, NaN where rows of a single class remain.
     """
     present = np.unique(labels)
     if len(present) == 2:
         first, second = probabilities[:, present].T
-        # Where both underflow to 0 there is no evidence either way.
+        # Where both probabilities underflow to 0, the model favours neither class.
         score = np.divide(second, first + second, out=np.full(len(labels), 0.5), where=first + second > 0)
         return _binary_auc(score, labels == present[1], weights)
     areas = [_binary_auc(probabilities[:, c], labels == c, weights) for c in present]
@@ -101,22 +130,35 @@ def auc(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArra
 
 
 def _binary_auc(score: FloatArray, positive: NDArray[np.bool_], weights: FloatArray) -> FloatArray:
-    """Mann-Whitney: weight of (positive, negative) pairs in the right order over that of all pairs, [B]."""
+    """Compute the Mann-Whitney statistic: the share of (positive, negative) pairs in the right order, [B].
+
+    The negatives are sorted once. For each positive, the cumulated weights give the weight of the negatives below it
+    and of those up to it; half their sum counts ties half.
+    """
     negatives = np.flatnonzero(~positive)
     negatives = negatives[np.argsort(score[negatives], kind="stable")]
-    of_positives = weights[:, positive]
-    passed = np.zeros((len(weights), len(negatives) + 1))
-    np.cumsum(weights[:, negatives], axis=1, out=passed[:, 1:])
+    positive_weights = weights[:, positive]
+    cumulated = np.zeros((len(weights), len(negatives) + 1))
+    np.cumsum(weights[:, negatives], axis=1, out=cumulated[:, 1:])
     below = np.searchsorted(score[negatives], score[positive], side="left")
     up_to = np.searchsorted(score[negatives], score[positive], side="right")
-    twice = np.einsum("bp,bp->b", of_positives, passed[:, below] + passed[:, up_to])
-    return _ratio(twice, 2 * of_positives.sum(axis=1) * passed[:, -1])
+    twice = np.einsum("bp,bp->b", positive_weights, cumulated[:, below] + cumulated[:, up_to])
+    return _ratio(twice, 2 * positive_weights.sum(axis=1) * cumulated[:, -1])
 
 
 def ece(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray) -> FloatArray:
-    """Compute the expected calibration error, [B]: how far confidence and accuracy lie apart, mean over bins.
+    """Compute the expected calibration error: the mean distance of confidence and accuracy over bins of confidence.
 
-    Guo et al., On Calibration of Modern Neural Networks, ICML 2017; bins of top confidence, closed above.
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The confidence is the highest probability; a bin
+    includes its upper bound.
+
+    Args:
+        labels: int64 [N], positions in `CLASSES`.
+        probabilities: float64 [N, 3].
+        weights: float64 [B, N], at least 0.
+
+    Returns:
+        float64 [B] in 0..1, NaN where no rows remain.
     """
     confidence = probabilities.max(axis=1)
     gap = (probabilities.argmax(axis=1) == labels) - confidence
@@ -126,13 +168,13 @@ def ece(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArra
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
-    """Divide, with NaN where there is nothing to divide by."""
+    """Divide, giving NaN where the divisor is 0."""
     ratio = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio
 
 
 def _mean_over_classes(values: FloatArray) -> FloatArray:
-    """Mean over the last axis of what is defined, NaN where nothing is."""
+    """Average over the last axis, ignoring NaN; NaN where all values are."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))

@@ -1,6 +1,5 @@
-"""What a model answers on a part of a hospital's rows."""
+"""Apply a model to the images of a site."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,21 +14,24 @@ from fedbus.models.inputs import normalise
 from fedbus.system.progress import Progress
 
 if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains need not have
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
     from fedbus.sites.site import Site
+
+BATCH = 64
+"""Images per forward pass; without gradients, a fixed number fits wherever training does."""
 
 
 def predict_split(
     model: nn.Module, site: "Site", split: str, settings: "Settings", present: Tensor | None = None
 ) -> Predictions:
-    """Predict one part of one site.
+    """Predict one split of one site.
 
     Args:
-        model: a timm classifier on its device.
-        site: the hospital.
-        split: `train`, `validation` or `test`; `held-out`, where the site has it.
-        settings: its batch size and precision count.
-        present: positions in `CLASSES` that the model may predict; None: all.
+        model: A timm classifier on its device.
+        site: The site.
+        split: `train`, `validation` or `test`; `held-out` where the site has it.
+        settings: Settings of the comparison; the precision is used.
+        present: int64 [K], the classes that the model may predict; None: all.
     """
     rows = site.splits[split]
     return Predictions(
@@ -41,16 +43,6 @@ def predict_split(
     )
 
 
-def join(predictions: Sequence[Predictions]) -> Predictions:
-    """Put the answers of one model on several sites' rows together, in the order given."""
-    return Predictions(
-        *(
-            np.concatenate([getattr(each, name) for each in predictions])
-            for name in ("labels", "probabilities", "groups", "sites", "paths")
-        )
-    )
-
-
 @torch.inference_mode()
 def predict(
     model: nn.Module,
@@ -59,14 +51,14 @@ def predict(
     present: Tensor | None = None,
     progress: Progress = lambda _: None,
 ) -> NDArray[np.float64]:
-    """Class probabilities of pictures.
+    """Compute the class probabilities of images.
 
     Args:
-        model: on its device.
+        model: A classifier on its device; it is put in evaluation mode.
         images: uint8 [N, H, W].
-        settings: the settings.
-        present: int64 [K]: the classes that this model was trained on; the others get probability 0.
-        progress: told of every batch.
+        settings: Settings of the comparison; the precision is used.
+        present: int64 [K], the classes that the model may predict; the others get probability 0. None: all.
+        progress: Called with the number of images of every batch.
 
     Returns:
         float64 [N, 3], rows sum to 1.
@@ -78,8 +70,8 @@ def predict(
     absent[slice(None) if present is None else present.cpu()] = False
     absent = absent.to(device)
     parts = [torch.empty(0, len(CLASSES), dtype=torch.float64, device=device)]
-    for start in range(0, len(images), 64):
-        batch = torch.from_numpy(np.array(images[start : start + 64])).to(device)  # a copy: the map is read-only
+    for start in range(0, len(images), BATCH):
+        batch = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)  # a copy: the map is read-only
         with autocast(device, dtype):
             logits = model(normalise(batch.unsqueeze(1).float() / 255)).float()
         parts.append(logits.masked_fill(absent, -torch.inf).double().softmax(dim=1))

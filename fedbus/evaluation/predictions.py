@@ -1,7 +1,8 @@
-"""What a model answered on labelled rows."""
+"""Predictions of a model on labelled rows, and their CSV file."""
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,24 +15,25 @@ from fedbus.evaluation.metrics import FloatArray
 from fedbus.system.files import write_text
 
 COLUMNS = ("site", "path", "label", "group", *CLASSES)
-"""Header of a predictions file."""
+"""Header of a predictions file; the classes are columns of probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The answers of one trained model (one seed) on N rows.
+    """The predictions of one trained model (one seed) on N rows.
 
-    Sequences and other number types are converted; the attributes always are arrays.
+    The constructor accepts any sequences and number types, and converts them to arrays.
 
     Attributes:
-        labels: int64 [N], the truth as positions in `CLASSES`.
+        labels: int64 [N], the truth, as positions in `CLASSES`.
         probabilities: float64 [N, 3], in the order of `CLASSES`, rows sum to 1.
-        groups: str [N], rows that may not be parted, unique across sites ("site/group").
-        sites: str [N], the hospital of each row.
-        paths: str [N], the image of each row, relative to its site's archive.
+        groups: str [N], rows that must stay together, unique across sites ("site/group").
+        sites: str [N], the site of each row.
+        paths: str [N], the image of each row, relative to its site's dataset.
 
     Raises:
-        RunError: no rows, columns of different length, labels out of range, rows that are no probabilities.
+        RunError: If there are no rows, columns differ in length, labels are out of range, or rows are not
+            probabilities.
     """
 
     labels: NDArray[np.int64]
@@ -47,29 +49,29 @@ class Predictions:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.str_))
         count = len(self.labels)
         if count == 0:
-            raise RunError("There are no predictions.", "Check that the split leaves rows to score.")
+            raise RunError("There are no predictions.", "Check that the split has rows to score.")
         lengths = {len(column) for column in (self.groups, self.sites, self.paths)}
         if lengths != {count} or self.probabilities.shape != (count, len(CLASSES)):
             raise RunError(
-                f"Predictions: {count} labels, probabilities {self.probabilities.shape}, {lengths} names.",
+                f"Columns differ in length: {count} labels, probabilities {self.probabilities.shape}, names {lengths}.",
                 f"Give each row one label, site, path, group and {len(CLASSES)} probabilities.",
             )
         if self.labels.min() < 0 or self.labels.max() >= len(CLASSES):
             raise RunError("Predictions have labels out of range.", f"Use 0 to {len(CLASSES) - 1}.")
-        # Written so that NaN fails too: argmax would take it for an answer.
+        # Written so that NaN fails too; argmax would accept it.
         sound = (self.probabilities >= 0).all(axis=1) & (np.abs(self.probabilities.sum(axis=1) - 1) < 1e-4)
         if not sound.all():
             row = int(np.flatnonzero(~sound)[0])
             raise RunError(
-                f"{self.sites[row]}/{self.paths[row]} was answered {self.probabilities[row].tolist()}.",
-                "Check whether training diverged (NaN losses), and lower its learning rate if so.",
+                f"{self.sites[row]}/{self.paths[row]} has the probabilities {self.probabilities[row].tolist()}.",
+                "Check whether training diverged (NaN losses), and if so lower the learning rate.",
             )
 
     def select(self, site: str) -> "Predictions":
-        """Keep the rows of one site, in their order.
+        """Select the rows of one site, in their order.
 
         Raises:
-            RunError: no row is of this site.
+            RunError: If no row belongs to this site.
         """
         kept = self.sites == site
         if not kept.any():
@@ -80,7 +82,7 @@ class Predictions:
         )
 
     def to_csv(self, path: Path) -> None:
-        """Write the file under the header `COLUMNS`: labels by name, probabilities to the last digit."""
+        """Write a CSV file with the header `COLUMNS`: labels by name, probabilities with all digits."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -92,14 +94,14 @@ class Predictions:
 
     @classmethod
     def from_csv(cls, path: Path) -> "Predictions":
-        """Read what `to_csv` wrote.
+        """Read a file written by `to_csv`.
 
         Raises:
-            RunError: missing, another header, a label or a number that can't be read.
+            RunError: If the file is missing, has another header, or contains an invalid label or number.
         """
         remedy = "Score the run again, or restore the file."
         if not path.is_file():
-            raise RunError(f"{path} is not there.", remedy)
+            raise RunError(f"{path} does not exist.", remedy)
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
@@ -111,3 +113,13 @@ class Predictions:
         except (ValueError, csv.Error) as error:
             raise RunError(f"{path} can't be read as predictions ({error}).", remedy) from error
         return cls(labels, probabilities, np.array(groups), np.array(sites), np.array(paths))
+
+
+def join(predictions: Sequence[Predictions]) -> Predictions:
+    """Concatenate predictions on several sites' rows, in the given order."""
+    return Predictions(
+        *(
+            np.concatenate([getattr(each, name) for each in predictions])
+            for name in ("labels", "probabilities", "groups", "sites", "paths")
+        )
+    )

@@ -1,10 +1,11 @@
-"""What a site says of the kept model on its own test rows, and what a hub makes of several sites: aggregates only.
+"""Test scores that sites report to the hub, and their combination over sites: aggregates only, no rows.
 
-Why not the draws behind the intervals, which would pool exactly: their seed is known, so a hub could solve them for
-what the model answered on each patient. The covariance that redrawing groups would give needs no draw at all: G groups
-with counts x_1 .. x_G, drawn G times with replacement, sum up to s = sum x on average, with the covariance
-sum x x^T - s s^T / G (multinomial draws). Both terms add up over a site's groups before they leave it, and those of
-independent sites add up again at the hub. A site with one group tells that group's counts, with a few nearly so.
+The bootstrap draws behind the intervals would pool exactly, but they must not be sent: their seed is known, so a hub
+could solve them for the prediction on each patient. The covariance of a bootstrap over groups needs no draws: G groups
+with counts x_1 .. x_G, drawn G times with replacement, have the expected sum s = sum x and the covariance
+sum x x^T - s s^T / G (multinomial draws). Both terms are sums over a site's groups, computed before they leave it, and
+those of independent sites add up at the hub. A site with a single group reveals that group's counts; with very few
+groups they can almost be inferred.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from fedbus.seeds import derive_seed
 CELLS = len(CLASSES) ** 2
 
 MOST_IMAGES = 10_000_000
-"""More test images than any hospital has; below it, products of counts are exact."""
+"""More test images than any site has; up to this number, products of counts are exact in int64."""
 
 CONFUSION, SCATTER, IMAGES, GROUPS = "test-confusion", "test-scatter", "test-images", "test-groups"
 
@@ -33,7 +34,7 @@ FIGURES: dict[str, tuple[str, str | None]] = {
     **{f"test-{name.replace('_', '-')}": (name, None) for name in METRICS},
     **{f"test-{name}-{label}": (name, label) for name in CLASS_METRICS for label in CLASSES},
 }
-"""Keys of the figures in a message, and where they stand in the metrics."""
+"""By the key of a figure in a message: its metric and, for a metric per class, the class."""
 
 OF_COUNTS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "accuracy": metrics.accuracy,
@@ -41,16 +42,16 @@ OF_COUNTS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "sensitivity": metrics.sensitivity,
     "specificity": metrics.specificity,
 }
-"""Metrics that a confusion matrix [B, 3, 3] defines; the others need every image's score."""
+"""Metrics that follow from confusion matrices [B, 3, 3]; the others need the scores of single images."""
 
 
 @dataclass(frozen=True, eq=False)
 class SiteScores:
-    """How good one trained model (one seed) is on a site's test rows.
+    """Scores of one trained model (one seed) on a site's test rows.
 
     Attributes:
-        metrics: what `fedbus.evaluation.evaluate.evaluate` gives for the site.
-        scatter: int64 [9, 9], the sum over groups of x x^T, x being the flattened 3x3 confusion of a group.
+        metrics: As `fedbus.evaluation.evaluate.evaluate` returns them for the site.
+        scatter: int64 [9, 9], the sum over groups of x x^T, where x is the flattened 3 x 3 confusion of a group.
     """
 
     metrics: dict[str, Any]
@@ -58,19 +59,19 @@ class SiteScores:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """The confusion, int64 [9], truth by truth."""
+        """The flattened confusion matrix, int64 [9]."""
         return np.array(self.metrics["confusion"], dtype=np.int64).ravel()
 
     @property
     def covariance(self) -> FloatArray:
-        """Of `counts`, if the site's groups were drawn again with replacement: float64 [9, 9]."""
+        """Covariance of `counts` in a bootstrap over the site's groups, float64 [9, 9]."""
         sums = self.counts.astype(np.float64)
         covariance: FloatArray = self.scatter - np.outer(sums, sums) / self.metrics["groups"]
         return covariance
 
     def to_metrics(self) -> dict[str, float | int | list[float] | list[int]]:
-        """The scores as a flat record: [value, low, high] a figure, an empty list where it is not defined."""
-        figures = {key: _ends(self._figure(*place)) for key, place in FIGURES.items()}
+        """Flatten the scores to a record: [value, low, high] per figure, or an empty list if it is undefined."""
+        figures = {key: _bounds(self._figure(*place)) for key, place in FIGURES.items()}
         return {
             **figures,
             CONFUSION: [int(count) for count in self.counts],
@@ -81,11 +82,11 @@ class SiteScores:
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> Self:
-        """Check scores where they enter the hub; keys that are not theirs are left alone.
+        """Read and check a record of `to_metrics` that a site sent; other keys are ignored.
 
         Raises:
-            RunError: a key is missing, a figure is not in 0..1, out of order or not that of the confusion, or the
-                counts contradict each other.
+            RunError: If a key is missing, a figure is outside 0..1, is out of order or contradicts the confusion, or
+                the counts contradict each other.
         """
         try:
             counts = _whole(metrics, CONFUSION, CELLS, MOST_IMAGES)
@@ -114,17 +115,17 @@ def score_site(predictions: Predictions, draws: int, seed: int) -> SiteScores:
     """Score one trained model on the test rows of one site.
 
     Args:
-        predictions: of that site alone.
-        draws: bootstrap draws, at least 1.
-        seed: of the draws.
+        predictions: Predictions on rows of that site only.
+        draws: Bootstrap draws, at least 1.
+        seed: Seed of the draws.
 
     Raises:
-        SettingsError: fewer than one draw.
-        RunError: the rows are of several sites.
+        SettingsError: If `draws` is less than 1.
+        RunError: If the rows belong to several sites.
     """
     sites = sorted(set(predictions.sites.tolist()))
     if len(sites) != 1:
-        raise RunError(f"Scores of one site were asked for rows of {', '.join(sites)}.", "Select one of them.")
+        raise RunError(f"The scores of one site were requested for rows of {', '.join(sites)}.", "Select one of them.")
     names, group = np.unique(predictions.groups, return_inverse=True)
     by_group = np.zeros((len(names), CELLS), dtype=np.int64)
     predicted = predictions.probabilities.argmax(axis=1)
@@ -133,30 +134,30 @@ def score_site(predictions: Predictions, draws: int, seed: int) -> SiteScores:
 
 
 def pool_sites(scores: Mapping[str, SiteScores], draws: int, seed: int) -> dict[str, Any]:
-    """Score a model on the test rows of all sites together, from what each says of its own.
+    """Score a model on the test rows of all sites together, from each site's scores.
 
-    Values are those of the summed confusion, the same as `evaluate` gives for the pooled rows. Intervals are
-    percentiles of normal draws of the counts, with the sites' summed covariance: close to those of the bootstrap where
+    Values are those of the summed confusion matrix, equal to those of `evaluate` on the pooled rows. Intervals are
+    percentiles of normally distributed counts with the sites' summed covariance, which approximate the bootstrap if
     the sites together have many groups.
 
     Args:
-        scores: by site.
-        draws: at least 1.
-        seed: of the draws.
+        scores: Scores by site.
+        draws: Number of draws, at least 1.
+        seed: Seed of the draws.
 
     Returns:
-        As `evaluate`; "auc" and "ece" are None, for they need the scores of every image.
+        As `evaluate`, except that "auc" and "ece" are None: they need the scores of single images.
 
     Raises:
-        RunError: there are no sites.
+        RunError: If there are no sites.
     """
     if not scores:
-        raise RunError("No site scored the model.", "Run it again with the sites joined.")
+        raise RunError("No site scored the model.", "Run it again when sites are connected.")
     counts = np.sum([score.counts for score in scores.values()], axis=0)
     values, vectors = np.linalg.eigh(np.sum([score.covariance for score in scores.values()], axis=0))
-    spread = vectors * np.sqrt(np.clip(values, 0, None))  # rounding leaves eigenvalues just below 0
+    spread = vectors * np.sqrt(np.clip(values, 0, None))  # rounding makes some eigenvalues slightly negative
     normal = np.random.default_rng(derive_seed(seed, "bootstrap", "all")).standard_normal((draws, CELLS))
-    # A count of 0 stays 0 in every draw of groups; rounding must not give a class that nobody has a row.
+    # A count of 0 is 0 in every draw of groups; without this, rounding would give rows to a class that no site has.
     drawn = np.where(counts > 0, np.clip(counts + normal @ spread.T, 0, None), 0.0)
     result: dict[str, Any] = dict.fromkeys(METRICS)
     for name, measure in OF_COUNTS.items():
@@ -170,16 +171,16 @@ def pool_sites(scores: Mapping[str, SiteScores], draws: int, seed: int) -> dict[
 
 
 def mean_over_seeds(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sum up one place's metrics over training seeds, as `evaluate` does; one seed's stay as they are.
+    """Average metrics over training seeds, in the form of `evaluate`; those of a single seed are returned unchanged.
 
-    Without the draws the ends of the intervals can only be averaged. That is what seeds that err on the same patients
-    would give; where they do not, the interval is wider than that of `evaluate`.
+    Without the draws, the bounds of the intervals can only be averaged. This is exact for seeds that make errors on the
+    same patients; otherwise the interval is wider than that of `evaluate`.
 
     Args:
-        runs: one a seed, each as `evaluate` gives it for one run over the same rows.
+        runs: Metrics of each seed, as `evaluate` returns them, over the same rows.
 
     Raises:
-        RunError: the runs are over different rows.
+        RunError: If the runs are over different rows.
     """
     if len(runs) == 1:
         return runs[0]
@@ -201,12 +202,12 @@ def _mean(figures: Sequence[dict[str, float] | None]) -> dict[str, float] | None
     return means | {"spread": float(np.std([figure["value"] for figure in known], ddof=1))}
 
 
-def _ends(figure: dict[str, float] | None) -> list[float]:
+def _bounds(figure: dict[str, float] | None) -> list[float]:
     return [] if figure is None else [figure["value"], figure["low"], figure["high"]]
 
 
 def _whole(metrics: Mapping[str, Any], key: str, length: int, most: int) -> NDArray[np.int64]:
-    """Read whole numbers in 0..`most`, int64 [length]; a number alone is a list of one."""
+    """Read integers in 0..`most`, int64 [length]; a single number counts as a list of one."""
     try:
         numbers = np.atleast_1d(np.array(metrics[key]))
     except ValueError as error:  # lists of unequal length
@@ -231,7 +232,7 @@ def _figure(metrics: Mapping[str, Any], key: str) -> dict[str, float] | None:
 
 
 def _defined(counts: NDArray[np.int64], name: str, label: str | None) -> float | None:
-    """What the confusion [9] says of a metric: NaN where it defines none, None where it says nothing."""
+    """Compute a metric from a confusion [9]: NaN if undefined, None if it does not follow from the confusion."""
     if name not in OF_COUNTS:
         return None
     found = OF_COUNTS[name](counts.reshape(1, len(CLASSES), -1).astype(np.float64))
@@ -244,7 +245,7 @@ def _check_figure(key: str, figure: dict[str, float] | None, expected: float | N
 
 
 def _check_counts(counts: NDArray[np.int64], scatter: NDArray[np.int64], images: int, groups: int) -> None:
-    """Check that some division of the images into groups could have given these sums."""
+    """Check that these sums are possible, for at least one division of the images into groups."""
     if images == 0 or images != counts.sum():
         raise _unusable(f"{IMAGES} is {images}, {CONFUSION} counts {counts.sum()}")
     if not 1 <= groups <= images:
@@ -252,16 +253,17 @@ def _check_counts(counts: NDArray[np.int64], scatter: NDArray[np.int64], images:
     if (scatter != scatter.T).any():
         raise _unusable(f"{SCATTER} is not symmetric")
     squares = np.diagonal(scatter)
-    # Whole numbers: x <= x^2 in each group, and a sum of products is at most the product of the sums.
+    # Counts are integers, so x <= x^2 in each group; and a sum of products is at most the product of the sums.
     if (squares < counts).any() or (scatter > np.outer(counts, counts)).any():
         raise _unusable(f"{SCATTER} does not fit {CONFUSION}")
-    # The sizes of the groups, squared and summed: the most if all groups but one are of one image.
+    # The sum of squared group sizes is largest if all groups but one have one image.
     largest = images - groups + 1
     if scatter.sum() > largest**2 + groups - 1:
         raise _unusable(f"{SCATTER} does not fit {groups} groups")
+    # G times the covariance, which has no negative eigenvalues except by rounding.
     scaled = groups * scatter.astype(np.float64) - np.outer(counts, counts)
     if np.linalg.eigvalsh(scaled).min() < -1e-9 * max(1.0, float(np.trace(scaled))):
-        raise _unusable(f"{SCATTER} is that of no {groups} groups")
+        raise _unusable(f"{SCATTER} is not possible with {groups} groups")
 
 
 def _unusable(why: str) -> RunError:

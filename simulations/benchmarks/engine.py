@@ -19,8 +19,8 @@ from torch import nn
 
 from fedbus.device import pick_device, pick_dtype
 from fedbus.evaluation.evaluate import differences, evaluate
-from fedbus.evaluation.predict import join, predict_split
-from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.predict import predict_split
+from fedbus.evaluation.predictions import Predictions, join
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.system.files import read_json, write_json

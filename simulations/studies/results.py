@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fedbus.evaluation.evaluate import differences
-from fedbus.evaluation.predict import join
-from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.predictions import Predictions, join
 from fedbus.reports.comparison.results import RESULTS_FILE, describe_weights, shown_settings
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.settings.schema import STRATEGIES, Settings, tuned_from

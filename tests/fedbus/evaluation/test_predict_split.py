@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedbus.evaluation.predict import join, predict, predict_split
+from fedbus.evaluation.predict import predict, predict_split
+from fedbus.evaluation.predictions import join
 from fedbus.models.build import build_model
 
 COLUMNS = ("labels", "probabilities", "groups", "sites", "paths")

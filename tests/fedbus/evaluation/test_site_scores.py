@@ -217,7 +217,7 @@ REFUSED = {
     "squares below their counts": (put("test-scatter", [0] * 81), "does not fit test-confusion"),
     "products above those of the sums": (with_cell("test-scatter", 0, 10**9), "does not fit test-confusion"),
     "one group where many are said": (lambda r: r.update(_as_one_group(r)), "does not fit 200 groups"),
-    "fewer groups than the squares need": (put("test-groups", 1), "that of no 1 groups"),
+    "fewer groups than the squares need": (put("test-groups", 1), "not possible with 1 groups"),
 }
 
 

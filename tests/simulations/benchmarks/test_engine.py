@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.evaluation.predict import join, predict_split
+from fedbus.evaluation.predict import predict_split
+from fedbus.evaluation.predictions import join
 from fedbus.models.build import place_model
 from fedbus.models.state import get_state, set_state
 from fedbus.training.loop import train_round
