@@ -64,7 +64,7 @@ def faulty_files(folder):
         twelve: "encrypted, or its compression is not supported",
         spoil(write_dicom(folder / "report.dcm", GREY), PixelData=None): "contains no image",
         spoil(write_dicom(folder / "bits.dcm", GREY), BitsStored=None): "contains no image",
-        secret: "codes its colours",
+        secret: "colours of a kind that is not supported",
         write_dicom(folder / "odd.dcm", COLOUR, PhotometricInterpretation="MONOCHROME2"): "contradicts itself",
         spoil(write_rle(folder / "huge.dcm", GREY), Rows=60000, Columns=60000): "more pixels than any scanner",
     }
