@@ -1,4 +1,4 @@
-"""The ClientApp: the thin layer between Flower's messages and a site's work."""
+"""The ClientApp: a thin layer between Flower's messages and a site's work."""
 
 import logging
 from collections.abc import Callable
@@ -20,20 +20,20 @@ from fedbus.transport.weights import WeightCodec
 
 Handler = Callable[[Message, Context], Message]
 
-Locate = Callable[[Context, Instruction], Workspace]
-"""Says which site a node is, and where its data lie, prepared for the order's study."""
+FindWorkspace = Callable[[Context, Instruction], Workspace]
+"""Returns the workspace of a node's site, prepared for the settings of an instruction."""
 
 
 def make_client_app(
-    locate: Locate, *, expose_errors: bool = False, shared_arrays: SharedArrays | None = None
+    find_workspace: FindWorkspace, *, expose_errors: bool = False, shared_arrays: SharedArrays | None = None
 ) -> ClientApp:
     """Build the application that a node runs.
 
     Args:
-        locate: finds the site.
-        expose_errors: tell the server an error's text. Only for simulations, where server and site are one machine:
-            the text may name files of the archive.
-        shared_arrays: where models lie that messages only name; None: messages hold them.
+        find_workspace: Called with every message.
+        expose_errors: Whether the server receives the text of an error. Only for simulations, where server and site
+            are one machine: the text may contain the names of image files.
+        shared_arrays: Where models are stored that messages only refer to; None if messages contain them.
     """
     app = ClientApp()
 
@@ -46,8 +46,8 @@ def make_client_app(
     @app.query()
     @guarded
     def register(message: Message, context: Context) -> Message:
-        instruction = _order(message)
-        config, metrics = work.register(locate(context, instruction), instruction).to_records()
+        instruction = _read_instruction(message)
+        config, metrics = work.register(find_workspace(context, instruction), instruction).to_records()
         check_registration(config, metrics)
         content = RecordDict({CONFIG: ConfigRecord(config), METRICS: MetricRecord(metrics)})
         return Message(content=content, reply_to=message)
@@ -55,21 +55,21 @@ def make_client_app(
     @app.train()
     @guarded
     def train(message: Message, context: Context) -> Message:
-        instruction = _order(message)
+        instruction = _read_instruction(message)
         codec = codec_for(instruction)
-        state, report = work.train(locate(context, instruction), instruction, _state(message, codec))
-        arrays, metrics = codec.pack(state), report.to_metrics()
-        check_answer(metrics, {key: value.shape for key, value in arrays.items()}, codec.layout)
-        packed = ArrayRecord({key: Array(value) for key, value in codec.to_message(arrays).items()})
-        content = RecordDict({ARRAYS: packed, METRICS: MetricRecord(metrics)})
-        return Message(content=content, reply_to=message)
+        state, report = work.train(find_workspace(context, instruction), instruction, _read_state(message, codec))
+        packed, metrics = codec.pack(state), report.to_metrics()
+        check_answer(metrics, {name: values.shape for name, values in packed.items()}, codec.layout)
+        arrays = ArrayRecord({name: Array(values) for name, values in codec.to_message(packed).items()})
+        return Message(content=RecordDict({ARRAYS: arrays, METRICS: MetricRecord(metrics)}), reply_to=message)
 
     @app.evaluate()
     @guarded
     def evaluate(message: Message, context: Context) -> Message:
-        instruction = _order(message)
+        instruction = _read_instruction(message)
         codec = codec_for(instruction)
-        metrics = work.evaluate(locate(context, instruction), instruction, _state(message, codec)).to_metrics()
+        report = work.evaluate(find_workspace(context, instruction), instruction, _read_state(message, codec))
+        metrics = report.to_metrics()
         check_answer(metrics, {}, codec.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
@@ -77,26 +77,26 @@ def make_client_app(
 
 
 def _hide_errors(handle: Handler) -> Handler:
-    """Say what went wrong at the site, and to the server only that something did."""
+    """Log an error at the site; the server receives only its type."""
 
     def handled(message: Message, context: Context) -> Message:
         try:
             return handle(message, context)
         except Exception as error:
             logging.getLogger("fedbus").error("%s", error)
-            reason = f"{type(error).__name__}; the site's own log says more"
+            reason = f"{type(error).__name__}; see the site's own log"
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     return handled
 
 
-def _order(message: Message) -> Instruction:
+def _read_instruction(message: Message) -> Instruction:
     return Instruction.from_config(cast(ConfigRecord, message.content[CONFIG]))
 
 
-def _state(message: Message, codec: WeightCodec) -> State:
+def _read_state(message: Message, codec: WeightCodec) -> State:
     record = cast(ArrayRecord, message.content[ARRAYS])
-    return codec.from_message({key: array.numpy() for key, array in record.items()})
+    return codec.from_message({name: array.numpy() for name, array in record.items()})
 
 
 let_threads_sleep()  # `flwr run` starts its workers from here

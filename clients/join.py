@@ -1,4 +1,4 @@
-"""`fedbus site join`: Flower's SuperNode and the worker beside it, until somebody ends them."""
+"""`fedbus site join`: run Flower's SuperNode and the site's worker until they are stopped."""
 
 import secrets
 import tempfile
@@ -21,32 +21,32 @@ from fedbus.system.files import write_text
 from fedbus.system.processes import end_child, start_child, stops_on_signals
 from fedbus.system.third_party import silence_third_party
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 RETRY_SECONDS = 5.0
 
 
-def join(site: SiteFolder, log: Say) -> None:
+def join(site: SiteFolder, log: Log) -> None:
     """Take part in a hub's runs until Ctrl-C or SIGTERM; the SuperNode ends with this process.
 
-    A hub that is away is waited for, however long.
+    While the hub does not respond, this waits without a time limit.
 
     Args:
-        site: its folder.
-        log: told in words what is going on; nothing that it is told names an image or a patient.
+        site: The site's folder.
+        log: Called with what happens; the text never names an image or a patient.
 
     Raises:
-        SettingsError: nobody has said where the images are.
-        RunError: another process is joined as this site; or the hub does not let it in, and waiting can't help.
+        SettingsError: If the site's data have not been set.
+        RunError: If another process has joined as this site, or the hub refuses it and waiting can't help.
     """
-    site.source()  # or an error, before anybody is asked
-    silence_third_party()  # once more: Flower sets its own level when it is imported
-    stop, once = threading.Event(), lru_cache(maxsize=16)(log)  # the hub asks again and again
+    site.source()  # raises an error before the hub is contacted
+    silence_third_party()  # again, because Flower sets its own log level when it is imported
+    stop, log_once = threading.Event(), lru_cache(maxsize=16)(log)  # the hub repeats its requests
     with hold(site), stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
         _wait_for_hub(site, stop, log)
         secret_file, secret = Path(folder) / "secret", secrets.token_bytes(32)
-        secret_file.write_bytes(secret)  # the folder is this user's alone
-        worker = _make_worker(site, secret, log, once)
+        secret_file.write_bytes(secret)  # only this user can read the folder
+        worker = _make_worker(site, secret, log, log_once)
         log(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")
         while not stop.is_set():
             node = start_child(supernode_command(site, secret_file), site.log)
@@ -59,30 +59,30 @@ def join(site: SiteFolder, log: Say) -> None:
                 log("connecting again")
 
 
-def _make_worker(site: SiteFolder, secret: bytes, log: Say, once: Say) -> Worker:
-    # Imported here: PyTorch takes seconds, and a site that is not let in should hear it first.
+def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Worker:
+    # Imported here because PyTorch takes seconds, and a site that the hub refuses should be told at once.
     from clients.app import make_client_app
-    from clients.workspace import Workspace, workspace_in
+    from clients.workspace import Workspace, workspace_of_site
     from fedbus.transport.messages import Instruction
 
-    installed = installed_files()  # now: later ones are not what this process has loaded
+    installed = installed_files()  # read now: files that change later are not what this process has loaded
 
-    def locate(context: Context, instruction: Instruction) -> Workspace:
-        _remember(site, context.node_id, once)
+    def find_workspace(context: Context, instruction: Instruction) -> Workspace:
+        _save_node_number(site, context.node_id, log_once)
         settings = instruction.settings
-        once(
-            f"study: {settings.model} at {settings.image_size} px, {settings.rounds} rounds of "
+        log_once(
+            f"settings: {settings.model} at {settings.image_size} px, {settings.rounds} rounds of "
             f"{settings.local_epochs:g} epochs in batches of {settings.batch_size}, balanced by {settings.sampler}"
         )
-        return workspace_in(site, instruction)
+        return workspace_of_site(site, instruction)
 
     runtime = f"{HOST}:{site.settings.runtime_port}"
-    application = make_client_app(locate)
-    return Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, once), log)
+    application = make_client_app(find_workspace)
+    return Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, log_once), log)
 
 
-def _remember(site: SiteFolder, node: int, log: Say) -> None:
-    """Keep the number that the hub knows this site by; work goes on without, if the disk is full."""
+def _save_node_number(site: SiteFolder, node: int, log: Log) -> None:
+    """Save the number by which the hub knows this site; if the disk is full, the site continues without it."""
     try:
         if not site.node.is_file() or site.node.read_text(encoding="utf-8") != str(node):
             write_text(site.node, str(node))
@@ -90,39 +90,39 @@ def _remember(site: SiteFolder, node: int, log: Say) -> None:
         log(str(error))
 
 
-def _wait_for_hub(site: SiteFolder, stop: threading.Event, log: Say) -> None:
-    """Wait until the hub lets this site in.
+def _wait_for_hub(site: SiteFolder, stop: threading.Event, log: Log) -> None:
+    """Wait until the hub accepts this site.
 
     Raises:
-        RunError: it will not, before somebody mends something.
+        RunError: If waiting can't help.
     """
-    said = ""
+    logged = ""
     while not stop.is_set():
         contact = ask_hub(site)
         if contact.permanent:
             raise RunError(
                 f"{site.settings.name} can't join: {contact.problem}.",
-                f"Mend that, then join again; to see more: fedbus site check {site.path}",
+                f"Fix this, then join again; for details: fedbus site check {site.path}",
             )
         if not contact.problem:
             return
-        if contact.problem != said:
-            said = contact.problem
-            log(f"{said}; trying again every {RETRY_SECONDS:.0f} s")
+        if contact.problem != logged:
+            logged = contact.problem
+            log(f"{logged}; trying again every {RETRY_SECONDS:.0f} s")
         stop.wait(RETRY_SECONDS)
 
 
-def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], log: Say) -> Error | None:
-    """Decide whether this site works for a bundle: its operator has approved it, and it is what is installed here.
+def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], log: Log) -> Error | None:
+    """Decide whether this site works for a bundle: its operator must have approved it, and it must be installed here.
 
     Args:
-        bundle: what the hub runs.
-        site: whose operator decides.
-        installed: the application here, as `installed_files` gives it.
-        log: told why not, and what the operator can do.
+        bundle: The application that the hub runs.
+        site: The site's folder.
+        installed: The installed application, as returned by `installed_files`.
+        log: Called with the reason for a refusal and what the operator can do.
 
     Returns:
-        None if it does, else what the hub is told.
+        None if the site works for it, otherwise the error that is sent to the hub.
     """
     digest = digest_of(bundle.content)
     if digest not in site.approved():
@@ -131,7 +131,7 @@ def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], log: Sa
         return Error(NOT_ALLOWED, f"its operator has not approved application {digest[:16]} yet")
     differing = differing_files(bundle.content, installed)
     if differing:
-        log(f"application {digest} is approved, but {len(differing)} files differ here, {differing[0]} among them")
+        log(f"application {digest} is approved, but {len(differing)} files differ here, such as {differing[0]}")
         log("install the hub's version of FedBUS here")
         return Error(OTHER_VERSION, "another version of FedBUS is installed there")
     return None

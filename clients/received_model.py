@@ -1,4 +1,4 @@
-"""The model that a deployed site receives at the end of a run, with what it is worth there."""
+"""The model that a deployed site receives at the end of a run, with its metrics on the site's test rows."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ from fedbus.transport.messages import Instruction
 
 
 def keep_model(folder: Path, site: str, instruction: Instruction, state: State, test: SiteScores) -> None:
-    """Write the kept model and its test metrics at this site, each file whole.
+    """Write a run's best model and its test metrics, each file atomically.
 
     Args:
-        folder: of this run, arm and seed.
-        site: whose test rows were scored.
-        instruction: with which the model came.
-        state: the model.
-        test: its scores.
+        folder: The folder of this run, arm and seed.
+        site: The name of the site whose test rows were scored.
+        instruction: The instruction that came with the model.
+        state: The model.
+        test: Its test metrics.
 
     Raises:
-        RunError: the disk is full or the folder can't be written.
+        RunError: If the disk is full or the folder is not writable.
     """
     settings = instruction.settings
     known = predictable(instruction.classes, settings) or range(len(CLASSES))

@@ -1,6 +1,7 @@
-"""What a site does with an order: score the model that came in, train it, send it back.
+"""What a site does with an instruction: score the received model, train it, send it back.
 
-A process is kept warm: its model is built once, and each site's balanced rows are put on the device once a seed.
+The process keeps what it needs again: its model is built once, and the balanced rows of each site and seed stay on the
+device.
 """
 
 import time
@@ -34,15 +35,15 @@ from fedbus.transport.packing import Layout, layout_of
 
 
 def register(workspace: Workspace, instruction: Instruction) -> Registration:
-    """Say who this site is and how many images it has of what."""
-    site, facts = _site(workspace), read_facts(workspace.out)[workspace.name]
-    balanced = _rows(workspace, instruction.settings, instruction.seed, torch.device("cpu")).labels.numpy()
+    """Return the site's name and the counts of its images."""
+    site, facts = _open_site(workspace), read_facts(workspace.folder)[workspace.name]
+    rows = _training_rows(workspace, instruction.settings, instruction.seed, torch.device("cpu"))
     return Registration(
         site=workspace.name,
         labels=CLASSES,
         image_size=int(site.pixels.shape[1]),
         splits={split: _count(site.labels[site.splits[split]]) for split in SPLITS},
-        balanced=_count(balanced),
+        balanced=_count(rows.labels.numpy()),
         groups=int(facts["groups"]),
         patients=int(facts["patients"] or 0),
         dropped=len(facts["dropped"]),
@@ -51,28 +52,27 @@ def register(workspace: Workspace, instruction: Instruction) -> Registration:
 
 
 def layout(instruction: Instruction) -> Layout:
-    """The names and shapes of the study's model."""
+    """Return the names and shapes of the model that an instruction is about."""
     return _layout_of(instruction.settings.model)
 
 
 def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple[State, Report]:
-    """Score the incoming model on the validation rows, then train it for one round.
+    """Score the received model on the validation rows, then train it for one round.
 
-    The optimiser starts anew each round, as what it remembers belongs to weights that were averaged away, unless the
-    study has it kept. What of BatchNorm is the site's own replaces what came in, which goes back unchanged.
+    The optimiser is reset each round, because its state belongs to weights that have been averaged since, unless
+    `optimiser-state` is `kept`. BatchNorm arrays that are the site's own replace the received ones, which are sent back
+    unchanged.
     """
-    began = time.monotonic()
-    settings, device = instruction.settings, pick_device(workspace.device)
-    model, rows = _model(settings, device), _rows(workspace, settings, instruction.seed, device)
-    set_state(
-        model,
-        own_model(state, settings.batch_norm, workspace.out, instruction.memory, workspace.name, instruction.round - 1),
-    )
-    score = score_split(model, _site(workspace), "validation", settings, _known(instruction))
-    steps = rows.steps_per_round(settings)
-    memory, optimiser = site_memory(workspace.out, instruction.memory, workspace.name), make_optimiser(model, settings)
+    started = time.monotonic()
+    settings, device, previous = instruction.settings, pick_device(workspace.device), instruction.round - 1
+    model, rows = _build_model(settings.model, device), _training_rows(workspace, settings, instruction.seed, device)
+    memory = site_memory(workspace.folder, instruction.memory, workspace.name)
+    own_state = own_model(state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, previous)
+    set_state(model, own_state)
+    score = score_split(model, _open_site(workspace), "validation", settings, _predictable(instruction))
+    steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
     if settings.optimiser_state == "kept":
-        restore_optimiser(optimiser, memory.recall(OPTIMISER, instruction.round - 1))
+        restore_optimiser(optimiser, memory.recall(OPTIMISER, previous))
     loss = train_round(
         model, rows, settings, seed=instruction.seed, round_number=instruction.round, steps=steps,
         optimiser=optimiser, proximal_mu=instruction.proximal_mu,
@@ -83,50 +83,48 @@ def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple
     if own := own_names(settings.batch_norm, trained):
         memory.keep(BATCH_NORM, instruction.round, {name: trained[name] for name in own})
         trained |= {name: state[name] for name in own}
-    report = Report(weigh(rows, settings), score, loss, steps, time.monotonic() - began)
+    report = Report(site_weight(rows, settings), score, loss, steps, time.monotonic() - started)
     return trained, report
 
 
 def evaluate(workspace: Workspace, instruction: Instruction, state: State) -> Report:
-    """Score the incoming model on the part that the order names.
+    """Score the received model on the requested split.
 
-    The model that is scored on the test rows is the one that the run kept: a deployed site keeps it too, and says
-    how good it is there with intervals, because the hub will never see its predictions.
+    Only the best model of a run is scored on the test rows. A deployed site keeps that model, and reports its metrics
+    with intervals, because the hub never sees the site's predictions.
     """
-    began = time.monotonic()
-    settings, site = instruction.settings, _site(workspace)
-    model = _model(settings, pick_device(workspace.device))
-    state = own_model(state, settings.batch_norm, workspace.out, instruction.memory, workspace.name, instruction.round)
+    started = time.monotonic()
+    settings, site = instruction.settings, _open_site(workspace)
+    model = _build_model(settings.model, pick_device(workspace.device))
+    state = own_model(
+        state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, instruction.round
+    )
     set_state(model, state)
-    predictions = predict_split(model, site, instruction.split, settings, _known(instruction))
+    predictions = predict_split(model, site, instruction.split, settings, _predictable(instruction))
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
     if instruction.split == "test" and workspace.models is not None:
         test = score_site(predictions, settings.bootstrap, settings.draw_seed)
         keep_model(workspace.models / instruction.title, workspace.name, instruction, state, test)
-    return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - began, test=test)
+    return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - started, test=test)
+
+
+def site_weight(rows: TrainingRows, settings: Settings) -> float:
+    """Return the weight of this site in the average."""
+    return {"distinct": float(rows.distinct), "balanced": float(len(rows.index)), "equal": 1.0}[settings.site_weights]
 
 
 def _count(labels: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(int(count) for count in np.bincount(labels, minlength=len(CLASSES)))
 
 
-def weigh(rows: TrainingRows, settings: Settings) -> float:
-    """What the average weighs this site by."""
-    return {"distinct": float(rows.distinct), "balanced": float(len(rows.index)), "equal": 1.0}[settings.site_weights]
-
-
-def _known(instruction: Instruction) -> torch.Tensor | None:
-    """The classes that the shared model may predict: under `mask`, those that some site trains on."""
+def _predictable(instruction: Instruction) -> torch.Tensor | None:
+    """Return the classes that the shared model can predict: under `mask`, those that at least one site trains on."""
     return predictable(torch.tensor(instruction.classes), instruction.settings)
 
 
 @lru_cache(maxsize=1)
-def _model_of(name: str, device: torch.device) -> nn.Module:
+def _build_model(name: str, device: torch.device) -> nn.Module:
     return place_model(name, device)
-
-
-def _model(settings: Settings, device: torch.device) -> nn.Module:
-    return _model_of(settings.model, device)
 
 
 @lru_cache(maxsize=4)
@@ -135,14 +133,10 @@ def _layout_of(name: str) -> Layout:
 
 
 @lru_cache(maxsize=64)
-def _site(workspace: Workspace) -> Site:
-    return open_site(workspace.out, workspace.name)
+def _open_site(workspace: Workspace) -> Site:
+    return open_site(workspace.folder, workspace.name)
 
 
 @lru_cache(maxsize=64)
-def _rows_of(workspace: Workspace, settings: str, seed: int, device: torch.device) -> TrainingRows:
-    return site_rows(_site(workspace), Settings.model_validate_json(settings), seed, device)
-
-
-def _rows(workspace: Workspace, settings: Settings, seed: int, device: torch.device) -> TrainingRows:
-    return _rows_of(workspace, settings.for_sites(), seed, device)
+def _training_rows(workspace: Workspace, settings: Settings, seed: int, device: torch.device) -> TrainingRows:
+    return site_rows(_open_site(workspace), settings, seed, device)

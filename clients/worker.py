@@ -1,8 +1,8 @@
-"""The worker of a site: takes what its SuperNode was sent, and runs the application that is installed here.
+"""The worker of a site: it receives messages from its SuperNode and runs the installed application on them.
 
-Flower's own executor starts a process for every message, from code that the hub sent. This one stays: PyTorch is
-imported, the model built and the images mapped once. And it never runs what the hub sent: the bundle is compared with
-the operator's approval and with the files that are installed, and only then do the installed ones run.
+Flower's own executor starts a new process for every message and runs code that the hub sent. This worker is one
+process, so PyTorch is imported, the model built and the images mapped only once. It never runs code that the hub sent:
+it compares the bundle with the operator's approval and with the installed files, and runs the installed ones.
 """
 
 import queue
@@ -38,13 +38,13 @@ from clients.flower_internals import (
 POLL_SECONDS = 0.5
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
-Refuse = Callable[[Fab], Error | None]
-"""Gives the error that the hub gets in place of work for a bundle, or None if the site works for it."""
+CheckBundle = Callable[[Fab], Error | None]
+"""Returns the error that is sent to the hub if the site refuses a bundle, or None if it works for it."""
 
 
 @dataclass
 class _Task:
-    """One message that the SuperNode was sent, with the connection over which it is answered."""
+    """One message from the SuperNode, with the connection over which the reply is sent."""
 
     client: RuntimeHttpClient
     heartbeat: HeartbeatSender
@@ -56,68 +56,73 @@ class _Task:
 class Worker:
     """Works for one SuperNode on this machine.
 
-    Messages are fetched by threads and answered by the one that calls `run`, one after another. A fetch can take as
-    long as the line to the hub needs, or be in vain: when a run ends while its message is on the way, the SuperNode
-    goes on offering a task whose content will never come.
+    Messages are fetched in threads and processed one after another in the thread that calls `run`. A fetch takes as
+    long as the transfer from the hub, or fails: when a run ends while its message is being transferred, the SuperNode
+    continues to offer a task whose content will never arrive.
 
     Args:
         runtime: host:port of the SuperNode's runtime API.
-        secret: what the SuperNode knows its worker by.
-        application: the installed ClientApp.
-        refuse: checks a bundle before its message is looked at.
-        log: told in words what is going on.
+        secret: Proves to the SuperNode that this is its worker.
+        application: The installed ClientApp.
+        check_bundle: Called with the bundle of every message before the message is read.
+        log: Called with what happens.
     """
 
     def __init__(
-        self, runtime: str, secret: bytes, application: ClientApp, refuse: Refuse, log: Callable[[str], object]
+        self,
+        runtime: str,
+        secret: bytes,
+        application: ClientApp,
+        check_bundle: CheckBundle,
+        log: Callable[[str], object],
     ) -> None:
-        self.runtime, self.application, self.refuse, self.log = runtime, application, refuse, log
+        self.runtime, self.application, self.check_bundle, self.log = runtime, application, check_bundle, log
         self.fetched: queue.Queue[_Task] = queue.Queue()
         self.task_client = self._client(
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE}))
         )
 
     def run(self, stop: threading.Event, alive: Callable[[], bool]) -> None:
-        """Work until `stop` is set or the SuperNode is no longer alive."""
+        """Process messages until `stop` is set or the SuperNode is no longer alive."""
         request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
         while not stop.is_set() and alive():
-            with suppress(httpx.HTTPError):  # the SuperNode is starting, or about to end
+            with suppress(httpx.HTTPError):  # the SuperNode is starting or ending
                 offer = self.task_client.AcquireTask(request)
                 if offer.HasField("task") and offer.token:
                     threading.Thread(target=self._fetch, args=(offer.token,), daemon=True).start()
             with suppress(queue.Empty):
-                self._serve(self.fetched.get(timeout=POLL_SECONDS))
+                self._process(self.fetched.get(timeout=POLL_SECONDS))
 
     def _fetch(self, token: str) -> None:
         client = self._client(RuntimeTokenHttpInterceptor(token))
-        heartbeat = HeartbeatSender(lambda: _beat(client))
+        heartbeat = HeartbeatSender(lambda: _send_heartbeat(client))
         heartbeat.start()
         try:
             message, context, _, bundle = pull_task_input(client)
-        except Exception:  # the run or the SuperNode ended in between, or what the hub sent can't be rebuilt
+        except Exception:  # the run or the SuperNode has ended, or the hub's message is damaged
             _finish(client, heartbeat, None, SubStatus.FAILED)
         else:
             self.fetched.put(_Task(client, heartbeat, message, context, bundle))
 
-    def _serve(self, task: _Task) -> None:
+    def _process(self, task: _Task) -> None:
         status = SubStatus.FAILED
         try:
-            reply = self._answer(task)
+            reply = self._reply_to(task)
             push_message(task.client, reply, task.context)
             status = SubStatus.COMPLETED
         except (httpx.HTTPError, ObjectPushError) as error:
-            self.log(f"an answer could not be handed over ({type(error).__name__}); the hub will ask again")
+            self.log(f"a reply could not be sent ({type(error).__name__}); the hub will repeat its request")
         finally:
             _finish(task.client, task.heartbeat, task.context, status)
 
-    def _answer(self, task: _Task) -> Message:
-        refusal = self.refuse(task.bundle)
+    def _reply_to(self, task: _Task) -> Message:
+        refusal = self.check_bundle(task.bundle)
         if refusal is not None:
             return Message(refusal, reply_to=task.message)
         started = time.monotonic()
         try:
             reply = self.application(message=task.message, context=task.context)
-        except Exception as error:  # such as an order of a kind that this application does not know
+        except Exception as error:  # for example, a kind of message that the application does not handle
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=task.message)
         kind = task.message.metadata.message_type
         outcome = "failed" if reply.has_error() else "answered"
@@ -127,7 +132,7 @@ class Worker:
     def _client(self, identity: ProtobufClientInterceptor) -> RuntimeHttpClient:
         return RuntimeHttpClient.from_server_address(
             server_address=self.runtime,
-            insecure=True,  # never leaves this machine
+            insecure=True,  # the connection does not leave this machine
             root_certificates=None,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="fedbus"), identity],
         )
@@ -139,8 +144,8 @@ def _finish(client: RuntimeHttpClient, heartbeat: HeartbeatSender, context: Cont
     client.close()
 
 
-def _beat(client: RuntimeHttpClient) -> bool:
-    """Tell the SuperNode that its task is being worked on; Flower's own function would end this process instead."""
+def _send_heartbeat(client: RuntimeHttpClient) -> bool:
+    """Tell the SuperNode that its task is being processed; Flower's own function would end the process on failure."""
     try:
         client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
     except httpx.HTTPError:

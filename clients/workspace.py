@@ -1,4 +1,4 @@
-"""Which hospital this process works for, and where its prepared data lie."""
+"""Which site this process works for, and where its prepared images are stored."""
 
 import hashlib
 import sys
@@ -21,28 +21,28 @@ from fedbus.transport.messages import Instruction
 
 @dataclass(frozen=True)
 class Workspace:
-    """One site as its own process sees it.
+    """What a process needs to know to work for one site.
 
     Attributes:
-        out: the folder in which its split is frozen.
-        name: the site's.
-        device: the study's `device` setting, which is each site's own.
-        models: where a deployed site keeps the models that it receives; None in a simulation.
+        folder: The folder with the site's split and prepared images.
+        name: The site's name.
+        device: The setting `device`, which every site chooses itself.
+        models: Where a deployed site keeps the models that it receives; None in a simulation.
     """
 
-    out: Path
+    folder: Path
     name: str
     device: str
     models: Path | None = None
 
 
 def workspace_from_context(context: Context, instruction: Instruction) -> Workspace:
-    """Find the site of a node that `flwr run .` started: the study's sites in order, one a partition.
+    """Return the workspace of a node that `flwr run .` started: node i is site i of the settings.
 
-    Its data are prepared on first use.
+    The images are prepared on first use.
 
     Raises:
-        RunError: there are more nodes than sites, or a Ray that asks for no token started us.
+        RunError: If there are more nodes than sites, or this is a Ray worker that requires no token.
     """
     if "ray" in sys.modules:
         refuse_open_ray()
@@ -51,38 +51,36 @@ def workspace_from_context(context: Context, instruction: Instruction) -> Worksp
     index = int(context.node_config["partition-id"])
     if index >= len(names):
         raise RunError(
-            f"This node is number {index + 1}, and the study has {len(names)} sites.",
-            f"Set num-supernodes={len(names)}.",
+            f"This is node {index + 1}, but the settings have {len(names)} sites.", f"Set num-supernodes={len(names)}."
         )
-    return Workspace(_prepare(settings.model_dump_json(by_alias=True), names[index]), names[index], settings.device)
+    return Workspace(_prepare(settings, names[index], settings.cache / "sites"), names[index], settings.device)
 
 
-def workspace_in(folder: SiteFolder, instruction: Instruction) -> Workspace:
-    """Find a deployed site's prepared images for the study of an order; they are prepared on first use.
+def workspace_of_site(folder: SiteFolder, instruction: Instruction) -> Workspace:
+    """Return the workspace of a deployed site for the settings of an instruction.
+
+    The images are prepared on first use.
 
     Raises:
-        SettingsError: nobody has said where they are.
-        ArchiveError, ImageError, SplitError: they can't be used.
+        SettingsError: If the site's data have not been set.
+        ArchiveError, ImageError, SplitError: If the data can't be used.
     """
-    own, (reader, data) = folder.settings, folder.source()
-    places = {
-        "sites": {own.name: {"reader": reader, "path": str(data)}},
+    local, (reader, data) = folder.settings, folder.source()
+    overrides = {
+        "sites": {local.name: {"reader": reader, "path": str(data)}},
         "cache": str(folder.cache),
-        "device": own.device,
+        "device": local.device,
     }
-    settings = build_settings(instruction.settings.as_dict() | places, "the hub's order")
-    return Workspace(
-        _prepare(settings.model_dump_json(by_alias=True), own.name, folder.work), own.name, own.device, folder.models
-    )
+    settings = build_settings(instruction.settings.as_dict() | overrides, "the hub's instruction")
+    return Workspace(_prepare(settings, local.name, folder.work), local.name, local.device, folder.models)
 
 
 @lru_cache(maxsize=64)
-def _prepare(text: str, name: str, into: Path | None = None) -> Path:
-    """Prepare a site once a process, in a folder named after settings and data: changed data get another."""
-    settings = Settings.model_validate_json(text)
+def _prepare(settings: Settings, name: str, parent: Path) -> Path:
+    """Prepare a site once per process, in a folder named after settings and data: changed data get another folder."""
     source = settings.sites[name]
-    data = read_archive(source.reader, source.path, name).digest
-    key = hashlib.sha256((text + data).encode()).hexdigest()[:16]
-    out = (into or settings.cache / "sites") / f"{name}-{key}"
-    prepare_sites(settings, out, [name])
-    return out
+    digest = read_archive(source.reader, source.path, name).digest
+    key = hashlib.sha256((settings.model_dump_json(by_alias=True) + digest).encode()).hexdigest()[:16]
+    folder = parent / f"{name}-{key}"
+    prepare_sites(settings, folder, [name])
+    return folder

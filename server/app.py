@@ -1,4 +1,4 @@
-"""The ServerApp: greets the sites, then runs one federated training after another with the same warm sites."""
+"""The ServerApp: registers the sites, then runs one federated training after another with them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,12 +15,11 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.schema import STRATEGIES
 from fedbus.sites.default_sites import settings_of_run
 from server.hub.deployed_run import format_round, run_deployment
-from server.rounds.loop import Job
-from server.rounds.train_all import train_all
+from server.rounds.loop import Job, run_jobs
 
 
 def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> ServerApp:
-    """Build the application that the server runs; `plan` says how many sites to expect and what to train."""
+    """Build the application that the server runs; `plan` returns the number of sites and the trainings to run."""
     app = ServerApp()
 
     @app.main()
@@ -32,29 +31,33 @@ def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> Ser
         if not jobs:
             return
         try:
-            train_all(grid, expected, jobs)
+            run_jobs(grid, expected, jobs)
         except KeyboardInterrupt:
-            if not jobs[0].stop.is_set():  # else whoever set it knows
+            if not jobs[0].stop.is_set():  # otherwise the caller ended the run
                 raise
 
     return app
 
 
 def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
-    """What `flwr run .` asks for: one arm of one study, its result in a run folder.
+    """Plan what `flwr run .` runs: one arm of one comparison, with its result in a run folder.
 
-    Run settings: `settings` (a TOML file; empty: phantoms), `out` (a run folder; empty: `runs/flwr-ARM` in the current
-    folder), `arm`, `resume`. All paths must be absolute, because Flower starts the application in a folder of its own.
+    Keys of the run config: `settings` (a TOML file; empty for phantoms), `out` (a run folder; empty for one in the
+    cache folder), `arm` and `resume`. Paths must be absolute, because Flower starts the application in another folder.
+
+    Raises:
+        SettingsError: If a value is not valid.
     """
     config = context.run_config
     if config.get("out") and not Path(str(config["out"])).is_absolute():
         raise SettingsError(
-            f"out = {config['out']} is not an absolute path.", "Write it in full: Flower starts elsewhere."
+            f"out = {config['out']} is not an absolute path.",
+            "Write the whole path, because Flower starts the application in another folder.",
         )
     settings = settings_of_run(config)
     arm, seed = str(config.get("arm", "fedavg")), settings.seeds[0]
     if arm not in STRATEGIES:
-        raise SettingsError(f"arm = {arm} is not a federated arm.", f"There are {', '.join(STRATEGIES)}.")
+        raise SettingsError(f"arm = {arm} is not a federated arm.", f"Choose one of {', '.join(STRATEGIES)}.")
     out = Path(str(config.get("out") or settings.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
     open_run(out, settings, resume=bool(config.get("resume", False)))
     console = Console(stderr=True)

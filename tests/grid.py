@@ -1,4 +1,4 @@
-"""A grid whose nodes live in this process: the real ServerApp side talks to the real ClientApp, without Ray."""
+"""A grid whose nodes run in this process: the real server side with the real ClientApp, without Ray."""
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -15,14 +15,14 @@ from fedbus.transport.messages import Instruction
 from fedbus.transport.shared_memory import SharedArrays
 
 Hook = Callable[[str, Message], Message | None]
-"""Given a site's name and the message to it: a reply in its place, None to stay silent, or NotImplemented to pass."""
+"""Called with a site's name and a message to it; returns a reply, None for silence, or NotImplemented to deliver it."""
 
 Spoil = Callable[[str, Message], None]
-"""Given a site's name and its reply: changes the reply on the way."""
+"""Called with a site's name and its reply, which it can change."""
 
 
 class LocalGrid(Grid):
-    """Delivers each message to the node's ClientApp as it is pushed; `hook` and `spoil` misbehave for a site."""
+    """Delivers each message to the node's ClientApp when it is pushed; `hook` and `spoil` can make a site misbehave."""
 
     def __init__(
         self,
@@ -38,12 +38,14 @@ class LocalGrid(Grid):
         self.replies: dict[str, Message] = {}
         self.sent: list[Message] = []
 
-        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # who sends, as Flower's processes set it
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = (
+            1  # the sender, which Flower's processes set
+        )
 
-        def locate(context: Context, instruction: Instruction) -> Workspace:
+        def find_workspace(context: Context, instruction: Instruction) -> Workspace:
             return Workspace(out, self.names[context.node_id], "cpu", self.models)
 
-        self.app: ClientApp = make_client_app(locate, shared_arrays=shared_arrays)
+        self.app: ClientApp = make_client_app(find_workspace, shared_arrays=shared_arrays)
 
     def set_run(self, run: object) -> None:
         raise NotImplementedError
@@ -77,7 +79,7 @@ class LocalGrid(Grid):
         return identifiers
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        # Last sent, first received: an order that the server must not depend on.
+        # Last sent, first received: the server must not depend on the order.
         return [self.replies.pop(i) for i in reversed(list(message_ids)) if i in self.replies]
 
     def _deliver(self, message: Message) -> Message | None:
@@ -89,5 +91,5 @@ class LocalGrid(Grid):
         context = Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={})
         try:
             return self.app(message=message, context=context)
-        except Exception as error:  # as Flower does: an error becomes a reply
+        except Exception as error:  # like Flower, turn an error into a reply
             return Message(Error(code=1, reason=str(error)), reply_to=message)

@@ -1,7 +1,7 @@
-"""What hub and sites say to each other besides weights: orders to sites, their introductions and their reports.
+"""The messages between hub and sites, apart from weights: instructions to sites, their registrations and reports.
 
-Every message is checked where it enters; `wire.py` lists all that a message may hold. Nothing here knows of Flower:
-records are plain mappings.
+Every message is checked by its receiver. `allow_list.py` lists everything that a message from a site may contain.
+Flower is not used here: records are plain mappings.
 """
 
 import json
@@ -25,30 +25,30 @@ ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 """Names of the records in a message."""
 
 WEIGHT = "num-examples"
-"""The metric that Flower's strategies weigh a site by."""
+"""The metric that Flower's strategies weight a site by."""
 
 ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
-"""Settings that Flower's strategies write into an order themselves."""
+"""Keys of an instruction that Flower's strategies add."""
 
 RUN = r"[0-9a-f]{0,16}"
-"""What tells a run from another of the same name."""
+"""Pattern of the code that distinguishes a run from another of the same name."""
 
 TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""What may name a folder at a site."""
+"""Pattern of a name that is safe as the name of a folder at a site."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """What the server asks of a site.
+    """What the server instructs a site to do.
 
     Attributes:
-        settings: the settings, without places or names.
-        seed: the training seed.
-        classes: positions in `CLASSES` of the classes that some site of the federation has.
-        split: which rows an evaluation is about.
-        title: of the run, arm and seed; names the folder in which a site keeps the model that it receives.
-        run: tells the run from an earlier one of that title; empty where each has a folder of its own.
-        round: of a training, from 1; of an evaluation, the round that made the model.
+        settings: The settings, without paths and names of sites.
+        seed: The training seed.
+        classes: The classes that at least one site of the federation has, as positions in `CLASSES`.
+        split: Which rows an evaluation is about.
+        title: Names the run, arm and seed, and the folder in which a site keeps the model that it receives.
+        run: Distinguishes the run from an earlier one with that title; empty if each run has its own folder.
+        round: The round of a training, from 1; for an evaluation, the round that the model comes from.
         proximal_mu: FedProx's mu, 0 for every other strategy.
     """
 
@@ -63,11 +63,11 @@ class Instruction:
 
     @property
     def memory(self) -> str:
-        """The name under which a site remembers what it needs in later rounds: never that of another run."""
+        """The name under which a site stores what it needs in later rounds; it differs between runs."""
         return f"{self.title}-{self.run}" if self.run else self.title
 
     def to_config(self) -> dict[str, Any]:
-        """The order as a config record; round and mu are the strategy's to add."""
+        """Return the instruction as a config record; the strategy adds round and mu."""
         return {
             "settings": self.settings.for_sites(),
             "seed": self.seed,
@@ -79,10 +79,11 @@ class Instruction:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Check an order where it enters the site.
+        """Read and check an instruction at the site.
 
         Raises:
-            RunError, SettingsError: a key is missing or out of range.
+            RunError: If a key is missing or a value is out of range.
+            SettingsError: If a setting is not valid.
         """
         try:
             instruction = cls(
@@ -96,29 +97,29 @@ class Instruction:
                 proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _bad_message("The server's order", error) from error
+            raise _bad_message("The server's instruction", error) from error
         if not re.fullmatch(TITLE, instruction.title) or not re.fullmatch(RUN, instruction.run):
-            raise _bad_message("The server's order", "its title or run can't name a folder")
-        sound = instruction.split in SPLITS and set(instruction.classes) <= set(range(len(CLASSES)))
-        if not sound or instruction.round < 0 or not 0 <= instruction.proximal_mu < math.inf:
-            raise _bad_message("The server's order", "a value is out of range")
+            raise _bad_message("The server's instruction", "its title or run is not safe as the name of a folder")
+        valid = instruction.split in SPLITS and set(instruction.classes) <= set(range(len(CLASSES)))
+        if not valid or instruction.round < 0 or not 0 <= instruction.proximal_mu < math.inf:
+            raise _bad_message("The server's instruction", "a value is out of range")
         return instruction
 
 
 @dataclass(frozen=True)
 class Registration:
-    """How a site introduces itself before the first round: counts of what it trains on, no image and no patient.
+    """What a site reports about itself before the first round: counts only, no image and no patient.
 
     Attributes:
-        site: its name.
-        labels: the classes that it knows, in the order of its labels.
-        image_size: pixels a side of its prepared images.
-        splits: images of each class in each part, in the order of `CLASSES`.
-        balanced: training rows of each class after balancing.
-        groups: groups of images that may not be parted.
-        patients: known patients, 0 where no image names one.
-        dropped: images that were left out as copies.
-        phantoms: whether its images are synthetic.
+        site: The site's name.
+        labels: The classes that it knows, in the order of its labels.
+        image_size: The side length of its prepared images in pixels.
+        splits: The number of images of each class in each split, in the order of `CLASSES`.
+        balanced: The number of training rows of each class after balancing.
+        groups: The number of groups of images that must stay together.
+        patients: The number of known patients, 0 if no image names one.
+        dropped: The number of images left out as duplicates.
+        phantoms: Whether its images are synthetic.
     """
 
     site: str
@@ -132,7 +133,7 @@ class Registration:
     phantoms: bool = False
 
     def to_records(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Config and metrics of the reply."""
+        """Return the config and the metrics of the reply."""
         counts = {f"images-{split}": list(self.splits[split]) for split in SPLITS}
         numbers = {"image-size": self.image_size, "balanced": list(self.balanced), "groups": self.groups}
         numbers |= {"patients": self.patients, "dropped": self.dropped, "phantoms": int(self.phantoms)}
@@ -140,10 +141,10 @@ class Registration:
 
     @classmethod
     def from_records(cls, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> Self:
-        """Check an introduction where it enters the server.
+        """Read and check a registration at the server.
 
         Raises:
-            RunError: a key is missing or out of range.
+            RunError: If a key is missing or a value is out of range.
         """
         try:
             check_site_name(str(config["site"]))
@@ -159,7 +160,7 @@ class Registration:
                 phantoms={0: False, 1: True}[metrics["phantoms"]],
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _bad_message("A site's introduction", error) from error
+            raise _bad_message("A site's registration", error) from error
         rows = [*registration.splits.values(), registration.balanced]
         numbers = [
             *(count for row in rows for count in row),
@@ -168,36 +169,34 @@ class Registration:
             registration.dropped,
         ]
         if any(len(row) != len(CLASSES) for row in rows) or min(numbers) < 0:
-            raise _bad_message("A site's introduction", "a value is out of range")
+            raise _bad_message("A site's registration", "a value is out of range")
         return registration
 
     @property
     def classes(self) -> set[int]:
-        """Positions in `CLASSES` of the classes that this site trains on."""
+        """The classes that this site trains on, as positions in `CLASSES`."""
         return {index for index, count in enumerate(self.splits["train"]) if count}
 
-    def misfit(self, settings: Settings) -> str:
-        """Why what the site prepared is not what a study is about, in words; empty if it is."""
+    def mismatch(self, settings: Settings) -> str:
+        """Return why what the site prepared does not match the settings; empty if it does."""
         if self.labels != CLASSES:
-            return f"{self.site} knows the classes {', '.join(self.labels)}; the study has {', '.join(CLASSES)}"
+            return f"{self.site} has the classes {', '.join(self.labels)}, not {', '.join(CLASSES)}"
         if self.image_size != settings.image_size:
-            return (
-                f"{self.site} prepared images of {self.image_size} pixels a side; the study wants {settings.image_size}"
-            )
+            return f"{self.site} prepared images of {self.image_size} pixels, not {settings.image_size}"
         return ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a site answers to an order, besides weights.
+    """What a site replies to an instruction, besides weights.
 
     Attributes:
-        weight: what the aggregation weighs it by.
-        score: of the model that came in, on the part that was asked for.
-        loss: mean training loss; 0 for an evaluation.
-        steps: optimiser steps; 0 for an evaluation.
-        seconds: spent on the order at the site.
-        test: what a deployed site says of the kept model on its test rows; None in all other replies.
+        weight: The weight of the site in the aggregation.
+        score: The score of the received model on the requested split.
+        loss: The mean training loss; 0 for an evaluation.
+        steps: The number of optimiser steps; 0 for an evaluation.
+        seconds: How long the site took.
+        test: A deployed site's metrics of the best model on its test rows; None in all other replies.
     """
 
     weight: float
@@ -208,7 +207,7 @@ class Report:
     test: SiteScores | None = None
 
     def to_metrics(self) -> dict[str, Any]:
-        """The report as a metric record."""
+        """Return the report as a metric record."""
         return {
             WEIGHT: self.weight,
             "confusion": [int(count) for count in self.score.confusion.ravel()],
@@ -221,10 +220,10 @@ class Report:
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> Self:
-        """Check a report where it enters the server.
+        """Read and check a report at the server.
 
         Raises:
-            RunError: a key is missing, a number is not finite or negative, or no image was scored.
+            RunError: If a key is missing, a number is not finite or negative, or no image was scored.
         """
         try:
             confusion = np.array(metrics["confusion"], dtype=np.int64).reshape(len(CLASSES), len(CLASSES))
@@ -247,4 +246,4 @@ class Report:
 
 
 def _bad_message(what: str, why: object) -> RunError:
-    return RunError(f"{what} can't be understood ({why}).", "Run the same version of FedBUS everywhere.")
+    return RunError(f"{what} is not valid ({why}).", "Run the same version of FedBUS everywhere.")

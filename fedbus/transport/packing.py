@@ -1,8 +1,7 @@
-"""How a model is packed for the wire: one array for each parameter, or all values in one.
+"""How the arrays of a model are packed for a message: one array per parameter, or all values in one.
 
-Flower handles every array of a message as objects of its own, several for each, so a model of 251 parameters travels
-as some 500; in one array it is as many as its size in chunks. Strategies never see this: below them, what they send is
-packed and what comes back is unpacked.
+Flower sends every array as several objects, so that a model of 251 parameters takes about 500. Packed into one array
+it takes as many as its size in chunks. Strategies are not affected: what they read has been unpacked.
 """
 
 import math
@@ -17,25 +16,30 @@ from fedbus.errors import RunError
 from fedbus.models.state import State
 
 Layout = dict[str, tuple[int, ...]]
-"""Shapes by name: what both ends know of the model, so that it need not travel."""
+"""Shapes by name. Hub and sites both know those of the model, so they are not sent."""
 
 FLAT = "flat"
 """Name of the only array of a flat message."""
 
 
 def layout_of(state: State) -> Layout:
-    """The names and shapes of a state."""
+    """Return the names and shapes of a state."""
     return {key: tuple(state[key].shape) for key in sorted(state)}
 
 
+def number_of_values(layout: Layout) -> int:
+    """Return how many values a model of this layout has."""
+    return sum(math.prod(shape) for shape in layout.values())
+
+
 def pack(state: State, payload: str) -> dict[str, NDArray[Any]]:
-    """Pack a state for the wire.
+    """Pack a state for a message.
 
     Args:
         state: float32 tensors by name.
-        payload: `dict`: one float32 array a tensor, sorted by name, because some strategies remember arrays by their
-            position; `flat`: all values in that order in one float32 array; `flat-fp16`: the same in half precision,
-            rounded to 11 significant bits, and infinite beyond 65504.
+        payload: `dict`: one float32 array per tensor, sorted by name, because some strategies identify arrays by their
+            position. `flat`: all values in that order in one float32 array. `flat-fp16`: the same in half precision,
+            rounded to 11 significant bits and infinite above 65504.
     """
     arrays = {key: state[key].numpy() for key in sorted(state)}
     if payload == "dict":
@@ -43,34 +47,37 @@ def pack(state: State, payload: str) -> dict[str, NDArray[Any]]:
     flat = np.concatenate([value.ravel() for value in arrays.values()])
     if payload == "flat":
         return {FLAT: flat}
-    with np.errstate(over="ignore"):  # infinities are refused, by name, where they arrive
+    with np.errstate(over="ignore"):  # the receiver refuses infinite values and names their array
         return {FLAT: flat.astype(np.float16)}
 
 
 def unpack(arrays: Mapping[str, NDArray[Any]], payload: str, layout: Layout) -> State:
-    """Undo `pack`; values are float32 again, whatever they travelled as, and share memory where they can.
+    """Undo `pack`.
 
-    `dict` arrays come as they are: which names and shapes are wrong, the check of the update says better.
+    The values are float32 again, whatever the payload, and share memory with the arrays where possible. The names and
+    shapes of `dict` arrays are not checked here: the check of the update gives a better reason.
 
     Raises:
-        RunError: the message is not packed this way, or holds another number of values than the model.
+        RunError: If the arrays are not packed this way, or have another number of values than the model.
     """
     if payload == "dict":
-        return {key: _tensor(value) for key, value in arrays.items()}
-    kind = np.float32 if payload == "flat" else np.float16
-    values, expected = arrays.get(FLAT), sum(math.prod(shape) for shape in layout.values())
-    if len(arrays) != 1 or values is None or values.dtype != kind or values.ndim != 1:
+        return {key: _as_tensor(value) for key, value in arrays.items()}
+    dtype = np.float32 if payload == "flat" else np.float16
+    values, expected = arrays.get(FLAT), number_of_values(layout)
+    if len(arrays) != 1 or values is None or values.dtype != dtype or values.ndim != 1:
         raise RunError(f"The arrays are not packed as {payload}.", "Run the same version of FedBUS everywhere.")
     if values.size != expected:
-        raise RunError(f"The model has {values.size} values, not {expected}.", "Train the model that was sent.")
+        raise RunError(
+            f"The model has {values.size} values, not {expected}.", "Run the same version of FedBUS everywhere."
+        )
     state, start = {}, 0
     for key, shape in layout.items():
         stop = start + math.prod(shape)
-        state[key] = _tensor(values[start:stop]).reshape(shape)
+        state[key] = _as_tensor(values[start:stop]).reshape(shape)
         start = stop
     return state
 
 
-def _tensor(values: NDArray[Any]) -> torch.Tensor:
-    """Values as float32, without a copy where they are that and may be changed."""
+def _as_tensor(values: NDArray[Any]) -> torch.Tensor:
+    """Return values as a float32 tensor, copied only if they have another type or are read-only."""
     return torch.from_numpy(np.require(values, np.float32, ["W"]))

@@ -1,7 +1,7 @@
-"""Models that a message names instead of holding: for a simulation, whose server and sites share a file system.
+"""Models that a message refers to instead of containing them, for simulations: server and sites share a file system.
 
-A model in a message is pickled three times on its way to a worker and three times back. Here it is written once, in
-memory where the machine has a shared one, and the message carries the name of the file.
+A model in a message is pickled three times on its way to a worker and three times back. Here it is written once, into
+shared memory where there is enough, and the message carries the name of the file.
 """
 
 import os
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from fedbus.errors import RunError
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Files in it are in memory, on Linux; elsewhere it is not there."""
+"""A folder in memory; it exists on Linux only."""
 
 NAME = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class SharedArrays:
-    """A folder that both ends of a message see; each file is one array."""
+    """A folder that sender and receiver can both read; each file is one array."""
 
     folder: Path
 
@@ -37,7 +37,7 @@ class SharedArrays:
         """Write an array to a new file.
 
         Returns:
-            The name of the file, in ASCII: uint8 [32].
+            The name of the file in ASCII, uint8 [32].
         """
         name = uuid.uuid4().hex
         with (self.folder / f"{name}.part").open("wb") as file:
@@ -46,42 +46,49 @@ class SharedArrays:
         return np.frombuffer(name.encode(), dtype=np.uint8)
 
     def get(self, reference: NDArray[Any]) -> NDArray[Any]:
-        """Map the array of a name; it may be changed, for the caller alone, and lives on when it is released.
+        """Map the array with this name into memory.
+
+        Writes to it are visible only to the caller, and it stays valid after `clear`.
 
         Raises:
-            RunError: no file of this folder has that name.
+            RunError: If the folder contains no file of that name.
         """
         name = bytes(reference).decode("ascii", "replace")
         if not NAME.fullmatch(name):
-            raise RunError("A message of the simulation names no model.", "Run the same version of FedBUS everywhere.")
+            raise no_reference()
         try:
             mapped: NDArray[Any] = np.load(self.folder / name, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(
-                f"The model of a message is not in {self.folder} any more ({error}).",
-                "Go on with --resume; on a cluster, --out must lie on a disk that every node sees.",
+                f"{self.folder} no longer contains the model that a message refers to ({error}).",
+                "Rerun with --resume; on a cluster, --out must be on a disk that every node can read.",
             ) from error
         return mapped
 
     def clear(self) -> None:
-        """Release every model; late answers to earlier messages too."""
+        """Delete all arrays, including those of late replies to earlier messages."""
         for path in self.folder.iterdir():
             path.unlink(missing_ok=True)
 
 
+def no_reference() -> RunError:
+    """Return the error for a message that does not refer to a model."""
+    return RunError("A message of the simulation refers to no model.", "Run the same version of FedBUS everywhere.")
+
+
 @contextmanager
 def open_shared_arrays(nearby: Path, size: int, *, shared: bool) -> Iterator[SharedArrays]:
-    """Make a folder for the models of one simulation, and remove it at the end.
+    """Create a folder for the models of one simulation, and delete it at the end.
 
     Args:
-        nearby: a folder on disk, used where memory is no choice.
-        size: bytes that must fit.
-        shared: whether other machines must see the folder too.
+        nearby: A folder on disk, used if shared memory can't be.
+        size: How many bytes must fit.
+        shared: Whether other machines must be able to read the folder.
     """
-    folder = _in_memory(size) if not shared else None
+    folder = _folder_in_memory(size) if not shared else None
     if folder is None:
         folder = nearby / "exchange"
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # may be left from a run that was killed
         folder.mkdir(parents=True)
     try:
         yield SharedArrays(folder)
@@ -89,11 +96,11 @@ def open_shared_arrays(nearby: Path, size: int, *, shared: bool) -> Iterator[Sha
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _in_memory(size: int) -> Path | None:
-    """A new folder in shared memory that no other user can read; None where it does not fit."""
+def _folder_in_memory(size: int) -> Path | None:
+    """Create a folder in shared memory that only this user can read; None if there is not enough memory."""
     if not SHARED_MEMORY.is_dir() or not os.access(SHARED_MEMORY, os.W_OK):
         return None
-    for old in SHARED_MEMORY.glob("fedbus-*-*"):  # of runs that were killed
+    for old in SHARED_MEMORY.glob("fedbus-*-*"):  # left by runs that were killed
         owner = old.name.split("-")[1]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(old, ignore_errors=True)

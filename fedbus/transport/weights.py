@@ -1,4 +1,4 @@
-"""How models get into messages and out of them again: packed, and in a simulation by reference."""
+"""How models are put into messages and read from them: packed, and in a simulation by reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,24 +6,23 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fedbus.errors import RunError
 from fedbus.models.state import State
 from fedbus.transport.packing import FLAT, Layout, pack, unpack
-from fedbus.transport.shared_memory import SharedArrays
+from fedbus.transport.shared_memory import SharedArrays, no_reference
 
 REFERENCE = "reference"
-"""Name of the only array of a message that names its model."""
+"""Name of the only array of a message that refers to its model."""
 
 
 @dataclass(frozen=True)
 class WeightCodec:
-    """One end of a federation's wire; both ends have equal ones.
+    """Packs and unpacks the models of a federation; server and sites use equal ones.
 
     Attributes:
-        payload: as `fedbus.transport.packing.pack`.
-        layout: names and shapes of the model.
-        shared_arrays: where models lie that messages only name; None: messages hold them. A named model is one array,
-            of the values that would have travelled.
+        payload: As in `fedbus.transport.packing.pack`.
+        layout: The names and shapes of the model.
+        shared_arrays: Where models are stored that messages only refer to; None if messages contain them. A stored
+            model is one array of the values that would have been sent.
     """
 
     payload: str
@@ -31,30 +30,31 @@ class WeightCodec:
     shared_arrays: SharedArrays | None = None
 
     def pack(self, state: State) -> dict[str, NDArray[Any]]:
-        """What leaves of a model, to be checked before it does."""
-        return pack(state, self._packing)
+        """Return the arrays that leave this process, so that they can be checked first."""
+        return pack(state, self._payload)
 
     def to_message(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The arrays of a message, for a packed model."""
+        """Return the arrays of a message with a packed model."""
         return {REFERENCE: self.shared_arrays.put(packed[FLAT])} if self.shared_arrays else dict(packed)
 
     def from_message(self, arrays: Mapping[str, NDArray[Any]]) -> State:
-        """The model of a message, float32.
+        """Return the model of a message as float32.
 
         Raises:
-            RunError: the message holds or names no such model.
+            RunError: If the message does not contain or refer to such a model.
         """
         if self.shared_arrays is None:
             return unpack(arrays, self.payload, self.layout)
         if arrays.keys() != {REFERENCE}:
-            raise RunError("A message of the simulation names no model.", "Run the same version of FedBUS everywhere.")
-        return unpack({FLAT: self.shared_arrays.get(arrays[REFERENCE])}, self._packing, self.layout)
+            raise no_reference()
+        return unpack({FLAT: self.shared_arrays.get(arrays[REFERENCE])}, self._payload, self.layout)
 
     def release(self) -> None:
-        """Forget every model that was named: the server says so once it has read all answers."""
+        """Delete all stored models; the server calls this when it has read all replies."""
         if self.shared_arrays:
             self.shared_arrays.clear()
 
     @property
-    def _packing(self) -> str:
+    def _payload(self) -> str:
+        """The payload, with `dict` stored as `flat`: one file per model."""
         return "flat" if self.shared_arrays and self.payload == "dict" else self.payload

@@ -18,8 +18,7 @@ from fedbus.system.files import read_json, write_json
 from fedbus.system.locks import hold, is_held
 from server.hub.registrations import record_registrations
 from server.hub.run_status import RUNNING, State, Status, read_status, write_status
-from server.rounds.loop import Job
-from server.rounds.train_all import train_all
+from server.rounds.loop import Job, run_jobs
 
 PLAN_FILE = "deployment.json"
 """In the run folder: the run's title, and the nodes of the approved sites by name."""
@@ -72,7 +71,9 @@ def _train_unfinished(grid: Grid, out: Path) -> None:
     jobs = _unfinished_jobs(settings, out, plan["title"])
     names = {int(node): name for name, node in plan["nodes"].items()}
     if jobs:
-        train_all(grid, names, jobs, settings.round_timeout, lambda roster: record_registrations(out, roster))
+        run_jobs(
+            grid, names, jobs, settings.round_timeout, lambda participants: record_registrations(out, participants)
+        )
     write_status(out, Status("finished"))
 
 

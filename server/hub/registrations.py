@@ -8,14 +8,14 @@ from typing import Any
 from fedbus.errors import RunError
 from fedbus.system.files import read_json, write_json
 from server.hub.renamed_files import existing_file, remove_old_file
-from server.rounds.messaging import Roster
+from server.rounds.messaging import Participants
 
 REGISTRATIONS_FILE = "registrations.json"
 
 _OLD_NAME = "sites.json"
 
 
-def record_registrations(out: Path, roster: Roster) -> None:
+def record_registrations(out: Path, participants: Participants) -> None:
     """Write the registrations of a run's sites; a resumed run must have the same sites with the same counts.
 
     With other sites or counts, the scores would be of other rows than those that chose the best round.
@@ -26,7 +26,7 @@ def record_registrations(out: Path, roster: Roster) -> None:
     # Through JSON, so that they compare equal to what is read back: tuples become lists.
     found = {
         registration.site: json.loads(json.dumps(asdict(registration)))
-        for registration in roster.registrations.values()
+        for registration in participants.registrations.values()
     }
     path = out / REGISTRATIONS_FILE
     before = read_registrations(out) if existing_file(path, _OLD_NAME).is_file() else found

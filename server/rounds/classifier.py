@@ -1,6 +1,6 @@
-"""The classifier's rows, averaged by class: a site has no say about a class of which it has no image.
+"""Average the classifier by class: a site that lacks a class does not contribute to the class's row.
 
-Surgical aggregation (Kulkarni, Kanhere, Yi and Parekh 2024) does so for sites with different sets of classes.
+Surgical aggregation (Kulkarni, Kanhere, Yi and Parekh, 2024) does the same for sites with different sets of classes.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,11 +13,11 @@ from fedbus.models.build import build_model, classifier_names
 from fedbus.models.state import State
 
 
-def head_names(model: str) -> tuple[str, ...]:
-    """Names of the arrays of a timm model's classifier, which have one row a class.
+def classifier_arrays(model: str) -> tuple[str, ...]:
+    """Return the names of the arrays of a timm model's classifier, which have one row per class.
 
     Raises:
-        SettingsError: timm does not say where the classifier is.
+        SettingsError: If timm does not name the model's classifier.
     """
     built = build_model(model)
     modules = classifier_names(built)
@@ -25,7 +25,7 @@ def head_names(model: str) -> tuple[str, ...]:
     names = tuple(f"{module}.{part}" for module in modules for part in ("weight", "bias"))
     found = tuple(name for name in names if name in shapes and shapes[name][0] == len(CLASSES))
     if not found:
-        raise SettingsError(f"head: the classifier of {model} is not known.", "Leave it out (--set head=average).")
+        raise SettingsError(f"head: timm does not name the classifier of {model}.", "Use --set head=average.")
     return found
 
 
@@ -39,11 +39,11 @@ def average_by_class(
     """Average every row of the classifier over the sites that train on its class.
 
     Args:
-        names: of the classifier's arrays, float32 [3, ...].
-        before: the model that was sent; a row whose class no answering site has stays as it was.
-        updates: what came back, by site.
-        weights: of the sites, above 0.
-        classes: positions in `CLASSES` of each site's classes.
+        names: Names of the classifier's arrays, float32 [3, ...].
+        before: The model that was sent; a row stays unchanged if no replying site has its class.
+        updates: The models that came back, by site.
+        weights: The weights of the sites, above 0.
+        classes: The classes of each site, as positions in `CLASSES`.
 
     Returns:
         The classifier's arrays by name.

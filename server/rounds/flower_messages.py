@@ -1,93 +1,116 @@
-"""Between Flower's strategies and the wire: strategies see one array a parameter, whatever travels."""
+"""Between models and Flower's messages: what travels is packed, what strategies see is one array per parameter."""
 
 from collections.abc import Collection, Iterable
-from typing import cast
+from typing import Any, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from numpy.typing import NDArray
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
-from fedbus.transport.messages import ARRAYS, CONFIG, Instruction
+from fedbus.transport.messages import ARRAYS, CONFIG, ROUND, Instruction
 from fedbus.transport.packing import pack, unpack
 from fedbus.transport.weights import WeightCodec
-from server.rounds.messaging import Roster, part_of
+from server.rounds.messaging import Participants, read_record
 
 
-def record_of(state: State) -> ArrayRecord:
-    """A model as strategies see it."""
-    return ArrayRecord({key: Array(value) for key, value in pack(state, "dict").items()})
-
-
-def state_of(arrays: ArrayRecord) -> State:
-    """A model as a strategy made it."""
-    return unpack({key: array.numpy() for key, array in arrays.items()}, "dict", {})
-
-
-def to_send(
-    messages: Iterable[Message],
-    state: State,
-    roster: Roster,
-    codec: WeightCodec,
-    patience: float,
-    answered: Collection[str] = (),
-) -> list[Message]:
-    """Pack what a strategy wants sent; the order is that of the sites' names, as Flower draws its own unseeded.
+class InMemoryArray(Array):
+    """An array for strategies, which is not serialised and so can't be sent.
 
     Args:
-        messages: the strategy's, one a node, all with the same model.
-        state: that model.
-        roster: nodes that are not in it get nothing: they never introduced themselves.
-        codec: this end of the wire.
-        patience: seconds until a message that was not fetched expires, so that a site that comes back late does not
-            work on a round that is over.
-        answered: sites that get none.
+        values: The values.
     """
-    packed = _loaded(state, codec)
-    known = [message for message in messages if message.metadata.dst_node_id in roster.registrations]
-    known = [message for message in known if roster.name(message.metadata.dst_node_id) not in answered]
-    known.sort(key=lambda message: roster.name(message.metadata.dst_node_id))
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        super().__init__(str(values.dtype), tuple(values.shape), "numpy.ndarray", b"")
+        self.values = values
+
+    def numpy(self) -> NDArray[Any]:
+        """Return a new array, as Flower's own does, because some strategies write to it."""
+        return self.values.copy()
+
+
+def to_array_record(state: State) -> ArrayRecord:
+    """Return a model in the form that strategies read."""
+    record = ArrayRecord()
+    for name, values in pack(state, "dict").items():
+        record[name] = InMemoryArray(values)  # the constructor would copy it as an Array
+    return record
+
+
+def from_array_record(record: ArrayRecord) -> State:
+    """Return the model that a strategy made."""
+    return unpack({name: array.numpy() for name, array in record.items()}, "dict", {})
+
+
+def training_messages(
+    planned: Iterable[Message],
+    state: State,
+    participants: Participants,
+    codec: WeightCodec,
+    timeout: float,
+    excluded: Collection[str] = (),
+) -> list[Message]:
+    """Make the messages of a training round from those that a strategy planned, with the packed model in them.
+
+    They are sorted by site, because Flower samples the nodes in an unseeded order.
+
+    Args:
+        planned: The strategy's messages, one per node.
+        state: The model.
+        participants: The sites; nodes that have not registered get no message.
+        codec: Packs the model.
+        timeout: Seconds after which a message that was not fetched expires, so that a site that connects late does not
+            work on a round that has ended.
+        excluded: Sites that get no message.
+    """
+    arrays = _packed_arrays(state, codec)
+    registered = [message for message in planned if message.metadata.dst_node_id in participants.registrations]
+    by_site = {participants.name(message.metadata.dst_node_id): message for message in registered}
     return [
         Message(
-            RecordDict({ARRAYS: packed, CONFIG: cast(ConfigRecord, part_of(message, CONFIG))}),
+            RecordDict({ARRAYS: arrays, CONFIG: cast(ConfigRecord, read_record(message, CONFIG))}),
             message.metadata.dst_node_id,
             message.metadata.message_type,
-            ttl=patience,
+            ttl=timeout,
             group_id=message.metadata.group_id,
         )
-        for message in known
+        for site, message in sorted(by_site.items())
+        if site not in excluded
     ]
 
 
-def evaluation(
-    instruction: Instruction, state: State, nodes: Iterable[int], codec: WeightCodec, patience: float
+def evaluation_messages(
+    instruction: Instruction, state: State, nodes: Iterable[int], codec: WeightCodec, timeout: float
 ) -> list[Message]:
-    """Ask nodes to score a model."""
-    content = RecordDict({ARRAYS: _loaded(state, codec), CONFIG: ConfigRecord(instruction.to_config())})
-    return [Message(content, node, MessageType.EVALUATE, ttl=patience) for node in nodes]
+    """Make messages that ask nodes to score a model, as `training_messages`."""
+    config = ConfigRecord(instruction.to_config() | {ROUND: instruction.round})  # a strategy adds it to a training
+    content = RecordDict({ARRAYS: _packed_arrays(state, codec), CONFIG: config})
+    return [Message(content, node, MessageType.EVALUATE, ttl=timeout) for node in nodes]
 
 
-def _loaded(state: State, codec: WeightCodec) -> ArrayRecord:
-    return ArrayRecord({key: Array(value) for key, value in codec.to_message(codec.pack(state)).items()})
+def _packed_arrays(state: State, codec: WeightCodec) -> ArrayRecord:
+    return ArrayRecord({name: Array(values) for name, values in codec.to_message(codec.pack(state)).items()})
 
 
-def update_of(reply: Message, codec: WeightCodec) -> State:
+def read_update(reply: Message, codec: WeightCodec) -> State:
     """Unpack the model that a site sent back.
 
     Raises:
-        RunError: it is packed in another way or has another size.
+        RunError: If it is packed in another way, has another size or is damaged.
     """
-    arrays = cast(ArrayRecord, part_of(reply, ARRAYS))
+    arrays = cast(ArrayRecord, read_record(reply, ARRAYS))
     try:
-        return codec.from_message({key: array.numpy() for key, array in arrays.items()})
+        return codec.from_message({name: array.numpy() for name, array in arrays.items()})
     except RunError:
         raise
-    except Exception as error:  # damaged bytes break NumPy in any way: AttributeError, MemoryError, BadZipFile and more
+    except Exception as error:  # damaged bytes make NumPy raise anything: AttributeError, MemoryError, BadZipFile, ...
         raise RunError(
             f"Its arrays can't be read ({type(error).__name__}).", "Run the same version of FedBUS everywhere."
         ) from error
 
 
-def for_strategy(reply: Message, update: State) -> Message:
-    """A reply as the strategy expects it, with one array a parameter."""
-    reply.content[ARRAYS] = record_of(update)
+def replace_arrays(reply: Message, update: State) -> Message:
+    """Replace the packed model of a reply with the unpacked one, for the strategy."""
+    reply.content[ARRAYS] = to_array_record(update)
     return reply

@@ -1,14 +1,14 @@
-"""The round loop: who takes part, what is refused, what is kept, and where a cut run goes on.
+"""The round loop of a federated training, which can be resumed after every round.
 
-A round is one message to each site and one back. The site scores the model that comes in before it trains it, so the
-validation score of round r arrives with the updates of round r + 1, and costs no message of its own.
+A round is one message to each site and one reply. A site scores the model that it receives before it trains it, so
+the validation scores of round r arrive with the updates of round r + 1 and cost no messages of their own.
 """
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
@@ -21,16 +21,31 @@ from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.settings.schema import Settings
 from fedbus.training.missing_classes.registry import predictable
-from fedbus.transport.messages import CONFIG, ROUND, Instruction, Report
+from fedbus.transport.messages import Instruction, Report
 from fedbus.transport.packing import layout_of
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
-from server.rounds.classifier import average_by_class, head_names
-from server.rounds.flower_messages import evaluation, for_strategy, record_of, state_of, to_send
-from server.rounds.messaging import Replies, Roster, nodes_named, part_of
-from server.rounds.registration import OnWait, exchange_with_quorum, wait_for_nodes
+from server.rounds.classifier import average_by_class, classifier_arrays
+from server.rounds.flower_messages import (
+    evaluation_messages,
+    from_array_record,
+    replace_arrays,
+    to_array_record,
+    training_messages,
+)
+from server.rounds.messaging import Participants, Replies
+from server.rounds.registration import OnWait, register_sites, send_until_quorum, wait_for_nodes
 from server.rounds.screening import Screened, screen_scores, screen_updates
-from server.rounds.strategies import SERVER_OPTIMISERS, average_statistics, make_strategy, recall, remember
+from server.rounds.strategies import (
+    SERVER_OPTIMISERS,
+    average_statistics,
+    make_strategy,
+    restore_strategy,
+    strategy_state,
+)
+
+REGISTRATION_SECONDS = 600.0
+"""How long the sites of a simulation may take to start and to read their datasets."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +53,17 @@ class Job:
     """One federated training.
 
     Attributes:
-        settings: the settings.
-        arm: the strategy's name.
-        seed: the training seed.
-        start: the weights that every arm starts from.
-        folder: where checkpoints and weights go.
-        title: names the folder in which a deployed site keeps the final model.
-        run: as `Instruction.run`.
-        on_round: told of every finished round's history line.
-        on_wait: told what the run waits for.
-        stop: set to end the run as Ctrl-C would.
-        shared_arrays: where models lie that messages only name; None: messages hold them.
+        settings: The settings.
+        arm: The strategy's name.
+        seed: The training seed.
+        start: The weights that every arm starts from.
+        folder: Where checkpoints and weights are stored.
+        title: Names the folder in which a deployed site keeps the final model.
+        run: As in `Instruction`.
+        on_round: Called with the history line of every finished round.
+        on_wait: Called with a description of what the run waits for.
+        stop: Set it to end the run as Ctrl-C would.
+        shared_arrays: Where models are stored that messages only refer to; None if messages contain them.
     """
 
     settings: Settings
@@ -59,81 +74,117 @@ class Job:
     title: str = "run"
     run: str = ""
     on_round: Callable[[dict[str, Any]], object] = lambda line: None
-    on_wait: OnWait = lambda words: None
+    on_wait: OnWait = lambda description: None
     stop: threading.Event = field(default_factory=threading.Event)
     shared_arrays: SharedArrays | None = None
 
 
-def run_rounds(grid: Grid, roster: Roster, job: Job) -> None:
-    """Run a federated training from its start or its checkpoint to its end.
+def run_jobs(
+    grid: Grid,
+    sites: int | Mapping[int, str],
+    jobs: Sequence[Job],
+    registration_timeout: float = REGISTRATION_SECONDS,
+    on_registered: Callable[[Participants], object] = lambda participants: None,
+) -> None:
+    """Register the sites, then run one federated training after another with them.
 
-    Leaves best and final weights, the history with participants and refusals, and the kept model's test scores of
-    each site in the job's folder.
+    Args:
+        grid: Flower's grid.
+        sites: The number of sites, or the names of the approved sites by node.
+        jobs: At least one; they have the same settings and sites.
+        registration_timeout: Seconds within which the sites must register.
+        on_registered: Called with the sites that take part.
 
     Raises:
-        RunError: a round had fewer usable updates than the quorum; the checkpoint of the round before is kept.
+        FedbusError: If the sites can't take part, or a job failed.
+        KeyboardInterrupt: If `stop` of the jobs was set.
     """
-    _Rounds(grid, roster, job).run()
+    first = jobs[0]
+    instruction = Instruction(first.settings, first.seed, (), title=first.title, run=first.run)
+    quorum = first.settings.quorum or (sites if isinstance(sites, int) else len(sites))
+    participants = register_sites(grid, sites, instruction, quorum, registration_timeout, first.stop, first.on_wait)
+    on_registered(participants)
+    for job in jobs:
+        run_rounds(grid, participants, job)
 
 
-class _Rounds:
-    def __init__(self, grid: Grid, roster: Roster, job: Job) -> None:
-        self.grid, self.roster, self.job, self.settings = grid, roster, job, job.settings
-        self.quorum = self.settings.quorum or len(roster.registrations)
+def run_rounds(grid: Grid, participants: Participants, job: Job) -> None:
+    """Run a federated training from its start or its checkpoint to its end.
+
+    Writes the best and the final weights, the history with participants and refusals, and each site's test scores of
+    the best weights into the job's folder.
+
+    Raises:
+        RunError: If a round had fewer usable updates than the quorum; the checkpoint of the previous round is kept.
+    """
+    RoundLoop(grid, participants, job).run()
+
+
+class RoundLoop:
+    """The state of one federated training between its rounds."""
+
+    def __init__(self, grid: Grid, participants: Participants, job: Job) -> None:
+        self.grid, self.participants, self.job, self.settings = grid, participants, job, job.settings
+        self.quorum = self.settings.quorum or len(participants.registrations)
         self.strategy: Strategy = make_strategy(job.arm, self.settings)
-        self.head = head_names(self.settings.model) if self.settings.head == "by-class" else ()
-        self.instruction = Instruction(self.settings, job.seed, roster.classes, title=job.title, run=job.run)
+        self.by_class = classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
+        self.instruction = Instruction(self.settings, job.seed, participants.classes, title=job.title, run=job.run)
         self.codec = WeightCodec(self.settings.payload, layout_of(job.start), job.shared_arrays)
-        self.at = job.folder.load() or Checkpoint(0, job.start)
-        recall(self.strategy, self.at.extra)
+        self.checkpoint = job.folder.load() or Checkpoint(0, job.start)
+        restore_strategy(self.strategy, self.checkpoint.extra)
 
     def run(self) -> None:
-        for line in self.at.history:
+        """Run the remaining rounds, score the last model, and test the best one."""
+        checkpoint, folder = self.checkpoint, self.job.folder
+        for line in checkpoint.history:
             self.job.on_round(line)
-        for number in range(self.at.round + 1, self.settings.rounds + 1):
-            self._round(number)
-        final = self._evaluate(self.at.state, self.at.round, "validation")
-        self._score_incoming(final)
-        self.job.folder.save(self.at)
-        self.job.folder.save_weights("final", self.at.state, round=self.settings.rounds)
-        if self.at.best_round is None:  # no round was scored by all sites: the last has had the most training
-            self.at.best_round = self.at.round
-            self.job.folder.save_weights("best", self.at.state, round=self.at.round)
-        test = self._evaluate(self.job.folder.load_weights("best"), self.at.best_round, "test")
-        self.job.folder.finish(
+        for number in range(checkpoint.round + 1, self.settings.rounds + 1):
+            self._run_round(number)
+        self._record_validation(self._evaluate(checkpoint.state, checkpoint.round, "validation"))
+        folder.save(checkpoint)
+        folder.save_weights("final", checkpoint.state, round=self.settings.rounds)
+        if checkpoint.best_round is None:  # no round was scored by all sites: the last has had the most training
+            checkpoint.best_round = checkpoint.round
+            folder.save_weights("best", checkpoint.state, round=checkpoint.round)
+        test = self._evaluate(folder.load_weights("best"), checkpoint.best_round, "test")
+        folder.finish(
             {
-                "steps": sum(line["steps"] for line in self.at.history),
-                "best_round": self.at.best_round,
-                "seconds": sum(line["seconds"] for line in self.at.history),
+                "steps": sum(line["steps"] for line in checkpoint.history),
+                "best_round": checkpoint.best_round,
+                "seconds": sum(line["seconds"] for line in checkpoint.history),
                 "classes": predictable(list(self.instruction.classes), self.settings),
-                "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in self.at.history],
+                "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in checkpoint.history],
                 "test": record({site: report.score for site, report in test.items()}),
                 "site_scores": {site: report.test.to_metrics() for site, report in test.items() if report.test},
             }
         )
 
-    def _round(self, number: int) -> None:
-        self._wait()
-        started, limit = time.monotonic(), self.settings.round_timeout
+    def _run_round(self, number: int) -> None:
+        checkpoint = self.checkpoint
+        self._wait_for_sites()
+        started, timeout = time.monotonic(), self.settings.round_timeout
         config = ConfigRecord(self.instruction.to_config())
-        wanted = list(self.strategy.configure_train(number, record_of(self.at.state), config, self.grid))
-        replies = self._exchange(
-            lambda answered: to_send(wanted, self.at.state, self.roster, self.codec, limit, answered)
+        arrays = to_array_record(checkpoint.state)
+        planned = list(self.strategy.configure_train(number, arrays, config, self.grid))
+        replies = self._send(
+            lambda excluded: training_messages(
+                planned, checkpoint.state, self.participants, self.codec, timeout, excluded
+            )
         )
-        screened = screen_updates(replies, self.roster, self.settings, self.at.state, self.codec)
+        screened = screen_updates(replies, self.participants, self.settings, checkpoint.state, self.codec)
         self.codec.release()
         reports = screened.reports
         if len(reports) < self.quorum:
             raise RunError(
-                f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} sites gave a usable update "
-                f"({screened.why}).",
-                "Mend the sites named, then go on with --resume; the rounds before are kept.",
+                f"{self.job.arm}, round {number}: {len(reports)} of {self.quorum} sites sent a usable update "
+                f"({screened.reasons}).",
+                "Fix the listed sites, then rerun with --resume; finished rounds are kept.",
             )
-        self._score_incoming(reports)
-        weights = [reports[site].weight for site in reports]
-        self.at.state = self._aggregate(number, replies, screened)
-        self.at.round, self.at.extra = number, remember(self.strategy)
-        self.at.history.append(
+        self._record_validation(reports)
+        weights = [report.weight for report in reports.values()]
+        checkpoint.state = self._aggregate(number, replies, screened)
+        checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
+        checkpoint.history.append(
             {
                 "round": number,
                 "train_loss": sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
@@ -144,72 +195,72 @@ class _Rounds:
                 "refused": dict(screened.refused),
             }
         )
-        self.job.folder.save(self.at)
-        self.job.on_round(self.at.history[-1])
+        self.job.folder.save(checkpoint)
+        self.job.on_round(checkpoint.history[-1])
 
     def _aggregate(self, number: int, replies: Replies, screened: Screened) -> State:
-        """The strategy's model of the usable updates, with what the study's policies put in its place."""
-        before, updates = self.at.state, screened.updates
+        """Return the strategy's model of the usable updates, with the policies of the settings applied."""
+        before, updates = self.checkpoint.state, screened.updates
         weights = {site: report.weight for site, report in screened.reports.items()}
-        usable = [for_strategy(replies.content[site], updates[site]) for site in weights]
+        usable = [replace_arrays(replies.messages[site], updates[site]) for site in weights]
         arrays, _ = self.strategy.aggregate_train(number, usable)
         if arrays is None:
             raise RunError(
-                f"{self.job.arm}, round {number}: Flower's strategy makes no model of {len(weights)} updates.",
-                "It needs more sites (Bulyan at least 3); name another arm.",
+                f"{self.job.arm}, round {number}: Flower's strategy can't aggregate {len(weights)} updates.",
+                "It needs more sites (Bulyan at least 3); choose another arm.",
             )
-        state = state_of(arrays)
+        state = from_array_record(arrays)
         if self.settings.batch_norm == "pooled":
             state |= pool_statistics(list(updates.values()), list(weights.values()))
-        elif still := still_names(self.settings.batch_norm, before):  # it comes back as it went, and a mean may round
-            state |= {name: before[name] for name in still}
+        elif frozen := still_names(self.settings.batch_norm, before):
+            # The sites return these arrays unchanged, but a weighted mean of equal values may round.
+            state |= {name: before[name] for name in frozen}
         elif self.job.arm in SERVER_OPTIMISERS:
             state |= average_statistics(list(updates.values()), list(weights.values()))
-        if self.head:
-            classes = {site: self.roster.registration(site).classes for site in weights}
-            state |= average_by_class(self.head, before, updates, weights, classes)
+        if self.by_class:
+            classes = {site: self.participants.registration(site).classes for site in weights}
+            state |= average_by_class(self.by_class, before, updates, weights, classes)
         return state
 
-    def _score_incoming(self, reports: Mapping[str, Report]) -> None:
-        """Add the score of the model that the sites were sent to the round that made it, and keep it if it is best."""
-        if self.at.round == 0:
+    def _record_validation(self, reports: Mapping[str, Report]) -> None:
+        """Add the scores of the model that the sites received to the history of its round; save the best model."""
+        checkpoint = self.checkpoint
+        if checkpoint.round == 0:
             return
         scores = {site: report.score for site, report in reports.items()}
-        self.at.history[-1] |= record(scores)
-        if scores.keys() != set(self.roster.names):
-            return  # fewer sites' rows can't be compared with the other rounds
+        checkpoint.history[-1] |= record(scores)
+        if scores.keys() != set(self.participants.names):
+            return  # scores of fewer sites can't be compared with those of the other rounds
         rank = total(scores.values()).rank
-        if rank > self.at.best_rank:
-            self.at.best_round, self.at.best_rank = self.at.round, rank
-            self.job.folder.save_weights("best", self.at.state, round=self.at.round)
+        if rank > checkpoint.best_rank:
+            checkpoint.best_round, checkpoint.best_rank = checkpoint.round, rank
+            self.job.folder.save_weights("best", checkpoint.state, round=checkpoint.round)
 
     def _evaluate(self, state: State, round_number: int, split: str) -> dict[str, Report]:
-        self._wait()
+        self._wait_for_sites()
         instruction = replace(self.instruction, split=split, round=round_number)
-        limit = self.settings.round_timeout
 
-        def ask(answered: Collection[str]) -> list[Message]:
-            names = [name for name in self.roster.names if name not in answered]
-            messages = evaluation(instruction, state, nodes_named(self.roster, names), self.codec, limit)
-            for message in messages:
-                cast(ConfigRecord, part_of(message, CONFIG))[ROUND] = instruction.round
-            return messages
+        def make_messages(excluded: Collection[str]) -> list[Message]:
+            nodes = self.participants.nodes([name for name in self.participants.names if name not in excluded])
+            return evaluation_messages(instruction, state, nodes, self.codec, self.settings.round_timeout)
 
-        replies = self._exchange(ask)
+        replies = self._send(make_messages)
         self.codec.release()
-        screened = screen_scores(replies, self.roster, split)
+        screened = screen_scores(replies, self.participants, split)
         if len(screened.reports) < self.quorum:
             raise RunError(
-                f"{self.job.arm}: too few sites could evaluate the model ({screened.why}).",
-                "Mend the sites named, then go on with --resume.",
+                f"{self.job.arm}: too few sites could evaluate the model ({screened.reasons}).",
+                "Fix the listed sites, then rerun with --resume.",
             )
         return dict(screened.reports)
 
-    def _exchange(self, make: Callable[[Collection[str]], list[Message]]) -> Replies:
-        job, limit = self.job, self.settings.round_timeout
-        return exchange_with_quorum(self.grid, make, self.roster, self.quorum, limit, job.stop, job.on_wait)
+    def _send(self, make_messages: Callable[[Collection[str]], list[Message]]) -> Replies:
+        job, timeout = self.job, self.settings.round_timeout
+        return send_until_quorum(
+            self.grid, make_messages, self.participants, self.quorum, timeout, job.stop, job.on_wait
+        )
 
-    def _wait(self) -> None:
-        """Wait for the sites: those that are away may come back in time, and the quorum is enough if they don't."""
-        limit = self.settings.round_timeout
-        wait_for_nodes(self.grid, self.quorum, self.quorum, self.roster, limit, self.job.stop, self.job.on_wait)
+    def _wait_for_sites(self) -> None:
+        """Wait until the quorum is connected."""
+        timeout, job = self.settings.round_timeout, self.job
+        wait_for_nodes(self.grid, self.quorum, self.quorum, self.participants, timeout, job.stop, job.on_wait)

@@ -1,4 +1,4 @@
-"""Who is there: wait for sites, let them introduce themselves, and ask those again that went away."""
+"""Wait for sites, have them register, and resend messages to those that disconnected."""
 
 import threading
 import time
@@ -10,16 +10,16 @@ from flwr.serverapp import Grid
 from fedbus.errors import RunError, SettingsError, listed
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import CONFIG, Instruction, Registration
-from server.rounds.messaging import POLL_SECONDS, Replies, Roster, config_of, exchange, metrics_of
+from server.rounds.messaging import POLL_SECONDS, Participants, Replies, read_config, read_metrics, send_and_receive
 
-PRESENCE_SECONDS = 1.0
-"""How often the hub is asked which sites are there: in a deployment every question is a call over the network."""
+CONNECTION_POLL_SECONDS = 1.0
+"""How often a deployment checks which sites are connected; every check is a call over the network."""
 
-AGAIN_SECONDS = 3.0
-"""How often sites are asked again that went away, or whose operators have yet to approve the application."""
+RETRY_SECONDS = 3.0
+"""How long to wait before a message is sent again to sites that disconnected or have yet to approve the application."""
 
 OnWait = Callable[[str], object]
-"""Told, in words, what a run waits for."""
+"""Called with a description of what the run waits for."""
 
 
 def register_sites(
@@ -29,155 +29,160 @@ def register_sites(
     quorum: int,
     timeout: float,
     stop: threading.Event,
-    on_wait: OnWait = lambda words: None,
-) -> Roster:
-    """Wait for the sites and let each introduce itself.
+    on_wait: OnWait = lambda description: None,
+) -> Participants:
+    """Wait for the sites and request a registration from each.
 
     Args:
-        grid: Flower's.
-        sites: how many there are, or the approved ones' names by node.
-        instruction: what the study is about, for sites that prepare their images for it.
-        quorum: so many must be there when the time is over; who comes later takes no part.
-        timeout: seconds.
-        stop: set to end early.
-        on_wait: told for whom the run waits.
+        grid: Flower's grid.
+        sites: The number of sites, or the names of the approved sites by node.
+        instruction: The settings, for which the sites prepare their images.
+        quorum: How many sites must be connected at the time limit; later ones take no part.
+        timeout: Time limit in seconds.
+        stop: Set it to end early.
+        on_wait: Called with a description of what the run waits for.
 
     Raises:
-        RunError: too few nodes came or could introduce themselves, two share a name, or one has another's.
-        SettingsError: what a site prepared does not fit the study.
+        RunError: If too few sites connected or registered, two have the same name, or one has another site's name.
+        SettingsError: If what a site prepared does not match the settings.
     """
-    roster = Roster(approved=sites if isinstance(sites, Mapping) else {})
-    wanted = len(sites) if isinstance(sites, Mapping) else sites
-    nodes = wait_for_nodes(grid, wanted, quorum, roster, timeout, stop, on_wait)
-    replies = _ask(grid, nodes, instruction, roster, timeout, stop, on_wait)
+    participants = Participants(approved=sites if isinstance(sites, Mapping) else {})
+    expected = len(sites) if isinstance(sites, Mapping) else sites
+    nodes = wait_for_nodes(grid, expected, quorum, participants, timeout, stop, on_wait)
+    replies = _request_registrations(grid, nodes, instruction, participants, timeout, stop, on_wait)
     if replies.failures:
-        said = listed([f"{site} {why}" for site, why in replies.failures.items()])
-        if len(replies.content) < quorum:
-            raise RunError(f"Not every site could introduce itself: {said}.", "Mend that there, then start again.")
-        on_wait(f"goes on without some: {said}")
-    for message in replies.content.values():
-        node, registration = (
-            message.metadata.src_node_id,
-            Registration.from_records(config_of(message), metrics_of(message)),
-        )
-        if registration.site in roster.names:
-            raise RunError(f"Two sites call themselves {registration.site}.", "Give each site its own name.")
-        if registration.site != roster.approved.get(node, registration.site):
+        reasons = listed([f"{site} {reason}" for site, reason in replies.failures.items()])
+        if len(replies.messages) < quorum:
+            raise RunError(f"Not every site could register: {reasons}.", "Fix the listed sites, then start again.")
+        on_wait(f"continues without some sites: {reasons}")
+    for message in replies.messages.values():
+        node = message.metadata.src_node_id
+        registration = Registration.from_records(read_config(message), read_metrics(message))
+        if registration.site in participants.names:
+            raise RunError(f"Two sites are called {registration.site}.", "Give each site its own name.")
+        if registration.site != participants.approved.get(node, registration.site):
             raise RunError(
-                f"{roster.approved[node]} calls itself {registration.site}.",
-                "Approve the key again under the right name.",
+                f"The site approved as {participants.approved[node]} calls itself {registration.site}.",
+                "Approve its key again under the right name.",
             )
-        roster.registrations[node] = registration
-    _check_fit(roster, instruction.settings)
-    return roster
+        participants.registrations[node] = registration
+    _check_registrations(participants, instruction.settings)
+    return participants
 
 
-def _check_fit(roster: Roster, settings: Settings) -> None:
-    """Raise SettingsError naming every site that prepared something else than the study is about."""
-    misfits = [misfit for registration in roster.registrations.values() if (misfit := registration.misfit(settings))]
-    if misfits:
+def _check_registrations(participants: Participants, settings: Settings) -> None:
+    """Raise a SettingsError that names every site whose prepared images do not match the settings."""
+    mismatches = [
+        mismatch
+        for registration in participants.registrations.values()
+        if (mismatch := registration.mismatch(settings))
+    ]
+    if mismatches:
         raise SettingsError(
-            f"{'; '.join(sorted(misfits))}.", "Install the same version of FedBUS there, or leave that site out."
+            f"{'; '.join(sorted(mismatches))}.", "Install the same version of FedBUS there, or leave that site out."
         )
 
 
-def _ask(
+def _request_registrations(
     grid: Grid,
     nodes: list[int],
     instruction: Instruction,
-    roster: Roster,
+    participants: Participants,
     timeout: float,
     stop: threading.Event,
     on_wait: OnWait,
 ) -> Replies:
-    """Ask nodes to introduce themselves, again and again while an operator has yet to approve the application."""
+    """Request registrations, again and again while an operator has yet to approve the application."""
     deadline = time.monotonic() + timeout
     content = RecordDict({CONFIG: ConfigRecord(instruction.to_config())})
     while True:
-        questions = [Message(content, node, MessageType.QUERY, ttl=timeout) for node in nodes]
-        replies = exchange(grid, questions, roster, deadline - time.monotonic(), stop)
-        late = replies.not_allowed or replies.away
-        if not late or time.monotonic() + AGAIN_SECONDS >= deadline:
+        requests = [Message(content, node, MessageType.QUERY, ttl=timeout) for node in nodes]
+        replies = send_and_receive(grid, requests, participants, deadline - time.monotonic(), stop)
+        incomplete = replies.awaiting_approval or replies.disconnected
+        if not incomplete or time.monotonic() + RETRY_SECONDS >= deadline:
             return replies
-        if replies.not_allowed:
-            on_wait(f"waiting until {', '.join(replies.not_allowed)} approve the application")
-        if stop.wait(AGAIN_SECONDS):
+        if replies.awaiting_approval:
+            on_wait(f"waiting until {', '.join(replies.awaiting_approval)} approve the application")
+        if stop.wait(RETRY_SECONDS):
             raise KeyboardInterrupt
 
 
 def wait_for_nodes(
     grid: Grid,
-    wanted: int,
+    expected: int,
     quorum: int,
-    roster: Roster,
+    participants: Participants,
     timeout: float,
     stop: threading.Event,
-    on_wait: OnWait = lambda words: None,
+    on_wait: OnWait = lambda description: None,
 ) -> list[int]:
-    """Wait until so many of the roster's nodes are connected; when the time is over, the quorum is enough.
+    """Wait until the expected number of nodes is connected; at the time limit, the quorum is enough.
+
+    Returns:
+        The connected nodes of participants, or all connected nodes if no participant is known yet.
 
     Raises:
-        RunError: fewer came within the time limit; those that are missing are named.
-        KeyboardInterrupt: `stop` was set.
+        RunError: If fewer nodes than the quorum are connected at the time limit; it names the missing ones.
+        KeyboardInterrupt: If `stop` was set.
     """
-    ours = set(roster.approved) or set(roster.registrations)
+    known = set(participants.approved) or set(participants.registrations)
     deadline, missing = time.monotonic() + timeout, ""
     while True:
-        nodes = sorted(node for node in grid.get_node_ids() if node in ours or not ours)
-        if len(nodes) >= wanted:
+        nodes = sorted(node for node in grid.get_node_ids() if node in known or not known)
+        if len(nodes) >= expected:
             return nodes
-        absent = ", ".join(sorted(roster.name(node) for node in ours - set(nodes)))
+        absent = ", ".join(sorted(participants.name(node) for node in known - set(nodes)))
         if absent and absent != missing:
             on_wait(f"waiting for {absent}")
         missing = absent
-        if stop.wait(PRESENCE_SECONDS if roster.approved else POLL_SECONDS):
+        if stop.wait(CONNECTION_POLL_SECONDS if participants.approved else POLL_SECONDS):
             raise KeyboardInterrupt
         if time.monotonic() > deadline:
             if len(nodes) >= quorum:
                 return nodes
-            raise _too_few(len(nodes), quorum, timeout, missing)
+            raise _too_few_sites(len(nodes), quorum, timeout, missing)
 
 
-def _too_few(there: int, quorum: int, timeout: float, missing: str) -> RunError:
-    problem = f"Only {there} of {quorum} sites were there within {timeout:.0f} s"
+def _too_few_sites(connected: int, quorum: int, timeout: float, missing: str) -> RunError:
+    problem = f"Only {connected} of {quorum} sites connected within {timeout:.0f} s"
     if missing:
-        return RunError(f"{problem}; {missing} did not come.", "Start them there, then go on with --resume.")
+        return RunError(f"{problem}; {missing} did not.", "Start the missing sites, then rerun with --resume.")
     return RunError(f"{problem}.", f"Start the others; in a simulation by flwr run, set num-supernodes={quorum}.")
 
 
-def exchange_with_quorum(
+def send_until_quorum(
     grid: Grid,
-    make: Callable[[Collection[str]], list[Message]],
-    roster: Roster,
+    make_messages: Callable[[Collection[str]], list[Message]],
+    participants: Participants,
     quorum: int,
-    limit: float,
+    timeout: float,
     stop: threading.Event,
     on_wait: OnWait,
 ) -> Replies:
-    """Exchange messages; while fewer answer than the quorum, those that went away are waited for and asked again.
+    """Send messages; while fewer sites than the quorum reply, wait for disconnected ones and send to them again.
 
     Args:
-        grid: Flower's.
-        make: makes the messages, but none for the sites that it is given.
-        roster: the sites.
-        quorum: how many answers are enough.
-        limit: seconds for all of it.
-        stop: set to end early.
-        on_wait: told for whom the run waits.
+        grid: Flower's grid.
+        make_messages: Makes the messages, leaving out the sites that it is called with.
+        participants: The sites.
+        quorum: How many replies are enough.
+        timeout: Time limit in seconds, for all attempts together.
+        stop: Set it to end early.
+        on_wait: Called with a description of what the run waits for.
     """
-    deadline = time.monotonic() + limit
-    replies = exchange(grid, make(()), roster, limit, stop)
-    while len(replies.content) < quorum and replies.away and time.monotonic() + AGAIN_SECONDS < deadline:
-        on_wait(f"waiting for {', '.join(replies.away)}, who went away")
-        if stop.wait(AGAIN_SECONDS):
+    deadline = time.monotonic() + timeout
+    replies = send_and_receive(grid, make_messages(()), participants, timeout, stop)
+    while len(replies.messages) < quorum and replies.disconnected and time.monotonic() + RETRY_SECONDS < deadline:
+        on_wait(f"waiting for {', '.join(replies.disconnected)} to reconnect")
+        if stop.wait(RETRY_SECONDS):
             raise KeyboardInterrupt
-        wait_for_nodes(grid, quorum, quorum, roster, deadline - time.monotonic(), stop, on_wait)
-        kept = {site: why for site, why in replies.failures.items() if site not in replies.away}
-        left = max(0.0, deadline - time.monotonic())
-        more = exchange(grid, make(replies.content.keys() | kept.keys()), roster, left, stop)
+        wait_for_nodes(grid, quorum, quorum, participants, deadline - time.monotonic(), stop, on_wait)
+        lasting = {site: reason for site, reason in replies.failures.items() if site not in replies.disconnected}
+        messages = make_messages(replies.messages.keys() | lasting.keys())
+        retried = send_and_receive(grid, messages, participants, max(0.0, deadline - time.monotonic()), stop)
         replies = Replies(
-            dict(sorted((replies.content | more.content).items())),
-            dict(sorted((kept | more.failures).items())),
-            {site: code for site, code in replies.codes.items() if site in kept} | more.codes,
+            dict(sorted((replies.messages | retried.messages).items())),
+            dict(sorted((lasting | retried.failures).items())),
+            {site: code for site, code in replies.error_codes.items() if site in lasting} | retried.error_codes,
         )
     return replies

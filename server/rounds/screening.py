@@ -1,4 +1,4 @@
-"""What of a site's answers may be used: each is held against what the site said of itself, or refused by name."""
+"""Decide which replies can be used: each is checked against its site's registration, or refused with a reason."""
 
 import math
 from collections.abc import Mapping
@@ -12,39 +12,51 @@ from fedbus.models.state import State
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import Registration, Report
 from fedbus.transport.weights import WeightCodec
-from server.rounds.flower_messages import update_of
-from server.rounds.messaging import Replies, Roster, explain, metrics_of
+from server.rounds.flower_messages import read_update
+from server.rounds.messaging import Participants, Replies, explain, read_metrics
 
-MOST_LOSS = 1e6
-"""Above it a loss says nothing but that training broke down; finite sums of it stay finite."""
+MAX_LOSS = 1e6
+"""A larger training loss only shows that the training diverged; sums of losses below it stay finite."""
 
-MOST_LOSS_AN_IMAGE = 28.0
+MAX_LOSS_PER_IMAGE = 28.0
 """Likelihoods are clipped at 1e-12, whose negative logarithm is 27.6."""
 
 
 @dataclass(frozen=True)
 class Screened:
-    """Answers that can be used, and why the others can't, by site."""
+    """The replies that can be used, and why the others are refused, by site."""
 
     reports: Mapping[str, Report]
     updates: Mapping[str, State]
     refused: Mapping[str, str]
 
     @property
-    def why(self) -> str:
+    def reasons(self) -> str:
         """All refusals in one line."""
         return "; ".join(f"{site}: {reason}" for site, reason in self.refused.items())
 
 
-def screen_updates(replies: Replies, roster: Roster, settings: Settings, before: State, codec: WeightCodec) -> Screened:
-    """Part a round's replies into updates that may be averaged and sites that are refused."""
+def screen_updates(
+    replies: Replies, participants: Participants, settings: Settings, before: State, codec: WeightCodec
+) -> Screened:
+    """Separate the replies of a training round into updates that can be averaged and refused ones.
+
+    Args:
+        replies: The replies.
+        participants: The sites.
+        settings: The settings.
+        before: The model that was sent.
+        codec: Unpacks the updates.
+    """
     reports: dict[str, Report] = {}
     updates: dict[str, State] = {}
     refused = dict(replies.failures)
-    for site, message in replies.content.items():
+    for site, message in replies.messages.items():
         try:
-            report = _checked(Report.from_metrics(metrics_of(message)), roster.registration(site), "validation")
-            update = update_of(message, codec)
+            report = _check_report(
+                Report.from_metrics(read_metrics(message)), participants.registration(site), "validation"
+            )
+            update = read_update(message, codec)
             reason = check_update(update, before, settings.update_limit)
         except FedbusError as error:
             reason = explain(error)
@@ -55,31 +67,33 @@ def screen_updates(replies: Replies, roster: Roster, settings: Settings, before:
     return Screened(reports, updates, refused)
 
 
-def screen_scores(replies: Replies, roster: Roster, split: str) -> Screened:
-    """Part the replies to an evaluation into scores that may be added up and sites that are refused."""
+def screen_scores(replies: Replies, participants: Participants, split: str) -> Screened:
+    """Separate the replies to an evaluation of a split into scores that can be added up and refused ones."""
     reports: dict[str, Report] = {}
     refused = dict(replies.failures)
-    for site, message in replies.content.items():
+    for site, message in replies.messages.items():
         try:
-            reports[site] = _checked(Report.from_metrics(metrics_of(message)), roster.registration(site), split)
+            reports[site] = _check_report(
+                Report.from_metrics(read_metrics(message)), participants.registration(site), split
+            )
         except FedbusError as error:
             refused[site] = explain(error)
     return Screened(reports, {}, refused)
 
 
-def _checked(report: Report, registration: Registration, split: str) -> Report:
-    """Hold a report against the counts with which its site introduced itself.
+def _check_report(report: Report, registration: Registration, split: str) -> Report:
+    """Return a report if it agrees with the counts that its site registered.
 
     Raises:
-        RunError: it can't be about that site's rows.
+        RunError: If it can't be about that site's rows.
     """
     rows = np.array(registration.splits[split])
-    most_weight = max(1, sum(registration.splits["train"]), sum(registration.balanced), int(rows.sum()))
+    max_weight = max(1, sum(registration.splits["train"]), sum(registration.balanced), int(rows.sum()))
     faults = {
         "another number of images": bool((report.score.confusion.sum(axis=1) != rows).any()),
-        "more weight than it has images": report.weight > most_weight,
-        "a loss that no model has": report.loss > MOST_LOSS or report.score.loss_sum > rows.sum() * MOST_LOSS_AN_IMAGE,
-        "test figures of another number of images": (
+        "a larger weight than its number of images": report.weight > max_weight,
+        "an impossible loss": report.loss > MAX_LOSS or report.score.loss_sum > rows.sum() * MAX_LOSS_PER_IMAGE,
+        "test metrics of another number of images": (
             report.test is not None and int(report.test.metrics["images"]) != rows.sum()
         ),
     }
@@ -90,12 +104,12 @@ def _checked(report: Report, registration: Registration, split: str) -> Report:
 
 
 def check_update(update: State, before: State, limit: float) -> str | None:
-    """Say why a site's update must be refused, or None if it may be averaged.
+    """Return why a site's update must be refused, or None if it can be averaged.
 
     Args:
-        update: the model that came back.
-        before: the model that was sent.
-        limit: largest allowed ||update - before|| as a multiple of ||before||.
+        update: The model that came back.
+        before: The model that was sent.
+        limit: The largest allowed ||update - before|| as a multiple of ||before||.
     """
     if update.keys() != before.keys():
         return "its arrays have other names"
@@ -103,15 +117,15 @@ def check_update(update: State, before: State, limit: float) -> str | None:
         if value.shape != before[key].shape:
             return f"{key} has shape {tuple(value.shape)}, not {tuple(before[key].shape)}"
         if key.endswith("running_var") and (value < 0).any():
-            return f"{key} holds negative variances"
+            return f"{key} contains negative variances"
     steps = {key: _norm(value - before[key]) for key, value in update.items()}
-    for key, step in steps.items():  # the norm, in double precision, is finite where all values are
+    for key, step in steps.items():  # a norm in double precision is finite if and only if all float32 values are
         if not math.isfinite(step):
-            return f"{key} holds values that are not finite numbers"
+            return f"{key} contains values that are not finite"
     moved, size = math.hypot(*steps.values()), math.hypot(*(_norm(value) for value in before.values()))
     if moved > limit * size:
         times = moved / size if size else math.inf
-        return f"it moves the model by {times:.0f} times the model's norm; {limit:g} is allowed"
+        return f"it moves the model by {times:.0f} times the model's norm; {limit:g} times is allowed"
     return None
 
 

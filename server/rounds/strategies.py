@@ -1,4 +1,4 @@
-"""Flower's strategies by name, set up from a study, and what of their memory a checkpoint must hold."""
+"""Flower's strategies by name, and the state of theirs that a checkpoint contains."""
 
 from typing import Any
 
@@ -29,20 +29,21 @@ CLASSES_BY_ARM: dict[str, type[Strategy]] = {
 }
 
 SERVER_OPTIMISERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "qfedavg")
-"""Arms that step along the averaged update. Such a step can overshoot, and a running variance below zero breaks the
-model, so BatchNorm's running statistics are averaged plainly under these."""
+"""Arms with an optimiser step at the server. A step can overshoot, and a running variance below zero breaks the model,
+so these arms take BatchNorm's running statistics from a plain average."""
 
-MEMORY = ("m_t", "v_t", "momentum_vector")
+STATE_ATTRIBUTES = ("m_t", "v_t", "momentum_vector")
 """Attributes in which Flower's strategies keep moments between rounds."""
 
 
 def make_strategy(arm: str, settings: Settings) -> Strategy:
-    """Set up the strategy of an arm: every connected site takes part in every round.
+    """Build the strategy of an arm, with every connected site in every round.
 
-    The least numbers of nodes are 1, because Flower waits for them without end; the round loop keeps the quorum itself.
+    All minimum numbers of nodes are 1, because Flower waits for them without a time limit; the round loop waits for the
+    quorum itself.
 
     Raises:
-        SettingsError: `strategy-options` names an argument that the strategy does not have.
+        SettingsError: If `strategy-options` names an argument that the strategy does not have.
     """
     arguments: dict[str, Any] = {
         "fraction_train": 1.0,
@@ -67,16 +68,16 @@ def make_strategy(arm: str, settings: Settings) -> Strategy:
 
 
 def average_statistics(updates: list[State], weights: list[float]) -> State:
-    """The weighted mean of BatchNorm's running statistics."""
+    """Return the weighted mean of BatchNorm's running statistics."""
     names = [key for key in updates[0] if key.endswith(("running_mean", "running_var"))]
     shares = [weight / sum(weights) for weight in weights]
     return {key: torch.stack([u[key] * s for u, s in zip(updates, shares, strict=True)]).sum(0) for key in names}
 
 
-def remember(strategy: Strategy) -> dict[str, Tensor]:
-    """The strategy's moments as tensors, so that a resumed run steps as an uncut one does."""
+def strategy_state(strategy: Strategy) -> dict[str, Tensor]:
+    """Return the strategy's moments as tensors, so that a resumed run equals an uninterrupted one."""
     found: dict[str, Tensor] = {}
-    for attribute in MEMORY:
+    for attribute in STATE_ATTRIBUTES:
         moments = getattr(strategy, attribute, None)
         if moments:
             pairs = moments.items() if isinstance(moments, dict) else enumerate(moments)
@@ -84,12 +85,12 @@ def remember(strategy: Strategy) -> dict[str, Tensor]:
     return found
 
 
-def recall(strategy: Strategy, memory: dict[str, Tensor]) -> None:
-    """Give a new strategy the moments that `remember` took from an old one."""
-    for attribute in MEMORY:
+def restore_strategy(strategy: Strategy, state: dict[str, Tensor]) -> None:
+    """Set the moments of a strategy to what `strategy_state` returned."""
+    for attribute in STATE_ATTRIBUTES:
         prefix = f"{attribute}/"
-        moments = {key.removeprefix(prefix): value.numpy() for key, value in memory.items() if key.startswith(prefix)}
+        moments = {key.removeprefix(prefix): value.numpy() for key, value in state.items() if key.startswith(prefix)}
         if not moments:
             continue
-        ordered = attribute == "momentum_vector"
+        ordered = attribute == "momentum_vector"  # a list, where the others are dictionaries
         setattr(strategy, attribute, [moments[str(i)] for i in range(len(moments))] if ordered else moments)

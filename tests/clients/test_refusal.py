@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from flwr.supercore.fab import Fab
 
+from clients.flower_internals import Fab
 from clients.join import refusal_of
 from clients.site.folder import SiteFolder
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION

@@ -76,20 +76,20 @@ def test_one_client_with_a_kept_optimiser_is_that_hospital_alone(
 
 def test_by_default_a_site_remembers_nothing(two_site_settings, workspace, start):
     work.train(workspace, instruction(two_site_settings, 1), start)
-    assert not (workspace.out / "memory").exists()
+    assert not (workspace.folder / "memory").exists()
 
 
 def test_a_kept_optimiser_is_held_for_two_rounds_and_read_of_the_round_before(two_site_settings, workspace, start):
     sent = []
     for number in (1, 2, 3):
         sent.append(work.train(workspace, instruction(two_site_settings, number, optimiser_state="kept"), start)[0])
-    assert [path.name for path in sorted((workspace.out / "memory" / "run" / "north").iterdir())] == [
+    assert [path.name for path in sorted((workspace.folder / "memory" / "run" / "north").iterdir())] == [
         "optimiser-00002.safetensors", "optimiser-00003.safetensors",
     ]  # fmt: skip
     assert same(work.train(workspace, instruction(two_site_settings, 3, optimiser_state="kept"), start)[0], sent[2]), (
         "asked again"
     )
-    steps = site_memory(workspace.out, "run", "north").recall(OPTIMISER, 3)["0/step"]
+    steps = site_memory(workspace.folder, "run", "north").recall(OPTIMISER, 3)["0/step"]
     assert steps == 3 * work.train(workspace, instruction(two_site_settings, 1), start)[1].steps
 
 
@@ -98,7 +98,7 @@ def test_a_batch_norm_of_its_own_never_leaves_the_site(policy, two_site_settings
     own = own_names(policy, start)
     first, _ = work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     shared, _ = work.train(workspace, instruction(two_site_settings, 1), start)
-    kept = local_state(workspace.out, "run", "north", 1)
+    kept = local_state(workspace.folder, "run", "north", 1)
     assert sorted(kept) == own
     for name, value in shared.items():
         assert torch.equal(first[name], start[name] if name in own else value), name
@@ -112,14 +112,14 @@ def test_the_next_round_scores_and_trains_the_incoming_model_with_the_sites_own_
 ):
     work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     incoming = start_state(two_site_settings.model, "none", 8)
-    mine = incoming | local_state(workspace.out, "run", "north", 1)
+    mine = incoming | local_state(workspace.folder, "run", "north", 1)
     sent, report = work.train(workspace, instruction(two_site_settings, 2, batch_norm=policy), incoming)
     trained, expected = work.train(workspace, instruction(two_site_settings, 2), mine)
     _, foreign = work.train(workspace, instruction(two_site_settings, 2), incoming)
     own = own_names(policy, start)
     assert scores(report) == scores(expected) != scores(foreign)
     assert report.loss == expected.loss
-    assert same(local_state(workspace.out, "run", "north", 2), {name: trained[name] for name in own})
+    assert same(local_state(workspace.folder, "run", "north", 2), {name: trained[name] for name in own})
     assert same(sent, trained | {name: incoming[name] for name in own})
 
 
@@ -128,13 +128,13 @@ def test_a_model_is_evaluated_and_received_with_the_batch_norm_of_its_round(
 ):
     for number in (1, 2):
         work.train(workspace, instruction(two_site_settings, number, batch_norm="local"), start)
-    deployed = Workspace(workspace.out, workspace.name, workspace.device, tmp_path / "models")
+    deployed = Workspace(workspace.folder, workspace.name, workspace.device, tmp_path / "models")
     found = []
     for number in (0, 1, 2):
         asked = instruction(two_site_settings, number, batch_norm="local")
         asked = Instruction(asked.settings, asked.seed, asked.classes, "test", asked.title, number)
         found.append(scores(work.evaluate(deployed, asked, start)))
-        mine = start | local_state(workspace.out, "run", "north", number)
+        mine = start | local_state(workspace.folder, "run", "north", number)
         assert same(load_file(tmp_path / "models" / "run" / "model.safetensors"), mine)
         assert found[-1] == scores(
             work.evaluate(workspace, Instruction(two_site_settings, 7, EVERY_CLASS, "test"), mine)
@@ -155,7 +155,7 @@ def test_what_an_earlier_run_of_the_same_name_left_is_not_taken_up(two_site_sett
 @pytest.mark.parametrize("policy", [{"batch_norm": "local"}, {"optimiser_state": "kept"}])
 def test_a_damaged_memory_stops_the_round_by_name(policy, two_site_settings, workspace, start):
     work.train(workspace, instruction(two_site_settings, 1, **policy), start)
-    (path,) = (workspace.out / "memory" / "run" / "north").iterdir()
+    (path,) = (workspace.folder / "memory" / "run" / "north").iterdir()
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match=path.name):
         work.train(workspace, instruction(two_site_settings, 2, **policy), start)

@@ -113,8 +113,8 @@ def test_sites_that_prepared_something_else_are_refused_at_the_start(troubled, f
     run = federation.run(write_settings(tmp_path, "misfits"))
     assert run.wait(120) == 1
     said = " ".join(federation.log("run").read_text().split())
-    assert "north prepared images of 48 pixels a side; the study wants 32" in said
-    assert "south knows the classes benign, cancer, normal" in said
+    assert "north prepared images of 48 pixels, not 32" in said
+    assert "south has the classes benign, cancer, normal" in said
     assert not history_of(federation.hub.runs / "misfits")
 
 

@@ -158,7 +158,7 @@ def test_a_site_does_not_work_in_a_ray_that_asks_for_no_token(tmp_path):
     child = start(code, tmp_path)
     said = child.communicate(timeout=240)[1]
     assert child.returncode == 1
-    assert "This Ray asks for no token" in said
+    assert "This Ray requires no token" in said
 
 
 def test_flwr_run_on_a_cluster_needs_a_token_too(tmp_path):
@@ -205,7 +205,7 @@ def test_a_token_that_others_can_read_is_refused(token):
 
 @pytest.mark.parametrize("address", ["auto", "ray://127.0.0.1", "127.0.0.1", ":6379"])
 def test_an_address_that_can_not_be_asked_is_refused(token, address):
-    with pytest.raises(RunError, match="is no address of a Ray cluster"):
+    with pytest.raises(RunError, match="is not the address of a Ray cluster"):
         require_token(address)
 
 
@@ -233,7 +233,7 @@ def test_a_cluster_that_works_without_a_token_is_not_joined(token, refuse):
         if refuse:
             require_token(address)
         else:
-            with pytest.raises(RunError, match="did not ask for a token"):
+            with pytest.raises(RunError, match="requires no token"):
                 require_token(address)
     finally:
         server.stop(None)

@@ -39,9 +39,9 @@ test_answer.__test__ = False
 
 
 def stopped(key: str, metrics: dict, arrays: dict | None = None) -> None:
-    with pytest.raises(RunError, match="may not leave a site: ") as error:
+    with pytest.raises(RunError, match="must not leave a site: ") as error:
         check_answer(metrics, arrays or {}, LAYOUT)
-    assert error.value.problem == f"An answer holds what may not leave a site: {key}."
+    assert error.value.problem == f"A reply contains what must not leave a site: {key}."
 
 
 def test_what_sites_really_say_passes():
@@ -130,7 +130,7 @@ def test_another_key_in_an_introduction_is_stopped(key):
     ids=str,
 )
 def test_arrays_that_are_not_the_models_are_stopped(arrays, named):
-    with pytest.raises(RunError, match="may not leave") as error:
+    with pytest.raises(RunError, match="must not leave") as error:
         check_answer(answer(), arrays, LAYOUT)
     said = error.value.problem.partition(": ")[2].rstrip(".").split(", ")
     assert set(named.split(", ")) <= set(said)
@@ -140,14 +140,14 @@ def test_arrays_that_are_not_the_models_are_stopped(arrays, named):
 @pytest.mark.parametrize("site", ["/data/north", "../up", "a/b", "", ".hidden", "all", "p 7", b"north"], ids=repr)
 def test_a_site_whose_name_is_a_path_or_no_name_is_stopped(site):
     config, metrics = introduction()
-    with pytest.raises(RunError, match=r"may not leave a site: site\."):
+    with pytest.raises(RunError, match=r"must not leave a site: site\."):
         check_registration(config | {"site": site}, metrics)
 
 
 @pytest.mark.parametrize("labels", [[*CLASSES, "patient 7"], list(CLASSES[:2]), list(reversed(CLASSES)), [], ""])
 def test_other_names_of_classes_are_stopped(labels):
     config, metrics = introduction()
-    with pytest.raises(RunError, match=r"may not leave a site: labels\."):
+    with pytest.raises(RunError, match=r"must not leave a site: labels\."):
         check_registration(config | {"labels": labels}, metrics)
 
 

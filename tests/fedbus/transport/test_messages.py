@@ -88,7 +88,7 @@ def test_an_introduction_comes_through():
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "all", ".hidden"])
 def test_a_site_whose_name_can_name_no_folder_is_refused(name):
     config, metrics = registration().to_records()
-    with pytest.raises(RunError, match="introduction"):
+    with pytest.raises(RunError, match="registration"):
         Registration.from_records(config | {"site": name}, metrics)
 
 
@@ -98,7 +98,7 @@ def test_a_wrong_introduction_is_refused(key, value):
     config, metrics = registration().to_records()
     if key == "image-size" and value == -1:
         pytest.skip("any size may be said: it is compared with the study's")
-    with pytest.raises(RunError, match="introduction"):
+    with pytest.raises(RunError, match="registration"):
         Registration.from_records(config, metrics | {key: value})
     del metrics[key]
     with pytest.raises(RunError, match=key):
@@ -107,12 +107,10 @@ def test_a_wrong_introduction_is_refused(key, value):
 
 def test_a_site_that_prepared_something_else_does_not_fit_the_study():
     size = tiny_settings().image_size
-    assert registration(image_size=size).misfit(tiny_settings()) == ""
-    assert registration(image_size=48).misfit(tiny_settings()) == (
-        f"north prepared images of 48 pixels a side; the study wants {size}"
-    )
+    assert registration(image_size=size).mismatch(tiny_settings()) == ""
+    assert registration(image_size=48).mismatch(tiny_settings()) == (f"north prepared images of 48 pixels, not {size}")
     other = registration(image_size=size, labels=("benign", "cancer"))
-    assert other.misfit(tiny_settings()).startswith("north knows the classes benign, cancer; the study has benign")
+    assert other.mismatch(tiny_settings()).startswith("north has the classes benign, cancer, not benign")
 
 
 def test_a_report_comes_through():
@@ -164,10 +162,10 @@ def test_an_update_that_moves_a_little_is_accepted():
         (lambda s: s.pop("fc.weight"), "other names"),
         (lambda s: s.update(more=torch.zeros(1)), "other names"),
         (lambda s: s.update({"fc.weight": torch.zeros(4, 3)}), r"fc\.weight has shape \(4, 3\), not \(3, 4\)"),
-        (lambda s: s["fc.weight"].view(-1)[5].fill_(math.nan), r"fc\.weight holds values that are not finite"),
-        (lambda s: s["conv.weight"].view(-1)[-1].fill_(math.inf), r"conv\.weight holds values that are not finite"),
-        (lambda s: s["conv.weight"].view(-1)[0].fill_(-math.inf), r"conv\.weight holds values that are not finite"),
-        (lambda s: s["bn.running_var"][2].fill_(-1e-3), r"bn\.running_var holds negative variances"),
+        (lambda s: s["fc.weight"].view(-1)[5].fill_(math.nan), r"fc\.weight contains values that are not finite"),
+        (lambda s: s["conv.weight"].view(-1)[-1].fill_(math.inf), r"conv\.weight contains values that are not finite"),
+        (lambda s: s["conv.weight"].view(-1)[0].fill_(-math.inf), r"conv\.weight contains values that are not finite"),
+        (lambda s: s["bn.running_var"][2].fill_(-1e-3), r"bn\.running_var contains negative variances"),
         (lambda s: [value.mul_(1000) for value in s.values()], "999 times"),
         (lambda s: s["fc.weight"].fill_(1e30), "times the model's norm"),
     ],

@@ -36,5 +36,5 @@ def test_a_message_that_names_a_model_is_refused_where_messages_hold_them(tmp_pa
 
 def test_a_message_that_holds_its_model_is_refused_where_messages_name_them(tmp_path):
     held = WeightCodec("flat", layout_of(STATE))
-    with pytest.raises(RunError, match="names no model"):
+    with pytest.raises(RunError, match="refers to no model"):
         WeightCodec("flat", held.layout, SharedArrays(tmp_path)).from_message(held.to_message(held.pack(STATE)))

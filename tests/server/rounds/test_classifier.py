@@ -7,7 +7,7 @@ from fedbus.errors import SettingsError
 from fedbus.models.build import build_model
 from fedbus.models.state import State, get_state
 from server.rounds import classifier as head
-from server.rounds.classifier import average_by_class, head_names
+from server.rounds.classifier import average_by_class, classifier_arrays
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ from server.rounds.classifier import average_by_class, head_names
     ],
 )
 def test_the_classifier_is_found_in_models_of_every_kind(model, names, shape):
-    assert head_names(model) == names
+    assert classifier_arrays(model) == names
     assert get_state(build_model(model))[names[0]].shape == shape
 
 
 def test_a_model_whose_classifier_is_not_known_is_refused(monkeypatch):
     monkeypatch.setattr(head, "classifier_names", lambda model: ())
-    with pytest.raises(SettingsError, match="the classifier of test_resnet is not known"):
-        head_names("test_resnet")
+    with pytest.raises(SettingsError, match="timm does not name the classifier of test_resnet"):
+        classifier_arrays("test_resnet")
 
 
 SHAPES = {"head.fc.weight": (3, 5, 1, 1), "head.fc.bias": (3,)}

@@ -11,8 +11,15 @@ from fedbus.models.state import State
 from fedbus.transport.messages import Instruction, Registration
 from fedbus.transport.packing import layout_of
 from fedbus.transport.weights import WeightCodec
-from server.rounds.flower_messages import evaluation, for_strategy, record_of, state_of, to_send, update_of
-from server.rounds.messaging import Roster
+from server.rounds.flower_messages import (
+    evaluation_messages,
+    from_array_record,
+    read_update,
+    replace_arrays,
+    to_array_record,
+    training_messages,
+)
+from server.rounds.messaging import Participants
 from tests.tiny import tiny_settings
 
 TRANSPORTS = ("dict", "flat", "flat-fp16")
@@ -29,10 +36,12 @@ def state(seed: int = 0) -> State:
     return {key: torch.rand(shape, generator=generator) for key, shape in shapes.items()}
 
 
-def roster() -> Roster:
+def participants() -> Participants:
     splits = dict.fromkeys(("train", "validation", "test"), (1, 1, 1))
     names = {7: "south", 8: "east", 9: "north"}
-    return Roster({node: Registration(name, ("a",), 32, splits, (1, 1, 1), 3, 3, 0) for node, name in names.items()})
+    return Participants(
+        {node: Registration(name, ("a",), 32, splits, (1, 1, 1), 3, 3, 0) for node, name in names.items()}
+    )
 
 
 def codec(payload: str) -> WeightCodec:
@@ -41,7 +50,7 @@ def codec(payload: str) -> WeightCodec:
 
 def wanted(*nodes: int) -> list[Message]:
     """What a strategy wants sent, each with its own settings."""
-    arrays = record_of(state(seed=9))
+    arrays = to_array_record(state(seed=9))
     return [
         Message(
             RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": 3, "node": node})}),
@@ -66,30 +75,31 @@ def same(left: State, right: State) -> bool:
 
 
 def test_a_model_goes_to_a_strategy_and_back_in_the_order_of_names():
-    record = record_of(state())
+    record = to_array_record(state())
     assert list(record) == sorted(state())
-    assert same(state_of(record), state())
+    assert same(from_array_record(record), state())
     changed = ArrayRecord(
         {key: Array(np.asarray(array.numpy().astype(np.float64) * 2)) for key, array in record.items()}
     )
-    assert same(state_of(changed), {key: value * 2 for key, value in state().items()})
+    assert same(from_array_record(changed), {key: value * 2 for key, value in state().items()})
 
 
 def test_messages_are_sorted_by_site_and_strangers_and_who_has_answered_get_none():
-    sent = to_send(wanted(7, 5, 9, 8), state(), roster(), codec("dict"), 30)
+    sent = training_messages(wanted(7, 5, 9, 8), state(), participants(), codec("dict"), 30)
     assert [message.metadata.dst_node_id for message in sent] == [8, 9, 7]
     assert [
-        m.metadata.dst_node_id for m in to_send(wanted(7, 9, 8), state(), roster(), codec("dict"), 30, ("north",))
+        m.metadata.dst_node_id
+        for m in training_messages(wanted(7, 9, 8), state(), participants(), codec("dict"), 30, ("north",))
     ] == [
         8,
         7,
     ]
-    assert to_send(wanted(7), state(), roster(), codec("dict"), 30, ["south"]) == []
+    assert training_messages(wanted(7), state(), participants(), codec("dict"), 30, ["south"]) == []
 
 
 @pytest.mark.parametrize("payload", TRANSPORTS)
 def test_a_message_holds_the_strategys_settings_and_the_packed_model(payload):
-    for message in to_send(wanted(7, 8), state(), roster(), codec(payload), 30):
+    for message in training_messages(wanted(7, 8), state(), participants(), codec(payload), 30):
         assert dict(message.content["config"]) == {"server-round": 3, "node": message.metadata.dst_node_id}
         assert message.metadata.message_type == MessageType.TRAIN
         assert message.metadata.group_id == "3"
@@ -102,24 +112,24 @@ def test_a_message_holds_the_strategys_settings_and_the_packed_model(payload):
 
 
 def test_an_evaluation_asks_every_node_with_the_model_and_the_order():
-    instruction = Instruction(tiny_settings(payload="flat"), 7, (0, 1), "test", "title")
-    sent = evaluation(instruction, state(), [9, 7], codec("flat"), 12)
+    instruction = Instruction(tiny_settings(payload="flat"), 7, (0, 1), "test", "title", round=2)
+    sent = evaluation_messages(instruction, state(), [9, 7], codec("flat"), 12)
     assert [message.metadata.dst_node_id for message in sent] == [9, 7]
     for message in sent:
         assert (message.metadata.message_type, message.metadata.ttl) == (MessageType.EVALUATE, 12)
-        assert dict(message.content["config"]) == instruction.to_config()
+        assert dict(message.content["config"]) == instruction.to_config() | {"server-round": 2}
         assert list(arrays_of(message)) == ["flat"]
 
 
 @pytest.mark.parametrize("payload", TRANSPORTS)
 def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(payload):
-    arrays = arrays_of(to_send(wanted(7), state(), roster(), codec(payload), 30)[0])
+    arrays = arrays_of(training_messages(wanted(7), state(), participants(), codec(payload), 30)[0])
     answer = reply(arrays)
-    update = update_of(answer, codec(payload))
+    update = read_update(answer, codec(payload))
     rounded = {k: v.half().float() if "fp16" in payload else v for k, v in state().items()}
     assert same(update, rounded)
-    seen = for_strategy(answer, update)
-    assert same(state_of(seen.content["arrays"]), rounded)
+    seen = replace_arrays(answer, update)
+    assert same(from_array_record(seen.content["arrays"]), rounded)
     assert list(seen.content["arrays"]) == sorted(state())
 
 
@@ -137,14 +147,14 @@ def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(payloa
 )
 def test_an_update_that_is_packed_otherwise_is_refused(arrays, payload):
     with pytest.raises(RunError):
-        update_of(reply(arrays), codec(payload))
+        read_update(reply(arrays), codec(payload))
 
 
 def test_an_update_that_cannot_be_read_is_refused():
     answer = reply({"flat": np.zeros(17, np.float32)})
     answer.content["arrays"]["flat"].data = b"no array"
     with pytest.raises(RunError, match="can't be read"):
-        update_of(answer, codec("flat"))
+        read_update(answer, codec("flat"))
     del answer.content["arrays"]
-    with pytest.raises(RunError, match="no 'arrays'"):
-        update_of(answer, codec("flat"))
+    with pytest.raises(RunError, match="no record 'arrays'"):
+        read_update(answer, codec("flat"))

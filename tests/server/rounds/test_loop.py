@@ -23,16 +23,21 @@ from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.shared_memory import SharedArrays
 from server.rounds.loop import Job, run_rounds
-from server.rounds.messaging import Roster
+from server.rounds.messaging import Participants
 from server.rounds.registration import register_sites
 from simulations.local_training import LocalTraining
 from tests.grid import Hook, LocalGrid, Spoil
 
 
 def federate(
-    settings: Settings, prepared: Path, out: Path, arm: str = "fedavg", hook: Hook | None = None, spoil: Spoil | None = None,
+    settings: Settings,
+    prepared: Path,
+    out: Path,
+    arm: str = "fedavg",
+    hook: Hook | None = None,
+    spoil: Spoil | None = None,
     **job,
-) -> ArmFolder:  # fmt: skip
+) -> ArmFolder:
     """Run one federated training of the study in `out`, resuming what is there."""
     grid = LocalGrid(
         prepared, list(settings.sites), hook, spoil or (lambda site, reply: None), job.get("shared_arrays")
@@ -42,7 +47,7 @@ def federate(
     return folder
 
 
-def meet(grid: LocalGrid, settings: Settings, stop: threading.Event | None = None) -> Roster:
+def meet(grid: LocalGrid, settings: Settings, stop: threading.Event | None = None) -> Participants:
     """Let all sites of a grid introduce themselves."""
     return register_sites(
         grid, len(grid.names), Instruction(settings, 7, ()), len(grid.names), 5, stop or threading.Event()
@@ -203,7 +208,7 @@ BROKEN: dict[str, tuple[Callable[[Message], object], str]] = {
         lambda m: set_arrays(m, lambda key, value: value.astype("float16")),
         "not packed as flat",
     ),
-    "no weight": (lambda m: m.content.__setitem__(METRICS, MetricRecord({"train-loss": 1.0})), "understood"),
+    "no weight": (lambda m: m.content.__setitem__(METRICS, MetricRecord({"train-loss": 1.0})), "not valid"),
 }
 
 
@@ -263,7 +268,7 @@ def test_a_silent_site_is_waited_for_until_the_time_limit_only(two_site_settings
     settings = two_site_settings.model_copy(update={"rounds": 1, "quorum": 1, "round_timeout": 0.3})
     line = federate(settings, tiny_folder, tmp_path, hook=silent).read_history()[0]
     assert line["participants"] == ["north"]
-    assert "no answer" in line["refused"]["south"]
+    assert "no reply" in line["refused"]["south"]
 
 
 def test_a_stop_ends_the_run_between_messages(two_site_settings, tiny_folder, tmp_path):
@@ -275,7 +280,7 @@ def test_a_stop_ends_the_run_between_messages(two_site_settings, tiny_folder, tm
 
 
 def test_two_sites_with_one_name_are_refused(two_site_settings, tiny_folder):
-    with pytest.raises(RunError, match="Two sites call themselves north"):
+    with pytest.raises(RunError, match="Two sites are called north"):
         meet(LocalGrid(tiny_folder, ["north", "north"]), two_site_settings)
 
 
@@ -323,5 +328,5 @@ def check_arrays(message: Message, values: int) -> None:
 def test_an_error_at_a_site_tells_the_server_no_path(two_site_settings, tmp_path):
     with pytest.raises(RunError) as refused:
         meet(LocalGrid(tmp_path / "ward-7", ["north"]), two_site_settings)
-    assert "RunError; the site's own log says more" in str(refused.value)
+    assert "RunError; see the site's own log" in str(refused.value)
     assert "ward-7" not in str(refused.value)

@@ -39,9 +39,9 @@ class Federation:
     def run(self, arm: str = ARM, hook: Hook | None = None, on_round: Callable[[dict], object] = id) -> ArmFolder:
         """Run one training, or go on with it."""
         grid, folder = LocalGrid(self.out, list(self.settings.sites), hook), ArmFolder(self.folder / arm)
-        roster = register_sites(grid, 2, Instruction(self.settings, 7, ()), 2, 5, threading.Event())
+        participants = register_sites(grid, 2, Instruction(self.settings, 7, ()), 2, 5, threading.Event())
         self.sent = grid.sent
-        run_rounds(grid, roster, Job(self.settings, arm, 7, self.start, folder, arm, on_round=on_round))
+        run_rounds(grid, participants, Job(self.settings, arm, 7, self.start, folder, arm, on_round=on_round))
         return folder
 
     def trained(self, state: State, number: int, title: str = "again") -> dict[str, State]:

@@ -12,8 +12,8 @@ from fedbus.deployment.application import NOT_ALLOWED
 from fedbus.errors import RunError, SettingsError
 from fedbus.transport.messages import Instruction
 from server.rounds import registration
-from server.rounds.messaging import Roster
-from server.rounds.registration import exchange_with_quorum, register_sites, wait_for_nodes
+from server.rounds.messaging import Participants
+from server.rounds.registration import register_sites, send_until_quorum, wait_for_nodes
 from tests.grid import Hook, LocalGrid
 
 NAMES = {101: "east", 102: "north", 103: "south"}
@@ -32,39 +32,41 @@ class Comings(LocalGrid):
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch):
-    for name in ("PRESENCE_SECONDS", "AGAIN_SECONDS"):
+    for name in ("CONNECTION_POLL_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(registration, name, 0.01)
 
 
-def wait(grid: LocalGrid, roster: Roster, wanted: int, quorum: int, timeout: float = 5) -> tuple[list[int], list[str]]:
+def wait(
+    grid: LocalGrid, participants: Participants, wanted: int, quorum: int, timeout: float = 5
+) -> tuple[list[int], list[str]]:
     said: list[str] = []
-    return wait_for_nodes(grid, wanted, quorum, roster, timeout, threading.Event(), said.append), said
+    return wait_for_nodes(grid, wanted, quorum, participants, timeout, threading.Event(), said.append), said
 
 
 def test_it_is_said_for_whom_the_run_waits_and_each_time_once(tmp_path):
     there = [[], [], [102], [102], [102, 101], [103, 101, 102]]
-    nodes, said = wait(Comings(tmp_path, NAMES.values(), there), Roster(approved=NAMES), 3, 2)
+    nodes, said = wait(Comings(tmp_path, NAMES.values(), there), Participants(approved=NAMES), 3, 2)
     assert nodes == [101, 102, 103]
     assert said == ["waiting for east, north, south", "waiting for east, south", "waiting for south"]
 
 
-def test_a_node_that_is_not_of_the_roster_is_not_counted(tmp_path):
-    roster = Roster(approved={101: "east", 102: "north"})
-    nodes, said = wait(Comings(tmp_path, NAMES.values(), [[999, 101], [999, 101, 102]]), roster, 2, 2)
+def test_a_node_that_is_not_of_the_participants_is_not_counted(tmp_path):
+    participants = Participants(approved={101: "east", 102: "north"})
+    nodes, said = wait(Comings(tmp_path, NAMES.values(), [[999, 101], [999, 101, 102]]), participants, 2, 2)
     assert nodes == [101, 102]
     assert said == ["waiting for north"]
 
 
 def test_when_the_time_is_over_the_quorum_is_enough_and_less_is_not(tmp_path):
     grid = Comings(tmp_path, NAMES.values(), [[101, 103]])
-    assert wait(grid, Roster(approved=NAMES), 3, 2, timeout=0.05)[0] == [101, 103]
-    with pytest.raises(RunError, match="Only 2 of 3 sites were there within 0 s; north did not come") as error:
-        wait(grid, Roster(approved=NAMES), 3, 3, timeout=0.05)
+    assert wait(grid, Participants(approved=NAMES), 3, 2, timeout=0.05)[0] == [101, 103]
+    with pytest.raises(RunError, match="Only 2 of 3 sites connected within 0 s; north did not") as error:
+        wait(grid, Participants(approved=NAMES), 3, 3, timeout=0.05)
     assert "--resume" in error.value.remedy
 
 
 def test_whoever_comes_is_counted_where_no_site_is_known(tmp_path):
-    nodes, said = wait(Comings(tmp_path, NAMES.values(), [[], [7, 5]]), Roster(), 2, 2)
+    nodes, said = wait(Comings(tmp_path, NAMES.values(), [[], [7, 5]]), Participants(), 2, 2)
     assert (nodes, said) == ([5, 7], [])
 
 
@@ -72,7 +74,7 @@ def test_a_stop_ends_the_waiting(tmp_path):
     stop = threading.Event()
     stop.set()
     with pytest.raises(KeyboardInterrupt):
-        wait_for_nodes(Comings(tmp_path, NAMES.values(), [[]]), 1, 1, Roster(approved=NAMES), 5, stop)
+        wait_for_nodes(Comings(tmp_path, NAMES.values(), [[]]), 1, 1, Participants(approved=NAMES), 5, stop)
 
 
 def asked(grid: LocalGrid) -> list[str]:
@@ -100,8 +102,8 @@ class Sites:
 
 def exchanged(tmp_path: Path, sites: Sites, quorum: int = 3, limit: float = 5):
     grid, said = LocalGrid(tmp_path, list(NAMES.values()), sites), []
-    roster = Roster(approved=NAMES)
-    replies = exchange_with_quorum(grid, make, roster, quorum, limit, threading.Event(), said.append)
+    participants = Participants(approved=NAMES)
+    replies = send_until_quorum(grid, make, participants, quorum, limit, threading.Event(), said.append)
     return replies, asked(grid), said
 
 
@@ -112,28 +114,28 @@ AWAY = [ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REP
 def test_who_went_away_is_asked_again_and_the_others_are_not(code, tmp_path):
     replies, questions, said = exchanged(tmp_path, Sites(north=[code]))
     assert questions == ["east", "north", "south", "north"]
-    assert said == ["waiting for north, who went away"]
-    assert list(replies.content) == ["east", "north", "south"]
-    assert {site: message.content["config"]["site"] for site, message in replies.content.items()} == {
+    assert said == ["waiting for north to reconnect"]
+    assert list(replies.messages) == ["east", "north", "south"]
+    assert {site: message.content["config"]["site"] for site, message in replies.messages.items()} == {
         name: name for name in NAMES.values()
     }
-    assert (replies.failures, replies.codes) == ({}, {})
+    assert (replies.failures, replies.error_codes) == ({}, {})
 
 
 def test_who_goes_away_again_is_asked_again(tmp_path):
     sites = Sites(south=[ErrorCode.NODE_UNAVAILABLE] * 3, east=[ErrorCode.NODE_UNAVAILABLE])
     replies, questions, said = exchanged(tmp_path, sites)
     assert questions == ["east", "north", "south", "east", "south", "south", "south"]
-    assert said == ["waiting for east, south, who went away", *["waiting for south, who went away"] * 2]
-    assert len(replies.content) == 3
+    assert said == ["waiting for east, south to reconnect", *["waiting for south to reconnect"] * 2]
+    assert len(replies.messages) == 3
 
 
 def test_who_failed_otherwise_is_not_asked_again_and_its_failure_is_kept(tmp_path):
     sites = Sites(north=[2], south=[ErrorCode.NODE_UNAVAILABLE])
     replies, questions, _ = exchanged(tmp_path, sites)
     assert questions == ["east", "north", "south", "south"]
-    assert list(replies.content) == ["east", "south"]
-    assert (replies.failures, replies.codes) == ({"north": "failed: code 2"}, {"north": 2})
+    assert list(replies.messages) == ["east", "south"]
+    assert (replies.failures, replies.error_codes) == ({"north": "failed: code 2"}, {"north": 2})
 
 
 def test_nobody_is_asked_again_for_an_error_of_its_own(tmp_path):
@@ -145,14 +147,14 @@ def test_nobody_is_asked_again_for_an_error_of_its_own(tmp_path):
 def test_with_the_quorum_nobody_is_waited_for(tmp_path):
     replies, questions, said = exchanged(tmp_path, Sites(north=[ErrorCode.NODE_UNAVAILABLE]), quorum=2)
     assert (questions, said) == (["east", "north", "south"], [])
-    assert replies.away == ["north"]
+    assert replies.disconnected == ["north"]
 
 
 def test_when_the_time_is_over_the_answers_so_far_are_handed_back(tmp_path):
     sites = Sites(north=[ErrorCode.NODE_UNAVAILABLE] * 1000)
     replies, questions, _ = exchanged(tmp_path, sites, limit=0.3)
-    assert list(replies.content) == ["east", "south"]
-    assert replies.away == ["north"]
+    assert list(replies.messages) == ["east", "south"]
+    assert replies.disconnected == ["north"]
     assert 2 < len(questions) < 1000
 
 
@@ -166,14 +168,16 @@ def test_a_site_that_must_still_approve_is_asked_until_it_has(two_site_settings,
 
     grid, said = LocalGrid(tiny_folder, ["north", "south"], hook), []
     approved = {101: "north", 102: "south"}
-    roster = register_sites(grid, approved, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event(), said.append)
+    participants = register_sites(
+        grid, approved, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event(), said.append
+    )
     assert said == ["waiting until south approve the application"] * 2
-    assert roster.names == ["north", "south"]
+    assert participants.names == ["north", "south"]
 
 
 def test_a_site_under_anothers_name_is_refused(two_site_settings, tiny_folder):
     grid = LocalGrid(tiny_folder, ["north", "south"])
-    with pytest.raises(RunError, match="west calls itself south"):
+    with pytest.raises(RunError, match="The site approved as west calls itself south"):
         register_sites(
             grid, {101: "north", 102: "west"}, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event()
         )

@@ -13,12 +13,12 @@ from fedbus.evaluation.validation import Score
 from fedbus.transport.messages import ARRAYS, METRICS, Registration, Report
 from fedbus.transport.packing import layout_of
 from fedbus.transport.weights import WeightCodec
-from server.rounds.messaging import Replies, Roster
-from server.rounds.screening import MOST_LOSS, screen_scores, screen_updates
+from server.rounds.messaging import Participants, Replies
+from server.rounds.screening import MAX_LOSS, screen_scores, screen_updates
 from tests.tiny import tiny_settings
 
 SPLITS = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
-ROSTER = Roster({7: Registration("north", CLASSES, 32, SPLITS, (12, 0, 12), 20, 18, 0)})
+PARTICIPANTS = Participants({7: Registration("north", CLASSES, 32, SPLITS, (12, 0, 12), 20, 18, 0)})
 BEFORE = {"fc.weight": torch.ones(3, 2)}
 SOUND = Report(16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), 3.5), loss=0.7, steps=9, seconds=1.0)
 
@@ -37,7 +37,7 @@ def reply(metrics: object, arrays: object = None) -> Replies:
 
 
 def why(replies: Replies) -> str:
-    found = screen_updates(replies, ROSTER, tiny_settings(), BEFORE, WeightCodec("flat", layout_of(BEFORE)))
+    found = screen_updates(replies, PARTICIPANTS, tiny_settings(), BEFORE, WeightCodec("flat", layout_of(BEFORE)))
     assert (set(found.reports), set(found.updates)) in (({"north"}, {"north"}), (set(), set()))
     return found.refused.get("north", "")
 
@@ -60,12 +60,12 @@ def test_a_sound_answer_is_used():
         (changed(score=score([3, 1, 0], [0, 0, 0], [0, 0, 1])), "another number of images"),
         (changed(score=score([2, 1, 0], [0, 1, 0], [0, 0, 0])), "another number of images"),
         (changed(score=score([2**62, 1, 0], [0, 0, 0], [0, 0, 1])), "another number of images"),
-        (changed(weight=25.0), "more weight than it has images"),
-        (changed(weight=1e300), "more weight than it has images"),
-        (changed(loss=2 * MOST_LOSS), "a loss that no model has"),
-        (changed(loss=1e308), "a loss that no model has"),
-        (changed(score=score([2, 1, 0], [0, 0, 0], [0, 0, 1], loss=1e308)), "a loss that no model has"),
-        (MetricRecord({"num-examples": 1.0}), "can't be understood"),
+        (changed(weight=25.0), "a larger weight than its number"),
+        (changed(weight=1e300), "a larger weight than its number"),
+        (changed(loss=2 * MAX_LOSS), "an impossible loss"),
+        (changed(loss=1e308), "an impossible loss"),
+        (changed(score=score([2, 1, 0], [0, 0, 0], [0, 0, 1], loss=1e308)), "an impossible loss"),
+        (MetricRecord({"num-examples": 1.0}), "is not valid"),
     ],
 )
 def test_a_report_that_cannot_be_about_the_sites_rows_is_refused(metrics, words):
@@ -88,15 +88,15 @@ def test_arrays_that_are_none_are_refused(arrays):
 
 def test_of_an_evaluation_only_what_is_about_the_part_is_used_and_the_others_are_named():
     ours = replace(SOUND, score=score([5, 0, 0], [0, 0, 0], [0, 0, 2]))
-    found = screen_scores(reply(MetricRecord(ours.to_metrics())), ROSTER, "test")
+    found = screen_scores(reply(MetricRecord(ours.to_metrics())), PARTICIPANTS, "test")
     assert found.reports["north"].score.confusion.tolist() == ours.score.confusion.tolist()
     assert dict(found.refused) == {}
-    other = screen_scores(reply(None), ROSTER, "test")
+    other = screen_scores(reply(None), PARTICIPANTS, "test")
     assert not other.reports
-    assert other.why == f"north: {other.refused['north']}"
-    assert "another number of images" in other.why
+    assert other.reasons == f"north: {other.refused['north']}"
+    assert "another number of images" in other.reasons
 
 
 def test_failures_stay_named():
     failed = Replies({}, {"north": "failed: out of memory"}, {"north": 2})
-    assert screen_scores(failed, ROSTER, "test").why == "north: failed: out of memory"
+    assert screen_scores(failed, PARTICIPANTS, "test").reasons == "north: failed: out of memory"
