@@ -1,7 +1,7 @@
-"""Archives that grow: opening one (decoding, hashing, near-copies, groups, split), and one epoch's data path.
+"""Measure growing datasets: preparing one (decoding, near-duplicates, groups, split), and an epoch's data path.
 
-Drawing a hundred thousand phantoms takes too long, so the pictures are pieces of nine phantoms, each from a place of
-its own and under noise of its own: cheap, all different, and PNG files that must be decoded.
+Drawing a hundred thousand phantoms takes too long, so the images are crops of nine phantoms, each from a random place
+and with random noise: cheap, all different, and PNG files that must be decoded.
 """
 
 import csv
@@ -30,12 +30,12 @@ from simulations.benchmarks.growth_memory import MEGABYTE, Peak
 SIDE = 48
 VIEWS_A_PATIENT = 3
 NOISE = 40.0
-COPY_EVERY = 100
-"""One in so many pictures is the one before it, a little darker: a near-copy to be found."""
+DUPLICATE_EVERY = 100
+"""One in this many images is the previous one, a little darker: a near-duplicate to be found."""
 
 
 def write_archive(folder: Path, images: int, seed: int) -> Path:
-    """Write a labels-csv archive of small pictures; patients have three of one class.
+    """Write a labels-csv dataset of small images; each patient has three of one class.
 
     Args:
         folder: new.
@@ -52,7 +52,7 @@ def write_archive(folder: Path, images: int, seed: int) -> Path:
     picture = np.empty((0, 0))
     for i in range(images):
         patient = i // VIEWS_A_PATIENT
-        if i % COPY_EVERY == COPY_EVERY - 1:
+        if i % DUPLICATE_EVERY == DUPLICATE_EVERY - 1:
             picture = 0.9 * picture
         else:
             phantom = whole[patient % len(whole)]
@@ -67,14 +67,14 @@ def write_archive(folder: Path, images: int, seed: int) -> Path:
 
 
 def _draw(label: str, number: int) -> NDArray[np.float32]:
-    """A phantom, twice as large a side as the pictures cut from it."""
+    """Draw a phantom, with twice the side of the images cropped from it."""
     picture = draw_patient(next(iter(SITES)), label, number, 0)[0].image
     size = (2 * SIDE, 2 * SIDE)
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def measure_images(folder: Path, images: int) -> dict[str, Any]:
-    """Open an archive for the first time, then take all its training rows through the training loop once.
+    """Prepare a dataset for the first time, then take all its training rows through the training loop once.
 
     Returns:
         Seconds of each, and of the search for near-copies alone; megabytes by which memory of its own grew at most,
@@ -128,7 +128,7 @@ def run_epoch(site: Site, settings: Settings) -> int:
 
 
 class _Mean(nn.Module):
-    """One weight for each class, and the mean brightness: the loop has what it needs, and the data all the time."""
+    """One weight per class times the mean brightness: a model so small that only the data path takes time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How much memory processes hold, and how a figure grows over a series."""
+"""Measure the memory of processes, and how a figure grows over a series."""
 
 import multiprocessing
 import os
@@ -30,17 +30,17 @@ def run_apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
 
 
 def private_bytes(process: psutil.Process) -> int:
-    """Memory that no file holds and no other process shares: pages of a memory map do not count."""
+    """Return a process's private memory; pages of memory-mapped files do not count."""
     memory = process.memory_info()
     return int(memory.rss - getattr(memory, "shared", 0))
 
 
 class Peak:
-    """The most private memory that this process held while it was watched.
+    """A context manager that watches the peak of this process's private memory.
 
     Attributes:
         before: bytes at the start.
-        most: bytes at most.
+        most: bytes at the peak.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Peak:
 
     @property
     def megabytes(self) -> float:
-        """How much more it was than at the start."""
+        """Megabytes from the start to the peak."""
         return (self.most - self.before) / MEGABYTE
 
     def _look(self) -> None:
@@ -83,7 +83,7 @@ def simulation_memory(folder: Path) -> dict[str, float]:
     driver = psutil.Process()
     found = {"driver": float(driver.memory_full_info().uss), "workers": 0.0, "ray": 0.0}
     for process in driver.children(recursive=True):
-        with suppress(psutil.Error):  # it has just ended
+        with suppress(psutil.Error):  # it has ended
             name = "workers" if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER) else "ray"
             found[name] += process.memory_full_info().uss
     room, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A case's pictures as torchvision's `ImageFolder` wants them, for benchmarks of code written with it."""
+"""A case's images as folders for torchvision's `ImageFolder`, for benchmarks of code written with it."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from simulations.benchmarks.case import Case
 
 
 def write_image_folders(case: Case, root: Path) -> dict[str, Path]:
-    """Lay the split out as `root/SITE/PART/CLASS/`, with links to the archives' own pictures in place of copies.
+    """Lay the splits out as `root/SITE/SPLIT/CLASS/`, with links to the datasets' images instead of copies.
 
-    Every part has a folder for every class, also where a site lacks one: `ImageFolder` numbers the folders that it
+    Every split has a folder for every class, also where a site lacks one: `ImageFolder` numbers the folders that it
     finds in the order of their names, and only with all three are its numbers the positions in `CLASSES`.
 
     Args:

@@ -1,10 +1,10 @@
-"""The training loop that people write, to compare ours with: folders of pictures, torchvision, a DataLoader, float32.
+"""A typical training loop to compare ours with: image folders, torchvision, a DataLoader, float32.
 
-It does what a good tutorial does and nothing worse: pictures are decoded and augmented by worker processes that live
-as long as the loader, pinned memory feeds a GPU, and classes are balanced by `WeightedRandomSampler` with as many draws
-as random over-sampling (ROS) has rows. Weights, optimiser, rate, schedule and label smoothing are the study's. It
-differs from our loop where people do not think of it: it does not mask missing classes, decays biases and norms too,
-leaves a pass's last incomplete batch out, and asks for the loss at every step.
+It does what a good tutorial does: images are decoded and augmented by persistent worker processes, pinned memory feeds
+a GPU, and classes are balanced by `WeightedRandomSampler` with as many draws as random over-sampling (ROS) has rows.
+Weights, optimiser, learning rate, schedule and label smoothing are those of the settings. It differs from our loop in
+details: it does not mask missing classes, applies weight decay to biases and norms too, drops the last incomplete batch
+of an epoch, and reads the loss at every step.
 """
 
 import os
@@ -32,21 +32,21 @@ if TYPE_CHECKING:  # a machine that only trains need not have what these import
     from simulations.benchmarks.case import Case
 
 WORKERS = min(8, os.cpu_count() or 1)
-"""Processes of a DataLoader."""
+"""Worker processes of a DataLoader."""
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
-"""Gives float32 [B, 3, size, size] and int64 [B]."""
+"""Yields float32 [B, 3, size, size] and int64 [B]."""
 
 
 @dataclass(frozen=True)
 class PlainRun:
-    """What a run of the plain loop was.
+    """The result of a run of the plain loop.
 
     Attributes:
-        model: trained, on its device.
+        model: the trained model, on its device.
         losses: the loss of every step.
-        seconds: of the steps that count.
-        images: trained on in the steps that count.
+        seconds: duration of the steps after the warm-up.
+        images: images of the steps after the warm-up.
     """
 
     model: nn.Module
@@ -56,17 +56,17 @@ class PlainRun:
 
 
 def train_plain(folder: Path, case: "Case", steps: int, seed: int, warmup_steps: int = 0) -> PlainRun:
-    """Train from the case's start weights; the study's whole schedule is run through in `steps`.
+    """Train from the case's start weights; the learning-rate schedule spans `steps`.
 
     Args:
         folder: a tree of `write_image_folders`.
         case: gives the start weights and the settings.
         steps: optimiser steps, at least 1.
         seed: of the draws and of augmentation.
-        warmup_steps: the first so many are done but do not count; worker processes start in the first.
+        warmup_steps: steps that are taken first but not measured; worker processes start in the first.
 
     Raises:
-        SettingsError: the folder's balanced rows do not fill a batch.
+        SettingsError: If the folder's balanced rows do not fill a batch.
     """
     model = load_model(case.settings, case.start).to(plain_device(case.settings))
     loader = training_batches(folder, case.settings, seed)
@@ -74,22 +74,22 @@ def train_plain(folder: Path, case: "Case", steps: int, seed: int, warmup_steps:
 
 
 def plain_device(settings: "Settings") -> torch.device:
-    """The GPU if there is one and the study does not forbid it; PyTorch's settings stay as they are."""
+    """Return the GPU if there is one and the settings allow it; unlike `pick_device`, change no setting of PyTorch."""
     return torch.device("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def load_model(settings: "Settings", state: State) -> nn.Module:
-    """Build the study's model with these weights."""
+    """Build the model with these weights."""
     model = build_model(settings.model)
     set_state(model, state)
     return model
 
 
 def training_batches(folder: Path, settings: "Settings", seed: int) -> Batches:
-    """Balanced, augmented batches of the training rows, without end if iterated anew.
+    """Make balanced, augmented batches of the training rows; iterate again for the next epoch.
 
     Raises:
-        SettingsError: the balanced rows do not fill a batch.
+        SettingsError: If the balanced rows do not fill a batch.
     """
     views = transforms.Compose(
         [
@@ -107,7 +107,7 @@ def training_batches(folder: Path, settings: "Settings", seed: int) -> Batches:
         raise SettingsError(
             f"{folder} has {sampler.num_samples} balanced rows, fewer than a batch.", "Use --set batch-size=4."
         )
-    torch.manual_seed(seed % 2**63)  # worker processes draw their views from it
+    torch.manual_seed(seed % 2**63)  # worker processes draw their augmentation from it
     return DataLoader(
         dataset,
         batch_size=settings.batch_size,
@@ -120,24 +120,24 @@ def training_batches(folder: Path, settings: "Settings", seed: int) -> Batches:
 
 
 def open_image_folder(folder: Path, split: str, transform: Callable[[Any], Any] | None = None) -> ImageFolder:
-    """Open one part of a tree of `write_image_folders`; its labels are positions in `CLASSES`."""
+    """Open one split of a tree of `write_image_folders`; its labels are positions in `CLASSES`."""
     return ImageFolder(str(folder / split), transform=transform, allow_empty=True)
 
 
 def balancing_sampler(labels: list[int], seed: int) -> WeightedRandomSampler:
-    """Draw rows with replacement, every class that is there alike, as many as random over-sampling would have."""
+    """Draw rows with replacement, all present classes equally often, as many as random over-sampling would have."""
     counts = np.bincount(labels)
     weights = [1 / counts[label] for label in labels]
     draws = int(np.count_nonzero(counts) * counts.max())
     return WeightedRandomSampler(weights, draws, replacement=True, generator=torch.Generator().manual_seed(seed))
 
 
-@torch.backends.cudnn.flags(enabled=True)  # PyTorch's own settings, not those that our loop needs for repeatability
+@torch.backends.cudnn.flags(enabled=True)  # PyTorch's defaults, not those that our loop needs for repeatability
 def train_steps(
     model: nn.Module, loader: Batches, settings: "Settings", steps: int, round_number: int = 1, rounds: int = 1,
     warmup_steps: int = 0,
 ) -> PlainRun:  # fmt: skip
-    """Train a model on its device for one round, in place, with an optimiser of its own.
+    """Train a model on its device for one round, in place, with a new optimiser.
 
     Args:
         model: on its device, NCHW.
@@ -174,7 +174,7 @@ def train_steps(
 
 
 def scoring_batches(folder: Path, split: str, settings: "Settings") -> Batches:
-    """The pictures of a part, once each, as they are."""
+    """Make batches of a split's images, each once and not augmented."""
     plain = transforms.Compose(
         [
             transforms.Resize((settings.image_size, settings.image_size)),

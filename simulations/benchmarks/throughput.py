@@ -1,6 +1,6 @@
-"""Images a second of training loops, measured in turns in one process, and what one step consists of.
+"""Measure images per second of training loops, in turns in one process, and the parts of a training step.
 
-Imports no more than training does, so that it runs on a machine that has PyTorch and timm alone.
+Imports no more than training does, so that it runs on a machine with only PyTorch and timm.
 """
 
 import statistics
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from fedbus.settings.schema import Settings
 
 Speed = Callable[[int], float]
-"""Trains for so many steps, after a warm-up, and gives images a second."""
+"""Trains for this many steps, after a warm-up, and returns images per second."""
 
 WARMUP_STEPS = 2
-"""At the start of every turn: caches fill, and what the turn before left running ends."""
+"""At the start of every turn, to fill caches and let processes of the previous turn end."""
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock of a piece of work on a device, all of it done."""
+    """Return the wall-clock seconds of work on a device, until all of it is finished."""
     _wait(device)
     started = time.perf_counter()
     work()
@@ -41,7 +41,7 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def ceiling_speed(model: nn.Module, settings: "Settings") -> Speed:
-    """The most that a training loop can reach: steps on one batch that lies there, drawn, fetched and logged by nobody.
+    """Make the upper bound for a training loop: steps on one resident batch, without sampling, loading and logging.
 
     Args:
         model: on its device, channels_last; trained in place.
@@ -67,7 +67,7 @@ def ceiling_speed(model: nn.Module, settings: "Settings") -> Speed:
 
 
 def engine_speed(model: nn.Module, rows: TrainingRows, settings: "Settings") -> Speed:
-    """The training loop of FedBUS.
+    """Make the speed of FedBUS's training loop.
 
     Args:
         model: on the device of `rows`, channels_last; trained in place.
@@ -83,7 +83,7 @@ def engine_speed(model: nn.Module, rows: TrainingRows, settings: "Settings") -> 
 
 
 def plain_speed(model: nn.Module, batches: Batches, settings: "Settings") -> Speed:
-    """The loop that people write, with PyTorch's own settings: ours asks cuDNN for the same result every time.
+    """Make the speed of the plain loop, with PyTorch's default cuDNN settings; ours uses deterministic kernels.
 
     Args:
         model: on its device, NCHW; trained in place.
@@ -100,10 +100,10 @@ def plain_speed(model: nn.Module, batches: Batches, settings: "Settings") -> Spe
 
 
 def take_turns(speeds: Mapping[str, Speed], steps: int, turns: int) -> dict[str, list[float]]:
-    """Measure loops one after the other, again and again, the order reversed every time.
+    """Measure loops in turns, reversing their order each time.
 
     Returns:
-        Images a second of every loop, one number a turn: those of one turn were taken under the same conditions.
+        Images per second of every loop, one value per turn: those of one turn had the same conditions.
     """
     found: dict[str, list[float]] = {name: [] for name in speeds}
     for turn in range(turns):
@@ -113,14 +113,14 @@ def take_turns(speeds: Mapping[str, Speed], steps: int, turns: int) -> dict[str,
 
 
 def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
-    """The median of the ratios turn by turn."""
+    """Return the median of the ratios of each turn."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
 def step_costs(model: nn.Module, rows: TrainingRows, settings: "Settings", steps: int) -> dict[str, float]:
-    """Milliseconds of every part of a training step, medians over `steps`.
+    """Measure the milliseconds of each part of a training step, medians over `steps`.
 
-    Each part is waited for. Where a GPU works while the loop runs ahead, a step takes less than their sum.
+    Each part is waited for. On a GPU, which works while the loop runs ahead, a step takes less than their sum.
     """
     device, dtype = rows.images.device, pick_dtype(settings.precision, rows.images.device)
     optimiser, generator = make_optimiser(model, settings), torch.Generator().manual_seed(0)
