@@ -1,1 +1,1 @@
-"""The settings of one comparison."""
+"""The settings of one comparison: schema, loading, error messages and presets."""

@@ -1,4 +1,4 @@
-"""Device and arithmetic: what is asked for, what the hardware is good at, and a trial that leaves no trace."""
+"""Device and precision: what is requested, what the hardware supports, and a measurement without side effects."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ def untried():
     bfloat16_is_faster.cache_clear()
 
 
-def test_a_dtype_that_is_named_is_taken_without_a_trial(monkeypatch):
+def test_a_given_dtype_is_used_without_a_measurement(monkeypatch):
     monkeypatch.setattr(device, "bfloat16_is_faster", None)
     assert pick_dtype("float32", CPU) == torch.float32
     assert pick_dtype("bfloat16", CPU) == torch.bfloat16
@@ -38,7 +38,7 @@ def test_a_dtype_that_is_named_is_taken_without_a_trial(monkeypatch):
         ([60.0, 70.0, 5.2, 65.0], [20.0, 14.0, 13.9, 14.1], torch.float32),
     ],
 )
-def test_the_fastest_turn_of_each_decides_and_once_a_process(monkeypatch, untried, single, half, expected):
+def test_the_fastest_trial_of_each_decides_once_per_process(monkeypatch, untried, single, half, expected):
     times = {torch.float32: iter(single), torch.bfloat16: iter(half)}
     monkeypatch.setattr(device, "_convolution_seconds", lambda dtype: next(times[dtype]))
     assert pick_dtype("auto", CPU) == expected
@@ -73,7 +73,7 @@ def test_emulated_bfloat16_is_not_chosen():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without():
+def test_a_missing_gpu_is_refused_and_auto_uses_the_cpu():
     with pytest.raises(SettingsError, match="no GPU"):
         pick_device("cuda")
     assert pick_device("auto") == pick_device("cpu") == CPU

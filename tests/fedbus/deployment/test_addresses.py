@@ -9,7 +9,7 @@ from fedbus.deployment.addresses import check_host, join_address, split_address
     "host",
     ["hub", "hub.example.org", "HUB.Example.ORG", "a1-b.c", "3com.com", "10.0.0.7", "::1", "2001:db8::1", "x" * 63],
 )
-def test_what_names_one_machine_passes(host):
+def test_a_valid_host_passes(host):
     check_host(host)
 
 
@@ -21,13 +21,13 @@ def test_what_names_one_machine_passes(host):
         ":::", "1::2::3",
     ],
 )  # fmt: skip
-def test_what_names_none_is_refused(host):
+def test_an_invalid_host_is_refused(host):
     with pytest.raises(ValueError, match="neither a DNS name"):
         check_host(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0"])
-def test_what_leads_nowhere_from_elsewhere_is_refused(host):
+def test_a_host_that_other_machines_can_not_reach_is_refused(host):
     with pytest.raises(ValueError, match="does not identify one machine"):
         check_host(host)
 
@@ -40,7 +40,7 @@ def test_what_leads_nowhere_from_elsewhere_is_refused(host):
         ("[2001:db8::1]:65535", ("2001:db8::1", 65535)),
     ],
 )
-def test_an_address_is_parted(address, parts):
+def test_an_address_is_split(address, parts):
     assert split_address(address) == parts
 
 
@@ -55,11 +55,11 @@ def test_an_address_is_parted(address, parts):
         (":9092", "neither a DNS name"), ("a b:9092", "neither a DNS name"), ("0.0.0.0:9092", "does not identify"),
     ],
 )  # fmt: skip
-def test_an_address_that_leads_nowhere_is_refused(address, words):
+def test_an_invalid_address_is_refused(address, words):
     with pytest.raises(ValueError, match=words):
         split_address(address)
 
 
 @pytest.mark.parametrize("host", ["hub.example.org", "192.0.2.7", "2001:db8::1"])
-def test_an_address_that_is_put_together_comes_apart_again(host):
+def test_split_is_the_inverse_of_join(host):
     assert split_address(join_address(host, 9092)) == (host, 9092)

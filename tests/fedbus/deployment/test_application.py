@@ -88,7 +88,7 @@ def test_files_that_differ_are_named(change, named):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, -10], ids=str)
-def test_a_bundle_that_is_no_archive_differs_as_a_whole(cut):
+def test_a_bundle_that_is_not_an_archive_differs_as_a_whole(cut):
     assert differing_files(zipped(FILES)[:cut], INSTALLED) == ["the whole bundle"]
 
 

@@ -1,4 +1,4 @@
-"""Key pairs of sites: what Flower and OpenSSH load, and what a hub refuses to take for a public key."""
+"""Key pairs of sites: what Flower and OpenSSH load, and what a hub refuses as a public key."""
 
 import base64
 import hashlib
@@ -65,7 +65,7 @@ def test_a_private_key_is_its_owner_s_and_never_written_over(pair):
     assert private.read_bytes() == before
 
 
-def test_no_two_pairs_are_alike(pair, tmp_path):
+def test_every_pair_is_different(pair, tmp_path):
     make_key_pair(tmp_path / "b.key", tmp_path / "b.pub", "b")
     assert fingerprint(tmp_path / "b.key") != fingerprint(pair[0])
 
@@ -81,7 +81,7 @@ def test_no_two_pairs_are_alike(pair, tmp_path):
     ],
     ids=["empty", "bytes", "text", "cut", "p256", "ed25519", "public"],
 )  # fmt: skip
-def test_what_can_not_sign_for_a_site_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_site_s_private_key_is_refused(tmp_path, content):
     (tmp_path / "site.key").write_bytes(content)
     with pytest.raises(RunError, match=r"site\.key is not an ECDSA key on P-384"):
         fingerprint(tmp_path / "site.key")
@@ -129,13 +129,13 @@ def line(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = P384, nam
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # the keys are new ones in every process
 )
-def test_what_is_no_site_s_public_key_is_refused(tmp_path, content, words):
+def test_anything_but_a_site_s_public_key_is_refused(tmp_path, content, words):
     (tmp_path / "x.pub").write_bytes(content)
     with pytest.raises(RunError, match=rf"x\.pub.*{words}"):
         read_public_key(tmp_path / "x.pub")
 
 
-def test_a_key_that_is_not_there_is_named(tmp_path):
+def test_a_missing_key_is_named(tmp_path):
     with pytest.raises(RunError, match=r"x\.pub can't be read \(No such file"):
         read_public_key(tmp_path / "x.pub")
 

@@ -1,4 +1,4 @@
-"""Folders that hold keys."""
+"""Folders with keys."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def test_a_folder_appears_when_it_is_finished_and_not_before(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt(), RunError("a", "b")])
-def test_a_folder_that_is_not_finished_vanishes(tmp_path, failure):
+def test_an_unfinished_folder_is_deleted(tmp_path, failure):
     def make() -> None:
         with new_folder(tmp_path / "new") as draft:
             (draft / "sub").mkdir()
@@ -42,7 +42,7 @@ def test_a_folder_that_is_not_finished_vanishes(tmp_path, failure):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_another_made_meanwhile_is_left_alone(tmp_path):
+def test_a_folder_that_another_process_created_is_left_alone(tmp_path):
     def make() -> None:
         with new_folder(tmp_path / "new") as draft:
             (draft / "x").write_text("mine")
@@ -54,7 +54,7 @@ def test_a_folder_that_another_made_meanwhile_is_left_alone(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.rglob("*") if path.is_file()] == [("x", "theirs")]
 
 
-def test_a_folder_below_a_file_can_not_be_made(tmp_path):
+def test_a_folder_below_a_file_can_not_be_created(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(RunError, match=r"file/new could not be created \(File exists\)"),
@@ -64,7 +64,7 @@ def test_a_folder_below_a_file_can_not_be_made(tmp_path):
 
 
 @pytest.mark.parametrize("mask", [0, 0o077, 0o022])
-def test_a_private_file_is_its_owner_s_under_every_umask(tmp_path, mask):
+def test_only_the_owner_can_read_a_private_file_under_every_umask(tmp_path, mask):
     before = os.umask(mask)
     try:
         write_private(tmp_path / "key", b"secret")
@@ -83,7 +83,7 @@ def test_any_right_of_others_makes_a_key_unusable(tmp_path, bit):
         need_private_file(tmp_path / "key", "")
 
 
-def test_a_missing_file_is_said_with_the_given_remedy(tmp_path):
+def test_a_missing_file_is_an_error_with_the_given_remedy(tmp_path):
     for need in (need_file, need_private_file):
         with pytest.raises(RunError, match=r"x is missing\. Fetch it\."):
             need(tmp_path / "x", "Fetch it.")
@@ -91,7 +91,7 @@ def test_a_missing_file_is_said_with_the_given_remedy(tmp_path):
         need_file(tmp_path, "A folder is no file.")
 
 
-def test_a_file_that_may_not_be_read_is_said(tmp_path, monkeypatch):
+def test_an_unreadable_file_is_an_error(tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 

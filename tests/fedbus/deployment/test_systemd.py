@@ -1,4 +1,4 @@
-"""systemd units: accepted by systemd where it is at hand, and read back by its rules everywhere."""
+"""systemd units: accepted by systemd where it is installed, and parsed by its rules everywhere."""
 
 import getpass
 import re
@@ -100,7 +100,7 @@ def test_a_program_that_systemd_can_not_start_is_refused(tmp_path, program):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\", "a "])
-def test_a_folder_that_no_unit_can_hold_is_refused(tmp_path, name):
+def test_a_folder_that_a_unit_can_not_express_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(RunError, match="unit can't express"):
         unit("x", ["/bin/true"], tmp_path / name)
@@ -108,6 +108,6 @@ def test_a_folder_that_no_unit_can_hold_is_refused(tmp_path, name):
         unit(name, ["/bin/true"], tmp_path)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(RunError, match=r"missing can't be read \(No such file"):
         unit("x", ["/bin/true"], tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import errno
 import json
@@ -48,7 +48,7 @@ def test_while_it_is_written_the_old_file_stays(tmp_path):
     assert (seen, path.read_text()) == (["old"], "new")
 
 
-def test_a_full_disk_is_said_with_the_file_and_the_remedy(tmp_path):
+def test_a_full_disk_is_an_error_with_file_and_remedy(tmp_path):
     def fail(_: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -66,7 +66,7 @@ def test_a_full_disk_is_said_with_the_file_and_the_remedy(tmp_path):
     ],
     ids=["safetensors", "numpy", "bytes"],
 )
-def test_every_library_that_writes_files_may_run_out_of_room(tmp_path, save, reason):
+def test_a_full_disk_is_recognised_whichever_library_writes(tmp_path, save, reason):
     resource = pytest.importorskip("resource", reason="limits on file sizes are POSIX's")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
@@ -78,7 +78,7 @@ def test_every_library_that_writes_files_may_run_out_of_room(tmp_path, save, rea
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_a_file_is_said(tmp_path):
+def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match=r"file/a\.txt could not be written"):
         write_text(tmp_path / "file" / "a.txt", "x")

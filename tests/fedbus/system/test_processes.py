@@ -1,4 +1,4 @@
-"""Children end with their parent, and what they said is kept."""
+"""Children end with their parent, and their output is kept."""
 
 import os
 import signal
