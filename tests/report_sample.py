@@ -166,7 +166,7 @@ def _site(name: str) -> dict[str, Any]:
 def _rounds(refused: bool) -> list[dict[str, Any]]:
     rounds = []
     for number in range(1, 13):
-        out = {"BUS-UCLM": "the update holds NaN"} if refused and number == 4 else {}
+        out = {"BUS-UCLM": "the update contains NaN"} if refused and number == 4 else {}
         there = [name for name in TEST if name not in out and not (refused and number == 7 and name == "BUSI")]
         rounds.append({"round": number, "participants": there, "refused": out})
     return rounds

@@ -20,7 +20,7 @@ SKILL = {
 
 REASON = (
     "BUS-UCLM has 4 training rows of normal, and SMOTE with k = 5 needs at least 6. Ask for fewer neighbours, "
-    "or for another sampler; the other cells went on without this one, and --resume runs it alone."
+    "or for another sampler. The other cells are finished; --resume runs only this one."
 )
 
 
@@ -35,7 +35,7 @@ def study_content(
     Args:
         phantoms: whether the images are said to be synthetic.
         arms: of every cell.
-        failed: cells in place of which there is a hole, with the reason.
+        failed: cells that failed, with the reason.
         seeds: above 1, metrics have a spread.
     """
     asked = list(dict.fromkeys("local" if arm.startswith("local-") else arm for arm in arms))
@@ -66,7 +66,7 @@ def study_content(
 
 
 def cell(settings: dict[str, Any], gain: float, arms: tuple[str, ...], seeds: int = 1) -> dict[str, Any]:
-    """Build a finished cell whose figures lie `gain` above those of the default."""
+    """Build a finished cell whose figures are `gain` above those of the default."""
     order = list(SKILL)
     return {
         "settings": settings,
@@ -183,9 +183,9 @@ def _leakage(split: str, gain: float) -> dict[str, Any]:
 
 
 def _site(name: str) -> dict[str, Any]:
-    parts = {"train": TRAIN[name], "validation": tuple(round(n * 0.18) for n in TRAIN[name]), "test": TEST[name]}
+    splits = {"train": TRAIN[name], "validation": tuple(round(n * 0.18) for n in TRAIN[name]), "test": TEST[name]}
     return {
         "reader": name.lower().replace("-", "_"),
-        "images": sum(sum(counts) for counts in parts.values()),
-        "parts": {split: dict(zip(CLASSES, counts, strict=True)) for split, counts in parts.items()},
+        "images": sum(sum(counts) for counts in splits.values()),
+        "splits": {split: dict(zip(CLASSES, counts, strict=True)) for split, counts in splits.items()},
     }

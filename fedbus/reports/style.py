@@ -1,4 +1,4 @@
-"""Where figures are drawn: one look, text kept as text, and the same bytes for the same figures."""
+"""How figures are drawn: one look, text kept as text, and the same bytes for the same data."""
 
 import html
 import io
@@ -20,14 +20,14 @@ INK, MUTED, RULE, PAPER, ALERT = "#1c2733", "#5b6875", "#d9e0e6", "#ffffff", "#a
 ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, YELLOW = (
     "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442",
 )  # fmt: skip
-"""Colours that people with any colour vision tell apart: Okabe and Ito, Color Universal Design, 2008."""
+"""Colours that people with any kind of colour vision can tell apart: Okabe and Ito, Color Universal Design, 2008."""
 
 FAMILY_COLOURS = {wording.ALONE: VERMILLION, wording.POOLED: BLUE, wording.FEDERATED: GREEN}
 FAMILY_MARKERS = {wording.ALONE: "o", wording.POOLED: "s", wording.FEDERATED: "D"}
 CLASS_COLOURS = (SKY, VERMILLION, GREEN)
 
 SHADES = LinearSegmentedColormap.from_list("fedbus", ["#f5f9fc", "#d3e6f2", "#97c6e1", "#3f93c7", "#0a5688"])
-"""One hue, so that darker always means more."""
+"""One hue, from light to dark, so that darker always means more."""
 
 WEB_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -37,7 +37,7 @@ _LOOK = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
-    # A site may be called "$alpha$": it is a name, not a formula.
+    # A site may be called "$alpha$", which is a name and not a formula.
     "text.parse_math": False,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
@@ -60,13 +60,13 @@ _LOOK = {
 
 
 def svg(name: str, description: str, phantoms: bool, draw: Callable[[], Figure]) -> str:
-    """Draw a figure as one `<svg>` element that can stand in a page beside others.
+    """Draw a figure as one `<svg>` element for a page with several figures.
 
     Args:
-        name: prefix of every id inside, so that two figures of a page do not share clip paths.
-        description: what a reader who can't see the figure is told.
-        phantoms: whether the figure must say that it shows phantoms.
-        draw: builds the figure; it runs under the project's look.
+        name: Prefix of every id inside, so that two figures on a page do not share clip paths.
+        description: Text alternative for readers who can't see the figure.
+        phantoms: Whether to mark the figure as made from phantoms.
+        draw: Builds the figure; called with the style of all reports in effect.
     """
     buffer = io.StringIO()
     with _look():
@@ -85,10 +85,10 @@ def svg(name: str, description: str, phantoms: bool, draw: Callable[[], Figure])
 
 
 def png(path: Path, phantoms: bool, draw: Callable[[], Figure]) -> None:
-    """Draw a figure as a PNG of 200 dots an inch, written whole or not at all.
+    """Draw a figure as PNG at 200 dpi, written completely or not at all.
 
     Raises:
-        RunError: the disk is full or the folder can't be written.
+        RunError: If the disk is full or the folder can't be written.
     """
     buffer = io.BytesIO()
     with _look():
@@ -100,13 +100,13 @@ def png(path: Path, phantoms: bool, draw: Callable[[], Figure]) -> None:
 @contextmanager
 def _look() -> Iterator[None]:
     with style.context(["default", _LOOK]), warnings.catch_warnings():
-        # Text is only measured with this font; the reader's browser has the missing letters.
+        # Matplotlib only measures text with its font; the reader's browser has the glyphs that are missing here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 def _scoped(tag: str, name: str) -> str:
-    """Make ids of a tag the figure's own, and its font that of the page."""
+    """Prefix the ids in a tag with the name of the figure, and use the font of the page."""
     tag = re.sub(r"font-family: [^;\"]*", f"font-family: {WEB_FONTS}", tag)
     return re.sub(r'((?<= )id="|href="#|url\(#)', rf"\1{name}-", tag)
 

@@ -40,8 +40,8 @@ def new_table(title: str, caption: str, *, phantoms: bool) -> Table:
     """Create an empty table in the look of all reports, with the phantom warning above its title if needed."""
     title = f"{wording.PHANTOMS}\n{title}" if phantoms else title
     return Table(
-        title=Text(title), caption=Text(f"\n{caption}"), caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-        pad_edge=False, show_edge=False,
+        title=Text(title), caption=Text(f"\n{caption}"), caption_justify="left",
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
     )  # fmt: skip
 
 

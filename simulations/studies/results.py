@@ -9,12 +9,11 @@ from rich.progress import track
 
 from fedbus.evaluation.evaluate import differences
 from fedbus.evaluation.predictions import Predictions, join
-from fedbus.reports.comparison.results import RESULTS_FILE, describe_weights, shown_settings
+from fedbus.reports.comparison.results import describe_weights, read_results, shown_settings
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.settings.schema import STRATEGIES, Settings, tuned_from
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.site import open_site
-from fedbus.system.files import read_json
 from simulations.arm import list_arms
 from simulations.results import score_everywhere
 from simulations.studies.cell import Cell
@@ -47,9 +46,7 @@ def gather_study(
     """
     runs = {name: _runs(tasks[name]) for name in grid.cells if all(task.finished for task in tasks[name])}
     first = next((tasks[name][0].folder for name in runs), None)
-    found = (
-        read_json(first / RESULTS_FILE) if first else {"sites": {}, "phantoms": not grid.shared.sites, "classes": []}
-    )
+    found = read_results(first) if first else {"sites": {}, "phantoms": not grid.shared.sites, "classes": []}
     scoring = track(grid.cells.items(), "intervals", console=console, transient=True)
     return {
         "schema": SCHEMA,
@@ -85,7 +82,7 @@ def _cell(
     }
     if state != "finished":
         return facts
-    results = [read_json(task.folder / RESULTS_FILE) for task in tasks]
+    results = [read_results(task.folder) for task in tasks]
     mine, sites = runs[cell.name], list(results[0]["sites"])
     facts |= {
         "seconds": sum(sum(work["seconds"] for work in each["work"].values()) for each in results),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fedbus.errors import RunError, SettingsError
-from fedbus.reports.comparison.results import RESULTS_FILE
+from fedbus.reports.comparison.results import read_results
 from fedbus.reports.paper.tables import census_table, paper_fragment, paper_table
 from fedbus.reports.study.gap import HEADING, gap_fragment, gap_rows, gap_table
 from fedbus.reports.study.leaks import leak_table
@@ -168,14 +168,14 @@ def _default_results(grid: Grid, tasks: dict[str, list[Task]]) -> dict[str, Any]
     task = tasks[grid.default][0]
     arms = {"local", "centralised"} & set(task.cell.settings.arms)
     comparable = arms and task.cell.settings.split == "groups" and task.finished
-    return read_json(task.folder / RESULTS_FILE) if comparable else None
+    return read_results(task.folder) if comparable else None
 
 
 def _extras(content: dict[str, Any], results: dict[str, Any] | None) -> dict[str, Markup]:
     """Return the page's optional sections, by heading."""
     sections = {}
     if results and (fragment := paper_fragment(results)):
-        sections["Beside the paper"] = fragment
+        sections["Comparison with the paper"] = fragment
     if gap_rows(content):
         sections[HEADING] = gap_fragment(content)
     return sections

@@ -1,4 +1,4 @@
-"""SVG pictures of training: validation round by round, and the classes before and after balancing."""
+"""Figures of training as SVG: validation by round, and the classes before and after balancing."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -12,6 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from fedbus.reports import style, wording
 
 Histories = dict[str, list[dict[str, Any]]]
+"""By arm, one dict per round."""
+
 Dashes = str | tuple[int, tuple[int, int]]
 
 SITE_LINES = (
@@ -33,31 +35,31 @@ MARKERS = {wording.ALONE: "", wording.POOLED: "s", wording.FEDERATED: "D"}
 
 
 def validation_curves(results: dict[str, Any], histories: Histories) -> str:
-    """Draw training loss, validation loss and validation macro F1 per round, one line an arm.
+    """Draw training loss, validation loss and validation macro F1 by round, one line per arm.
 
-    A ring marks the round that was kept. Empty without histories.
+    A ring marks the best round. Empty without histories.
     """
     if not any(histories.get(arm) for arm in results["arms"]):
         return ""
-    description = "Training loss, validation loss and validation macro F1 in every round, one line an arm."
+    description = "Training loss, validation loss and validation macro F1 by round, one line per arm."
     return style.svg("curves", description, results["phantoms"], lambda: _curves(results, histories))
 
 
 def shared_curves(results: dict[str, Any], histories: Histories) -> str:
-    """Draw validation macro F1 by hospital and recall by class, a column a pooled or federated arm."""
+    """Draw validation macro F1 by site and recall by class, one column per centralised or federated arm."""
     arms = [arm for arm in wording.shared_arms(results) if histories.get(arm)]
     if not arms:
         return ""
     description = (
-        "Validation macro F1 of each hospital (above) and recall of each class (below) in every round of the "
-        "pooled and federated arms."
+        "Validation macro F1 of each site (above) and recall of each class (below) by round, in the centralised and "
+        "federated arms."
     )
     return style.svg("shared", description, results["phantoms"], lambda: _shared(results, histories, arms))
 
 
 def class_balance(results: dict[str, Any]) -> str:
-    """Draw the training images of each class at each hospital, before and after balancing."""
-    description = "Training images of each class at each hospital, before and after balancing."
+    """Draw the training images of each class at each site, before and after balancing."""
+    description = "Training images of each class at each site, before and after balancing."
     return style.svg("balance", description, results["phantoms"], lambda: _balance(results))
 
 
@@ -75,8 +77,8 @@ def _curves(results: dict[str, Any], histories: Histories) -> Figure:
             family = wording.family(arm)
             history = histories.get(arm, [])
             _line(axes, history, take, colour, wording.arm_label(arm), DASHES[family], MARKERS[family])
-            kept = results.get("work", {}).get(arm, {}).get("best_round")
-            ring = [(e["round"], take(e)) for e in history if e["round"] == kept and take(e) is not None]
+            best = results.get("work", {}).get(arm, {}).get("best_round")
+            ring = [(e["round"], take(e)) for e in history if e["round"] == best and take(e) is not None]
             axes.plot(
                 [r for r, _ in ring], [v for _, v in ring], "o", markersize=10, markerfacecolor="none",
                 markeredgecolor=colour, markeredgewidth=1.3,
@@ -111,7 +113,7 @@ def _shared(results: dict[str, Any], histories: Histories, arms: list[str]) -> F
             _rounds_axis(axes)
             axes.set_ylim(-0.03, 1.03)
         above.set_xlabel("")
-    for axes, title in ((grid[0, 0], "macro F1 by hospital"), (grid[1, 0], "recall by class")):
+    for axes, title in ((grid[0, 0], "macro F1 by site"), (grid[1, 0], "recall by class")):
         axes.set_ylabel(title)
     for row in grid:
         row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8.5)
@@ -119,7 +121,7 @@ def _shared(results: dict[str, Any], histories: Histories, arms: list[str]) -> F
 
 
 def _arm_colours(arms: list[str]) -> dict[str, str]:
-    """Give arms of a family its colours in turn: pooled and federated keep those of the other figures."""
+    """Assign each arm a colour of its family; the first of a family has the same one as in the other figures."""
     colours = {family: cycle(chosen) for family, chosen in ARM_LINES.items()}
     return {arm: next(colours[wording.family(arm)]) for arm in arms}
 

@@ -1,4 +1,4 @@
-"""The headline pictures, as SVG and PNG: every arm with its interval, and what federating changes."""
+"""The forest plots of a comparison, as SVG and PNG: every arm with its interval, and the paired differences."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fedbus.reports import style, wording
+from fedbus.reports.forest import draw_mark, furthest, legend_mark, lowest
 
 DIFFERENCE_METRICS = ("auc", "macro_f1")
 
@@ -16,22 +17,22 @@ ROW = 0.24
 
 
 def forest_plot(results: dict[str, Any]) -> str:
-    """Draw every arm's two leading metrics with intervals, on every test set; empty without arms."""
+    """Draw the two leading metrics of every arm with intervals, on every test set; empty without arms."""
     if not results["arms"]:
         return ""
     shown = " and ".join(wording.METRICS[metric] for metric in wording.leading(results))
     description = (
-        f"Forest plot: {shown} with 95 % intervals of every arm, on all test images and on those of "
-        "each hospital. The same figures stand in the comparison table."
+        f"Forest plot: {shown} with 95 % intervals of every arm, on all test images and on those of each site. "
+        "The comparison table contains the same figures."
     )
     return style.svg("forest", description, results["phantoms"], lambda: _forest(results, wording.test_sets(results)))
 
 
 def headline_figure_png(results: dict[str, Any], path: Path) -> None:
-    """Write the forest plot of all test images as PNG, whole or not at all.
+    """Write the forest plot of all test images as PNG, complete or not at all.
 
     Raises:
-        RunError: the disk is full or the folder can't be written.
+        RunError: If the disk is full or the folder can't be written.
     """
     style.png(path, results["phantoms"], lambda: _forest(results, ["all"]))
 
@@ -41,8 +42,8 @@ def differences_plot(results: dict[str, Any]) -> str:
     if not any(row["metric"] in DIFFERENCE_METRICS for row in results.get("differences", [])):
         return ""
     description = (
-        "Paired differences in AUC and macro F1, federated less its reference, with 95 % intervals. "
-        "Filled marks: the interval excludes 0. The same figures stand in the table of differences."
+        "Paired differences in AUC and macro F1, federated arm minus its reference, with 95 % intervals. "
+        "Filled marks: the interval excludes 0. The table of differences contains the same figures."
     )
     return style.svg("differences", description, results["phantoms"], lambda: _differences(results))
 
@@ -60,106 +61,77 @@ def _forest(results: dict[str, Any], sites: list[str]) -> Figure:
         row[-1].set_title(size, loc="right", pad=10, fontweight="normal", fontsize=8.5, color=style.MUTED)
     for axes, metric in zip(grid[-1], metrics, strict=True):
         axes.set_xlabel(wording.METRICS[metric])
-        axes.set_xlim(_lowest(results, arms, sites, metric), 1.0)
-    handles = _legend(arms, away=len(sites) > 1)
+        shown = [wording.scores(results, arm, site).get(metric) for arm in arms for site in sites]
+        axes.set_xlim(lowest(shown, divisions=10), 1.0)
+    handles = _legend(arms, elsewhere=len(sites) > 1)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5)
     return figure
 
 
 def _forest_panel(axes: Axes, results: dict[str, Any], arms: list[str], site: str, metric: str) -> None:
-    pooled = wording.scores(results, "centralised", site).get(metric)
-    if pooled:
-        axes.axvline(pooled["value"], color=style.BLUE, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
+    reference = wording.scores(results, "centralised", site).get(metric)
+    if reference:
+        axes.axvline(reference["value"], color=style.BLUE, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
     beside = axes.get_yaxis_transform()
-    # Above the first row; rows of few arms are higher, and the heading must not leave the figure.
+    # Above the first row. The fewer the arms, the higher a row, and the heading must not leave the figure.
     heading = -0.6 - 0.6 * min(1.0, len(arms) / 4)
     axes.text(1.015, heading, wording.METRICS[metric], transform=beside, va="center", fontsize=8.5, fontweight="bold")
     for place, arm in enumerate(arms):
-        found = wording.scores(results, arm, site).get(metric)
-        axes.text(1.015, place, wording.with_interval(found), transform=beside, va="center", fontsize=8.5)
-        if found:
-            # Hollow: a hospital's model away from home.
-            filled = site == "all" or wording.home(arm) in (None, site)
-            _mark(axes, place, found, wording.family(arm), filled)
+        scored = wording.scores(results, arm, site).get(metric)
+        axes.text(1.015, place, wording.with_interval(scored), transform=beside, va="center", fontsize=8.5)
+        if scored:
+            at_home = site == "all" or wording.home(arm) in (None, site)
+            draw_mark(axes, place, scored, wording.family(arm), filled=at_home)
     axes.set_yticks(range(len(arms)), [wording.arm_label(arm) for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
 
 
-def _mark(axes: Axes, place: float, metric: dict[str, Any], family: str, filled: bool) -> None:
-    colour = style.FAMILY_COLOURS[family]
-    if metric.get("low") is not None and metric.get("high") is not None:
-        axes.plot(
-            [metric["low"], metric["high"]],
-            [place, place],
-            color=colour,
-            linewidth=1.8,
-            solid_capstyle="butt",
-        )
-    axes.plot(
-        metric["value"], place, style.FAMILY_MARKERS[family], color=colour, markersize=5.5,
-        markerfacecolor=colour if filled else style.PAPER, markeredgewidth=1.4, clip_on=False, zorder=3,
-    )  # fmt: skip
-
-
-def _lowest(results: dict[str, Any], arms: list[str], sites: list[str], metric: str) -> float:
-    """Start the axis at the tenth below the lowest bound, so that no interval is cut."""
-    found = [wording.scores(results, arm, site).get(metric) for arm in arms for site in sites]
-    bounds = [m["value"] if m.get("low") is None else m["low"] for m in found if m]
-    return max(0.0, int(min(bounds, default=0.0) * 10) / 10 - 0.02)
-
-
-def _legend(arms: list[str], away: bool) -> list[Line2D]:
+def _legend(arms: list[str], elsewhere: bool) -> list[Line2D]:
     families = dict.fromkeys(wording.family(arm) for arm in arms)
-    handles = [_handle(style.FAMILY_COLOURS[f], style.FAMILY_MARKERS[f], f, True) for f in families]
-    if away and wording.ALONE in families:
-        handles.append(_handle(style.VERMILLION, "o", "alone, tested at another hospital", False))
+    handles = [legend_mark(style.FAMILY_COLOURS[f], style.FAMILY_MARKERS[f], f, filled=True) for f in families]
+    if elsewhere and wording.ALONE in families:
+        handles.append(legend_mark(style.VERMILLION, "o", "alone, tested at another site", filled=False))
     return handles
 
 
-def _handle(colour: str, marker: str, label: str, filled: bool) -> Line2D:
-    return Line2D(
-        [], [], color=colour, marker=marker, markersize=5.5, linewidth=1.8, label=label, markeredgewidth=1.4,
-        markerfacecolor=colour if filled else style.PAPER,
-    )  # fmt: skip
-
-
 def _differences(results: dict[str, Any]) -> Figure:
-    found = results["differences"]
-    rows = list(
-        dict.fromkeys((r["arm"], r["reference"], r["site"]) for r in found if r["metric"] in DIFFERENCE_METRICS)
-    )
+    shown = [row for row in results["differences"] if row["metric"] in DIFFERENCE_METRICS]
+    rows = list(dict.fromkeys((row["arm"], row["reference"], row["site"]) for row in shown))
     figure = Figure(figsize=(10, 0.22 * len(rows) + 1.5), layout="constrained")
     panels = figure.subplots(1, len(DIFFERENCE_METRICS), sharey=True, sharex=True)
-    # Symmetric, so that 0 is in the middle and both directions are drawn to the same scale.
-    furthest = 1.08 * max(abs(r[key] or 0) for r in found for key in ("value", "low", "high")) or 1
+    limit = furthest(results["differences"]) or 1
     for axes, metric in zip(panels, DIFFERENCE_METRICS, strict=True):
-        values = {(r["arm"], r["reference"], r["site"]): r for r in found if r["metric"] == metric}
-        for place, key in enumerate(rows):
-            row = values.get(key)
-            axes.text(
-                1.015, place, wording.with_interval(row, signed=True), transform=axes.get_yaxis_transform(),
-                va="center", fontsize=8,
-            )  # fmt: skip
-            if row and row.get("value") is not None:
-                _mark(axes, place, row, wording.FEDERATED, wording.verdict(row) in ("higher", "lower"))
-            if place and key[:2] != rows[place - 1][:2]:
-                axes.axhline(place - 0.5, color=style.RULE, linewidth=0.8, zorder=0)
-        axes.axvline(0, color=style.INK, linewidth=1)
-        axes.grid(axis="x")
-        axes.spines["left"].set_visible(False)
+        by_row = {(row["arm"], row["reference"], row["site"]): row for row in shown if row["metric"] == metric}
+        _differences_panel(axes, rows, by_row)
         axes.set_title(wording.METRICS[metric], fontsize=10)
-        axes.set_xlim(-furthest, furthest)
-        axes.set_xlabel("← reference better  |  federated better →")
+        axes.set_xlim(-limit, limit)
     names = [
         f"{wording.arm_label(arm)} − {wording.arm_label(ref)}, {wording.site_label(site)}" for arm, ref, site in rows
     ]
     panels[0].set_yticks(range(len(rows)), names)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     handles = [
-        _handle(style.GREEN, "D", "interval excludes 0", True),
-        _handle(style.GREEN, "D", "inconclusive: interval includes 0", False),
+        legend_mark(style.GREEN, "D", "interval excludes 0", filled=True),
+        legend_mark(style.GREEN, "D", "inconclusive: interval includes 0", filled=False),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8.5)
     return figure
+
+
+def _differences_panel(
+    axes: Axes, rows: list[tuple[str, str, str]], by_row: dict[tuple[str, str, str], dict[str, Any]]
+) -> None:
+    beside = axes.get_yaxis_transform()
+    for place, key in enumerate(rows):
+        row = by_row.get(key)
+        axes.text(1.015, place, wording.with_interval(row, signed=True), transform=beside, va="center", fontsize=8)
+        if row and row.get("value") is not None:
+            draw_mark(axes, place, row, wording.FEDERATED, filled=wording.is_decided(row))
+        if place and key[:2] != rows[place - 1][:2]:
+            axes.axhline(place - 0.5, color=style.RULE, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=style.INK, linewidth=1)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("← reference better  |  federated better →")

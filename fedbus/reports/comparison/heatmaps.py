@@ -1,4 +1,4 @@
-"""SVG pictures with a number in every cell: arms by hospitals, recall by class, confusion matrices."""
+"""Heat maps as SVG with a number in every cell: arms by test set, recall by class, confusion matrices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,25 +20,25 @@ def cross_site_matrix(results: dict[str, Any]) -> str:
     if not results["arms"]:
         return ""
     description = (
-        "Cross-site matrix: AUC and macro F1 of every arm at every hospital. Framed cells: a hospital's own "
-        "model on its own test images."
+        "Cross-site matrix: AUC and macro F1 of every arm at every site. Framed cells: a site's own model on its own "
+        "test images."
     )
     return style.svg("matrix", description, results["phantoms"], lambda: _cross_site(results))
 
 
 def recall_map(results: dict[str, Any]) -> str:
-    """Draw each class's recall (columns) in every arm (rows), one panel a test set; empty without arms."""
+    """Draw each class's recall (columns) in every arm (rows), one panel per test set; empty without arms."""
     if not results["arms"]:
         return ""
-    description = "Recall of each class for every arm and test set. Pale cells: the class is lost."
+    description = "Recall of each class for every arm and test set. Marked with ▼: the class is lost."
     return style.svg("recall", description, results["phantoms"], lambda: _recall(results))
 
 
 def confusion_matrices(results: dict[str, Any]) -> str:
-    """Draw each arm's confusion matrix on all test images, rows the truth; empty without matrices."""
+    """Draw each arm's confusion matrix on all test images, rows the true class; empty without matrices."""
     if not any(wording.scores(results, arm, "all").get("confusion") for arm in results["arms"]):
         return ""
-    description = "Confusion matrices on all test images, one an arm: rows the truth, columns what the model said."
+    description = "Confusion matrices on all test images, one per arm. Rows: true class. Columns: predicted class."
     return style.svg("confusion", description, results["phantoms"], lambda: _confusions(results))
 
 
@@ -88,13 +88,13 @@ def _confusions(results: dict[str, Any]) -> Figure:
         shares = np.divide(counts, truth, out=np.full(counts.shape, np.nan), where=truth > 0)
         _heatmap(axes, shares, classes, classes, 0.0, counts)
         axes.set_title(wording.arm_label(arm), pad=10)
-        axes.set_xlabel("the model said")
-        axes.set_ylabel("truth")
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
     return figure
 
 
 def _values(metrics: list[list[dict[str, Any] | None]]) -> NDArray[np.float64]:
-    """Take the values [rows, columns], NaN where a metric is not defined."""
+    """Return the values [rows, columns], NaN where a metric is undefined."""
     return np.array([[np.nan if not m or m.get("value") is None else m["value"] for m in row] for row in metrics])
 
 
@@ -108,7 +108,7 @@ def _heatmap(
     mark_below: float = 0.0,
     missing: str = "none",
 ) -> None:
-    """Colour values [rows, columns] from `start` to 1; write each, or `missing`, under its count if given."""
+    """Colour values [rows, columns] from `start` to 1, and write each with its count above, or `missing` for NaN."""
     axes.set_facecolor("#f3f3f1")
     axes.pcolormesh(
         np.ma.masked_invalid(values), cmap=style.SHADES, vmin=start, vmax=1, edgecolor="white", linewidth=1.5

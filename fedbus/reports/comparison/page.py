@@ -1,58 +1,49 @@
-"""The report: one HTML file that opens anywhere, offline, and shows the whole comparison."""
+"""The report of a comparison: one HTML file that opens anywhere, offline."""
 
 import base64
-import json
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedbus.reports import wording
-from fedbus.reports.comparison import curves, figures, heatmaps, summary
-from fedbus.reports.comparison.curves import Histories
+from fedbus.reports.comparison import summary
 from fedbus.reports.comparison.tables import HEADLINE
+from fedbus.reports.templates import render
 from fedbus.system.files import write_text
 
-HERE = Path(__file__).parent
-SHARED = HERE.parent
+if TYPE_CHECKING:
+    from fedbus.reports.comparison.curves import Histories  # loads matplotlib
 
 Samples = dict[str, dict[str, list[bytes]]]
+"""By site and class, thumbnails as PNG bytes."""
 
 
-def write_report(results: dict[str, Any], histories: Histories, samples: Samples, path: Path) -> None:
-    """Write the report of a comparison, whole or not at all.
+def write_report(results: dict[str, Any], histories: "Histories", samples: Samples, path: Path) -> None:
+    """Write the report of a comparison, complete or not at all.
 
-    Everything is inside the one file: figures as SVG, pictures as base64, no script, nothing fetched. All
-    text of the results is escaped.
+    The file contains everything: figures as SVG, images as base64, no script, nothing loaded from elsewhere. All text
+    of the results is escaped.
 
     Args:
-        results: the content of `results.json`.
-        histories: the rounds of each arm; arms may be missing.
-        samples: thumbnails by site and class, PNG bytes; may be empty.
-        path: of the HTML file.
+        results: Content of `results.json`.
+        histories: The rounds of each arm; arms may be missing.
+        samples: Thumbnails by site and class; may be empty.
+        path: The HTML file.
 
     Raises:
-        RunError: the disk is full or the folder can't be written.
+        RunError: If the disk is full or the folder can't be written.
     """
     write_text(path, render_report(results, histories, samples))
 
 
-def render_report(results: dict[str, Any], histories: Histories, samples: Samples) -> str:
-    """Build the page's HTML; arguments as `write_report`. Equal arguments give equal text."""
-    environment = Environment(
-        loader=FileSystemLoader([HERE, SHARED]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"plain": _plain, "duration": wording.duration}
-    return environment.get_template("page.html").render(
+def render_report(results: dict[str, Any], histories: "Histories", samples: Samples) -> str:
+    """Render the page; arguments as `write_report`. Equal arguments give equal text."""
+    return render(
+        "comparison/page.html",
         results=results,
-        words=wording,
         headline=list(HEADLINE) if wording.note_on_auc(results) else [*HEADLINE, "ece"],
         arms_by_family=[(name, list(arms)) for name, arms in groupby(wording.ordered_arms(results), wording.family)],
         findings=summary.findings(results),
@@ -60,8 +51,7 @@ def render_report(results: dict[str, Any], histories: Histories, samples: Sample
         differences=_differences(results),
         federation={arm: stretches(record["rounds"]) for arm, record in results.get("federation", {}).items()},
         figures=_figures(results, histories),
-        pictures=_pictures(samples),
-        style=Markup((SHARED / "style.css").read_text(encoding="utf-8")),
+        pictures=_data_uris(samples),
     )
 
 
@@ -69,20 +59,22 @@ def stretches(rounds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Join successive rounds with the same participants and the same refusals.
 
     Returns:
-        {"first", "last", "participants", "refused"} a stretch, in the order of the rounds.
+        {"first", "last", "participants", "refused"} per stretch, in the order of the rounds.
     """
-    found: list[dict[str, Any]] = []
+    joined: list[dict[str, Any]] = []
     for entry in rounds:
         who = {"participants": list(entry.get("participants", [])), "refused": dict(entry.get("refused", {}))}
-        if found and all(found[-1][key] == value for key, value in who.items()):
-            found[-1]["last"] = entry["round"]
+        if joined and all(joined[-1][key] == value for key, value in who.items()):
+            joined[-1]["last"] = entry["round"]
         else:
-            found.append({"first": entry["round"], "last": entry["round"], **who})
-    return found
+            joined.append({"first": entry["round"], "last": entry["round"], **who})
+    return joined
 
 
-def _figures(results: dict[str, Any], histories: Histories) -> dict[str, Markup]:
-    """Draw every figure; its text is escaped by the SVG writer."""
+def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Markup]:
+    """Draw every figure; their text is escaped by the SVG writer."""
+    from fedbus.reports.comparison import curves, figures, heatmaps  # load matplotlib, which only a report needs
+
     drawn = {
         "forest": figures.forest_plot(results),
         "differences": figures.differences_plot(results),
@@ -97,7 +89,7 @@ def _figures(results: dict[str, Any], histories: Histories) -> dict[str, Markup]
 
 
 def _differences(results: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, dict[str, Any]]]]]:
-    """Group the differences: (arm, reference, [(site, {metric: row})]), in the order of the results."""
+    """Group the differences as (arm, reference, [(site, {metric: row})]), in the order of the results."""
     grouped: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in results.get("differences", []):
         by_site = grouped.setdefault((row["arm"], row["reference"]), {})
@@ -105,7 +97,7 @@ def _differences(results: dict[str, Any]) -> list[tuple[str, str, list[tuple[str
     return [(arm, reference, list(by_site.items())) for (arm, reference), by_site in grouped.items()]
 
 
-def _pictures(samples: Samples) -> dict[str, dict[str, list[str]]]:
+def _data_uris(samples: Samples) -> dict[str, dict[str, list[str]]]:
     """Encode PNG bytes as data URIs."""
     return {
         site: {
@@ -114,8 +106,3 @@ def _pictures(samples: Samples) -> dict[str, dict[str, list[str]]]:
         }
         for site, by_class in samples.items()
     }
-
-
-def _plain(value: object) -> str:
-    """Write a setting as a reader would type it: text bare, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`results.json` and the files drawn from it: alike for a simulation and for a run between hospitals."""
+"""`results.json` and the files made from it: the same for a simulation and for a run between sites."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedbus.classes import CLASSES
+from fedbus.reports.comparison.page import Samples, write_report
 from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.folder import START_FILE
+from fedbus.runs.old_names import rename_old_facts
 from fedbus.settings.schema import STRATEGIES, Settings
-from fedbus.system.files import write_json, write_text
+from fedbus.system.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
-    from fedbus.reports.comparison.curves import Histories
-    from fedbus.reports.comparison.page import Samples
+    from fedbus.reports.comparison.curves import Histories  # loads matplotlib
 
 RESULTS_FILE = "results.json"
+
+_OLD_SITE_FACTS = {"parts": "splits"}
+"""New key of a site's facts by its key in version 0.1."""
 
 
 def assemble(
@@ -34,13 +38,13 @@ def assemble(
     """Build the content of `results.json`.
 
     Args:
-        settings: the settings.
-        out: the run folder.
-        folders: by arm, one finished folder a seed.
-        phantoms: whether the pictures are synthetic.
-        sites: what is known of each hospital.
-        arms: by arm, its metrics at each hospital and at `all`, as `fedbus.evaluation.evaluate.evaluate` gives them.
-        differences: paired differences between arms.
+        settings: Settings of the run.
+        out: Run folder.
+        folders: By arm, one finished folder per seed.
+        phantoms: Whether the images are synthetic.
+        sites: Facts about each site: source, counts by split and class, digests.
+        arms: By arm, its metrics at each site and at `all`, as `fedbus.evaluation.evaluate.evaluate` returns them.
+        differences: Paired differences between arms.
     """
     environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
     return {
@@ -62,23 +66,22 @@ def assemble(
     }
 
 
-def write_results(results: dict[str, Any], histories: "Histories", samples: "Samples", out: Path) -> Path:
-    """Write `results.json`, `report.html`, `headline.png` and `table.md`, each whole or not at all.
+def write_results(results: dict[str, Any], histories: "Histories", samples: Samples, out: Path) -> Path:
+    """Write `results.json`, `report.html`, `headline.png` and `table.md`, each complete or not at all.
 
     Args:
-        results: what `assemble` gave.
-        histories: the rounds of each arm; arms may be missing.
-        samples: thumbnails by site and class, PNG bytes; may be empty.
-        out: the run folder.
+        results: What `assemble` returned.
+        histories: The rounds of each arm; arms may be missing.
+        samples: Thumbnails by site and class; may be empty.
+        out: Run folder.
 
     Returns:
-        The path of the report page.
+        The path of the report.
 
     Raises:
-        RunError: the disk is full or the folder can't be written.
+        RunError: If the disk is full or the folder can't be written.
     """
-    from fedbus.reports.comparison.figures import headline_figure_png  # Matplotlib takes long to import
-    from fedbus.reports.comparison.page import write_report
+    from fedbus.reports.comparison.figures import headline_figure_png  # loads matplotlib, which only a report needs
 
     write_json(out / RESULTS_FILE, results)
     report = out / "report.html"
@@ -88,24 +91,42 @@ def write_results(results: dict[str, Any], histories: "Histories", samples: "Sam
     return report
 
 
+def read_results(out: Path) -> dict[str, Any]:
+    """Read `results.json` of a run folder; files of version 0.1 are returned with their present keys.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    results = read_json(out / RESULTS_FILE)
+    results["sites"] = {
+        name: {_OLD_SITE_FACTS.get(key, key): value for key, value in facts.items()}
+        for name, facts in results["sites"].items()
+    }
+    results["work"] = {arm: rename_old_facts(facts) for arm, facts in results.get("work", {}).items()}
+    return results
+
+
 def shown_settings(settings: Settings) -> dict[str, Any]:
-    """The settings without the places of archives, cache and weights: reports are passed on."""
+    """Return the settings without the paths of datasets, cache and weights, since reports are shared."""
     sources = {name: {"reader": source.reader} for name, source in settings.sites.items()}
     hidden = {"cache": None, "weights": describe_weights(settings), "sites": sources or None}
     return {key: value for key, value in (settings.as_dict() | hidden).items() if value is not None}
 
 
 def describe_weights(settings: Settings) -> str:
-    """What the arms start from, in words."""
+    """Describe the weights that the arms start from."""
     if settings.weights == "none":
         return "random, the same in every arm"
     return f"{settings.model} of timm, ImageNet" if settings.weights == "imagenet" else Path(settings.weights).name
 
 
 def _without_error_texts(line: dict[str, Any]) -> dict[str, Any]:
-    """A site's own error may name files; it stays in the arm's history, and the report says that there was one."""
-    said = {site: why.partition(":")[0] if why.startswith("failed:") else why for site, why in line["refused"].items()}
-    return line | {"refused": said}
+    """Remove a site's own error text, which may name files; the arm's history keeps it."""
+    reasons = {
+        site: reason.partition(":")[0] if reason.startswith("failed:") else reason
+        for site, reason in line["refused"].items()
+    }
+    return line | {"refused": reasons}
 
 
 def _start_digests(out: Path) -> str:

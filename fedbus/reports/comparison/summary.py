@@ -1,4 +1,4 @@
-"""What a comparison says, in plain sentences computed from its figures, and what to be careful about."""
+"""The findings of a comparison in sentences computed from its figures, and cautions for its readers."""
 
 from typing import Any
 
@@ -6,20 +6,20 @@ from fedbus.reports import wording
 
 
 def findings(results: dict[str, Any]) -> list[str]:
-    """Say how federated, pooled and lone training compare; differences carry their interval and verdict."""
+    """Compare federated with centralised and local training; each difference has its interval and verdict."""
     federated = [arm for arm in wording.ordered_arms(results) if wording.family(arm) == wording.FEDERATED]
-    sentences = [_against_pooling(results, arm) for arm in federated]
+    sentences = [_against_centralised(results, arm) for arm in federated]
     if not federated:
         sentences.append("No federated arm was run.")
         if "centralised" in results["arms"]:
-            sentences.append(f"Pooling all images in one place reached {_leading(results, 'centralised')}.")
+            sentences.append(f"Centralised training on the pooled images reached {_leading(results, 'centralised')}.")
     sentences.append(_alone(results))
-    sentences += [sentence(results, arm) for sentence in (_at_each_site, _at_home) for arm in federated]
+    sentences += [sentence(results, arm) for sentence in (_at_each_site, _gain_of_joining) for arm in federated]
     return [sentence for sentence in sentences if sentence]
 
 
 def cautions(results: dict[str, Any]) -> list[str]:
-    """Say what the figures hide or bend: lost classes, few groups, unequal work, refused updates."""
+    """List what to read with care: lost classes, few groups, unequal work, refused updates, one seed."""
     return [
         *(_lost_classes(results, arm) for arm in wording.shared_arms(results) if _lost(results, arm)),
         *_few_groups(results),
@@ -31,7 +31,7 @@ def cautions(results: dict[str, Any]) -> list[str]:
 
 
 def find_difference(results: dict[str, Any], arm: str, reference: str, site: str, metric: str) -> dict[str, Any] | None:
-    """Look up one paired difference, None where it was not computed."""
+    """Return one paired difference; None if it was not computed."""
     for row in results.get("differences", []):
         if (row["arm"], row["reference"], row["site"], row["metric"]) == (arm, reference, site, metric):
             found: dict[str, Any] = row
@@ -40,7 +40,7 @@ def find_difference(results: dict[str, Any], arm: str, reference: str, site: str
 
 
 def _leading(results: dict[str, Any], arm: str) -> str:
-    """Name and give what is known on all test images: the AUC, else accuracy and macro F1."""
+    """Write what is known on all test images: the AUC, or else accuracy and macro F1."""
     found, metrics = wording.scores(results, arm, "all"), wording.leading(results)
     shown = metrics[:1] if metrics[0] == "auc" else metrics
     return " and ".join(f"{wording.METRICS[metric]} {wording.with_interval(found.get(metric))}" for metric in shown)
@@ -50,13 +50,13 @@ def _auc(results: dict[str, Any], arm: str, site: str = "all") -> str:
     return wording.with_interval(wording.scores(results, arm, site).get("auc"))
 
 
-def _against_pooling(results: dict[str, Any], arm: str) -> str:
+def _against_centralised(results: dict[str, Any], arm: str) -> str:
     text = f"Federated training ({wording.arm_label(arm)}) reached {_leading(results, arm)} on all test images"
     if "centralised" not in results["arms"]:
-        return f"{text}." if wording.apart(results) else f"{text}; no pooled arm was run."
+        return f"{text}." if wording.apart(results) else f"{text}; no centralised arm was run."
     lead = wording.leading(results)[0]
-    pooled = _auc(results, "centralised") if lead == "auc" else _leading(results, "centralised")
-    text += f"; pooling all images in one place reached {pooled}."
+    centralised = _auc(results, "centralised") if lead == "auc" else _leading(results, "centralised")
+    text += f"; centralised training on the pooled images reached {centralised}."
     difference = find_difference(results, arm, "centralised", "all", lead)
     if difference is None:
         return text
@@ -76,21 +76,21 @@ def _alone(results: dict[str, Any]) -> str:
     if len(alone) == 1:
         return f"Training alone, {low[1]} reached AUC {low[2]} on all test images."
     return (
-        f"Hospitals that train alone reached, on the same images, between AUC {low[2]} ({low[1]}) "
+        f"Sites that trained alone reached, on the same images, between AUC {low[2]} ({low[1]}) "
         f"and {high[2]} ({high[1]})."
     )
 
 
 def _at_each_site(results: dict[str, Any], arm: str) -> str:
-    """Give the AUC where it is known, if it is not on all test images."""
+    """Write the AUC at each site, if it is unknown on all test images."""
     known = [site for site in wording.site_names(results) if wording.scores(results, arm, site).get("auc")]
     if wording.leading(results)[0] == "auc" or not known:
         return ""
     found = "; ".join(f"{site} {_auc(results, arm, site)}" for site in known)
-    return f"AUC of {wording.arm_label(arm)} on each hospital's own test images: {found}."
+    return f"AUC of {wording.arm_label(arm)} on each site's test images: {found}."
 
 
-def _at_home(results: dict[str, Any], arm: str) -> str:
+def _gain_of_joining(results: dict[str, Any], arm: str) -> str:
     parts = []
     for site in wording.site_names(results):
         difference = find_difference(results, arm, f"local-{site}", site, "auc")
@@ -99,8 +99,8 @@ def _at_home(results: dict[str, Any], arm: str) -> str:
     if not parts:
         return ""
     return (
-        f"What joining changes for a hospital on its own test images, AUC of {wording.arm_label(arm)} less "
-        f"that of training alone: {'; '.join(parts)}."
+        f"What a site gains by joining, on its own test images (AUC of {wording.arm_label(arm)} minus that of training "
+        f"alone): {'; '.join(parts)}."
     )
 
 
@@ -116,7 +116,7 @@ def _lost(results: dict[str, Any], arm: str) -> list[str]:
 
 def _lost_classes(results: dict[str, Any], arm: str) -> str:
     return (
-        f"{wording.arm_label(arm)} finds fewer images of a class than guessing would "
+        f"{wording.arm_label(arm)} finds fewer images of a class than random guessing "
         f"(recall below {wording.number(wording.GUESSING)}): {'; '.join(_lost(results, arm))}."
     )
 
@@ -139,7 +139,7 @@ def _unequal_work(results: dict[str, Any]) -> list[str]:
     if len(set(shared.values())) < 2:
         return []
     listed = ", ".join(f"{wording.arm_label(arm)} {count}" for arm, count in shared.items())
-    return [f"Pooled and federated arms did not take the same number of optimiser steps: {listed}."]
+    return [f"Centralised and federated arms did not take the same number of optimiser steps: {listed}."]
 
 
 def _refusals(results: dict[str, Any]) -> list[str]:
@@ -149,7 +149,7 @@ def _refusals(results: dict[str, Any]) -> list[str]:
         if short:
             share = f"{len(short)} of {len(record['rounds'])}"
             sentences.append(
-                f"{wording.arm_label(arm)}: in {share} rounds a hospital was missing or its update was refused."
+                f"{wording.arm_label(arm)}: in {share} rounds a site was missing or its update was refused."
             )
     return sentences
 
@@ -161,12 +161,12 @@ def _unscored(results: dict[str, Any]) -> list[str]:
     if not without:
         return []
     return [
-        f"Not every model was scored at {', '.join(without)}: all test images are those of the other hospitals, "
-        "for all arms alike."
+        f"Not every model was scored at {', '.join(without)}. In every arm, “all test images” are those of the other "
+        "sites."
     ]
 
 
 def _one_seed(results: dict[str, Any]) -> list[str]:
     if wording.has_spread(results):
         return []
-    return ["Every arm was trained once: another seed would move these figures too, by how much is unknown."]
+    return ["Every arm was trained once. Another seed would give other figures; how different is unknown."]

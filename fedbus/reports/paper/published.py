@@ -1,8 +1,8 @@
-"""The figures of the paper that FedBUS follows, and which figures of a run may stand beside them.
+"""The figures of the paper that FedBUS follows, and which figures of a run can be compared with them.
 
-Sakli et al. (see `REFERENCE`) balance, train and score on three archives, each alone and all together. A run's figure
-stands beside one of theirs only if it is about the same archive, and that is decided by the reader of a site, never by
-its name: BUS-BRA does not stand in for GDPH&SYSUCC.
+Sakli et al. (see `REFERENCE`) balance, train and score on three datasets, each alone and all combined. A figure of a
+run is compared with one of theirs only if it is of the same dataset. The reader of a site decides that, not its name:
+BUS-BRA does not replace GDPH&SYSUCC.
 """
 
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ REFERENCE = (
 )
 PROTOCOL = (
     "ResNet50V2 by transfer learning, classes balanced by random over-sampling (ROS), trained and validated on each "
-    "archive and on the three together, centralised. Whether patients and copies were kept apart, and whether ROS came "
-    "before the split, can't be seen."
+    "dataset and on the three combined, centralised. The paper does not tell whether patients and duplicates were kept "
+    "apart, and whether ROS came before the split."
 )
 
 STATED_IMAGES = 3971
-"""Of the combined set, as the paper states it; `STATED_CLASSES` adds up to less."""
+"""Images of the combined set, as the paper states it; `STATED_CLASSES` adds up to less."""
 STATED_CLASSES = {"benign": 1497, "malignant": 1819, "normal": 247}
 
-COMBINED = "The three archives combined"
-ADDED_UP = "The three archives, added up"
-NOT_AT_HAND = "not at hand"
+COMBINED = "The three datasets combined"
+ADDED_UP = "The three datasets, added up"
+NOT_IN_RUN = "not in this run"
 
-ARCHIVES = {
+DATASETS = {
     "busi": "BUSI",
     "bus-uclm": "BUS-UCLM",
     "gdph-sysucc": "GDPH&SYSUCC",
@@ -39,12 +39,12 @@ ARCHIVES = {
     "sysucc": "SYSUCC",
     "bus-bra": "BUS-BRA",
 }
-"""Published archives by reader; pictures of any other reader are a hospital's own."""
+"""Published datasets by reader; the images of any other reader are a site's own."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """Figures of the paper, shares in [0, 1]; which average its F1 is, its abstract does not say."""
+    """Figures of the paper, shares in [0, 1]; the abstract does not state which average its F1 is."""
 
     accuracy: float
     f1: float
@@ -56,24 +56,24 @@ PUBLISHED = {
     "bus-uclm": Published(0.9722, 0.9732, 0.9990),
     "gdph-sysucc": Published(0.9572, 0.9572, 0.9837),
 }
-"""By the only reader whose sites may stand beside it; the paper writes BUSI-UCLM for BUS-UCLM."""
+"""By the reader whose sites they are compared with; the paper writes BUSI-UCLM for BUS-UCLM."""
 
 PUBLISHED_COMBINED = Published(0.9396, 0.9399, 0.9870)
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A row of the table: an archive, the paper's figure and ours, either of which may be missing.
+class Pairing:
+    """A row of the table: a dataset, the paper's figures and ours, either of which may be missing.
 
     Attributes:
-        archive: published name of the archive, or which ones are combined.
-        paper: the paper's figures, None where it has none of these images.
-        site: the run's name for the hospital; None for several together, or none.
-        ours: metrics as `fedbus.evaluation.evaluate.evaluate` gives them, None where there are none.
-        remark: why a figure is missing, or what else must be known; may be empty.
+        dataset: Published name of the dataset, or of those combined.
+        paper: The paper's figures; None if it has none of these images.
+        site: Name of the site in the run; None for several sites together, or none.
+        ours: Metrics as `fedbus.evaluation.evaluate.evaluate` returns them; None if there are none.
+        remark: Why a figure is missing, or what else a reader must know; may be empty.
     """
 
-    archive: str
+    dataset: str
     paper: Published | None
     site: str | None
     ours: Mapping[str, Any] | None
@@ -82,16 +82,16 @@ class Beside:
 
 @dataclass(frozen=True)
 class CensusRow:
-    """Images of one archive, or of a statement of the paper.
+    """Images of one dataset, or as the paper states them.
 
     Attributes:
-        what: the archive, or who says so.
-        classes: published images of each class; None where only a total is stated, or nothing is published.
-        images: published images; None for a hospital's own pictures.
-        site: the run's name for the hospital; None where it has none.
-        held: images of each class that the run splits; None where it has none, or repeats some of them.
-        held_images: distinct images that the run splits, None where it has none.
-        left_out: images that the run found and left out, None where it has none.
+        what: The dataset, or the source of the number.
+        classes: Published images of each class; None if only a total is stated, or nothing is published.
+        images: Published images; None for a site's own images.
+        site: Name of the site in the run; None if the run has none.
+        held: Images of each class that the run splits; None if it has none, or repeats some of them.
+        held_images: Distinct images that the run splits; None if it has none.
+        left_out: Images that the run found and left out; None if it has none.
     """
 
     what: str
@@ -103,41 +103,42 @@ class CensusRow:
     left_out: int | None = None
 
 
-def beside(results: Mapping[str, Any]) -> list[Beside]:
+def pair_with_paper(results: Mapping[str, Any]) -> list[Pairing]:
     """Pair the figures of a run with the paper's.
 
-    An archive's figure is that of the model trained at its site alone (arm `local-SITE`), on that site's test images;
-    the combined one is that of the pooled model on all test images, where the archives are the paper's three.
+    For a dataset, the figure is that of the model trained at its site alone (arm `local-SITE`) on that site's test
+    images. For the combination, it is that of the centralised model on all test images, if the datasets are the
+    paper's three.
 
     Args:
-        results: the content of `results.json`.
+        results: Content of `results.json`.
 
     Returns:
-        The paper's archives, those that it does not have, the combination; empty where there is nothing to pair:
-        pictures are phantoms, or the hospitals' own at every site.
+        The paper's datasets, then other ones, then the combination. Empty if there is nothing to pair: all images are
+        phantoms, or the sites' own.
     """
-    if not _has_archives(results):
+    if not _has_datasets(results):
         return []
     rows = []
     for reader, published in PUBLISHED.items():
         sites = [name for name, site in results["sites"].items() if site.get("reader") == reader]
-        rows += [_alone(results, name, published) for name in sites]
+        rows += [_paired_site(results, name, published) for name in sites]
         if not sites:
-            rows.append(Beside(ARCHIVES[reader], published, None, None, NOT_AT_HAND))
-    rows += [_alone(results, name, None) for name in _others(results)]
+            rows.append(Pairing(DATASETS[reader], published, None, None, NOT_IN_RUN))
+    rows += [_paired_site(results, name, None) for name in _others(results)]
     return rows + _combined(results)
 
 
 def census(results: Mapping[str, Any]) -> list[CensusRow]:
-    """Set what the paper states beside what the archives publish and what a run holds.
+    """Count the images that the paper states, that the datasets publish, and that a run uses.
 
     Args:
-        results: the content of `results.json`.
+        results: Content of `results.json`.
 
     Returns:
-        The paper's two sums, its archives, their sum, other sites; empty where `beside` is.
+        The paper's two sums, its datasets, their sum, other sites; empty if `pair_with_paper` is.
     """
-    if not _has_archives(results):
+    if not _has_datasets(results):
         return []
     rows = [
         CensusRow("Stated in the paper", None, STATED_IMAGES),
@@ -145,7 +146,7 @@ def census(results: Mapping[str, Any]) -> list[CensusRow]:
     ]
     for reader in PUBLISHED:
         sites = [name for name, site in results["sites"].items() if site.get("reader") == reader]
-        rows += [_counted(results, name) for name in sites] or [_published(ARCHIVES[reader], READERS[reader].census)]
+        rows += [_counted(results, name) for name in sites] or [_published(DATASETS[reader], READERS[reader].census)]
     censuses = [READERS[reader].census or {} for reader in PUBLISHED]
     together = {label: sum(counts[label] for counts in censuses) for label in CLASSES}
     rows.append(_published(ADDED_UP, together))
@@ -153,56 +154,58 @@ def census(results: Mapping[str, Any]) -> list[CensusRow]:
 
 
 def our_protocol(results: Mapping[str, Any]) -> str:
-    """Say in words how a run's own figures were made, as far as its settings tell."""
+    """Describe how a run's own figures were made, as far as its settings tell."""
     settings = results["settings"]
     splits = {
-        "groups": "rows split by patient and near-copy, training rows balanced afterwards",
-        "images": "single images split, so patients and copies are not kept apart",
-        "balanced-images": "classes balanced before single images were split, so copies stand in training and test",
+        "groups": "split by patient and near-duplicates, training images balanced afterwards",
+        "images": "split by image, so patients and duplicates are not kept apart",
+        "balanced-images": "classes balanced before the split by image, so training and test share duplicates",
     }
-    said = [f"{settings['model']} at {settings['image-size']} px"] if {"model", "image-size"} <= settings.keys() else []
-    said += [f"sampler {settings['sampler']}"] if "sampler" in settings else []
-    said.append(splits[settings.get("split", "groups")])
-    said += [f"at most {settings['limit']} images a site"] if settings.get("limit") else []
-    return "; ".join(said) + "."
+    parts = (
+        [f"{settings['model']} at {settings['image-size']} px"] if {"model", "image-size"} <= settings.keys() else []
+    )
+    parts += [f"sampler {settings['sampler']}"] if "sampler" in settings else []
+    parts.append(splits[settings.get("split", "groups")])
+    parts += [f"at most {settings['limit']} images per site"] if settings.get("limit") else []
+    return "; ".join(parts) + "."
 
 
-def _has_archives(results: Mapping[str, Any]) -> bool:
-    return not results["phantoms"] and any(site.get("reader") in ARCHIVES for site in results["sites"].values())
+def _has_datasets(results: Mapping[str, Any]) -> bool:
+    return not results["phantoms"] and any(site.get("reader") in DATASETS for site in results["sites"].values())
 
 
 def _others(results: Mapping[str, Any]) -> list[str]:
     return [name for name, site in results["sites"].items() if site.get("reader") not in PUBLISHED]
 
 
-def _archive_of(results: Mapping[str, Any], site: str) -> str:
-    return ARCHIVES.get(results["sites"][site].get("reader", ""), "A hospital's own images")
+def _dataset_of(results: Mapping[str, Any], site: str) -> str:
+    return DATASETS.get(results["sites"][site].get("reader", ""), "A site's own images")
 
 
-def _alone(results: Mapping[str, Any], site: str, published: Published | None) -> Beside:
+def _paired_site(results: Mapping[str, Any], site: str, published: Published | None) -> Pairing:
     ours = results["arms"].get(f"local-{site}", {}).get(site)
-    remark = "" if published else "not an archive of the paper"
+    remark = "" if published else "not a dataset of the paper"
     if results["sites"][site].get("reader") in ("gdph", "sysucc"):
-        remark = "half of GDPH&SYSUCC, of which the paper has no figure"
+        remark = "half of GDPH&SYSUCC, for which the paper has no figure"
     if not ours:
         remark = "; ".join(part for part in (remark, "not trained alone in this run") if part)
-    return Beside(_archive_of(results, site), published, site, ours or None, remark)
+    return Pairing(_dataset_of(results, site), published, site, ours or None, remark)
 
 
-def _combined(results: Mapping[str, Any]) -> list[Beside]:
+def _combined(results: Mapping[str, Any]) -> list[Pairing]:
     ours = results["arms"].get("centralised", {}).get("all")
-    missing = "" if ours else "not trained pooled in this run"
-    if _holds_the_three(results):
-        return [Beside(COMBINED, PUBLISHED_COMBINED, None, ours, missing)]
-    rows = [Beside(COMBINED, PUBLISHED_COMBINED, None, None, NOT_AT_HAND)]
+    missing = "" if ours else "no centralised arm in this run"
+    if _has_the_three(results):
+        return [Pairing(COMBINED, PUBLISHED_COMBINED, None, ours, missing)]
+    rows = [Pairing(COMBINED, PUBLISHED_COMBINED, None, None, NOT_IN_RUN)]
     if ours and len(results["sites"]) > 1:
-        names = " + ".join(_archive_of(results, name) for name in results["sites"])
-        rows.append(Beside(names, None, None, ours, "another combination than the paper's"))
+        names = " + ".join(_dataset_of(results, name) for name in results["sites"])
+        rows.append(Pairing(names, None, None, ours, "another combination than the paper's"))
     return rows
 
 
-def _holds_the_three(results: Mapping[str, Any]) -> bool:
-    """Whether a run's sites are the paper's three archives, each once, the third whole or as its two hospitals."""
+def _has_the_three(results: Mapping[str, Any]) -> bool:
+    """Whether a run's sites are the paper's three datasets, each once, the third whole or as its two hospitals."""
     readers = sorted(str(site.get("reader")) for site in results["sites"].values())
     return readers in (sorted(PUBLISHED), sorted({"busi", "bus-uclm", "gdph", "sysucc"}))
 
@@ -214,11 +217,11 @@ def _published(what: str, counts: Mapping[str, int] | None) -> CensusRow:
 def _counted(results: Mapping[str, Any], site: str) -> CensusRow:
     found, reader = results["sites"][site], READERS.get(results["sites"][site].get("reader", ""))
     counts = {label: sum(part.get(label, 0) for part in found["splits"].values()) for label in CLASSES}
-    said = _published(_archive_of(results, site), reader.census if reader else None)
+    published = _published(_dataset_of(results, site), reader.census if reader else None)
     return CensusRow(
-        said.what,
-        said.classes,
-        said.images,
+        published.what,
+        published.classes,
+        published.images,
         site,
         counts if sum(counts.values()) == found["images"] else None,
         found["images"],

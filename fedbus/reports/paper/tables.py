@@ -1,4 +1,4 @@
-"""The paper's figures beside a run's own, and its count of images beside the archives': terminal and page."""
+"""A run compared with the paper, in figures and in numbers of images: for terminal and page."""
 
 from functools import partial
 from typing import Any
@@ -13,27 +13,27 @@ from fedbus.reports.paper import published
 from fedbus.reports.templates import render_fragment
 from fedbus.reports.terminal_table import FittedTable, add_figure_column, add_label_column, figure_cell, new_table
 
-TITLE = "Beside the paper"
+TITLE = "Comparison with the paper"
 
-CENSUS_TITLE = "How many images are there?"
+CENSUS_TITLE = "Number of images"
 
 CONCLUSION = (
-    "These figures stand side by side; they are not a replication. The split, the rows that are left without copies, "
-    "the image size and the number of epochs differ, and the paper's F1 need not be macro F1 as here. So a lower "
-    "figure here does not show that the paper's can't be reached, and an equal one does not confirm it. Whether the "
-    "paper's split leaked can't be seen, and so neither can how much a leak would explain. The intervals are of our "
-    "figures alone: they say nothing about the difference."
+    "This is a comparison, not a replication. The split, the images left after removing duplicates, the image size "
+    "and the number of epochs differ, and the paper's F1 need not be the macro F1 used here. So a lower figure here "
+    "does not show that the paper's can't be reached, and an equal one does not confirm it. The paper does not tell "
+    "whether its split leaked, so how much a leak would explain is unknown too. The intervals are of this run's "
+    "figures only: they do not test the difference."
 )
 
 CENSUS_NOTE = (
-    "The paper states {stated} images in its combined set; its classes add up to {classes}, and its three archives "
-    "publish {archives}. Which images it used can't be seen."
+    "The paper states {stated} images in its combined set, its classes add up to {classes}, and its three datasets "
+    "publish {published}. The paper does not tell which images it used."
 )
 
 
 def paper_table(results: dict[str, Any]) -> FittedTable | None:
     """Lay out datasets (rows) by accuracy, F1 and AUC, the paper's and ours; None if no row can be paired."""
-    rows = published.beside(results)
+    rows = published.pair_with_paper(results)
     if not rows:
         return None
     return FittedTable(partial(_side_by_side, results, rows), partial(_one_below_the_other, results, rows))
@@ -49,7 +49,7 @@ def census_table(results: dict[str, Any]) -> FittedTable | None:
 
 def paper_fragment(results: dict[str, Any]) -> Markup:
     """Render both tables for a section of a page, with all text escaped; empty if no row can be paired."""
-    rows = published.beside(results)
+    rows = published.pair_with_paper(results)
     if not rows:
         return Markup("")
     counted = published.census(results)
@@ -61,16 +61,16 @@ def paper_fragment(results: dict[str, Any]) -> Markup:
 
 
 def census_note(rows: list[published.CensusRow]) -> str:
-    """The three sums that do not agree, in one sentence."""
-    archives = next(row.images for row in rows if row.what == published.ADDED_UP)
+    """Describe the three totals that do not agree."""
+    total = next(row.images for row in rows if row.what == published.ADDED_UP)
     return CENSUS_NOTE.format(
-        stated=published.STATED_IMAGES, classes=sum(published.STATED_CLASSES.values()), archives=archives
+        stated=published.STATED_IMAGES, classes=sum(published.STATED_CLASSES.values()), published=total
     )
 
 
-def named(archive: str, site: str | None) -> str:
-    """An archive with the run's name for it, where that is another."""
-    return archive if site in (None, archive) else f"{archive} (site {site})"
+def named(dataset: str, site: str | None) -> str:
+    """Return the name of a dataset, with the name of its site if that is another."""
+    return dataset if site in (None, dataset) else f"{dataset} (site {site})"
 
 
 def _census(results: dict[str, Any], rows: list[published.CensusRow], *, stacked: bool) -> Table:
@@ -98,25 +98,25 @@ def _held(row: published.CensusRow, classes: list[str], separator: str) -> str:
     return f"{row.held_images}{by_class}"
 
 
-def _side_by_side(results: dict[str, Any], rows: list[published.Beside]) -> Table:
+def _side_by_side(results: dict[str, Any], rows: list[published.Pairing]) -> Table:
     table = _paper(results)
     add_figure_column(table, "paper\naccuracy  F1  AUC")
     for metric in HEADLINE:
         add_figure_column(table, f"this run\n{wording.METRICS[metric]}")
     add_label_column(table)
     for row in rows:
-        label, theirs = named(row.archive, row.site), " ".join(_paper_figures(row))
+        label, theirs = named(row.dataset, row.site), " ".join(_paper_figures(row))
         table.add_row(Text(label), Text(theirs), *_our_figures(row, stacked=False), Text(row.remark))
     return table
 
 
-def _one_below_the_other(results: dict[str, Any], rows: list[published.Beside]) -> Table:
+def _one_below_the_other(results: dict[str, Any], rows: list[published.Pairing]) -> Table:
     table = _paper(results)
     add_figure_column(table, "")
     for metric in HEADLINE:
         add_figure_column(table, wording.METRICS[metric])
     for row in rows:
-        table.add_row(Text(named(row.archive, row.site)), "paper", *map(Text, _paper_figures(row) or [""] * 3))
+        table.add_row(Text(named(row.dataset, row.site)), "paper", *map(Text, _paper_figures(row) or [""] * 3))
         table.add_row(Text(row.remark), "this run", *_our_figures(row, stacked=True))
         table.add_section()
     return table
@@ -130,9 +130,9 @@ def _paper(results: dict[str, Any]) -> Table:
     return table
 
 
-def _paper_figures(row: published.Beside) -> list[str]:
+def _paper_figures(row: published.Pairing) -> list[str]:
     return [wording.number(value) for value in (row.paper.accuracy, row.paper.f1, row.paper.auc)] if row.paper else []
 
 
-def _our_figures(row: published.Beside, *, stacked: bool) -> list[Text]:
+def _our_figures(row: published.Pairing, *, stacked: bool) -> list[Text]:
     return [figure_cell(row.ours.get(metric), stacked=stacked) if row.ours else Text() for metric in HEADLINE]

@@ -1,4 +1,4 @@
-"""The rows of a study: which cell and arm stand together in a table or a picture, and where a hole is."""
+"""The rows of a study: which cells and arms form a block of a table or figure, and which have no figures."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ class Row:
     """One cell in one block.
 
     Attributes:
-        cell: its name.
-        note: what sets it apart in words (`the default`, another arm than the block's others), may be empty.
-        default: whether it is the cell that the others are compared with.
-        leaky: whether it was scored on test rows of its own, which training may know.
-        hole: why there are no figures; empty where there are.
-        metrics: on the block's test rows, as `fedbus.evaluation.evaluate.evaluate` gives them.
-        everywhere: the same by place.
-        differences: by place and metric, paired, to the default; empty where there is nothing to pair.
-        validation, work: of this arm; may be empty.
+        cell: Name of the cell.
+        note: What distinguishes it (`the default`, an arm other than that of the block); may be empty.
+        default: Whether it is the cell that the others are compared with.
+        leaky: Whether it was scored on test rows of its own, which may have been used for training.
+        hole: Why there are no figures; empty if there are.
+        metrics: Metrics on the block's test rows, as `fedbus.evaluation.evaluate.evaluate` returns them.
+        everywhere: The same by place: each site and `all`.
+        differences: By place and metric, paired differences to the default; empty if there is nothing to pair.
+        validation: Validation score of this arm's best round; may be empty.
+        work: Steps and seconds of this arm; may be empty.
     """
 
     cell: str
@@ -39,21 +40,21 @@ class Row:
     work: dict[str, Any]
 
     def difference(self, metric: str, place: str) -> dict[str, Any] | None:
-        """The paired difference to the default in -1..1, None where there is none."""
+        """Return the paired difference to the default, in [-1, 1]; None if there is none."""
         found: dict[str, Any] | None = (self.differences.get(place) or {}).get(metric)
         return found if found and found.get("value") is not None else None
 
 
 @dataclass(frozen=True)
 class Block:
-    """The cells of one arm, or of arms that take each other's place from cell to cell.
+    """The cells of one arm, or of several federated arms of which each cell has one.
 
     Attributes:
-        title: the arm and the test rows in words.
-        family: of the arms, as `words.family`.
-        place: the site on whose test rows the arm is shown, or `all`.
-        size: how many test images and groups, in words; empty if not known.
-        rows: in the order of the study's file.
+        title: The arm and its test set, for readers.
+        family: Family of the arms, as `wording.family` returns it.
+        place: The site on whose test rows the arm is shown, or `all`.
+        size: Number of test images and groups, for readers; empty if unknown.
+        rows: One per cell, in the order of the study's file.
     """
 
     title: str
@@ -64,14 +65,14 @@ class Block:
 
     @property
     def default(self) -> Row | None:
-        """The default cell's row, if it has figures here."""
+        """The row of the default cell; None if it has no figures here."""
         return next((row for row in self.rows if row.default and not row.hole), None)
 
     @property
     def best(self) -> Row | None:
-        """The row with the highest validation macro F1, ties by lower loss; none of one alone.
+        """The row with the highest validation macro F1, ties by lower loss; None if fewer than two have one.
 
-        Leaky rows do not take part: their validation leaks too.
+        Leaky rows are left out, because their validation leaks too.
         """
         known = [row for row in self.rows if row.validation.get("macro_f1") is not None and not row.leaky]
         if len(known) < 2:
@@ -80,13 +81,13 @@ class Block:
 
 
 def blocks(content: dict[str, Any]) -> list[Block]:
-    """Sort the cells into blocks: hospitals alone at home, pooled and federated on all test images.
+    """Sort the cells into blocks: sites alone on their own test images, then centralised, then federated.
 
-    Federated arms of which every cell runs one (FedAvg here, FedProx there) share a block. A cell without figures
-    stands in every block that it would have been in; if there is none, in a last block of its own.
+    Federated arms share a block if no cell has more than one of them (FedAvg in one cell, FedProx in another). A cell
+    without figures is in every block that it would have been in; if there is none, in a last block.
 
     Args:
-        content: of `study.json`.
+        content: Content of `study.json`.
     """
     found = [_block(content, arms) for arms in _grouped(content)]
     placed = {row.cell for block in found for row in block.rows}
@@ -97,14 +98,14 @@ def blocks(content: dict[str, Any]) -> list[Block]:
 
 
 def hole(cell: dict[str, Any]) -> str:
-    """Say why a cell has no figures."""
+    """Describe why a cell has no figures."""
     state = "not scored" if cell["state"] == "finished" else str(cell["state"])
     reason = " ".join(str(cell.get("reason") or "").split())
     return f"{state}: {reason}" if reason else state
 
 
 def _grouped(content: dict[str, Any]) -> Iterator[list[str]]:
-    """Give the arms of each block."""
+    """Yield the arms of each block."""
     ran = [set(cell.get("arms") or {}) for cell in content["cells"].values()]
     waiting = wording.ordered_arms(content)
     while waiting:
@@ -129,21 +130,21 @@ def _block(content: dict[str, Any], arms: list[str]) -> Block:
         ran = [arm for arm in arms if arm in (cell.get("arms") or {})]
         if ran or (cell["state"] != "finished" and _expected(content, cell, arms)):
             rows.append(_row(content, name, ran[0] if ran else "", place, usual))
-    # Leaky rows have test rows of their own, so the first others tell the size.
+    # Leaky rows have test rows of their own, so the size is that of the first other row.
     sizes = [wording.size({"arms": {"": row.everywhere}}, place) for row in rows if not row.leaky and not row.hole]
     where = "its own test images" if wording.home(arms[0]) else wording.site_label(place)
     return Block(f"{labels}, {where}", wording.family(arms[0]), place, sizes[0] if sizes else "", rows)
 
 
 def arm_label(arm: str) -> str:
-    """Name an arm as people do, also one that was fine-tuned."""
+    """Return the name of an arm for readers; of a fine-tuned one with the place of fine-tuning."""
     if is_tuned(arm):
-        return f"{wording.arm_label(tuned_from(arm))}, fine-tuned at each hospital"
+        return f"{wording.arm_label(tuned_from(arm))}, fine-tuned at each site"
     return wording.arm_label(arm)
 
 
 def _expected(content: dict[str, Any], cell: dict[str, Any], arms: list[str]) -> bool:
-    """Say whether a cell without figures would have run one of these arms, or one in their place."""
+    """Whether a cell without figures would have run one of these arms, or another federated arm instead."""
     asked = cell["settings"].get("arms", content["settings"].get("arms", arms))
     asked = [asked] if isinstance(asked, str) else asked
     if wording.home(arms[0]):

@@ -1,4 +1,4 @@
-"""What a study says, in plain sentences computed from its figures, and what it can't tell."""
+"""The findings of a study in sentences computed from its figures, and cautions for its readers."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from fedbus.reports.study.rows import COMPARED, Block, Row, arm_label, blocks
 
 
 def findings(content: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Say for each block what the default reached, which cells differ beyond chance, and what validation prefers.
+    """Describe for each block what the default reached, which cells differ from it, and which is best on validation.
 
     Args:
-        content: of `study.json`.
+        content: Content of `study.json`.
 
     Returns:
-        The block's title and its sentences; blocks without figures are left out. Leaks, if any, stand last.
+        The block's title and its sentences; blocks without figures are left out. Leaks, if any, come last.
     """
     shown = [block for block in blocks(content) if any(not row.hole for row in block.rows)]
     found = [(block.title, _sentences(block)) for block in shown]
@@ -22,10 +22,10 @@ def findings(content: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def leaks_of(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Look up what each leaky cell and arm claims, where the arm is shown.
+    """List what each leaky cell and arm claims and what it reaches on held-out groups.
 
     Returns:
-        {"cell", "arm", "place", "claim", "truth", "difference"}; the last three by metric, empty where not scored.
+        {"cell", "arm", "place", "claim", "truth", "difference"}; the last three by metric, empty if not scored.
     """
     found = []
     for name, cell in content["cells"].items():
@@ -37,13 +37,13 @@ def leaks_of(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def cautions(content: dict[str, Any]) -> list[str]:
-    """Say what can't be told: the inconclusive, several comparisons, holes, few groups, one seed, unequal work."""
+    """List what to read with care: several comparisons, failed cells, lost classes, few groups, one seed."""
     found = blocks(content)
     return [
         sentence
         for sentence in (
-            _several(found),
-            _holes(content),
+            _multiple_comparisons(found),
+            _without_figures(content),
             _lost_classes(content, found),
             _few_groups(content),
             *(_unequal_work(block) for block in found),
@@ -59,14 +59,14 @@ def _sentences(block: Block) -> list[str]:
     if first is None:
         only = [row for row in block.rows if not row.hole]
         reached = "; ".join(f"{row.cell} {_reached(row)}" for row in only)
-        return [f"Reached: {reached}. The default cell has no figures here, so nothing is paired with it."]
-    found = [f"The default, {first.cell}, reached {_reached(first)}.", *_beyond_chance(block)]
+        return [f"Reached: {reached}. The default cell has no figures here, so no difference is paired."]
+    found = [f"The default, {first.cell}, reached {_reached(first)}.", *_decided_differences(block)]
     best = block.best
     if best is not None:
-        kept = wording.number(best.validation["macro_f1"])
+        score = wording.number(best.validation["macro_f1"])
         usual = wording.number(first.validation.get("macro_f1"))
         beside = "the default itself" if best.default else f"the default {usual}"
-        found.append(f"Best on validation, on which a choice may be made: {best.cell}, macro F1 {kept} ({beside}).")
+        found.append(f"Best on validation, by which settings are chosen: {best.cell}, macro F1 {score} ({beside}).")
     return found
 
 
@@ -86,29 +86,29 @@ def _reached(row: Row) -> str:
     )
 
 
-def _beyond_chance(block: Block) -> list[str]:
-    told, untold = [], []
+def _decided_differences(block: Block) -> list[str]:
+    decided, inconclusive = [], []
     for row in block.rows:
         paired = [(metric, row.difference(metric, block.place)) for metric in COMPARED]
         apart = [
             f"{wording.METRICS[metric]} {wording.with_interval(found, signed=True)}, {wording.verdict(found)}"
             for metric, found in paired
-            if found and wording.verdict(found) in ("higher", "lower")
+            if found and wording.is_decided(found)
         ]
         if apart:
-            told.append(f"{row.cell}: {', '.join(apart)}")
+            decided.append(f"{row.cell}: {', '.join(apart)}")
         elif any(found for _, found in paired):
-            untold.append(row.cell)
-    if not told and not untold:
-        return ["No other cell could be paired with it."]
-    sentences = [f"Cells whose interval of the paired difference excludes 0: {'; '.join(told)}."] if told else []
-    if untold:
-        less = "No cell differs from it beyond chance" if not told else "Inconclusive"
-        sentences.append(f"{less}: {', '.join(untold)}. That does not show that they equal the default.")
+            inconclusive.append(row.cell)
+    if not decided and not inconclusive:
+        return ["No other cell could be compared with it."]
+    sentences = [f"Cells whose interval of the paired difference excludes 0: {'; '.join(decided)}."] if decided else []
+    if inconclusive:
+        first = "No cell differs from it beyond chance" if not decided else "Inconclusive"
+        sentences.append(f"{first}: {', '.join(inconclusive)}. That does not show that they equal the default.")
     return sentences
 
 
-def _several(found: list[Block]) -> str:
+def _multiple_comparisons(found: list[Block]) -> str:
     cells = {row.cell for block in found for row in block.rows if row.differences}
     intervals = sum(
         row.difference(metric, block.place) is not None for block in found for row in block.rows for metric in COMPARED
@@ -117,14 +117,14 @@ def _several(found: list[Block]) -> str:
         return ""
     return (
         f"{len(cells)} {'cell was' if len(cells) == 1 else 'cells were'} compared with the default in {intervals} "
-        f"intervals at 95 %, without correction: were there no difference at all, about {intervals * 0.05:.1f} of them "
-        "would exclude 0 by chance."
+        f"intervals at 95 %, without correction. If there were no difference at all, about {intervals * 0.05:.1f} of "
+        "them would exclude 0 by chance."
     )
 
 
-def _holes(content: dict[str, Any]) -> str:
+def _without_figures(content: dict[str, Any]) -> str:
     names = [name for name, cell in content["cells"].items() if cell["state"] != "finished"]
-    return f"Nothing can be said of cells without figures: {', '.join(names)}." if names else ""
+    return f"Cells without figures: {', '.join(names)}." if names else ""
 
 
 def _lost_classes(content: dict[str, Any], found: list[Block]) -> str:
@@ -136,7 +136,7 @@ def _lost_classes(content: dict[str, Any], found: list[Block]) -> str:
                 if recall and recall["value"] < wording.GUESSING:
                     lost.setdefault((block.title, label), []).append(f"{row.cell} {wording.value(recall)}")
     listed = "; ".join(f"{label} ({title}): {', '.join(cells)}" for (title, label), cells in lost.items())
-    return f"A class is found less often than by guessing. {listed}." if lost else ""
+    return f"A class is found less often than by random guessing: {listed}." if lost else ""
 
 
 def _few_groups(content: dict[str, Any]) -> str:
@@ -148,7 +148,7 @@ def _few_groups(content: dict[str, Any]) -> str:
                 if groups is not None and groups < wording.FEW_GROUPS:
                     few[site] = groups
     listed = ", ".join(f"{site} ({groups})" for site, groups in few.items())
-    return f"Few test groups, so intervals that are likely too narrow: {listed}." if few else ""
+    return f"Few test groups, so the intervals are likely too narrow: {listed}." if few else ""
 
 
 def _unequal_work(block: Block) -> str:
@@ -164,8 +164,8 @@ def _own_rows(found: list[Block]) -> str:
     if not names:
         return ""
     return (
-        f"Scored on test rows of their own, from a split that leaks: {', '.join(names)}. Their figures are claims; "
-        "they are not comparable with those of the default."
+        f"Scored on their own test images, from a split that leaks: {', '.join(names)}. Their figures are claims, "
+        "not comparable with those of the default."
     )
 
 
@@ -173,4 +173,4 @@ def _one_seed(found: list[Block]) -> str:
     rows = [row for block in found for row in block.rows if row.metrics]
     if not rows or any("spread" in (row.metrics.get("accuracy") or {}) for row in rows):
         return ""
-    return "Every cell was trained once: another seed would move these figures too, by how much is unknown."
+    return "Every cell was trained once. Another seed would give other figures; how different is unknown."

@@ -160,12 +160,12 @@ def test_every_figure_is_on_the_page(page, results):
 def test_what_stays_at_the_hospitals_is_said_and_not_shown(page, results):
     text = page.read_text()
     assert text.count(wording.PER_IMAGE) == 1
-    assert "3 images were left out; which and why, the hospital knows." in text
-    assert text.count("The hospital's own images, which stay there.") == len(TEST)
-    assert "trained by all of them while every image stayed where it was" in text
+    assert "3 images were left out; the site knows which ones and why." in text
+    assert text.count("The site's own images, which stay there.") == len(TEST)
+    assert "All sites trained one model together, and every image stayed where it was" in text
     assert "normal draws" in text
-    assert "unknown: the archive has no ids" in text
-    for absent in ("Pooled", "“Alone”", "alone are dashed", "calibration error", "<img", "embedded", "PHANTOMS"):
+    assert "unknown: the dataset has no patient ids" in text
+    for absent in ("Centralised", "“Alone”", "alone are dashed", "calibration error", "<img", "embedded", "PHANTOMS"):
         assert absent not in text, absent
 
 
@@ -187,9 +187,9 @@ def test_the_summary_leads_with_what_is_known(page, results):
         f"{wording.METRICS[name]} {wording.with_interval(everywhere[name])}" for name in ("accuracy", "macro_f1")
     ]
     assert f"Federated training (FedProx) reached {' and '.join(reached)} on all test images." in text
-    assert f"AUC of FedAvg on each hospital&#39;s own test images: st-mary {wording.value(_auc(results))}" in text
+    assert f"AUC of FedAvg on each site&#39;s test images: st-mary {wording.value(_auc(results))}" in text
     assert f"{wording.value(everywhere['accuracy'])} <small>accuracy</small>" in text
-    assert "FedAvg: in 1 of 6 rounds a hospital was missing or its update was refused." in text
+    assert "FedAvg: in 1 of 6 rounds a site was missing or its update was refused." in text
     assert "was not scored at" not in text
 
 
@@ -222,7 +222,7 @@ def test_several_seeds_have_a_spread_and_the_page_says_how_their_intervals_came(
         found = results["arms"]["fedprox"][place]["accuracy"]
         assert found["value"] == pytest.approx(np.mean(right))
         assert found["spread"] == pytest.approx(np.std(right, ddof=1))
-    assert "the ends of the intervals are averaged" in page.read_text()
+    assert "the bounds of the intervals are averaged" in page.read_text()
 
 
 def test_a_site_that_gave_no_scores_is_named_and_not_counted(tmp_path):

@@ -71,16 +71,20 @@ def test_the_record_of_the_run_is_on_the_page(report):
     results = sample_results()
     for text in ("3f" * 32, "a7" * 32, results["command"], results["weights"], "2000 draws", "32 GB"):
         assert text in report
+    for site, found in results["sites"].items():
+        for split, counts in found["splits"].items():
+            row = "".join(f'<td class="count">{count}</td>' for count in counts.values())
+            assert f'<tr><th scope="row">{split}</th>{row}' in report, site
     for package, version in results["versions"].items():
         assert f"<dt>{package}</dt><dd>{version}</dd>" in report
     for site in results["sites"].values():
         assert site["citation"] in report
         assert site["terms"] in report
-    assert "the update holds NaN" in report
+    assert "the update contains NaN" in report
     assert "malignant (145).png" in report
 
 
-def test_the_page_is_whole_and_loads_nothing(report):
+def test_the_page_is_complete_and_loads_nothing(report):
     reader = Reader(report)
     assert reader.open == []
     assert len(reader.ids) == len(set(reader.ids))
@@ -97,7 +101,7 @@ def test_equal_results_give_an_equal_page(report):
     assert report == page.render_report(sample_results(), sample_histories(), sample_pictures())
 
 
-def test_phantoms_stand_over_every_section_and_table(report):
+def test_every_section_and_table_is_marked_as_phantoms(report):
     sections = re.split(r"<section ", report)
     assert len(sections) == 13
     assert all(wording.PHANTOMS in section for section in sections)
@@ -207,7 +211,7 @@ def _unknown_strategy(results):
         _unknown_strategy,
     ],
 )
-def test_missing_things_leave_a_whole_page(change):
+def test_missing_data_leave_a_complete_page(change):
     results = sample_results(seeds=3)
     change(results)
     text = page.render_report(results, {"fedprox": sample_histories(rounds=1)["fedprox"]}, {})
@@ -221,7 +225,7 @@ def test_with_several_seeds_the_page_says_which_one_a_curve_shows():
     assert text.count("Of several seeds, the first is shown.") == 2 + 2
 
 
-def test_rounds_with_the_same_hospitals_are_joined():
+def test_rounds_with_the_same_sites_are_joined():
     rounds = [{"round": number, "participants": ["a", "b"], "refused": {}} for number in (1, 2)]
     rounds += [{"round": 3, "participants": ["a"], "refused": {"b": "NaN"}}, {**rounds[0], "round": 4}]
     found = page.stretches(rounds)

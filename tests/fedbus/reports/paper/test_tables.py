@@ -44,15 +44,15 @@ def test_the_terminal_has_both_figures_on_one_line():
         assert expected in line
     theirs = line_of(text, "GDPH&SYSUCC")
     assert ".957 .957 .984" in theirs
-    assert published.NOT_AT_HAND in theirs
-    assert "not an archive of the paper" in line_of(text, "BUS-BRA")
+    assert published.NOT_IN_RUN in theirs
+    assert "not a dataset of the paper" in line_of(text, "BUS-BRA")
 
 
 def test_the_page_has_the_same_with_protocols_and_conclusion():
     results = real_results()
     fragment = paper_fragment(results)
     text = text_of(fragment)
-    for expected in (CONCLUSION, published.PROTOCOL, published.our_protocol(results), published.NOT_AT_HAND):
+    for expected in (CONCLUSION, published.PROTOCOL, published.our_protocol(results), published.NOT_IN_RUN):
         assert expected in text
     for metric in ("accuracy", "macro_f1", "auc"):
         assert wording.value(results["arms"]["local-BUS-BRA"]["BUS-BRA"][metric]) in text
@@ -73,7 +73,7 @@ def _width(row):
 
 def test_the_census_says_three_sums_and_what_is_held():
     results = real_results()
-    note = CENSUS_NOTE.format(stated=3971, classes=3563, archives=3868)
+    note = CENSUS_NOTE.format(stated=3971, classes=3563, published=3868)
     text = printed(census_table(results))
     assert "3971" in line_of(text, "Stated in the paper")
     site = results["sites"]["BUS-BRA"]

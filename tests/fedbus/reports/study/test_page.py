@@ -82,9 +82,13 @@ def test_every_figure_of_the_cells_is_on_the_page():
             shown += [metric for place in found.values() for metric in place["sensitivity"].values() if metric]
             assert all(html.escape(wording.value(metric) + wording.interval(metric)) in text for metric in shown)
     assert html.escape(REASON) in text
+    for found in content["sites"].values():
+        for split, counts in found["splits"].items():
+            row = "".join(f'<td class="count">{count}</td>' for count in counts.values())
+            assert f"<td>{split}</td>{row}" in text
 
 
-def test_phantoms_stand_over_every_section_and_table_and_only_then():
+def test_phantoms_are_named_in_every_section_and_table_and_only_then():
     text = page.render_study(study_content(), {})
     sections = re.split(r"<section ", text)[1:]
     captions = re.findall(r"<caption>.*?</caption>", text, flags=re.DOTALL)
@@ -94,11 +98,11 @@ def test_phantoms_stand_over_every_section_and_table_and_only_then():
     assert "PHANTOMS" not in page.render_study(study_content(phantoms=False), {})
 
 
-def test_leakage_is_told_with_its_shares_and_its_limits_and_only_where_there_is_any():
+def test_leakage_has_its_shares_and_limits_and_only_where_there_is_any():
     text = page.render_study(leakage_content(), {})
     assert "40 (26 %)" in text  # of BUSI's 156 test rows
     assert "<b>+.100</b> <small>(.070–.130)</small>" in text
-    assert "Whether a paper did A or B can't be seen here" in text
+    assert "Whether a paper used A or B can't be seen here" in text
     assert 'id="leakage"' not in page.render_study(study_content(), {})
 
 

@@ -18,7 +18,7 @@ def test_what_differs_beyond_chance_and_what_is_inconclusive_are_told_apart():
         }
         assert (f"{name}:" in beyond) == any(apart.values())
         assert (f" {name}," in unclear or f" {name}." in unclear) == (bool(apart) and not any(apart.values()))
-    assert "Best on validation, on which a choice may be made: adasyn, macro F1 .865 (the default .850)." in sentences
+    assert "Best on validation, by which settings are chosen: adasyn, macro F1 .865 (the default .850)." in sentences
 
 
 def test_no_difference_is_said_so_and_is_not_called_equality():
@@ -32,7 +32,7 @@ def test_the_number_of_comparisons_is_counted():
     said = " ".join(summary.cautions(study_content()))
     assert "5 cells were compared with the default in 20 intervals at 95 %" in said
     assert "about 1.0 of them would exclude 0 by chance" in said
-    assert "cells without figures: smote-enn." in said
+    assert "Cells without figures: smote-enn." in said
     assert "BUS-UCLM (11)" in said
     assert "trained once" in said
 
@@ -53,7 +53,7 @@ def test_unequal_work_is_named():
 
 def test_without_a_default_nothing_is_paired_and_it_is_said():
     found = dict(summary.findings(federation_content()))
-    assert "nothing is paired" in found["Centralised, all test images"][0]
+    assert "no difference is paired" in found["Centralised, all test images"][0]
 
 
 def test_claims_stand_beside_the_truth():
