@@ -10,7 +10,7 @@ from flwr.app import Context
 
 from clients.ray_security import refuse_open_ray
 from clients.site.folder import SiteFolder
-from fedbus.datasets.registry import read_archive
+from fedbus.datasets.registry import read_dataset
 from fedbus.errors import RunError
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
@@ -79,7 +79,7 @@ def workspace_of_site(folder: SiteFolder, instruction: Instruction) -> Workspace
 def _prepare(settings: Settings, name: str, parent: Path) -> Path:
     """Prepare a site once per process, in a folder named after settings and data: changed data get another folder."""
     source = settings.sites[name]
-    digest = read_archive(source.reader, source.path, name).digest
+    digest = read_dataset(source.reader, source.path, name).digest
     key = hashlib.sha256((settings.model_dump_json(by_alias=True) + digest).encode()).hexdigest()[:16]
     folder = parent / f"{name}-{key}"
     prepare_sites(settings, folder, [name])

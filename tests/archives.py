@@ -1,7 +1,7 @@
-"""Small archives in the official layouts, with masks and official names, filled with noise: for tests only.
+"""Small datasets in the published layouts, with masks and official names, filled with noise: for tests only.
 
-Every builder returns the folder to hand to the reader. The pictures are independent noise, so their 256-bit
-difference hashes lie about 128 bits apart.
+Every builder returns the folder to pass to the reader. The images are independent noise, so their 256-bit
+difference hashes are about 128 bits apart.
 """
 
 import csv
@@ -24,7 +24,7 @@ def make_picture(generator: np.random.Generator, size: tuple[int, int] = SIZE) -
 
 
 def make_busi(root: Path, counts: Mapping[str, int] = COUNTS, seed: int = 0) -> Path:
-    """`root/Dataset_BUSI_with_GT/benign/benign (1).png`, with `_mask.png`, and one `_mask_1.png` a class."""
+    """`root/Dataset_BUSI_with_GT/benign/benign (1).png`, with `_mask.png`, and one `_mask_1.png` per class."""
     generator = np.random.default_rng(seed)
     for label, count in counts.items():
         folder = root / "Dataset_BUSI_with_GT" / label
@@ -95,7 +95,7 @@ def make_bus_bra(root: Path, counts: Mapping[str, int] = LESIONS, seed: int = 0)
 
 
 def make_class_folders(root: Path, counts: Mapping[str, int] = COUNTS, seed: int = 0) -> Path:
-    """`root/Benign/0.png`: a hospital's own pictures, no masks."""
+    """`root/Benign/0.png`: a site's own images, no masks."""
     generator = np.random.default_rng(seed)
     for label, count in counts.items():
         folder = root / label.capitalize()
@@ -113,7 +113,7 @@ def make_labels_csv(
     patients: bool = True,
     delimiter: str = ",",
 ) -> Path:
-    """`root/labels.csv` and `root/scans/benign-0.png`; two images a patient."""
+    """`root/labels.csv` and `root/scans/benign-0.png`; two images per patient."""
     generator = np.random.default_rng(seed)
     (root / "scans").mkdir(parents=True)
     rows = []

@@ -1,4 +1,4 @@
-"""DICOM files written with pydicom, for tests only, with encoders that the package has no use for."""
+"""DICOM files written with pydicom, for tests only, with encoders that the package does not need."""
 
 import io
 from pathlib import Path

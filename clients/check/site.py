@@ -22,7 +22,7 @@ from clients.check.split import try_split
 from clients.check.training_probe import MAX_STEPS, model_bytes
 from clients.site.folder import SiteFolder
 from fedbus.datasets.manifest import Manifest
-from fedbus.datasets.registry import find_reader, read_archive
+from fedbus.datasets.registry import find_reader, read_dataset
 from fedbus.errors import ArchiveError
 from fedbus.models.build import build_model
 from fedbus.settings.schema import Settings
@@ -100,7 +100,7 @@ def _check_images(
 def _read_manifest(site: SiteFolder, reader: str, folder: Path) -> Manifest | None:
     """Read the list of images; None if that fails. The reason may name files, so only `fedbus check` shows it."""
     try:
-        return read_archive(reader, folder, site.settings.name)
+        return read_dataset(reader, folder, site.settings.name)
     except ArchiveError:
         return None
 

@@ -105,7 +105,7 @@ def find_reader(name: str) -> Reader:
     return READERS[name]
 
 
-def read_archive(reader: str, root: Path, site: str) -> Manifest:
+def read_dataset(reader: str, root: Path, site: str) -> Manifest:
     """Read the dataset at `root` with the reader of that name.
 
     Raises:

@@ -1,1 +1,1 @@
-"""A manifest to a site: near-duplicate groups, split, pixels."""
+"""A manifest to a site: near-duplicate groups, split, pixel cache, inspection."""

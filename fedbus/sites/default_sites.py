@@ -1,4 +1,4 @@
-"""The sites of a comparison that names none: phantoms."""
+"""The sites of a comparison whose settings name none: phantoms."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,25 +13,30 @@ PHANTOM_SEED = 0
 
 
 def resolve_sites(settings: Settings) -> Settings:
-    """A study that names no site gets the three synthetic hospitals (phantoms), written on first use.
+    """Give settings that name no site the three synthetic sites (phantoms), written on first use.
 
     Raises:
-        SettingsError: the settings do not fit three sites.
+        SettingsError: If the settings do not fit three sites.
     """
     if settings.sites:
         return settings
     folders = write_phantoms(settings.cache / "phantoms", settings.phantom_images, PHANTOM_SEED)
     sources = {name: {"reader": "phantoms", "path": str(path)} for name, path in folders.items()}
-    return build_settings(settings.as_dict() | {"sites": sources}, "the study on phantoms")
+    return build_settings(settings.as_dict() | {"sites": sources}, "the settings for phantoms")
 
 
 def settings_of_run(run_config: Mapping[str, Any]) -> Settings:
-    """The study that `flwr run . --run-config 'study="FILE"'` names; none: the default one on phantoms.
+    """Load the settings file that `flwr run . --run-config 'settings="FILE"'` names; none: the preset for phantoms.
+
+    The key `study` of version 0.1 is read too.
+
 
     Raises:
-        SettingsError: as `load_settings`; or the path is relative, and Flower starts applications in another folder.
+        SettingsError: As `load_settings`; or the path is relative, and Flower starts applications in another folder.
     """
     path = Path(str(run_config.get("settings") or run_config.get("study") or PHANTOMS_PRESET))
     if not path.is_absolute():
-        raise SettingsError(f"study = {path} is not an absolute path.", "Flower starts elsewhere; write it in full.")
+        raise SettingsError(
+            f"settings = {path} is not an absolute path.", "Write it in full: Flower starts in another folder."
+        )
     return resolve_sites(load_settings(path))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbus.datasets.manifest import Manifest, Row
-from fedbus.datasets.registry import find_reader, read_archive
+from fedbus.datasets.registry import find_reader, read_dataset
 from fedbus.errors import ImageError, SplitError, listed
 from fedbus.images.decode import split_frame, stored_mode
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
@@ -49,7 +49,7 @@ def inspect_dataset(
         SettingsError: If there is no such reader.
         ArchiveError: If the dataset can't be read; a broken image does not raise, it is listed.
     """
-    manifest = read_archive(reader, root, site)
+    manifest = read_dataset(reader, root, site)
     return inspect_manifest(manifest, reader, near_bits, progress)
 
 

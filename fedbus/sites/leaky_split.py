@@ -1,14 +1,15 @@
-"""Splits that leak, made on purpose, to show how much they claim: protocols B and A beside C, the split by group.
+"""Splits that leak on purpose, to measure how much they overestimate: protocols A and B beside C, the split by group.
 
-C, `split = "groups"`, parts groups and balances the training rows: nothing leaks. B, `"images"`, parts single images
-and then balances: images of one patient, or near-copies, stand on both sides. A, `"balanced-images"`, over-samples
-before it parts: the very same picture stands on both sides. Such faults are common where machine learning is applied
-(Kapoor and Narayanan, Patterns 2023: L1.2, preprocessing on training and test set, and L3.2, training and test samples
-that are not independent).
+- C, `split = "groups"`, splits groups and balances the training rows: nothing leaks.
+- B, `"images"`, splits single images and then balances: images of one patient, or near-duplicates, are on both sides.
+- A, `"balanced-images"`, over-samples before it splits: identical images are on both sides.
 
-To ask what the weights of A and B reach on rows that they can't know, C's test rows are set aside first as the part
-`held-out`. The other rows are parted with the same `folds`, `fold` and `validation-fraction`. So B trains on about
-(1 - 1 / folds) times as many images as C, and A on more distinct ones of the classes that it over-samples.
+Such faults are common where machine learning is applied (Kapoor and Narayanan, Patterns 2023: L1.2, preprocessing on
+training and test set, and L3.2, training and test samples that are not independent).
+
+To measure the weights of A and B on rows that they have not seen, C's test rows are first set aside as `held-out`. The
+other rows are split with the same `folds`, `fold` and `validation-fraction`. So B trains on about (1 - 1 / folds) times
+as many images as C, and A on more distinct images of the classes that it over-samples.
 """
 
 from collections.abc import Sequence
@@ -23,19 +24,19 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.split import HELD_OUT, assign_splits
 
 SAMPLERS = ("ros", "none")
-"""What may follow over-sampling before the split: the others would undo it, or interpolate between equal pictures."""
+"""Samplers that may follow over-sampling before the split: others would undo it, or interpolate equal images."""
 
 
 def check_split(settings: Settings) -> None:
-    """Check that a study's sampler goes with its split.
+    """Check that the sampler can be combined with the split.
 
     Raises:
-        SettingsError: the rows are over-sampled before the split, and the sampler does something else after it.
+        SettingsError: If rows are over-sampled before the split, and the sampler does something else after it.
     """
     if settings.split == "balanced-images" and settings.sampler not in SAMPLERS:
         raise SettingsError(
-            f'split = "balanced-images" over-samples before it splits, and sampler = "{settings.sampler}" does not go '
-            f"with that.",
+            'split = "balanced-images" over-samples before it splits, which cannot be combined with '
+            f'sampler = "{settings.sampler}".',
             "Use --set sampler=ros or --set sampler=none; or another --set split.",
         )
 
@@ -43,20 +44,20 @@ def check_split(settings: Settings) -> None:
 def leak_splits(
     site: str, labels: Sequence[str], splits: Sequence[str], settings: Settings
 ) -> tuple[list[int], list[str]]:
-    """Part a site's rows once more so that they leak, with the test rows of its split by group set aside.
+    """Split a site's rows again so that they leak, with the test rows of its split by group set aside.
 
     Args:
-        site: names the site in errors, and enters the seeds.
-        labels: one of `CLASSES` a row.
-        splits: as `assign_splits` gives them for the true groups.
+        site: named in errors, and part of the seeds.
+        labels: one of `CLASSES` per row.
+        splits: result of `assign_splits` for the true groups.
         settings: its `split`, which is not `groups`, `folds`, `fold`, `validation-fraction` and `split-seed`.
 
     Returns:
-        Positions in `labels`, in rising order, each as often as the split has it; and the part of each entry. Held-out
-        rows stand there once. Under `images` every row does.
+        Positions in `labels`, ascending, over-sampled ones repeated; and the split of each entry. Held-out rows occur
+        once; under `images`, every row does.
 
     Raises:
-        SplitError: a class has too few images.
+        SplitError: If a class has too few images.
     """
     y = np.array([CLASSES.index(label) for label in labels])
     rest = np.flatnonzero(np.array(splits) != "test")
@@ -66,7 +67,7 @@ def leak_splits(
         again = assign_splits(
             site,
             [labels[i] for i in rest.tolist()],
-            [str(entry) for entry in range(len(rest))],  # every entry for itself: that is the leak
+            [str(entry) for entry in range(len(rest))],  # every entry is a separate group: that is the leak
             folds=settings.folds,
             fold=settings.fold,
             validation_fraction=settings.validation_fraction,
@@ -74,7 +75,7 @@ def leak_splits(
         )
     except SplitError as error:
         raise SplitError(
-            f"{site}: split = {settings.split} sets the test rows of split = groups aside, and can't part the other "
+            f"{site}: split = {settings.split} sets the test rows of split = groups aside, and can't split the other "
             f"{len(rest)} in three ({class_counts(y[rest])}).",
             "Use fewer folds (--set folds=3), more images of the rarest class, or --set split=groups.",
         ) from error

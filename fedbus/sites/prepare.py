@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedbus.datasets.manifest import Manifest
-from fedbus.datasets.registry import read_archive
+from fedbus.datasets.registry import read_dataset
 from fedbus.errors import RunError
 from fedbus.settings.schema import Settings
 from fedbus.sites.groups import cross_pairs, near_pairs
@@ -73,7 +73,7 @@ def prepare_sites(
 def _load(name: str, settings: Settings, progress: Callable[[str, int], Advance] | None) -> _Dataset:
     """Read, decode and group one dataset."""
     source = settings.sites[name]
-    manifest = read_archive(source.reader, source.path, name)
+    manifest = read_dataset(source.reader, source.path, name)
     advance = progress(name, len(manifest.rows)) if progress else lambda _: None
     pixels = decode_dataset(manifest, PixelCache.of(settings), advance)
     pairs = near_pairs(pixels.hashes, settings.near_bits)

@@ -18,7 +18,7 @@ from rich.table import Table
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.readers import bus_uclm
-from fedbus.datasets.registry import read_archive
+from fedbus.datasets.registry import read_dataset
 from fedbus.errors import FedbusError
 from fedbus.images.burned_in import find_annotations
 from fedbus.images.decode import decode_image
@@ -31,7 +31,7 @@ def main(sites: Annotated[list[str], typer.Argument(help="Datasets, as NAME=PATH
     try:
         for name, source in parse_sites(sites).items():
             root = Path(source["path"])
-            manifest = read_archive(source["reader"], root, name)
+            manifest = read_dataset(source["reader"], root, name)
             found = annotated_images(manifest, console)
             console.print(class_table(manifest, found))
             if source["reader"] == "bus-uclm":

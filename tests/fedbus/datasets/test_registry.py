@@ -3,7 +3,7 @@
 import pytest
 
 from fedbus.classes import CLASSES
-from fedbus.datasets.registry import READERS, read_archive
+from fedbus.datasets.registry import READERS, read_dataset
 from fedbus.errors import ArchiveError, FedbusError, SettingsError
 from tests.archives import make_bus_bra, make_bus_uclm, make_busi, make_class_folders, make_gdph_sysucc, make_labels_csv
 
@@ -28,10 +28,10 @@ def test_names_of_the_readers():
 
 @pytest.mark.parametrize("reader", BUILDERS)
 def test_every_builder_is_read_by_its_reader(tmp_path, reader):
-    manifest = read_archive(reader, BUILDERS[reader](tmp_path), "site")
+    manifest = read_dataset(reader, BUILDERS[reader](tmp_path), "site")
     assert len(manifest.rows) > 10
     assert list(manifest.rows) == sorted(manifest.rows, key=lambda row: row.path)
-    assert manifest.digest == read_archive(reader, tmp_path, "another-name").digest
+    assert manifest.digest == read_dataset(reader, tmp_path, "another-name").digest
 
 
 MISTAKES = [
@@ -46,13 +46,13 @@ MISTAKES = [
 def test_another_archives_layout_is_recognised(tmp_path, reader, archive):
     BUILDERS[archive](tmp_path)
     with pytest.raises(ArchiveError, match=f"looks like {archive}"):
-        read_archive(reader, tmp_path, "x")
+        read_dataset(reader, tmp_path, "x")
 
 
 def test_masks_beside_busi_images_are_no_class_folders(tmp_path):
     root = make_busi(tmp_path) / "Dataset_BUSI_with_GT"
     with pytest.raises(ArchiveError, match=r"18 masks among its images.* read it with busi"):
-        read_archive("class-folders", root, "x")
+        read_dataset("class-folders", root, "x")
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -62,7 +62,7 @@ def test_missing_file_and_empty_roots(tmp_path, reader):
     empty.mkdir()
     for root, message in ((tmp_path / "nowhere", "does not exist"), (file, "is a file"), (empty, "is empty")):
         with pytest.raises(ArchiveError, match=message) as caught:
-            read_archive(reader, root, "north")
+            read_dataset(reader, root, "north")
         assert str(root) in caught.value.problem
         assert "north" in caught.value.problem
 
@@ -72,7 +72,7 @@ def test_a_folder_of_something_else(tmp_path, reader):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("Dear colleague")
     with pytest.raises(FedbusError) as caught:
-        read_archive(reader, tmp_path, "x")
+        read_dataset(reader, tmp_path, "x")
     assert isinstance(caught.value, ArchiveError)
 
 
@@ -82,12 +82,12 @@ def test_a_folder_of_something_else(tmp_path, reader):
 )
 def test_a_misspelt_reader_names_the_nearest(tmp_path, typed, meant):
     with pytest.raises(SettingsError, match=f"Did you mean {meant}\\?"):
-        read_archive(typed, tmp_path, "x")
+        read_dataset(typed, tmp_path, "x")
 
 
 def test_a_reader_like_no_other_lists_them_all(tmp_path):
     with pytest.raises(SettingsError, match=r"Readers are busi, .*class-folders") as caught:
-        read_archive("xyzzy", tmp_path, "x")
+        read_dataset("xyzzy", tmp_path, "x")
     assert "Did you mean" not in str(caught.value)
 
 
@@ -95,4 +95,4 @@ def test_files_that_can_not_be_opened_are_named(tmp_path):
     folder = make_class_folders(tmp_path) / "Benign"
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(ArchiveError, match=r"gone\.png can't be read \(No such file"):
-        read_archive("class-folders", tmp_path, "x")
+        read_dataset("class-folders", tmp_path, "x")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fedbus.datasets.manifest import Manifest
-from fedbus.datasets.registry import read_archive
+from fedbus.datasets.registry import read_dataset
 from fedbus.errors import ImageError, RunError
 from fedbus.images.burned_in import find_annotations, paint_over
 from fedbus.images.fingerprint import perceptual_hash
@@ -24,7 +24,7 @@ def archive(tmp_path) -> Path:
 
 
 def manifest_of(archive: Path) -> Manifest:
-    return read_archive("class-folders", archive, "north")
+    return read_dataset("class-folders", archive, "north")
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ import scipy.stats
 import torch
 
 from fedbus.classes import CLASSES
-from fedbus.datasets.registry import read_archive
+from fedbus.datasets.registry import read_dataset
 from fedbus.models.start import start_state
 from fedbus.settings.load import build_settings
 from fedbus.sites.pixel_cache import PixelCache, decode_dataset
@@ -87,7 +87,7 @@ def test_slopes_are_of_what_came_after_the_warm_up_and_ray_itself_does_not_count
 
 
 def test_an_archive_has_patients_of_one_class_and_the_near_copies_that_were_put_there(tmp_path):
-    manifest = read_archive("labels-csv", write_archive(tmp_path / "one", 250, seed=3), "one")
+    manifest = read_dataset("labels-csv", write_archive(tmp_path / "one", 250, seed=3), "one")
     assert sum(manifest.counts.values()) == 250
     assert max(manifest.counts.values()) - min(manifest.counts.values()) <= 3
     labels_of: dict[str | None, list[str]] = {}
@@ -104,7 +104,7 @@ def test_an_archive_has_patients_of_one_class_and_the_near_copies_that_were_put_
 
 def test_archives_of_two_seeds_share_no_picture_and_one_seed_gives_the_same_bytes(tmp_path):
     first, again, other = (
-        read_archive("labels-csv", write_archive(tmp_path / name, 40, seed=seed), name)
+        read_dataset("labels-csv", write_archive(tmp_path / name, 40, seed=seed), name)
         for name, seed in (("first", 0), ("again", 0), ("other", 1))
     )
     assert first.digest == again.digest

@@ -3,7 +3,7 @@
 import pytest
 
 from fedbus.datasets.readers import gdph_sysucc
-from fedbus.datasets.registry import read_archive
+from fedbus.datasets.registry import read_dataset
 from fedbus.errors import ArchiveError
 from tests.archives import make_gdph_sysucc, write_workbook
 
@@ -18,7 +18,7 @@ from tests.archives import make_gdph_sysucc, write_workbook
     ],
 )
 def test_both_layouts_give_the_same_hospitals(tmp_path, layout, reader, expected):
-    manifest = read_archive(reader, make_gdph_sysucc(tmp_path, layout), "canton")
+    manifest = read_dataset(reader, make_gdph_sysucc(tmp_path, layout), "canton")
     assert manifest.counts == expected
     assert {row.patient for row in manifest.rows} == {None}
     assert not any("BIRADS" in note for note in manifest.notes)
