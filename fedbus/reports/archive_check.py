@@ -1,4 +1,4 @@
-"""`fedbus check`: look at hospitals' archives before a study, and say what a data manager has to mend."""
+"""`fedbus check`: inspect the sites' datasets before a comparison, and report what a data manager has to fix."""
 
 import os
 import shlex
@@ -37,20 +37,20 @@ MODES = {
 def check_sites(
     specs: Sequence[tuple[str, str, Path]], out: Path | None, console: Console, near_bits: int = NEAR_BITS
 ) -> int:
-    """Inspect every site, print what was found and the next step, and write all of it as JSON.
+    """Inspect every site, print the findings and the next step, and write all findings as JSON.
 
     Args:
-        specs: (site, reader, root of its archive).
-        out: the JSON file, written whole or not at all; None: `check.json` in the current folder.
-        console: to print on.
-        near_bits: hashes that differ in at most so many of 256 bits count as nearly identical.
+        specs: (site, reader, root of its dataset).
+        out: The JSON file, written completely or not at all; None: `check.json` in the current folder.
+        console: Where to print.
+        near_bits: Images whose hashes differ in at most this many of 256 bits are near-duplicates.
 
     Returns:
         The exit code: 0 if every site can be used, 1 otherwise.
 
     Raises:
-        SettingsError: a reader is misspelt; nothing has been inspected.
-        RunError: the JSON file can't be written.
+        SettingsError: If a reader does not exist; nothing has been inspected.
+        RunError: If the JSON file can't be written.
     """
     for _, reader, _ in specs:
         find_reader(reader)
@@ -84,7 +84,7 @@ def _inspect(site: str, reader: str, root: Path, near_bits: int, console: Consol
 
 
 def render(inspection: Inspection) -> RenderableType:
-    """Lay an inspection out for the terminal: verdict, classes, facts, broken files, copies, notes."""
+    """Lay out an inspection for the terminal: verdict, classes, facts, unreadable files, duplicates, notes."""
     images = sum(inspection.counts.values())
     broken = len(inspection.unreadable)
     if inspection.usable:
@@ -145,7 +145,7 @@ def _facts(inspection: Inspection) -> RenderableType:
         table.add_row("Stored as", ", ".join(f"{MODES.get(m, m)} {n}" for m, n in inspection.modes.items()))
     table.add_row("Identical", _pairs(inspection.identical_pairs))
     distance = f", up to {inspection.near_bits} of 256 bits apart"
-    table.add_row("Nearly identical", _pairs(inspection.near_duplicates, distance))
+    table.add_row("Near-duplicates", _pairs(inspection.near_duplicates, distance))
     if inspection.census is not None:
         table.add_row("Terms", find_reader(inspection.reader).terms)
     return Padding(table, (0, 0, 1, 2))
@@ -153,7 +153,7 @@ def _facts(inspection: Inspection) -> RenderableType:
 
 def _patients(inspection: Inspection) -> str:
     if inspection.patients is None or inspection.images_per_patient is None:
-        return "not published, so one patient's images may be parted"
+        return "not published, so a patient's images may be split"
     middle, most = inspection.images_per_patient
     return f"{inspection.patients} (images of each: {middle:g} in the median, {most} at most)"
 
@@ -188,7 +188,7 @@ def _contradictions(inspection: Inspection) -> RenderableType:
     pairs = inspection.conflicting_pairs
     shared = os.path.commonpath([path for pair in pairs for path in (pair.first, pair.second)])
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style=BAD)
-    table.title = f"! Copies under two labels: {_count(pairs)}"
+    table.title = f"! Duplicates under two labels: {_count(pairs)}"
     for column in ("Labels", "One file", "Other file", "Bits"):
         table.add_column(column, overflow="fold")
     for pair in pairs[:SHOWN_PAIRS]:
@@ -196,9 +196,8 @@ def _contradictions(inspection: Inspection) -> RenderableType:
     hidden = len(pairs) - SHOWN_PAIRS
     rest = [Text(f"and {hidden} more in the JSON file")] if hidden > 0 else []
     meaning = Text(
-        "Which label is right, only the hospital can tell. A study leaves identical pictures under two "
-        "labels out; all other copies stay, together, when images are parted into training, validation and "
-        "test.",
+        "Only the site can tell which label is right. A comparison leaves out identical images under two labels. "
+        "All other duplicates are used, and stay together when images are split into training, validation and test.",
         style=QUIET,
     )
     return Padding(Group(table, *rest, meaning), (0, 0, 1, 2))
@@ -224,7 +223,7 @@ def _next_step(
     lines = Text()
     failed = [site for site, reader, root in specs if (site, reader, root) not in usable]
     if failed:
-        lines.append(f"✘ Mend {', '.join(failed)} and check again.\n", style=BAD)
+        lines.append(f"✘ Fix {', '.join(failed)} and check again.\n", style=BAD)
     if usable:
         command = " \\\n    ".join(["fedbus compare", *(f"--site {_spell(*spec)}" for spec in usable)])
         lines.append("Meanwhile, the others: " if failed else "Next: ").append(f"{command}\n", style="bold")

@@ -93,7 +93,7 @@ def test_copies_are_told_apart_by_kind_and_label(tmp_path):
         (("benign", "normal"), False),
     ]
     assert found.usable
-    assert "Copies under two labels: 2 pairs" in shown(found)
+    assert "Duplicates under two labels: 2 pairs" in shown(found)
 
 
 def test_the_threshold_decides_what_is_nearly_identical(tmp_path):
@@ -208,7 +208,7 @@ def test_one_bad_site_does_not_stop_the_others(tmp_path, console):
     assert "looks like bus-bra" in reports[0]["problem"]
     assert reports[0]["remedy"] == "Read it with bus-bra."
     text = printed(console)
-    assert "Mend bad, gone and check again." in text
+    assert "Fix bad, gone and check again." in text
     assert f"fedbus compare --site busi={good}" in text.replace(" \\\n   ", "")
     assert "--site bad" not in text
 
