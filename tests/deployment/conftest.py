@@ -1,6 +1,10 @@
-"""A federation of three hospitals with generated archives, as real processes on loopback."""
+"""A federation of three sites with generated images, as real processes: one for all tests of a session.
 
-from collections.abc import Iterator
+Waits poll for what they wait for, with a bound that a busy machine does not reach.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,17 +12,17 @@ import pytest
 from simulations.local_federation import LocalFederation
 from tests.archives import make_class_folders, make_labels_csv
 
-STUDY = {
-    "arms": ["fedavg"], "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 4, "rounds": 2,
-    "learning-rate": 0.01, "bootstrap": 50, "folds": 3, "device": "cpu", "round-timeout": 60,
-}  # fmt: skip
+TIMEOUT_SECONDS = 3600
+"""Of a test with its fixtures, on a busy machine."""
 
-TAMPERED = Path(__file__).parent / "tampered"
-"""Holds a sitecustomize.py that makes a site's own process misbehave as the environment says."""
+SETTINGS = {
+    "arms": ["fedavg"], "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 4, "rounds": 2,
+    "learning-rate": 0.01, "bootstrap": 50, "folds": 3, "device": "cpu", "round-timeout": 600,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path]]:
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path]]:
     root = tmp_path_factory.mktemp("hospitals")
     return {
         "east": ("class-folders", make_class_folders(root / "e", {"benign": 12, "malignant": 9, "normal": 9}, seed=1)),
@@ -27,17 +31,61 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, P
     }
 
 
+@pytest.fixture(scope="session")
+def shared(datasets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalFederation, float]]:
+    """The federation of all tests, its hub running and its sites approved; and the seconds that the hub's start took.
+
+    Tests use `hub` or `federation`, which also start what an earlier module has ended.
+    """
+    with LocalFederation(tmp_path_factory.mktemp("federation"), datasets, {"OMP_NUM_THREADS": "1"}) as found:
+        start = time.monotonic()
+        found.start_hub()
+        seconds = time.monotonic() - start
+        found.approve_sites()
+        yield found, seconds
+
+
 @pytest.fixture(scope="module")
-def federation(archives, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFederation]:
-    """Hub and sites, all joined."""
-    with LocalFederation(tmp_path_factory.mktemp("federation"), archives, {"OMP_NUM_THREADS": "1"}) as found:
-        found.start()
-        yield found
+def hub(shared) -> LocalFederation:
+    """The federation with its hub running; sites may have joined or not."""
+    if not is_running(shared[0], "hub"):
+        shared[0].start_hub()
+    return shared[0]
 
 
-def write_settings(folder: Path, name: str = "study", **changes: object) -> Path:
-    """Write a study file; keys with underscores, as Python wants them."""
-    settings = STUDY | {key.replace("_", "-"): value for key, value in changes.items()}
+@pytest.fixture(scope="module")
+def federation(hub: LocalFederation) -> LocalFederation:
+    """The federation with hub and all three sites running."""
+    for name in hub.sites:
+        if not is_running(hub, name):
+            hub.start_site(name)
+    return hub
+
+
+@pytest.fixture(scope="session")
+def short_timeout(shared) -> int:
+    """A round-timeout that some test waits for in vain: short, but enough for a round on a machine this busy."""
+    return max(40, round(5 * shared[1]))
+
+
+def is_running(federation: LocalFederation, name: str) -> bool:
+    return name in federation.processes and federation.processes[name].poll() is None
+
+
+def end_sites(federation: LocalFederation, names: Iterable[str]) -> None:
+    for name in names:
+        if name in federation.processes:
+            federation.leave(name)
+
+
+def words_of(federation: LocalFederation, name: str) -> str:
+    """What a process has printed, on one line."""
+    return " ".join(federation.log(name).read_text().split())
+
+
+def write_settings(folder: Path, name: str, **changes: object) -> Path:
+    """Write a settings file; keys with underscores, as Python wants them."""
+    settings = SETTINGS | {key.replace("_", "-"): value for key, value in changes.items()}
     lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
     path = folder / f"{name}.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

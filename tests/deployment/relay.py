@@ -1,4 +1,4 @@
-"""A line between a site and its hub that a test can cut and mend."""
+"""A connection between a site and its hub that a test can cut and restore."""
 
 import socket
 import threading
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 class Relay:
-    """Passes bytes from a port of its own to another port of this machine."""
+    """Forwards its own port to another port of this machine."""
 
     def __init__(self, target: int) -> None:
         self.target, self.cut_off = target, False
@@ -16,19 +16,19 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Break every connection and let no new one through."""
+        """Break every connection and refuse new ones."""
         self.cut_off = True
         for end in self.open:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         self.open.clear()
 
-    def mend(self) -> None:
-        """Let connections through again."""
+    def restore(self) -> None:
+        """Accept connections again."""
         self.cut_off = False
 
     def close(self) -> None:
-        """Cut for good."""
+        """Close the port and every connection."""
         self.listener.close()
         self.cut()
 

@@ -1,23 +1,12 @@
-"""A site whose own program has been tampered with, or is in trouble: `python tampered.py MODE... -- site join DIR`.
+"""A site whose program was changed, or which is in trouble: `python tampered.py MODE... -- site join DIR`.
 
-Modes: nan@R, shape@R, norm@R (its update of round R), labels, size (what it prepared), full (its disk, at the end),
-clock (an hour ahead). It is Flower's real SuperNode and FedBUS's real worker; the guards at its door are taken away.
+Modes: nan@R, shape@R, norm@R (a broken update in round R), labels, size (a wrong registration), full (a full disk at
+the end). It is Flower's real SuperNode and FedBUS's real worker, without the checks of what the site sends.
 """
 
-import datetime
 import resource
 import sys
 from dataclasses import replace
-
-HOUR = datetime.timedelta(hours=1)
-
-
-class HourAhead(datetime.datetime):
-    """A clock that is an hour ahead."""
-
-    @classmethod
-    def now(cls, tz=None):
-        return super().now(tz) + HOUR
 
 
 def spoil_updates(modes: dict[int, str]) -> None:
@@ -40,7 +29,7 @@ def spoil_updates(modes: dict[int, str]) -> None:
     work.train, app.check_answer = spoiled, lambda *answer: None
 
 
-def change_introduction(**changes: object) -> None:
+def change_registration(**changes: object) -> None:
     from clients import app, work
 
     register = work.register
@@ -66,19 +55,17 @@ def fill_disk() -> None:
 
 def main() -> None:
     split = sys.argv.index("--")
-    modes, words = sys.argv[1:split], sys.argv[split + 1 :]
+    modes, arguments = sys.argv[1:split], sys.argv[split + 1 :]
     rounds = {int(mode.partition("@")[2]): mode.partition("@")[0] for mode in modes if "@" in mode}
-    if "clock" in modes:
-        datetime.datetime = HourAhead
     if rounds:
         spoil_updates(rounds)
     if "labels" in modes:
-        change_introduction(labels=("benign", "cancer", "normal"))
+        change_registration(labels=("benign", "cancer", "normal"))
     if "size" in modes:
-        change_introduction(image_size=48)
+        change_registration(image_size=48)
     if "full" in modes:
         fill_disk()
-    sys.argv = ["fedbus", *words]
+    sys.argv = ["fedbus", *arguments]
     from fedbus.cli import main as fedbus
 
     fedbus()

@@ -1,4 +1,4 @@
-"""From a hub and three sites to a report: real processes, the hub killed in mid-round and started again."""
+"""From a hub and three sites to a report: real processes, and a hub that is killed during a round."""
 
 import json
 import socket
@@ -19,17 +19,17 @@ from fedbus.sites.prepare import prepare_sites
 from fedbus.transport.messages import Instruction
 from server.rounds.loop import Job, run_rounds
 from server.rounds.registration import register_sites
-from simulations.local_federation import LocalFederation
-from tests.deployment.conftest import write_settings
+from simulations.local_federation import PATIENCE_SECONDS, LocalFederation
+from tests.deployment.conftest import TIMEOUT_SECONDS, write_settings
 from tests.grid import LocalGrid
 
-pytestmark = pytest.mark.timeout(600)  # real processes start, wait for one another and are waited for
+pytestmark = pytest.mark.timeout(TIMEOUT_SECONDS)
 
 
 def simulate(settings: Settings, out: Path) -> ArmFolder:
-    """The same study in this process, by the same applications."""
+    """The same run in this process, by the same applications."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the sites have; more threads add in another order
+    torch.set_num_threads(1)  # as at the sites; more threads add in another order
     try:
         prepare_sites(settings, out / "sites")
         grid = LocalGrid(out / "sites", list(settings.sites))
@@ -61,28 +61,27 @@ def processes_of(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three rounds: the hub dies in the second, is started again, and the run is resumed to its end."""
-    settings = write_settings(tmp_path_factory.mktemp("study"), rounds=3)
-    out = federation.hub.runs / "study"
+    """A run of three rounds: the hub is killed in the second and started again, and the run is resumed."""
+    settings = write_settings(tmp_path_factory.mktemp("settings"), "deployed", rounds=3)
+    out = federation.hub.runs / "deployed"
     history = out / "arms" / "fedavg" / "history.jsonl"
     cut = federation.run(settings)
     federation.wait_until(lambda: history.is_file() and bool(history.read_text()), "run")
     federation.kill("hub")
-    assert cut.wait(120) == 1
+    assert cut.wait(PATIENCE_SECONDS) == 1
     said = federation.log("run").read_text()
     assert "The hub ended during the run" in said
     assert "--resume" in said
-    settings = federation.hub.settings
-    assert not answers(settings.port)
+    assert not answers(federation.hub.settings.port)
     federation.start_hub()
     resumed = federation.run(settings, "--resume")
-    assert resumed.wait(200) == 0, federation.log("run").read_text()
+    assert resumed.wait(PATIENCE_SECONDS) == 0, federation.log("run").read_text()
     return out
 
 
-def test_the_deployed_result_is_the_simulated_one_bit_for_bit(finished, archives, tmp_path):
-    sites = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in archives.items()}
-    settings = load_settings(write_settings(tmp_path, rounds=3, cache=str(tmp_path / "cache")))
+def test_the_deployed_result_is_the_simulated_one_bit_for_bit(finished, datasets, tmp_path):
+    sites = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in datasets.items()}
+    settings = load_settings(write_settings(tmp_path, "simulated", rounds=3, cache=str(tmp_path / "cache")))
     simulated = simulate(settings.model_validate(settings.as_dict() | {"sites": sites}), tmp_path)
     for which in ("final", "best"):
         deployed, expected = load_file(finished / f"arms/fedavg/{which}.safetensors"), simulated.load_weights(which)
@@ -93,10 +92,10 @@ def test_the_deployed_result_is_the_simulated_one_bit_for_bit(finished, archives
     assert [line["participants"] for line in here] == [["east", "north", "south"]] * 3
 
 
-def test_every_site_received_the_kept_model_with_its_own_figures(finished, federation):
+def test_every_site_received_the_best_model_with_its_own_metrics(finished, federation):
     results = json.loads((finished / "results.json").read_text())
     for name, site in federation.sites.items():
-        folder = site.models / "study-fedavg-0"
+        folder = site.models / "deployed-fedavg-0"
         model, best = load_file(folder / "model.safetensors"), load_file(finished / "arms/fedavg/best.safetensors")
         assert all(torch.equal(model[key], best[key]) for key in best)
         own = json.loads((folder / "metrics.json").read_text())
@@ -104,14 +103,14 @@ def test_every_site_received_the_kept_model_with_its_own_figures(finished, feder
         assert own["images"] == sum(results["sites"][name]["splits"]["test"].values())
 
 
-def test_the_hub_has_a_report_and_not_a_single_prediction(finished, archives):
+def test_the_hub_has_a_report_and_not_a_single_prediction(finished, datasets):
     page = (finished / "report.html").read_text()
     assert "FedAvg" in page
-    assert all(name in page for name in archives)
+    assert all(name in page for name in datasets)
     assert not list(finished.rglob("predictions.csv"))
     told = "".join(path.read_text() for path in finished.rglob("*.json")) + page
     assert not any(
-        word in told for word in (".png", "scans/", "Benign/", *(str(path) for _, path in archives.values()))
+        word in told for word in (".png", "scans/", "Benign/", *(str(path) for _, path in datasets.values()))
     )
 
 
