@@ -16,8 +16,8 @@ def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
     """Register a site's key with Flower and in the hub's folder, under the site's name.
 
     Raises:
-        RunError: The file is not a public key, its name or key is already approved, the key was revoked, or the hub
-            does not answer.
+        RunError: If the file is not a public key, its name or key is already approved, the key was revoked, or the
+            hub does not answer.
     """
     with _lock_sites(hub):
         return _approve(hub, public_key)
@@ -47,7 +47,7 @@ def revoke_site(hub: HubFolder, name: str) -> None:
     """Remove a site's key from the hub; a connected site is disconnected.
 
     Raises:
-        RunError: No site of that name is approved, or Flower could not be told.
+        RunError: If no site of that name is approved, or Flower could not be told.
     """
     with _lock_sites(hub):
         node = find_site(hub, name).node
@@ -70,7 +70,7 @@ def find_site(hub: HubFolder, name: str) -> ApprovedSite:
     """Look up an approved site.
 
     Raises:
-        RunError: No site of that name is approved.
+        RunError: If no site of that name is approved.
     """
     sites = hub.sites()
     if name not in sites:

@@ -71,7 +71,7 @@ def read_approved_sites(hub: Path) -> dict[str, ApprovedSite]:
     """Read the approved sites of a hub's folder, sorted by name.
 
     Raises:
-        RunError: The file is missing or damaged.
+        RunError: If the file is missing or damaged.
     """
     sites = read_validated_json(approved_sites_file(hub), _LAYOUT)
     return {site.name: site for site in sorted(sites, key=lambda site: site.name)}
@@ -81,7 +81,7 @@ def write_approved_sites(hub: Path, sites: Iterable[ApprovedSite]) -> None:
     """Write the approved sites, sorted by name.
 
     Raises:
-        RunError: A site is malformed, two share a name, node or key, or the file can't be written.
+        RunError: If a site is malformed, two share a name, node or key, or the file can't be written.
     """
     path = hub / APPROVED_SITES
     content = [asdict(site) for site in sorted(sites, key=lambda site: site.name)]

@@ -95,7 +95,7 @@ def read_expiry(path: Path) -> datetime:
     """Read the time (UTC) at which the certificate in a PEM file expires.
 
     Raises:
-        RunError: The file can't be read or contains no certificate.
+        RunError: If the file can't be read or contains no certificate.
     """
     return _read_certificate(path).not_valid_after_utc
 
@@ -104,7 +104,7 @@ def check_server_certificate(certificate: Path, key: Path, ca: Path, host: str) 
     """Check that a server certificate belongs to this key, was signed by this CA and is valid for this host.
 
     Raises:
-        RunError: It does not, was not or is not, or a file can't be read.
+        RunError: If one of these does not hold, or a file can't be read.
     """
     server, issuer = _read_certificate(certificate), _read_certificate(ca)
     try:

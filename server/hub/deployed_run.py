@@ -37,7 +37,7 @@ def prepare_deployment(out: Path, title: str, nodes: dict[str, int], timeout: fl
         timeout: How long to wait for a former run on the folder to end, in seconds.
 
     Raises:
-        RunError: Another run is using the folder.
+        RunError: If another run is using the folder.
     """
     deadline = time.monotonic() + timeout
     while is_held(out / RUNNING):
@@ -52,7 +52,7 @@ def run_deployment(grid: Grid, out: Path) -> None:
     """Train every unfinished arm of the run folder, and keep the run's status up to date.
 
     Raises:
-        FedbusError: The sites can't take part, or an arm failed; what was finished is kept for --resume.
+        FedbusError: If the sites can't take part, or an arm failed; what was finished is kept for --resume.
     """
     with hold(out / RUNNING, f"A run is using {out}", "Wait for it to end; fedbus hub status shows its progress."):
         # Flower starts this process and discards its exception, so the status is how the operator learns of it.

@@ -52,7 +52,7 @@ class FlwrCommand:
             Flower's answer.
 
         Raises:
-            RunError: The hub does not answer, or Flower reports an error, which the message includes.
+            RunError: If the hub does not answer, or Flower reports an error, which the message includes.
         """
         environment = environment_with(SETTINGS | flower_environment(self.hub))
         try:

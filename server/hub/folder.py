@@ -126,7 +126,7 @@ class HubFolder:
         """Read the approved sites, sorted by name.
 
         Raises:
-            RunError: Their file is missing or damaged.
+            RunError: If their file is missing or damaged.
         """
         return read_approved_sites(self.path)
 
@@ -134,7 +134,7 @@ class HubFolder:
         """Add an approved site.
 
         Raises:
-            RunError: Its name, node or key is taken or malformed, or the file can't be read or written.
+            RunError: If its name, node or key is taken or malformed, or the file can't be read or written.
         """
         write_approved_sites(self.path, [*self.sites().values(), site])
 
@@ -142,7 +142,7 @@ class HubFolder:
         """Remove an approved site, and add its key to the revoked keys.
 
         Raises:
-            RunError: No site of that name is approved, or a file can't be read or written.
+            RunError: If no site of that name is approved, or a file can't be read or written.
         """
         sites = self.sites()
         if name not in sites:
@@ -176,8 +176,8 @@ def init_hub(
         superlink_port: Port of Flower's SuperLink on this machine.
 
     Raises:
-        SettingsError: A name or port is not valid.
-        RunError: The folder is not empty or can't be written; nothing incomplete is left.
+        SettingsError: If a name or port is not valid.
+        RunError: If the folder is not empty or can't be written; nothing incomplete is left.
     """
     values = {"host": host, "port": port, "superlink-port": superlink_port}
     settings = build_file_settings(HubSettings, values, "The new hub")
@@ -203,7 +203,7 @@ def open_hub(path: Path) -> HubFolder:
     """Open a hub's folder and check it; Flower's connection is updated to the folder's path and port.
 
     Raises:
-        RunError: It is not a hub's folder, a file is missing, others can read a private key, or the server certificate
+        RunError: If it is not a hub's folder, a file is missing, others can read a private key, or the server certificate
             does not match its key, the CA or the host.
         SettingsError: hub.toml is malformed.
     """

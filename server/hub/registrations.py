@@ -21,7 +21,7 @@ def record_registrations(out: Path, participants: Participants) -> None:
     With other sites or counts, the scores would be of other rows than those that chose the best round.
 
     Raises:
-        RunError: The sites or their counts have changed since the run was started.
+        RunError: If the sites or their counts have changed since the run was started.
     """
     # Through JSON, so that they compare equal to what is read back: tuples become lists.
     found = {
@@ -50,6 +50,6 @@ def read_registrations(out: Path) -> dict[str, Any]:
     """Read the registrations of a run's sites, by name.
 
     Raises:
-        RunError: The file is missing or damaged.
+        RunError: If the file is missing or damaged.
     """
     return read_json(existing_file(out / REGISTRATIONS_FILE, _OLD_NAME))

@@ -26,7 +26,7 @@ def write_hub_report(out: Path, settings: Settings, *, phantoms: bool) -> Path:
         The path of the report page.
 
     Raises:
-        RunError: No site scored every arm, a site's scores are not usable or its seeds have different test rows, or
+        RunError: If no site scored every arm, a site's scores are not usable or its seeds have different test rows, or
             the disk is full.
     """
     folders = {

@@ -77,8 +77,8 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
         The path of the report.
 
     Raises:
-        FedbusError: The input is not valid, and nothing was started; or the run failed, and what it finished is kept.
-        KeyboardInterrupt: The run was ended; its finished rounds are kept.
+        FedbusError: If the input is not valid, and nothing was started; or the run failed, and what it finished is kept.
+        KeyboardInterrupt: If the run was ended; its finished rounds are kept.
     """
     _check_out(hub, settings, out)
     check_run(out, settings, resume=resume)
@@ -115,7 +115,7 @@ def _check_out(hub: HubFolder, settings: Settings, out: Path) -> None:
     """Check that a run folder is one that the hub's processes may write, with a name that sites accept.
 
     Raises:
-        SettingsError: It is not.
+        SettingsError: If it is not.
     """
     if out.parent.resolve() != hub.runs.resolve():
         raise SettingsError(f"{out} is not a folder directly in {hub.runs}.", f"Choose --out {hub.runs / out.name}")
@@ -169,7 +169,7 @@ def _check_still_running(hub: HubFolder, number: str, out: Path) -> None:
     """Check that Flower still runs a run that has not written its end into its status.
 
     Raises:
-        RunError: The hub has ended, or Flower has ended the run.
+        RunError: If the hub has ended, or Flower has ended the run.
     """
     remedy = "Start the hub, then rerun with --resume; finished rounds are kept."
     if not is_up(hub):

@@ -56,7 +56,7 @@ def read_status(out: Path) -> Status | None:
     """Read a run's status; None if there is none.
 
     Raises:
-        RunError: It is damaged or was written by another version.
+        RunError: If it is damaged or was written by another version.
     """
     path = out / STATUS_FILE
     try:

@@ -21,7 +21,7 @@ def read_public_key(path: Path) -> tuple[str, str]:
         The site's name (the key's comment) and the key's fingerprint (`SHA256:...`).
 
     Raises:
-        RunError: The file can't be read, contains a private key, is not one ECDSA key on P-384, or names no site.
+        RunError: If the file can't be read, contains a private key, is not one ECDSA key on P-384, or names no site.
     """
     content = read_bytes(path)
     if b"PRIVATE KEY" in content:

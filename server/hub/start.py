@@ -27,7 +27,7 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
         ready: Called once sites can connect.
 
     Raises:
-        RunError: A port is in use, or the SuperLink did not start or has ended.
+        RunError: If a port is in use, or the SuperLink did not start or has ended.
     """
     settings = hub.settings
     _check_port_is_free(settings.listen, settings.port)

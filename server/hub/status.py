@@ -46,7 +46,7 @@ def render_status(hub: HubFolder) -> RenderableType:
     """Lay out the status of a hub, its sites and its latest run.
 
     Raises:
-        RunError: A file of the hub is damaged, or Flower reports an error.
+        RunError: If a file of the hub is damaged, or Flower reports an error.
     """
     settings = hub.settings
     up = is_up(hub)

@@ -40,7 +40,7 @@ def start_superlink(hub: HubFolder) -> subprocess.Popen[bytes]:
     """Start the SuperLink and wait until it answers.
 
     Raises:
-        RunError: Its port is in use, or it ended or did not answer in time; the message quotes its log.
+        RunError: If its port is in use, or it ended or did not answer in time; the message quotes its log.
     """
     if is_up(hub):
         raise RunError(
