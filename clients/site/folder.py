@@ -28,8 +28,8 @@ from fedbus.deployment.settings_file import (
     replace_values,
     settings_file_text,
 )
+from fedbus.deployment.site_name import SiteName
 from fedbus.errors import RunError, SettingsError
-from fedbus.settings.schema import check_site_name
 from fedbus.system.files import write_json, write_text
 
 SETTINGS, APPROVED = "site.toml", "approved.json"
@@ -41,7 +41,7 @@ _TITLE = "A FedBUS site. Join the hub again after a change."
 class SiteSettings(FileSettings):
     """The settings in site.toml."""
 
-    name: str = Field(
+    name: SiteName = Field(
         description="This site's name at the hub, in logs and in reports. The hub approved it together with the key."
     )
     hub: str = Field(description="HOST:PORT of the hub.")
@@ -54,15 +54,6 @@ class SiteSettings(FileSettings):
         9094,
         description="Port of Flower's SuperNode, only on 127.0.0.1; sites on the same machine need different ports.",
     )
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, value: str) -> str:
-        try:
-            check_site_name(value)
-        except ValueError as error:
-            raise ValueError(str(error).removeprefix("sites: ")) from error
-        return value
 
     @field_validator("hub")
     @classmethod

@@ -9,20 +9,15 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fedbus.deployment.private_folder import read_validated_json
+from fedbus.deployment.site_name import SiteName
 from fedbus.errors import RunError
 from fedbus.settings.explain import explain
-from fedbus.settings.schema import check_site_name
 from fedbus.system.files import write_json
 from server.hub.renamed_files import existing_file, remove_old_file
 
 APPROVED_SITES = "approved_sites.json"
 
 _OLD_NAME = "sites.json"
-
-
-def _site_name(name: str) -> str:
-    check_site_name(name)
-    return name
 
 
 def _check_utc(text: str) -> str:
@@ -44,7 +39,7 @@ class ApprovedSite:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    name: Annotated[str, AfterValidator(_site_name)]
+    name: SiteName
     node: Annotated[int, Field(strict=True, ge=1, lt=2**64)]
     key: Annotated[str, Field(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
     approved: Annotated[str, AfterValidator(_check_utc)]

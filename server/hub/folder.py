@@ -203,8 +203,8 @@ def open_hub(path: Path) -> HubFolder:
     """Open a hub's folder and check it; Flower's connection is updated to the folder's path and port.
 
     Raises:
-        RunError: If it is not a hub's folder, a file is missing, others can read a private key, or the server certificate
-            does not match its key, the CA or the host.
+        RunError: If it is not a hub's folder, a file is missing, others can read a private key, or the server
+            certificate does not match its key, the CA or the host.
         SettingsError: hub.toml is malformed.
     """
     folder = path.expanduser().resolve()

@@ -77,7 +77,8 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
         The path of the report.
 
     Raises:
-        FedbusError: If the input is not valid, and nothing was started; or the run failed, and what it finished is kept.
+        FedbusError: If the input is not valid, and nothing was started; or if the run failed, and what it finished is
+            kept.
         KeyboardInterrupt: If the run was ended; its finished rounds are kept.
     """
     _check_out(hub, settings, out)

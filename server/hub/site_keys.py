@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from fedbus.deployment.keys import KEY_TYPE, fingerprint_of
 from fedbus.deployment.private_folder import read_bytes
+from fedbus.deployment.site_name import valid_site_name
 from fedbus.errors import RunError
-from fedbus.settings.schema import check_site_name
 
 _REMEDY = "Ask the site for the .pub file that `fedbus site init` made, and use that file unchanged."
 
@@ -38,10 +38,9 @@ def read_public_key(path: Path) -> tuple[str, str]:
         raise RunError(f"{path} contains a damaged key ({error}).", _REMEDY) from error
     assert isinstance(key, ec.EllipticCurvePublicKey)  # by KEY_TYPE
     try:
-        check_site_name(name)
+        valid_site_name(name)
     except ValueError as error:
-        problem = str(error).removeprefix("sites: ")
-        raise RunError(f"{path}: the text after the key is not a site's name: {problem}.", _REMEDY) from error
+        raise RunError(f"{path}: the text after the key is not a site's name: {error}.", _REMEDY) from error
     return name, fingerprint_of(key)
 
 
