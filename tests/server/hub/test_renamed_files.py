@@ -13,7 +13,7 @@ from server.hub.approved_sites import APPROVED_SITES, ApprovedSite
 from server.hub.folder import HubFolder, init_hub, open_hub
 from server.hub.registrations import REGISTRATIONS_FILE, read_registrations, record_registrations
 from server.hub.start import ApprovedKeys
-from server.rounds.messaging import Roster
+from server.rounds.messaging import Participants
 
 NORTH = ApprovedSite("north", 1, "SHA256:" + "a" * 43, "2026-01-31T12:00:00+00:00")
 SOUTH = ApprovedSite("south", 2, "SHA256:" + "b" * 43, "2026-01-31T12:00:00+00:00")
@@ -83,8 +83,8 @@ def registration(site: str = "north", images: int = 9) -> Registration:
     )  # fmt: skip
 
 
-def roster(*registrations: Registration) -> Roster:
-    return Roster(dict(enumerate(registrations, 1)))
+def participants(*registrations: Registration) -> Participants:
+    return Participants(dict(enumerate(registrations, 1)))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def old_run(tmp_path):
 
 def test_an_old_run_folder_can_be_read_and_resumed(old_run):
     assert read_registrations(old_run)["north"]["groups"] == 5
-    record_registrations(old_run, roster(registration()))
+    record_registrations(old_run, participants(registration()))
     assert names_in(old_run) == {REGISTRATIONS_FILE}
     assert read_registrations(old_run)["north"]["groups"] == 5
 
@@ -110,11 +110,11 @@ def test_an_old_run_folder_can_be_read_and_resumed(old_run):
 )
 def test_an_old_run_folder_refuses_other_sites_and_counts(old_run, sites, words):
     with pytest.raises(RunError, match=words):
-        record_registrations(old_run, roster(*sites))
+        record_registrations(old_run, participants(*sites))
     assert names_in(old_run) == {"sites.json"}
 
 
 def test_registrations_come_back_as_they_were_recorded(tmp_path):
     for _ in range(2):  # the second time as when the run is resumed
-        record_registrations(tmp_path, roster(registration("south"), registration()))
+        record_registrations(tmp_path, participants(registration("south"), registration()))
     assert list(read_registrations(tmp_path)) == ["north", "south"]
