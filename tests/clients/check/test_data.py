@@ -164,7 +164,7 @@ def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
     ("changes", "why"),
     [
         ({"limit": 2}, "limit = 2 leaves no image of"),
-        ({"sampler": "smote"}, "The sampler smote needs 6 training rows of a class"),
+        ({"sampler": "smote"}, "The sampler smote needs 6 training rows per class"),
     ],
 )
 def test_what_only_this_study_can_not_split_or_balance(archive, tmp_path, changes, why):
