@@ -27,6 +27,9 @@ from simulations.benchmarks.growth_federation import measure_model, measure_roun
 from simulations.benchmarks.growth_images import SIDE, measure_images, run_epoch, write_archive
 from simulations.benchmarks.growth_memory import Peak, exponent, fit_slope, run_apart
 
+# Ray leaves its processes and /dev/null open until the interpreter ends.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+
 
 def process_facts(word: str) -> dict[str, Any]:
     return {"word": word, "process": os.getpid(), "parent": os.getppid()}

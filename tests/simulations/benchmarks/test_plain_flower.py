@@ -1,5 +1,6 @@
 """FedAvg as Flower's quickstart writes it: whole state dicts travel, and the steps made are those stated."""
 
+import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
@@ -8,6 +9,9 @@ from fedbus.training.rows import site_rows
 from simulations.benchmarks.case import Case
 from simulations.benchmarks.plain_flower import make_client_app, plain_sites, resources, run_plain_flower
 from simulations.benchmarks.plain_loop import load_model
+
+# Ray leaves its processes and /dev/null open until the interpreter ends.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 def ask(case, sites, kind, partition):
