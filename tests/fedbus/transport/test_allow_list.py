@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
@@ -88,6 +90,34 @@ def test_what_is_no_number_is_stopped(value):
     config, metrics = introduction()
     with pytest.raises(RunError, match="balanced"):
         check_registration(config, metrics | {"balanced": value})
+
+
+SCALARS = st.none() | st.booleans() | st.text(max_size=20) | st.binary(max_size=8) | st.integers() | st.floats()
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(max_size=20), SCALARS | st.lists(SCALARS, max_size=12))
+def test_of_any_entry_only_listed_numbers_pass(key, value):
+    limits = {item.key: item.values for item in (*REPORT, *TEST_REPORT)}
+    numbers = value if isinstance(value, list) else [value]
+    allowed = key in limits and len(numbers) <= limits[key] and all(type(number) in (int, float) for number in numbers)
+    if allowed:
+        check_answer(answer() | {key: value}, {}, LAYOUT)
+    else:
+        stopped(key, answer() | {key: value})
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.sampled_from([item.key for item in REGISTRATION]), SCALARS | st.lists(SCALARS, max_size=12))
+def test_of_any_value_in_a_registration_only_numbers_pass(key, value):
+    config, metrics = introduction()
+    limit = {item.key: item.values for item in REGISTRATION}[key]
+    numbers = value if isinstance(value, list) else [value]
+    if len(numbers) <= limit and all(type(number) in (int, float) for number in numbers):
+        check_registration(config, metrics | {key: value})
+    else:
+        with pytest.raises(RunError, match=key):
+            check_registration(config, metrics | {key: value})
 
 
 def test_numpys_float64_is_a_float():

@@ -1,4 +1,4 @@
-"""What crosses the wire: it comes through unchanged, and whatever is wrong with it is refused at the door."""
+"""The messages: they come through unchanged, and whatever is wrong with them is refused by the receiver."""
 
 import math
 from dataclasses import replace
@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedbus.classes import CLASSES
 from fedbus.errors import FedbusError, RunError
@@ -15,6 +17,10 @@ from server.rounds.screening import check_update
 from tests.tiny import tiny_settings
 
 CONFUSION = np.arange(9).reshape(3, 3)
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=8)
+VALUES = SCALARS | st.lists(SCALARS, max_size=5)
+"""Whatever a message can contain under a key, and more."""
 
 
 def instruction() -> Instruction:
@@ -60,18 +66,31 @@ def test_an_order_that_lacks_a_key_is_refused(key):
 @pytest.mark.parametrize(
     "change",
     [
-        {"seed": "x"}, {"seed": math.nan}, {"seed": math.inf}, {"seed": None}, {"classes": 3}, {"classes": [3]},
-        {"classes": [-1]}, {"classes": [math.inf]}, {"split": "training"}, {"split": ""}, {ROUND: -1}, {ROUND: math.nan},
-        {PROXIMAL_MU: -0.1}, {PROXIMAL_MU: math.nan}, {PROXIMAL_MU: math.inf}, {PROXIMAL_MU: "much"},
-        {"title": ""}, {"title": "../up"}, {"title": "a/b"}, {"title": "x" * 101},
-        {"run": "../up"}, {"run": "F"}, {"run": "0" * 17},
-        {"settings": "{"}, {"settings": "3"}, {"settings": '{"rounds": 0}'}, {"settings": '{"roundz": 3}'}, {"settings": 7},
+        {"classes": [3]}, {"classes": [-1]}, {"split": "training"}, {ROUND: -1}, {PROXIMAL_MU: -0.1},
+        {PROXIMAL_MU: math.nan}, {PROXIMAL_MU: math.inf}, {"title": ""}, {"title": "../up"}, {"title": "a/b"},
+        {"title": "x" * 101}, {"run": "../up"}, {"run": "F"}, {"run": "0" * 17}, {"settings": "{"}, {"settings": "3"},
+        {"settings": '{"rounds": 0}'}, {"settings": '{"roundz": 3}'},
     ],
     ids=str,
 )  # fmt: skip
 def test_an_order_with_a_wrong_value_is_refused(change):
     with pytest.raises(FedbusError):
         Instruction.from_config(order_config() | change)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.sampled_from(sorted(order_config())), VALUES)
+def test_any_value_in_an_instruction_is_refused_or_within_its_range(key, value):
+    try:
+        found = Instruction.from_config(order_config() | {key: value})
+    except FedbusError:
+        return
+    assert set(found.classes) <= {0, 1, 2}
+    assert found.split in ("train", "validation", "test")
+    assert found.round >= 0
+    assert 0 <= found.proximal_mu < math.inf
+    assert "/" not in found.memory
+    assert not found.memory.startswith(".")
 
 
 def registration(**changes: object) -> Registration:
@@ -93,16 +112,34 @@ def test_a_site_whose_name_can_name_no_folder_is_refused(name):
 
 
 @pytest.mark.parametrize("key", sorted(registration().to_records()[1]))
-@pytest.mark.parametrize("value", [None, [], [1, 2], [1, -1, 3], [1, 2, 3, 4], [1, math.nan, 3], -1, math.inf], ids=str)
-def test_a_wrong_introduction_is_refused(key, value):
+def test_a_registration_that_lacks_a_key_is_refused(key):
     config, metrics = registration().to_records()
-    if key == "image-size" and value == -1:
-        pytest.skip("any size may be said: it is compared with the study's")
-    with pytest.raises(RunError, match="registration"):
-        Registration.from_records(config, metrics | {key: value})
     del metrics[key]
     with pytest.raises(RunError, match=key):
         Registration.from_records(config, metrics)
+
+
+@pytest.mark.parametrize("key", ["balanced", "images-test", "images-train", "images-validation"])
+@pytest.mark.parametrize("value", [[], [1, 2], [1, -1, 3], [1, 2, 3, 4], [1, math.nan, 3], -1], ids=str)
+def test_a_wrong_row_of_counts_is_refused(key, value):
+    config, metrics = registration().to_records()
+    with pytest.raises(RunError, match="registration"):
+        Registration.from_records(config, metrics | {key: value})
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.sampled_from(sorted(registration().to_records()[1])), VALUES)
+def test_any_value_in_a_registration_is_refused_or_gives_counts(key, value):
+    """Any image size is accepted here: it is compared with the settings later."""
+    config, metrics = registration().to_records()
+    try:
+        found = Registration.from_records(config, metrics | {key: value})
+    except RunError:
+        return
+    counts = [*found.splits.values(), found.balanced]
+    assert all(len(row) == len(CLASSES) and min(row) >= 0 for row in counts)
+    assert min(found.groups, found.patients, found.dropped) >= 0
+    assert isinstance(found.phantoms, bool)
 
 
 def test_a_site_that_prepared_something_else_does_not_fit_the_study():
@@ -133,6 +170,19 @@ def test_a_report_that_lacks_a_key_is_refused(key):
 def test_a_report_with_a_wrong_value_is_refused(key, value):
     with pytest.raises(RunError, match="report"):
         Report.from_metrics(report().to_metrics() | {key: value})
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.sampled_from(sorted(report().to_metrics())), VALUES)
+def test_any_value_in_a_report_is_refused_or_finite(key, value):
+    try:
+        found = Report.from_metrics(report().to_metrics() | {key: value})
+    except RunError:
+        return
+    numbers = (found.weight, found.score.loss_sum, found.loss, found.seconds, found.steps)
+    assert all(0 <= number < math.inf for number in numbers)
+    assert found.weight > 0
+    assert found.score.confusion.min() >= 0
 
 
 @pytest.mark.parametrize(
