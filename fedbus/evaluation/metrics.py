@@ -4,6 +4,8 @@ In all functions N is the number of rows, B the number of weightings (bootstrap 
 weighting counts how often each row occurs, so that a metric of a weighting is the metric of the repeated rows.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,12 +45,8 @@ def weighted_metrics(
 def _chunk_metrics(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray) -> dict[str, FloatArray]:
     confusion = weighted_confusion(labels, probabilities.argmax(axis=1), weights)
     return {
-        "accuracy": accuracy(confusion),
-        "macro_f1": macro_f1(confusion),
-        "auc": auc(labels, probabilities, weights),
-        "ece": ece(labels, probabilities, weights),
-        "sensitivity": sensitivity(confusion),
-        "specificity": specificity(confusion),
+        **{name: metric(confusion) for name, metric in CONFUSION_METRICS.items()},
+        **{name: metric(labels, probabilities, weights) for name, metric in PROBABILITY_METRICS.items()},
     }
 
 
@@ -178,3 +176,18 @@ def _mean_over_classes(values: FloatArray) -> FloatArray:
     """Average over the last axis, ignoring NaN; NaN where all values are."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
+
+
+CONFUSION_METRICS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+}
+"""Metrics of confusion matrices: from float64 [B, 3, 3] to [B], or to [B, 3] for a figure per class."""
+
+PROBABILITY_METRICS: dict[str, Callable[[NDArray[np.int64], FloatArray, FloatArray], FloatArray]] = {
+    "auc": auc,
+    "ece": ece,
+}
+"""Metrics of probabilities: from labels int64 [N], probabilities float64 [N, 3] and weights float64 [B, N] to [B]."""

@@ -8,6 +8,7 @@ neighbours are of another class. All six come from imbalanced-learn (Lemaître e
 by the samplers that use it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,6 @@ from numpy.typing import NDArray
 
 from fedbus.classes import CLASSES, class_counts
 from fedbus.errors import SettingsError
-
-SAMPLERS = ("ros", "none", "class-weights", "rus", "smote", "adasyn", "smote-tomek", "smote-enn")
-"""Random over-sampling, no balancing, weights in the loss, random under-sampling, SMOTE, ADASYN, and SMOTE followed by
-the removal of Tomek links or by edited nearest neighbours."""
 
 INTERPOLATING = ("smote", "adasyn", "smote-tomek", "smote-enn")
 """Samplers that create synthetic images."""
@@ -68,15 +65,16 @@ def balance(
             samplers in `INTERPOLATING`.
         labels: int64 [N], positions in `CLASSES`.
         training_rows: int64 [T], positions in `pixels`.
-        sampler: One of `SAMPLERS`.
+        sampler: "none", "class-weights", or one of `ROW_SAMPLERS` or `INTERPOLATING`.
         seed: At least 0. The same seed and rows give the same result.
 
     Raises:
         SettingsError: If the sampler is unknown, there are no training rows, they can't be interpolated, or smote-tomek
             or smote-enn would remove all rows of a class.
     """
-    if sampler not in SAMPLERS:
-        raise SettingsError(f"There is no sampler {sampler!r}.", f"Choose from {', '.join(SAMPLERS)}.")
+    samplers = ("none", "class-weights", *ROW_SAMPLERS, *INTERPOLATING)
+    if sampler not in samplers:
+        raise SettingsError(f"There is no sampler {sampler!r}.", f"Choose from {', '.join(samplers)}.")
     if len(training_rows) == 0:
         raise SettingsError("There are no training rows to balance.", "Give training a larger share.")
     rows = np.asarray(training_rows, dtype=np.int64)
@@ -88,8 +86,8 @@ def balance(
     state = seed % 2**32  # the range of imbalanced-learn's random state
     if sampler == "class-weights":
         weights = _inverse_frequencies(labels[rows])
-    elif sampler in ("ros", "rus") and several:
-        rows = _resample(rows, labels[rows], sampler, state)
+    elif sampler in ROW_SAMPLERS and several:
+        rows = ROW_SAMPLERS[sampler](rows, labels[rows], state)
     elif sampler in INTERPOLATING and several:
         kept, synthetic, synthetic_labels = _interpolate(pixels[rows], labels[rows], sampler, state)
         rows = rows[kept]
@@ -107,14 +105,27 @@ def _inverse_frequencies(labels: NDArray[np.int64]) -> NDArray[np.float32]:
     return share.astype(np.float32)
 
 
-def _resample(rows: NDArray[np.int64], labels: NDArray[np.int64], sampler: str, seed: int) -> NDArray[np.int64]:
-    """Repeat rows (ros) or drop some (rus). Over-sampling keeps every row and appends the repetitions."""
+def over_sample(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Keep every row and append repetitions until all classes are as large as the largest."""
     from imblearn.over_sampling import RandomOverSampler
+
+    chosen, _ = RandomOverSampler(random_state=seed).fit_resample(rows[:, None], labels)
+    return np.asarray(chosen[:, 0], dtype=np.int64)
+
+
+def under_sample(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Leave rows out until all classes are as small as the smallest."""
     from imblearn.under_sampling import RandomUnderSampler
 
-    method = RandomOverSampler if sampler == "ros" else RandomUnderSampler
-    chosen, _ = method(random_state=seed).fit_resample(rows[:, None], labels)
+    chosen, _ = RandomUnderSampler(random_state=seed).fit_resample(rows[:, None], labels)
     return np.asarray(chosen[:, 0], dtype=np.int64)
+
+
+ROW_SAMPLERS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64], int], NDArray[np.int64]]] = {
+    "ros": over_sample,
+    "rus": under_sample,
+}
+"""Samplers that repeat rows or leave some out: from rows int64 [T], their labels int64 [T] and a seed to rows."""
 
 
 def _interpolate(

@@ -13,7 +13,7 @@ from fedbus.models.state import State
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import WEIGHT
 
-CLASSES_BY_ARM: dict[str, type[Strategy]] = {
+STRATEGY_CLASSES: dict[str, type[Strategy]] = {
     "fedavg": flower.FedAvg,
     "fedprox": flower.FedProx,
     "fedavgm": flower.FedAvgM,
@@ -59,11 +59,11 @@ def make_strategy(arm: str, settings: Settings) -> Strategy:
         arguments |= {"client_learning_rate": settings.learning_rate, "train_loss_key": "train-loss"}
     arguments |= {key.replace("-", "_"): value for key, value in settings.strategy_options.get(arm, {}).items()}
     try:
-        return CLASSES_BY_ARM[arm](**arguments)
+        return STRATEGY_CLASSES[arm](**arguments)
     except (TypeError, ValueError) as error:
         raise SettingsError(
             f"strategy-options.{arm}: {error}.",
-            f"See the arguments of {CLASSES_BY_ARM[arm].__name__} in Flower.",
+            f"See the arguments of {STRATEGY_CLASSES[arm].__name__} in Flower.",
         ) from error
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from fedbus.errors import RunError
 from fedbus.settings.schema import STRATEGIES, Settings
-from fedbus.training.balance import SAMPLERS
-from server.rounds.strategies import CLASSES_BY_ARM
+from fedbus.training.balance import INTERPOLATING, ROW_SAMPLERS
+from server.rounds.strategies import STRATEGY_CLASSES
 from simulations.flower_simulation import gpus_per_worker, simulate
 
 
@@ -34,5 +34,10 @@ def test_a_cluster_that_is_not_there_is_an_error_and_not_a_wait(two_site_setting
 
 
 def test_every_name_that_a_study_may_use_is_built():
-    assert set(STRATEGIES) == set(CLASSES_BY_ARM)
-    assert set(Settings.model_fields["sampler"].annotation.__args__) == set(SAMPLERS)
+    assert set(STRATEGIES) == set(STRATEGY_CLASSES)
+    assert set(Settings.model_fields["sampler"].annotation.__args__) == {
+        "none",
+        "class-weights",
+        *ROW_SAMPLERS,
+        *INTERPOLATING,
+    }

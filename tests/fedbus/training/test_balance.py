@@ -8,9 +8,10 @@ import pytest
 
 from fedbus.classes import class_counts
 from fedbus.errors import SettingsError
-from fedbus.training.balance import SAMPLERS, balance
+from fedbus.training.balance import INTERPOLATING, ROW_SAMPLERS, balance
 
-RESAMPLERS = ("ros", "rus", "smote", "adasyn", "smote-tomek", "smote-enn")
+RESAMPLERS = (*ROW_SAMPLERS, *INTERPOLATING)
+SAMPLERS = ("none", "class-weights", *RESAMPLERS)
 
 
 def phantom_site(counts=(24, 12, 9), held_out=20, seed=0, size=6):
