@@ -22,7 +22,7 @@ from fedbus.evaluation.validation import score_probabilities, score_split
 from fedbus.models.batch_norm import own_names
 from fedbus.models.build import build_model, place_model
 from fedbus.models.state import State, get_state, set_state
-from fedbus.runs.site_state import BATCH_NORM, KEPT_OPTIMISERS, OPTIMISER, own_model, site_memory
+from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, OPTIMISER_ROUNDS, own_model, site_state
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, open_site, read_facts
 from fedbus.sites.split import SPLITS
@@ -66,22 +66,22 @@ def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple
     started = time.monotonic()
     settings, device, previous = instruction.settings, pick_device(workspace.device), instruction.round - 1
     model, rows = _build_model(settings.model, device), _training_rows(workspace, settings, instruction.seed, device)
-    memory = site_memory(workspace.folder, instruction.memory, workspace.name)
+    memory = site_state(workspace.folder, instruction.memory, workspace.name)
     own_state = own_model(state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, previous)
     set_state(model, own_state)
     score = score_split(model, _open_site(workspace), "validation", settings, _predictable(instruction))
     steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
     if settings.optimiser_state == "kept":
-        restore_optimiser(optimiser, memory.recall(OPTIMISER, previous))
+        restore_optimiser(optimiser, memory.load(OPTIMISER, previous))
     loss = train_round(
         model, rows, settings, seed=instruction.seed, round_number=instruction.round, steps=steps,
         optimiser=optimiser, proximal_mu=instruction.proximal_mu,
     )  # fmt: skip
     trained = get_state(model)
     if settings.optimiser_state == "kept":
-        memory.keep(OPTIMISER, instruction.round, optimiser_tensors(optimiser), KEPT_OPTIMISERS)
+        memory.save(OPTIMISER, instruction.round, optimiser_tensors(optimiser), OPTIMISER_ROUNDS)
     if own := own_names(settings.batch_norm, trained):
-        memory.keep(BATCH_NORM, instruction.round, {name: trained[name] for name in own})
+        memory.save(BATCH_NORM, instruction.round, {name: trained[name] for name in own})
         trained |= {name: state[name] for name in own}
     report = Report(site_weight(rows, settings), score, loss, steps, time.monotonic() - started)
     return trained, report

@@ -9,12 +9,12 @@ from fedbus.settings.schema import STRATEGIES, Settings, is_tuned
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the comparison, for one seed.
+    """One arm of the comparison, for one seed.
 
     Attributes:
-        name: `local-SITE`, `centralised`, a strategy, or STRATEGY-tuned.
-        seed: the training seed.
-        folder: its files.
+        name: `local-SITE`, `centralised`, a strategy such as `fedavg`, or `STRATEGY-tuned`.
+        seed: The training seed.
+        folder: Files of the arm.
     """
 
     name: str
@@ -23,27 +23,27 @@ class Arm:
 
     @property
     def federated(self) -> bool:
-        """Whether it runs on Flower."""
+        """Whether the arm runs on Flower."""
         return self.name in STRATEGIES
 
     @property
     def title(self) -> str:
-        """Names its training among those of the run, as sites know it."""
+        """Name of the training, unique in the run; sites store their state under it."""
         return f"{self.name}-seed-{self.seed}"
 
     @property
     def out(self) -> Path:
-        """The run folder."""
+        """The run folder that contains the arm."""
         return next(parent for parent in self.folder.path.parents if parent.name == "arms").parent
 
     @property
     def tuned(self) -> bool:
-        """Whether it goes on from a federated arm, one model a site."""
+        """Whether the arm fine-tunes the model of a federated arm at each site."""
         return is_tuned(self.name)
 
 
 def list_arms(settings: Settings, out: Path) -> list[Arm]:
-    """All arms of a study, seed by seed: `local` stands for one arm a site."""
+    """List the arms of a comparison, seed by seed; `local` becomes one arm per site."""
     names = [
         name
         for arm in settings.arms

@@ -1,4 +1,4 @@
-"""Train one holder's model from start to end: a hospital alone, or the pooled baseline."""
+"""Train a model in one place from start to end: a site alone, or the centralised baseline."""
 
 import time
 from collections.abc import Sequence
@@ -22,13 +22,15 @@ from fedbus.training.rows import TrainingRows
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """One arm that trains in one place.
+    """The training of one arm and one seed that needs no federation.
 
     Attributes:
-        rows: what it trains on.
-        validation: the sites whose validation rows choose the kept round.
-        steps: optimiser steps a round.
-        start: the weights that every arm starts from.
+        settings: Settings of the comparison.
+        seed: The training seed.
+        rows: Training rows.
+        validation: Sites whose validation rows choose the best round.
+        steps: Optimiser steps per round.
+        start: Start weights.
     """
 
     settings: Settings
@@ -40,14 +42,18 @@ class LocalTraining:
 
     @property
     def present(self) -> Tensor | None:
-        """The classes that the model may predict: under `mask`, those it was trained on."""
+        """int64 [K], the classes that the model may predict, see `predictable`; None: all."""
         return predictable(self.rows.present, self.settings)
 
     def run(self, folder: ArmFolder, progress: Progress = lambda _: None) -> None:
-        """Train all rounds, from the checkpoint if there is one; the optimiser's state lives on between rounds.
+        """Train all rounds, continuing from a checkpoint if there is one; the optimiser keeps its state between rounds.
+
+        Args:
+            folder: Folder of the arm.
+            progress: Called with the number of images of every batch; first with those of the checkpoint.
 
         Raises:
-            RunError: the loss is not finite, the disk is full.
+            RunError: If the loss is not finite, or a file can't be written.
         """
         settings = self.settings
         model = place_model(settings.model, pick_device(settings.device))

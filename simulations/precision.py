@@ -1,13 +1,13 @@
-"""The arithmetic of a run, settled once and written down with its settings."""
+"""The precision of a run: decided once, and recorded with its settings."""
 
 from fedbus.device import pick_device, pick_dtype
 from fedbus.settings.schema import Settings
 
 
 def resolve_precision(settings: Settings) -> Settings:
-    """Put what this machine decides in place of `precision = "auto"`: for every arm and cell, and for whoever resumes.
+    """Replace `precision = "auto"` by what suits this machine, so that all arms and resumed runs use the same.
 
-    On a Ray cluster every node decides for itself, because the one that asks need not be like those that train.
+    With a Ray cluster `auto` remains, and every node decides: this machine may differ from those that train.
     """
     if settings.precision != "auto" or settings.ray_address:
         return settings

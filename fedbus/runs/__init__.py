@@ -1,1 +1,1 @@
-"""The run folder on disk."""
+"""The run folder on disk: settings, environment, checkpoints, and the state that a site keeps for itself."""

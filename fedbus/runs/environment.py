@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine and command, for the report."""
+    """Describe versions, machine and command, for the report."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -36,7 +36,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _without_folder(word: str) -> str:
-    """`--site=busi=/ward/7/BUSI` without its folders: reports are passed on."""
+    """Reduce paths to their last part, as in `--site=busi=BUSI`: reports are shared, and folder names can be private."""
     before, equals, path = word.rpartition("=")
     return f"{before}{equals}{Path(path).name}" if "/" in path else word
 

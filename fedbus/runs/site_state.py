@@ -1,9 +1,9 @@
-"""What a site remembers between the rounds of a federated training: on its own disk, never sent.
+"""The state of a site between the rounds of a federated training: stored on its own disk, never sent.
 
-OUT/memory/TITLE[-RUN]/SITE/batch-norm-ROUND.safetensors  optimiser-ROUND.safetensors
+    OUT/memory/TITLE[-RUN]/SITE/batch-norm-ROUND.safetensors  optimiser-ROUND.safetensors
 
-Files go by the round that made them, and a round reads only what earlier rounds wrote: when a hub goes back to its
-checkpoint, its sites go back with it.
+Files are named by the round that wrote them, and a round reads only what earlier rounds wrote. When a hub resumes from
+a checkpoint and repeats rounds, its sites therefore repeat them from the same state.
 """
 
 from dataclasses import dataclass
@@ -18,107 +18,107 @@ from fedbus.models.state import State
 from fedbus.system.files import write_whole
 
 BATCH_NORM, OPTIMISER = "batch-norm", "optimiser"
-"""What there is to remember."""
+"""The kinds of state."""
 
-KEPT_OPTIMISERS = 2
-"""Rounds of optimiser state that are kept: a hub that was cut asks for its last round once more."""
+OPTIMISER_ROUNDS = 2
+"""Rounds whose optimiser state is kept: a hub that was interrupted repeats its last round."""
 
 
 @dataclass(frozen=True)
-class SiteMemory:
-    """The memory of one site in one training."""
+class SiteState:
+    """The state of one site in one training."""
 
     folder: Path
 
-    def keep(self, what: str, round_number: int, tensors: State, rounds: int | None = None) -> None:
-        """Remember tensors of a round, and forget what later rounds wrote before the hub went back.
+    def save(self, kind: str, round_number: int, tensors: State, rounds: int | None = None) -> None:
+        """Write the tensors of a round, and delete those of later rounds, which the hub is repeating.
 
         Args:
-            what: `BATCH_NORM` or `OPTIMISER`.
-            round_number: the round that made them, from 1.
-            tensors: by name, on the CPU, contiguous.
-            rounds: the newest so many are kept; None: all.
+            kind: `BATCH_NORM` or `OPTIMISER`.
+            round_number: Round that made them, from 1.
+            tensors: Tensors by name, on the CPU, contiguous.
+            rounds: Number of latest rounds to keep; None: all.
 
         Raises:
-            RunError: the disk is full or the folder can't be written.
+            RunError: If the file can't be written.
         """
-        write_whole(self._path(what, round_number), lambda temporary: save_file(tensors, temporary))
-        written = self._rounds(what)
+        write_whole(self._path(kind, round_number), lambda temporary: save_file(tensors, temporary))
+        written = self._rounds(kind)
         known = [number for number in written if number <= round_number]
         for number in set(written) - set(known if rounds is None else known[-rounds:]):
-            self._path(what, number).unlink(missing_ok=True)
+            self._path(kind, number).unlink(missing_ok=True)
 
-    def recall(self, what: str, round_number: int) -> State:
-        """What the site knew after a round: the round's own tensors, or the last before, if it missed that round.
+    def load(self, kind: str, round_number: int) -> State:
+        """Read the tensors of a round, or of the last round before it if the site missed that round.
 
         Returns:
-            Tensors by name; none for a site that took part in no round until then.
+            Tensors by name; empty if the site had not taken part in any round by then.
 
         Raises:
-            RunError: the file is damaged.
+            RunError: If the file is damaged.
         """
-        known = [number for number in self._rounds(what) if number <= round_number]
+        known = [number for number in self._rounds(kind) if number <= round_number]
         if not known:
             return {}
-        path = self._path(what, known[-1])
+        path = self._path(kind, known[-1])
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise RunError(
                 f"{path} is damaged ({error}).",
-                "Bring it back from a copy, or delete it: the site then goes on from what it kept before, or afresh.",
+                "Restore it from a backup, or delete it: the site then continues from an earlier round, or from the start.",
             ) from error
 
-    def _path(self, what: str, round_number: int) -> Path:
-        return self.folder / f"{what}-{round_number:05d}.safetensors"
+    def _path(self, kind: str, round_number: int) -> Path:
+        return self.folder / f"{kind}-{round_number:05d}.safetensors"
 
-    def _rounds(self, what: str) -> list[int]:
-        """Rounds of which there is a file, ascending."""
-        names = [path.stem.removeprefix(f"{what}-") for path in self.folder.glob(f"{what}-*.safetensors")]
+    def _rounds(self, kind: str) -> list[int]:
+        """Rounds that have a file, ascending."""
+        names = [path.stem.removeprefix(f"{kind}-") for path in self.folder.glob(f"{kind}-*.safetensors")]
         return sorted(int(name) for name in names if name.isdigit())
 
 
-def site_memory(out: Path, title: str, site: str) -> SiteMemory:
-    """The memory of a site in a training.
+def site_state(out: Path, title: str, site: str) -> SiteState:
+    """Locate the state of a site in a training.
 
     Args:
-        out: the folder in which the site is prepared.
-        title: the training's, one for each arm and seed.
-        site: its name.
+        out: Folder in which the site is prepared; in a simulation the run folder.
+        title: Title of the training, one per arm and seed.
+        site: Name of the site.
     """
-    return SiteMemory(out / "memory" / title / site)
+    return SiteState(out / "memory" / title / site)
 
 
-def local_state(out: Path, title: str, site: str, round_number: int) -> State:
-    """The BatchNorm that a site had of its own after a round, to be put in place of the shared model's.
+def local_batch_norm(out: Path, title: str, site: str, round_number: int) -> State:
+    """Read the arrays of BatchNorm that a site kept for itself after a round; they replace the shared model's.
 
     Args:
-        out: the folder in which the site is prepared; in a simulation the run folder.
-        title: the training's, one for each arm and seed.
-        site: its name.
-        round_number: the round that made the shared model.
+        out: Folder in which the site is prepared; in a simulation the run folder.
+        title: Title of the training, one per arm and seed.
+        site: Name of the site.
+        round_number: Round that made the shared model.
 
     Returns:
-        Parameters and running statistics by name, float32; none where the site keeps none of its own.
+        Parameters and running statistics by name, float32; empty if the site keeps none.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: If the file is damaged.
     """
-    return site_memory(out, title, site).recall(BATCH_NORM, round_number)
+    return site_state(out, title, site).load(BATCH_NORM, round_number)
 
 
 def own_model(state: State, policy: str, out: Path, title: str, site: str, round_number: int) -> State:
-    """The shared model of a round as a site has it: with what of BatchNorm was the site's own in that round.
+    """Give the model of a site after a round: the shared model, with the arrays of BatchNorm that the site kept.
 
     Args:
-        state: the shared model.
-        policy: the study's `batch-norm`.
-        out: the folder in which the site is prepared; in a simulation the run folder.
-        title: the training's, one for each arm and seed.
-        site: its name.
-        round_number: the round that made the shared model.
+        state: The shared model.
+        policy: The setting `batch-norm`.
+        out: Folder in which the site is prepared; in a simulation the run folder.
+        title: Title of the training, one per arm and seed.
+        site: Name of the site.
+        round_number: Round that made the shared model.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: If the file is damaged.
     """
-    return state | local_state(out, title, site, round_number) if policy in OWN_PARTS else state
+    return state | local_batch_norm(out, title, site, round_number) if policy in OWN_PARTS else state

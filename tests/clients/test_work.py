@@ -14,7 +14,7 @@ from fedbus.models.batch_norm import own_names
 from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
-from fedbus.runs.site_state import OPTIMISER, local_state, site_memory
+from fedbus.runs.site_state import OPTIMISER, local_batch_norm, site_state
 from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
@@ -89,7 +89,7 @@ def test_a_kept_optimiser_is_held_for_two_rounds_and_read_of_the_round_before(tw
     assert same(work.train(workspace, instruction(two_site_settings, 3, optimiser_state="kept"), start)[0], sent[2]), (
         "asked again"
     )
-    steps = site_memory(workspace.folder, "run", "north").recall(OPTIMISER, 3)["0/step"]
+    steps = site_state(workspace.folder, "run", "north").load(OPTIMISER, 3)["0/step"]
     assert steps == 3 * work.train(workspace, instruction(two_site_settings, 1), start)[1].steps
 
 
@@ -98,7 +98,7 @@ def test_a_batch_norm_of_its_own_never_leaves_the_site(policy, two_site_settings
     own = own_names(policy, start)
     first, _ = work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     shared, _ = work.train(workspace, instruction(two_site_settings, 1), start)
-    kept = local_state(workspace.folder, "run", "north", 1)
+    kept = local_batch_norm(workspace.folder, "run", "north", 1)
     assert sorted(kept) == own
     for name, value in shared.items():
         assert torch.equal(first[name], start[name] if name in own else value), name
@@ -112,14 +112,14 @@ def test_the_next_round_scores_and_trains_the_incoming_model_with_the_sites_own_
 ):
     work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     incoming = start_state(two_site_settings.model, "none", 8)
-    mine = incoming | local_state(workspace.folder, "run", "north", 1)
+    mine = incoming | local_batch_norm(workspace.folder, "run", "north", 1)
     sent, report = work.train(workspace, instruction(two_site_settings, 2, batch_norm=policy), incoming)
     trained, expected = work.train(workspace, instruction(two_site_settings, 2), mine)
     _, foreign = work.train(workspace, instruction(two_site_settings, 2), incoming)
     own = own_names(policy, start)
     assert scores(report) == scores(expected) != scores(foreign)
     assert report.loss == expected.loss
-    assert same(local_state(workspace.folder, "run", "north", 2), {name: trained[name] for name in own})
+    assert same(local_batch_norm(workspace.folder, "run", "north", 2), {name: trained[name] for name in own})
     assert same(sent, trained | {name: incoming[name] for name in own})
 
 
@@ -134,7 +134,7 @@ def test_a_model_is_evaluated_and_received_with_the_batch_norm_of_its_round(
         asked = instruction(two_site_settings, number, batch_norm="local")
         asked = Instruction(asked.settings, asked.seed, asked.classes, "test", asked.title, number)
         found.append(scores(work.evaluate(deployed, asked, start)))
-        mine = start | local_state(workspace.folder, "run", "north", number)
+        mine = start | local_batch_norm(workspace.folder, "run", "north", number)
         assert same(load_file(tmp_path / "models" / "run" / "model.safetensors"), mine)
         assert found[-1] == scores(
             work.evaluate(workspace, Instruction(two_site_settings, 7, EVERY_CLASS, "test"), mine)

@@ -15,7 +15,7 @@ from fedbus.models.build import place_model
 from fedbus.models.start import start_state
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder
-from fedbus.runs.site_state import BATCH_NORM, own_model, site_memory
+from fedbus.runs.site_state import BATCH_NORM, own_model, site_state
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.training.rows import site_rows
@@ -123,9 +123,9 @@ def test_a_resumed_tuning_trains_finished_sites_no_more(tmp_path, monkeypatch):
 def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
     state = {"a": torch.zeros(2), "b": torch.zeros(2)}
     settings = tiny_settings(batch_norm="local")
-    memory = site_memory(tmp_path, "fedavg-seed-0", "north")
-    memory.keep(BATCH_NORM, 2, {"b": torch.ones(2)})
-    memory.keep(BATCH_NORM, 3, {"b": torch.full((2,), 9.0)})
+    memory = site_state(tmp_path, "fedavg-seed-0", "north")
+    memory.save(BATCH_NORM, 2, {"b": torch.ones(2)})
+    memory.save(BATCH_NORM, 3, {"b": torch.full((2,), 9.0)})
     own = own_model(state, settings.batch_norm, tmp_path, "fedavg-seed-0", "north", 2)
     assert (own["a"].tolist(), own["b"].tolist()) == ([0, 0], [1, 1])
     assert own_model(state, tiny_settings().batch_norm, tmp_path, "fedavg-seed-0", "north", 2) is state

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedbus.errors import RunError
-from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, local_state, site_memory
+from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, local_batch_norm, site_state
 
 
 def tensors(value: float) -> dict[str, torch.Tensor]:
@@ -18,73 +18,73 @@ def files(out: Path) -> list[str]:
 
 
 def test_what_was_kept_comes_back_by_round_title_and_site(tmp_path):
-    memory = site_memory(tmp_path, "run", "north")
-    memory.keep(BATCH_NORM, 1, tensors(1.5))
-    memory.keep(OPTIMISER, 1, tensors(9.5))
-    memory.keep(BATCH_NORM, 2, tensors(2.5))
+    state = site_state(tmp_path, "run", "north")
+    state.save(BATCH_NORM, 1, tensors(1.5))
+    state.save(OPTIMISER, 1, tensors(9.5))
+    state.save(BATCH_NORM, 2, tensors(2.5))
     for number, value in ((1, 1.5), (2, 2.5)):
-        back = local_state(tmp_path, "run", "north", number)
+        back = local_batch_norm(tmp_path, "run", "north", number)
         assert back.keys() == {"a", "step"}
         assert all(torch.equal(back[key], expected) for key, expected in tensors(value).items())
-    assert memory.recall(OPTIMISER, 1)["step"] == 9.5
-    assert local_state(tmp_path, "run", "south", 2) == local_state(tmp_path, "another", "north", 2) == {}
+    assert state.load(OPTIMISER, 1)["step"] == 9.5
+    assert local_batch_norm(tmp_path, "run", "south", 2) == local_batch_norm(tmp_path, "another", "north", 2) == {}
 
 
 def test_nothing_is_known_before_the_first_round(tmp_path):
-    memory = site_memory(tmp_path, "run", "north")
-    assert memory.recall(BATCH_NORM, 0) == {}
-    memory.keep(BATCH_NORM, 1, tensors(1))
-    assert memory.recall(BATCH_NORM, 0) == {}
+    state = site_state(tmp_path, "run", "north")
+    assert state.load(BATCH_NORM, 0) == {}
+    state.save(BATCH_NORM, 1, tensors(1))
+    assert state.load(BATCH_NORM, 0) == {}
 
 
 def test_a_site_that_missed_a_round_goes_on_from_the_one_before(tmp_path):
-    memory = site_memory(tmp_path, "run", "north")
+    state = site_state(tmp_path, "run", "north")
     for number in (2, 10, 12):
-        memory.keep(BATCH_NORM, number, tensors(number))
-    assert [memory.recall(BATCH_NORM, number)["step"].item() for number in (2, 9, 11, 13)] == [2, 2, 10, 12]
+        state.save(BATCH_NORM, number, tensors(number))
+    assert [state.load(BATCH_NORM, number)["step"].item() for number in (2, 9, 11, 13)] == [2, 2, 10, 12]
 
 
 def test_when_the_hub_goes_back_later_rounds_are_neither_read_nor_left(tmp_path):
-    memory = site_memory(tmp_path, "run", "north")
+    state = site_state(tmp_path, "run", "north")
     for number in (1, 2, 3, 4):
-        memory.keep(BATCH_NORM, number, tensors(number))
-    assert memory.recall(BATCH_NORM, 1)["step"] == 1
-    memory.keep(BATCH_NORM, 2, tensors(20))
+        state.save(BATCH_NORM, number, tensors(number))
+    assert state.load(BATCH_NORM, 1)["step"] == 1
+    state.save(BATCH_NORM, 2, tensors(20))
     assert files(tmp_path) == ["batch-norm-00001.safetensors", "batch-norm-00002.safetensors"]
-    assert memory.recall(BATCH_NORM, 4)["step"] == 20
+    assert state.load(BATCH_NORM, 4)["step"] == 20
 
 
 def test_of_large_things_the_newest_are_kept(tmp_path):
-    memory = site_memory(tmp_path, "run", "north")
+    state = site_state(tmp_path, "run", "north")
     for number in (1, 2, 3):
-        memory.keep(OPTIMISER, number, tensors(number), 2)
+        state.save(OPTIMISER, number, tensors(number), 2)
     assert files(tmp_path) == ["optimiser-00002.safetensors", "optimiser-00003.safetensors"]
-    memory.keep(OPTIMISER, 3, tensors(30), 2)
-    assert memory.recall(OPTIMISER, 2)["step"] == 2, "the round before is still there when a round is asked for again"
-    memory.keep(BATCH_NORM, 4, tensors(4))
+    state.save(OPTIMISER, 3, tensors(30), 2)
+    assert state.load(OPTIMISER, 2)["step"] == 2, "the round before is still there when a round is asked for again"
+    state.save(BATCH_NORM, 4, tensors(4))
     assert len(files(tmp_path)) == 3, "each thing is counted alone"
 
 
 def test_a_site_with_nothing_of_its_own_remembers_that(tmp_path):
-    site_memory(tmp_path, "run", "north").keep(BATCH_NORM, 1, {})
-    assert local_state(tmp_path, "run", "north", 1) == {}
+    site_state(tmp_path, "run", "north").save(BATCH_NORM, 1, {})
+    assert local_batch_norm(tmp_path, "run", "north", 1) == {}
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 40])
 def test_a_damaged_memory_is_named_with_a_remedy(tmp_path, damage):
-    memory = site_memory(tmp_path, "run", "north")
-    memory.keep(BATCH_NORM, 1, tensors(1))
+    state = site_state(tmp_path, "run", "north")
+    state.save(BATCH_NORM, 1, tensors(1))
     path = tmp_path / "memory" / "run" / "north" / "batch-norm-00001.safetensors"
     path.write_bytes(damage)
     with pytest.raises(RunError, match=r"batch-norm-00001\.safetensors is damaged") as caught:
-        memory.recall(BATCH_NORM, 1)
+        state.load(BATCH_NORM, 1)
     assert "delete it" in caught.value.remedy
 
 
 def test_a_memory_cut_short_is_damaged(tmp_path):
-    memory = site_memory(tmp_path, "run", "north")
-    memory.keep(BATCH_NORM, 1, tensors(1))
+    state = site_state(tmp_path, "run", "north")
+    state.save(BATCH_NORM, 1, tensors(1))
     path = tmp_path / "memory" / "run" / "north" / "batch-norm-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(RunError, match="damaged"):
-        memory.recall(BATCH_NORM, 1)
+        state.load(BATCH_NORM, 1)

@@ -15,7 +15,7 @@ from fedbus.models.batch_norm import own_names, pool_statistics, still_names
 from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
-from fedbus.runs.site_state import local_state
+from fedbus.runs.site_state import local_batch_norm
 from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.transport.messages import CONFIG, ROUND, Instruction
@@ -93,7 +93,7 @@ def test_everything_else_is_the_mean_of_what_the_sites_trained_with_their_own_ba
         for name in after.keys() - set(own):
             torch.testing.assert_close(after[name], federation.mean(updates, name).float(), rtol=1e-5, atol=1e-6)
     for site in federation.settings.sites:
-        assert same(local_state(federation.out, ARM, site, 2), local_state(federation.out, "again", site, 2))
+        assert same(local_batch_norm(federation.out, ARM, site, 2), local_batch_norm(federation.out, "again", site, 2))
 
 
 def test_every_model_is_scored_with_each_sites_batch_norm_of_its_round(make):
@@ -107,12 +107,12 @@ def test_every_model_is_scored_with_each_sites_batch_norm_of_its_round(make):
     last = folder.read_history()[-1]["sites"]
     for name in federation.settings.sites:
         place, classes = Workspace(federation.out, name, "cpu"), tuple(facts["classes"])
-        mine = best | local_state(federation.out, ARM, name, facts["best_round"])
+        mine = best | local_batch_norm(federation.out, ARM, name, facts["best_round"])
         assert (
             facts["test"]["sites"][name]
             == work.evaluate(place, Instruction(plain, 7, classes, "test"), mine).score.summary()
         )
-        mine = folder.load_weights("final") | local_state(federation.out, ARM, name, 3)
+        mine = folder.load_weights("final") | local_batch_norm(federation.out, ARM, name, 3)
         assert last[name] == work.evaluate(place, Instruction(plain, 7, classes), mine).score.summary()
 
 
