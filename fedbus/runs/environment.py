@@ -36,7 +36,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _without_folder(word: str) -> str:
-    """Reduce paths to their last part, as in `--site=busi=BUSI`: reports are shared, and folder names can be private."""
+    """Reduce paths to their last part, `--site=busi=BUSI`: reports are shared, and folders can be private."""
     before, equals, path = word.rpartition("=")
     return f"{before}{equals}{Path(path).name}" if "/" in path else word
 

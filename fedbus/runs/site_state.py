@@ -66,7 +66,7 @@ class SiteState:
         except (SafetensorError, OSError) as error:
             raise RunError(
                 f"{path} is damaged ({error}).",
-                "Restore it from a backup, or delete it: the site then continues from an earlier round, or from the start.",
+                "Restore it from a backup, or delete it: the site then continues from an earlier round or the start.",
             ) from error
 
     def _path(self, kind: str, round_number: int) -> Path:
