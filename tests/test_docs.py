@@ -1,4 +1,4 @@
-"""The pages on deployment say what the code does: commands, what crosses the wire, and which tests there are."""
+"""The documentation matches the code: commands, modules, links, wire keys and the names of tests."""
 
 import ast
 import re
@@ -16,25 +16,34 @@ from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction
 
 ROOT = Path(__file__).resolve().parents[1]
 SECURITY, DEPLOY, README = ROOT / "docs/security.md", ROOT / "docs/deploy.md", ROOT / "README.md"
+STUDY, RESULTS, PERFORMANCE = ROOT / "docs/study.md", ROOT / "docs/results.md", ROOT / "docs/performance.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
+def name_of(page: Path) -> str:
+    """Return the id of a page's test."""
+    return page.name
+
+
 def code_of(page: str) -> Iterator[str]:
-    """Lines of the indented blocks, continued ones joined, and all words between backticks."""
-    joined = re.sub(r"\\\n\s*", " ", page)
-    yield from (line for line in joined.splitlines() if line.startswith("    "))
-    yield from re.findall(r"`([^`\n]+)`", page)
+    """Yield the lines of the shell blocks, continued ones joined, and all words between backticks elsewhere."""
+    for language, block in FENCE.findall(page):
+        if language == "sh":
+            yield from re.sub(r"\\\n\s*", " ", block).splitlines()
+    yield from re.findall(r"`([^`\n]+)`", FENCE.sub("", page))
 
 
 def commands_of(page: str) -> list[list[str]]:
-    """The words of every `fedbus` command; several may stand in one line, side by side."""
+    """Split every `fedbus` command into words."""
     pieces = [re.split(r"(?<![\w./-])fedbus (?=[a-z])", re.sub(r"\s#.*", "", text)) for text in code_of(page)]
-    return [["fedbus", *re.sub(r"\[(--[^\]]+)\]", r"\1", each).split()] for piece in pieces for each in piece[1:]]
+    return [["fedbus", *each.split()] for piece in pieces for each in piece[1:]]
 
 
-def complaint(words: list[str]) -> str:
-    """What the command line would not know of a command; empty if it knows all."""
+def fault_of(words: list[str]) -> str:
+    """Describe what the command line does not know of a command; empty if it knows everything."""
     command: click.Command = typer.main.get_command(app)
     rest = [re.sub(r"[.,;:`)]+$", "", word) for word in words[1:]]
     while isinstance(command, click.Group):
@@ -46,57 +55,78 @@ def complaint(words: list[str]) -> str:
     return f"{' '.join(words)}: no option {unknown}" if unknown else ""
 
 
-@pytest.mark.parametrize("page", [DEPLOY, README, SECURITY], ids=lambda path: path.name)
-def test_every_command_on_a_page_is_one(page):
+@pytest.mark.parametrize("page", [DEPLOY, README, SECURITY, STUDY, RESULTS], ids=name_of)
+def test_every_command_exists(page):
     commands = commands_of(page.read_text(encoding="utf-8"))
     assert commands
-    assert [said for words in commands if (said := complaint(words))] == []
+    assert [fault for words in commands if (fault := fault_of(words))] == []
 
 
-def test_a_command_that_is_none_would_be_seen():
-    page = "    $ fedbus hub launch hub\n    fedbus hub run hub --fast     fedbus site join DIR   # fedbus hub no\n"
-    said = [complaint(words) for words in commands_of(page + "`fedbus chek`")]
-    assert [bool(words) for words in said] == [True, True, False, True]
+def test_an_unknown_command_is_found():
+    block = (
+        "```sh\nfedbus hub launch hub\nfedbus hub run hub \\\n    --fast\nfedbus site join DIR   # fedbus hub no\n```\n"
+    )
+    faults = [fault_of(words) for words in commands_of(block + "`fedbus chek`")]
+    assert [bool(fault) for fault in faults] == [True, True, False, True]
 
 
-def test_the_page_walks_through_every_verb_of_hub_and_site():
+@pytest.mark.parametrize("page", [PERFORMANCE, STUDY, DEPLOY], ids=name_of)
+def test_every_module_that_a_page_runs_exists(page):
+    modules = re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8"))
+    assert modules
+    assert [name for name in modules if not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()] == []
+
+
+def test_the_deployment_page_uses_every_command_of_hub_and_site():
     shown = {tuple(words[1:3]) for words in commands_of(DEPLOY.read_text(encoding="utf-8"))}
     groups = {name: typer.main.get_command(app).commands[name] for name in ("hub", "site")}
     assert {(name, verb) for name, group in groups.items() for verb in group.commands} <= shown
 
 
-def keys_in_tables(page: str) -> set[str]:
-    """The words between backticks in the first column of all tables."""
-    cells = (line.split("|")[1] for line in page.splitlines() if line.startswith("| "))
-    return {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
+def rows_of_tables(page: str) -> list[list[str]]:
+    """List the cells of all table rows."""
+    return [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")]
 
 
 def test_everything_that_crosses_the_wire_is_listed_and_nothing_else():
+    rows = rows_of_tables(SECURITY.read_text(encoding="utf-8"))
+    listed = {key for cells in rows for key in re.findall(r"`(.+?)`", cells[0])}
     answers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT)} | {"site", "labels"}
     instructions = {*Instruction(Settings(), 0, ()).to_config(), ROUND, PROXIMAL_MU}
-    assert keys_in_tables(SECURITY.read_text(encoding="utf-8")) - {"ca.crt"} == answers | instructions
+    assert listed == answers | instructions
 
 
-def test_the_page_gives_the_size_of_every_number_that_a_site_sends():
-    rows = [line.split("|")[1:-1] for line in SECURITY.read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
-    told = {key: cells[2].split()[0] for cells in rows if len(cells) == 4 for key in re.findall(r"`(.+?)`", cells[0])}
+def test_the_size_of_everything_that_a_site_sends_is_listed():
+    rows = rows_of_tables(SECURITY.read_text(encoding="utf-8"))
+    listed = {key: cells[2].split()[0] for cells in rows if len(cells) == 4 for key in re.findall(r"`(.+?)`", cells[0])}
     sizes = {item.key: str(item.values) for item in (*REGISTRATION, *REPORT, *TEST_REPORT)}
-    assert {key: told.get(key) for key in sizes} == sizes
+    assert {key: listed.get(key) for key in sizes} == sizes
 
 
 def test_every_test_that_is_named_exists():
-    named = set(TEST_NAME.findall(SECURITY.read_text(encoding="utf-8")))
+    named = {name for page in PAGES for name in TEST_NAME.findall(page.read_text(encoding="utf-8"))}
     assert named
     for path, function in sorted(named):
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
         assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path}::{function}"
 
 
-@pytest.mark.parametrize("page", [SECURITY, DEPLOY], ids=lambda path: path.name)
-def test_every_file_that_a_page_points_to_is_there(page):
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_that_a_page_names_exists(page):
     text = page.read_text(encoding="utf-8")
-    links = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
+    links = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)]
     paths = [ROOT / path for path in re.findall(r"`((?:tests|server|clients|fedbus|simulations)/[\w/.]+)`", text)]
-    assert links
-    assert paths
+    assert links + paths
     assert [path for path in links + paths if not path.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_heading_that_a_page_links_to_exists(page):
+    links = re.findall(r"\]\(([\w./-]*\.md)?#([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if link[1] not in anchors_of(page.parent / link[0] if link[0] else page)] == []
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
