@@ -100,7 +100,7 @@ def start(code: str, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("code", [SIMULATION, CELLS], ids=["simulation", "cells"])
-def test_ray_listens_on_this_machine_alone_and_works_for_nobody_without_the_token(code, tmp_path):
+def test_ray_listens_on_loopback_only_and_requires_the_token(code, tmp_path):
     child = start(code, tmp_path)
     said = child.communicate(timeout=800)[1]
     assert child.returncode == 0, said[-3000:]
