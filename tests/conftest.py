@@ -15,6 +15,32 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So a shell starts what it puts into the background, and children inherit it; tests press their Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONG_FILES = (
+    "deployment/test_faults.py", "deployment/test_join.py", "simulations/studies/test_study.py",
+    "simulations/test_cluster.py", "simulations/test_compare.py", "simulations/benchmarks/test_peer_pfl.py",
+    "deployment/test_admission.py", "simulations/benchmarks/test_growth.py", "test_wheel.py",
+    "simulations/test_flwr_run.py", "simulations/test_ray_security.py", "server/rounds/test_policies.py",
+)  # fmt: skip
+"""Files that take longest, in that order: they start first, so that no process is left with one at the end."""
+
+EXTENDED = (
+    "deployment/test_faults.py", "deployment/test_admission.py", "simulations/test_cluster.py",
+    "simulations/test_flwr_run.py", "simulations/test_ray_security.py", "simulations/benchmarks/", "test_wheel.py",
+)  # fmt: skip
+"""Files and folders whose tests are marked `extended`: `make test-all` and CI run them, `make test` does not."""
+
+TESTS = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the extended tests, and put the long files first."""
+    rank = {name: place for place, name in enumerate(LONG_FILES)}
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(EXTENDED):
+            item.add_marker(pytest.mark.extended)
+    items.sort(key=lambda item: rank.get(item.path.relative_to(TESTS).as_posix(), len(rank)))  # stable otherwise
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
