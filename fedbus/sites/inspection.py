@@ -117,9 +117,9 @@ class Inspection:
             "height": _named(self.heights, ("minimum", "median", "maximum")),
             "modes": self.modes,
             "near_bits": self.near_bits,
-            "exact_copies": [[pair.first, pair.second] for pair in self.identical_pairs],
-            "near_copies": [[pair.first, pair.second, pair.bits] for pair in self.near_duplicates],
-            "copies_under_two_labels": [
+            "identical_pairs": [[pair.first, pair.second] for pair in self.identical_pairs],
+            "near_duplicates": [[pair.first, pair.second, pair.bits] for pair in self.near_duplicates],
+            "conflicting_pairs": [
                 {
                     "files": [pair.first, pair.second],
                     "labels": list(pair.labels),

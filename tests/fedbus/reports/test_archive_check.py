@@ -175,8 +175,8 @@ def test_json_holds_everything(tmp_path):
     assert report["published"] == {"benign": 437, "malignant": 210, "normal": 133}
     assert report["patients"] is None
     assert report["width"] == {"minimum": 48, "median": 48, "maximum": 48}
-    assert report["exact_copies"] == [pair]
-    assert report["copies_under_two_labels"] == [
+    assert report["identical_pairs"] == [pair]
+    assert report["conflicting_pairs"] == [
         {"files": pair, "labels": ["benign", "normal"], "bits": 0, "identical": True}
     ]
     assert "10.1016/j.dib.2019.104863" in report["citation"]

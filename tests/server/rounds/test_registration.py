@@ -1,4 +1,4 @@
-"""Waiting for sites, and asking those again that went away: those, and only those."""
+"""Waiting for sites, and asking again those that disconnected, and only those."""
 
 import threading
 from collections.abc import Iterable

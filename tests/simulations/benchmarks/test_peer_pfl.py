@@ -1,4 +1,4 @@
-"""The study on pfl: it gets our rows and makes our number of steps; where it can't be had, the reason is said."""
+"""The study on pfl: it gets our rows and makes our number of steps; where pfl is unavailable, the reason is given."""
 
 import json
 import subprocess
