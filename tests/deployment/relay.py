@@ -18,10 +18,8 @@ class Relay:
     def cut(self) -> None:
         """Break every connection and refuse new ones."""
         self.cut_off = True
-        for end in self.open:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self.open.clear()
+        while self.open:
+            _shut_down(self.open.pop())  # the threads that forward for it then end, and close it
 
     def restore(self) -> None:
         """Accept connections again."""
@@ -36,20 +34,37 @@ class Relay:
         while True:
             try:
                 near, _ = self.listener.accept()
+            except OSError:  # closed
+                return
+            try:
                 if self.cut_off:
-                    near.close()
-                    continue
+                    raise ConnectionRefusedError
                 far = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
-                return
+                near.close()
+                continue
             self.open += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=_forward, args=(near, far), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while block := source.recv(1 << 16):
-                sink.sendall(block)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+
+def _forward(near: socket.socket, far: socket.socket) -> None:
+    """Forward in both directions until both are closed."""
+    back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+    back.start()
+    _pump(near, far)
+    back.join()
+    near.close()
+    far.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while block := source.recv(1 << 16):
+            sink.sendall(block)
+    _shut_down(source)
+    _shut_down(sink)
+
+
+def _shut_down(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)

@@ -143,7 +143,7 @@ def stopped(
 
 def test_ctrl_c_ends_the_run_at_the_hub_and_keeps_its_rounds(stopped, federation):
     said = federation.log("run").read_text()
-    assert "Finished rounds are kept" in said
+    assert "Finished rounds are saved" in said
     assert "--resume" in said
     out = federation.hub.runs / "lonely"
     deadline = time.monotonic() + PATIENCE_SECONDS
