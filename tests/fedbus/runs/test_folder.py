@@ -2,11 +2,16 @@
 
 import json
 import re
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -101,19 +106,44 @@ def test_folders_that_can_not_be_used_are_refused(tmp_path, prepare, resume, wor
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    folder, given = ArmFolder(tmp_path / "arm"), checkpoint()
-    assert folder.load() is None
-    folder.save(given)
-    back = folder.load()
-    assert (back.round, back.history, back.best_round, back.best_rank) == (
-        given.round, given.history, given.best_round, given.best_rank,
-    )  # fmt: skip
-    for name in ("state", "extra"):
-        one, other = getattr(back, name), getattr(given, name)
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+TENSORS = st.dictionaries(
+    NAMES,
+    arrays(np.float32, array_shapes(min_dims=0, max_dims=3, max_side=3), elements=st.floats(width=32)).map(
+        torch.tensor
+    ),
+    max_size=4,
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(
+    st.builds(
+        Checkpoint,
+        round=st.integers(0, 10_000),
+        state=TENSORS,
+        history=st.lists(st.dictionaries(NAMES, NUMBERS | NAMES | st.none() | st.integers(), max_size=3), max_size=3),
+        best_round=st.none() | st.integers(0, 10_000),
+        best_rank=st.tuples(NUMBERS, NUMBERS),
+        extra=TENSORS,
+    )
+)
+def test_a_checkpoint_is_read_as_it_was_written(given_checkpoint):
+    with tempfile.TemporaryDirectory() as place:
+        folder = ArmFolder(Path(place) / "arm")
+        assert folder.load() is None
+        folder.save(given_checkpoint)
+        back = folder.load()
+        assert folder.read_history() == given_checkpoint.history
+    for field in ("round", "history", "best_round", "best_rank"):
+        assert getattr(back, field) == getattr(given_checkpoint, field)
+    for field in ("state", "extra"):
+        one, other = getattr(back, field), getattr(given_checkpoint, field)
         assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) and one[key].dtype == other[key].dtype for key in one)
-    assert folder.read_history() == given.history
+        for key, value in one.items():
+            assert value.dtype == other[key].dtype
+            np.testing.assert_array_equal(value.numpy(), other[key].numpy())  # NaN equals NaN
 
 
 def test_a_first_checkpoint_has_no_best_round(tmp_path):

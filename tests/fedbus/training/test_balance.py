@@ -5,6 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from fedbus.classes import class_counts
 from fedbus.errors import SettingsError
@@ -34,33 +37,37 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_none_leaves_everything_as_it_is():
-    pixels, labels, training = phantom_site()
-    balanced = balance(pixels, labels, training, "none", 0)
-    np.testing.assert_array_equal(balanced.rows, training)
-    np.testing.assert_array_equal(balanced.labels, labels[training])
-    assert balanced.synthetic.shape == (0, 6, 6)
-    assert balanced.class_weights.tolist() == [1, 1, 1]
-
-
-def test_over_sampling_repeats_training_rows_up_to_the_largest_class():
-    pixels, labels, training = phantom_site()
-    balanced = balance(pixels, labels, training, "ros", 1)
-    assert set(balanced.rows.tolist()) == set(training.tolist())
+@settings(deadline=None, derandomize=True, max_examples=80)
+@given(
+    arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 2)),
+    st.sampled_from(["ros", "rus", "none", "class-weights"]),
+    st.integers(0, 2**62),
+    st.data(),
+)
+def test_samplers_that_choose_rows_balance_classes_and_invent_nothing(labels, sampler, seed, data):
+    chosen = data.draw(st.sets(st.integers(0, len(labels) - 1), min_size=1))
+    training = np.array(sorted(chosen))
+    pixels = np.zeros((len(labels), 2, 2), dtype=np.uint8)
+    balanced = balance(pixels, labels, training, sampler, seed)
+    before, after = (np.bincount(labels[rows], minlength=3) for rows in (training, balanced.rows))
+    present = before > 0
+    assert set(balanced.rows.tolist()) <= chosen
     np.testing.assert_array_equal(balanced.labels, labels[balanced.rows])
-    assert class_counts(balanced.labels) == {"benign": 24, "malignant": 24, "normal": 24}
-    benign = balanced.rows[balanced.labels == 0]
-    assert len(set(benign.tolist())) == len(benign) == 24
-    assert len(balanced.synthetic) == 0
-
-
-def test_under_sampling_drops_training_rows_down_to_the_smallest_class():
-    pixels, labels, training = phantom_site()
-    balanced = balance(pixels, labels, training, "rus", 1)
-    assert set(balanced.rows.tolist()) <= set(training.tolist())
-    assert len(set(balanced.rows.tolist())) == len(balanced.rows)
-    np.testing.assert_array_equal(balanced.labels, labels[balanced.rows])
-    assert class_counts(balanced.labels) == {"benign": 9, "malignant": 9, "normal": 9}
+    assert balanced.synthetic.shape == (0, 2, 2)
+    weights = balanced.class_weights.astype(float)
+    if sampler == "ros":
+        assert (after == np.where(present, before.max(), 0)).all()
+        np.testing.assert_array_equal(balanced.rows[: len(training)], training)
+        assert len(set(balanced.rows.tolist())) == len(training), "every row is kept"
+    elif sampler == "rus":
+        assert (after == np.where(present, before[present].min(), 0)).all()
+        assert len(set(balanced.rows.tolist())) == len(balanced.rows), "no row is repeated"
+    else:
+        np.testing.assert_array_equal(balanced.rows, training)
+    if sampler == "class-weights":
+        np.testing.assert_allclose(weights * before, np.where(present, len(training) / present.sum(), 0), rtol=1e-6)
+    else:
+        assert weights.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("sampler", ["smote", "adasyn"])
@@ -145,16 +152,6 @@ def test_memory_mapped_pixels_give_the_same(tmp_path):
     np.save(tmp_path / "pixels.npy", pixels)
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     assert_equal(balance(mapped, labels, training, "smote", 3), balance(pixels, labels, training, "smote", 3))
-
-
-def test_class_weights_count_classes_alike_and_average_to_one_over_rows():
-    pixels, labels, training = phantom_site()
-    weights = balance(pixels, labels, training, "class-weights", 0).class_weights
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights * [24, 12, 9], 45 / 3, rtol=1e-6)
-    assert weights[labels[training]].mean() == pytest.approx(1.0, abs=1e-6)
-    two = balance(pixels, labels, training[labels[training] != 1], "class-weights", 0).class_weights
-    np.testing.assert_allclose(two, [33 / 2 / 24, 0, 33 / 2 / 9], rtol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["smote", "adasyn", "smote-tomek", "smote-enn"])
