@@ -165,7 +165,7 @@ def test_without_two_of_three_sites_the_run_waits_names_them_and_keeps_the_last_
     assert run.wait(PATIENCE_SECONDS) == 1
     said = words_of(federation, "run")
     assert "waiting for north, south" in said
-    assert "north, south did not come" in said
+    assert "north, south did not" in said
     assert "--resume" in said
     rounds = len(history_of(out))
     assert before < rounds < 40
