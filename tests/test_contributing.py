@@ -43,7 +43,7 @@ def test_a_reader(tmp_path, monkeypatch):
         make_picture(np.random.default_rng(seed)).save(tmp_path / f"{name}.png")
     reader = datasets._reader("first-letter", example("reader"))
     monkeypatch.setitem(datasets.READERS, "first-letter", reader)
-    assert datasets.read_archive("first-letter", tmp_path, "north").counts == {"benign": 2, "malignant": 1, "normal": 1}
+    assert datasets.read_dataset("first-letter", tmp_path, "north").counts == {"benign": 2, "malignant": 1, "normal": 1}
 
 
 def test_a_sampler(monkeypatch):

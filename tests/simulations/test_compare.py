@@ -147,6 +147,7 @@ def test_no_process_is_left_running(finished):
     assert not left
 
 
+@pytest.mark.extended
 def test_a_finished_arm_is_not_run_again_and_a_new_one_can_join(finished, archives):
     out = finished[0]
     before = {arm: (out / "arms" / arm / "final.safetensors").stat().st_mtime_ns for arm in ARMS}
@@ -200,6 +201,7 @@ def test_an_existing_run_is_never_overwritten(finished, archives):
     assert "--resume" in refused(command(archives, finished[0]))
 
 
+@pytest.mark.extended
 def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_path):
     settings = {"arms": "fedavg", "rounds": 20}
     uncut = run(command(archives, tmp_path / "uncut", **settings))

@@ -151,6 +151,7 @@ def test_table_and_page_are_written_and_the_terminal_shows_both(first):
     assert str(out / "report.html") in done.stdout
 
 
+@pytest.mark.extended
 def test_resuming_runs_only_what_is_not_finished(first, place):
     out, _ = first
     files = {name: out / "cells" / name / "results.json" for name in ("plain", "again", "federated")}
@@ -210,6 +211,7 @@ def test_folds_of_a_leaky_split_overlap_and_are_not_pooled(place):
     assert not (place / "overlapping").exists()
 
 
+@pytest.mark.extended
 def test_with_all_folds_every_image_is_tested_once(place):
     grid, out = place / "folds.toml", place / "folds"
     head, _, _ = GRID.partition("[cells.plain]")
@@ -237,6 +239,7 @@ def ours() -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.extended
 def test_ctrl_c_ends_every_process_and_keeps_finished_rounds(place):
     out = place / "stopped"
     words = command(place, out, "--set=rounds=500")
