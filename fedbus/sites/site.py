@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
+from fedbus.runs.old_names import rename_old_site_facts
 from fedbus.sites.split import read_split
 
 SITES_FILE = "sites.json"
-
-OLD_FACTS = {"parts": "splits"}
-"""Facts that were renamed: version 0.1 wrote the old name."""
 
 OLD_POSITIONS = "rows"
 """Where sites.json of version 0.1 has the positions that are now in the split's column `row`."""
@@ -83,10 +81,9 @@ def split_path(out: Path, name: str) -> Path:
 def read_facts(out: Path) -> dict[str, Any]:
     """Read what the report says about each site: counts, patients, groups, dropped rows, notes, digests."""
     facts: dict[str, Any] = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))
-    return {
-        name: {OLD_FACTS.get(key, key): fact for key, fact in site.items() if key != OLD_POSITIONS}
-        for name, site in facts.items()
-    }
+    for site in facts.values():
+        site.pop(OLD_POSITIONS, None)
+    return rename_old_site_facts(facts)
 
 
 def without_places(facts: Mapping[str, Any]) -> dict[str, Any]:

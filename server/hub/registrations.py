@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import RunError
+from fedbus.runs.old_names import rename_old_site_facts
 from fedbus.system.files import read_json, write_json
 from server.hub.renamed_files import existing_file, remove_old_file
 from server.rounds.messaging import Participants
@@ -47,9 +48,9 @@ def record_registrations(out: Path, participants: Participants) -> None:
 
 
 def read_registrations(out: Path) -> dict[str, Any]:
-    """Read the registrations of a run's sites, by name.
+    """Read the registrations of a run's sites, by name; those of version 0.1 are returned with their present keys.
 
     Raises:
         RunError: If the file is missing or damaged.
     """
-    return read_json(existing_file(out / REGISTRATIONS_FILE, _OLD_NAME))
+    return rename_old_site_facts(read_json(existing_file(out / REGISTRATIONS_FILE, _OLD_NAME)))

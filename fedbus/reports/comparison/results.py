@@ -12,7 +12,7 @@ from fedbus.reports.comparison.page import Samples, write_report
 from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.folder import START_FILE
-from fedbus.runs.old_names import rename_old_facts
+from fedbus.runs.old_names import rename_old_facts, rename_old_site_facts
 from fedbus.settings.schema import STRATEGIES, Settings
 from fedbus.system.files import read_json, write_json, write_text
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from fedbus.reports.comparison.curves import Histories  # loads matplotlib
 
 RESULTS_FILE = "results.json"
-
-_OLD_SITE_FACTS = {"parts": "splits"}
-"""New key of a site's facts by its key in version 0.1."""
 
 
 def assemble(
@@ -98,10 +95,7 @@ def read_results(out: Path) -> dict[str, Any]:
         RunError: If the file is missing or damaged.
     """
     results = read_json(out / RESULTS_FILE)
-    results["sites"] = {
-        name: {_OLD_SITE_FACTS.get(key, key): value for key, value in facts.items()}
-        for name, facts in results["sites"].items()
-    }
+    results["sites"] = rename_old_site_facts(results["sites"])
     results["work"] = {arm: rename_old_facts(facts) for arm, facts in results.get("work", {}).items()}
     return results
 
