@@ -47,11 +47,11 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
     """Run the hub until Ctrl-C."""
     from server.hub.folder import open_hub
     from server.hub.start import serve
-    from server.hub.superlink import shell_command
+    from server.hub.superlink import shell_command, superlink_command
 
     hub = open_hub(folder)
     if print_command:
-        print_line(shell_command(hub))
+        print_line(shell_command(hub, superlink_command(hub)))
         return
     settings = hub.settings
     serve(
@@ -92,13 +92,13 @@ def revoke(
     print_command: PrintCommand = False,
 ) -> None:
     """Revoke a site's approval; its key is refused at once."""
-    from server.hub.admission import find_site, revoke_site
+    from server.hub.admission import revoke_site
     from server.hub.flwr_cli import unregister
     from server.hub.folder import open_hub
 
     hub = open_hub(folder)
     if print_command:
-        print_line(unregister(hub, find_site(hub, name).node).shell_command)
+        print_line(unregister(hub, hub.site(name).node).shell_command)
         return
     revoke_site(hub, name)
     print_line(f"Revoked {name}: its key is no longer accepted.")

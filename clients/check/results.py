@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from fedbus.system.terminal import BAD, GOOD
+from fedbus.system.terminal import BAD, GOOD, plain_table
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -48,8 +48,7 @@ def failed_topics(results: Sequence[CheckResult]) -> list[str]:
 def results_table(site: str, results: Sequence[CheckResult]) -> Table:
     """Lay results out for the terminal; the column of remedies is only there if there are any."""
     counts = ", ".join(f"{sum(result.verdict == verdict for result in results)} {verdict}" for verdict in SIGNS)
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="bold")
-    table.title = Text(f"{site}: {counts}")
+    table = plain_table(title=Text(f"{site}: {counts}"))
     table.add_column("Topic", no_wrap=True)
     table.add_column("Verdict", no_wrap=True)
     table.add_column("Found", overflow="fold", ratio=5)

@@ -1,7 +1,6 @@
 """`fedbus site status`: whether this site is joined, and which models it has received."""
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from clients.site.folder import SiteFolder
@@ -9,7 +8,7 @@ from clients.site.hub_contact import ask_hub
 from clients.site.lock import is_held
 from fedbus.reports import wording
 from fedbus.system.files import read_json
-from fedbus.system.terminal import BAD, GOOD
+from fedbus.system.terminal import BAD, GOOD, plain_table
 
 
 def print_status(site: SiteFolder, console: Console) -> None:
@@ -28,9 +27,7 @@ def print_status(site: SiteFolder, console: Console) -> None:
     if not received:
         console.print("No model received yet.")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("Received model", "accuracy", "macro F1", "AUC"):
-        table.add_column(heading, overflow="fold")
+    table = plain_table("Received model", "accuracy", "macro F1", "AUC")
     for path in received:
         metrics = read_json(path)
         figures = [wording.with_interval(metrics[name]) for name in ("accuracy", "macro_f1", "auc")]

@@ -20,7 +20,7 @@ from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.inspection import DuplicatePair, Inspection
 from fedbus.system.files import write_json
 from fedbus.system.progress import Advance
-from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, progress_bar
+from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, plain_table, progress_bar
 
 NEAR_BITS: int = Settings.model_fields["near_bits"].default
 SHOWN_PAIRS = 10
@@ -116,8 +116,7 @@ def _heading(site: str, reader: str, root: Path) -> tuple[RenderableType, ...]:
 
 def _classes(inspection: Inspection) -> RenderableType:
     census = inspection.census
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Class")
+    table = plain_table("Class")
     table.add_column("Images", justify="right")
     if census is not None:
         table.add_column("Published", justify="right")
@@ -175,10 +174,7 @@ def _count(copies: Sequence[DuplicatePair]) -> str:
 
 
 def _unreadable(inspection: Inspection) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style=BAD)
-    table.title = "Can't be read"
-    for column in ("File", "Reason", "Remedy"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("File", "Reason", "Remedy", title="Can't be read", title_style=BAD)
     for each in inspection.unreadable:
         table.add_row(Text(each.path), Text(each.reason), Text(each.remedy))
     return Padding(table, (0, 0, 1, 2))
@@ -187,10 +183,8 @@ def _unreadable(inspection: Inspection) -> RenderableType:
 def _contradictions(inspection: Inspection) -> RenderableType:
     pairs = inspection.conflicting_pairs
     shared = os.path.commonpath([path for pair in pairs for path in (pair.first, pair.second)])
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style=BAD)
-    table.title = f"! Duplicates under two labels: {_count(pairs)}"
-    for column in ("Labels", "One file", "Other file", "Bits"):
-        table.add_column(column, overflow="fold")
+    title = f"! Duplicates under two labels: {_count(pairs)}"
+    table = plain_table("Labels", "One file", "Other file", "Bits", title=title, title_style=BAD)
     for pair in pairs[:SHOWN_PAIRS]:
         table.add_row(*_contradiction(pair, shared))
     hidden = len(pairs) - SHOWN_PAIRS

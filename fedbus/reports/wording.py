@@ -1,5 +1,6 @@
 """How reports write figures, arms and verdicts: the same in the terminal, on the pages and in the figures."""
 
+import html
 import json
 import math
 from typing import Any
@@ -204,6 +205,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def markdown_cell(text: str) -> str:
+    """Write text as one line of a table in GitHub markdown, where it can be neither markup nor a column's end."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def plain(value: object) -> str:

@@ -9,6 +9,8 @@ from fedbus.system.progress import Advance
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
+    from rich.text import Text
 
 GOOD, BAD, QUIET = "bold dodger_blue1", "bold dark_orange", "dim"
 """Blue and orange can be told apart with every kind of colour blindness; words always carry the same meaning."""
@@ -37,6 +39,18 @@ def resumable(finished: str, options: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print_line(f"Stopped. {finished} are saved; rerun the same command with: {options}")
         raise SystemExit(INTERRUPTED) from None
+
+
+def plain_table(*headings: str, title: "str | Text" = "", title_style: str = "bold") -> "Table":
+    """Create a table without lines, its title on the left; columns with these headings wrap wherever they must."""
+    from rich.table import Table
+
+    table = Table(
+        title=title, box=None, pad_edge=False, header_style="bold", title_justify="left", title_style=title_style
+    )
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
 
 
 def progress_bar(console: "Console") -> "Progress":

@@ -47,16 +47,16 @@ def revoke_site(hub: HubFolder, name: str) -> None:
     """Remove a site's key from the hub; a connected site is disconnected.
 
     Raises:
-        RunError: If no site of that name is approved, or Flower could not be told.
+        RunError: If no site of that name is approved, or Flower did not answer.
     """
     with _lock_sites(hub):
-        node = find_site(hub, name).node
+        node = hub.site(name).node
         hub.remove_site(name)  # first, so that the gateway refuses the key even if Flower does not answer
     try:
         flwr_cli.unregister(hub, node).run()
     except RunError as error:
         raise RunError(
-            f"{name} is revoked at the gateway, but Flower could not be told ({error.problem}).",
+            f"{name} is revoked at the gateway, but Flower could not remove it ({error.problem}).",
             "Nothing else needs to be done: the gateway no longer accepts its key.",
         ) from error
 
@@ -64,17 +64,3 @@ def revoke_site(hub: HubFolder, name: str) -> None:
 def _lock_sites(hub: HubFolder) -> AbstractContextManager[None]:
     """Let one process at a time change the list of sites."""
     return hold(hub.path / ".sites", f"The sites of {hub.path} are being changed", "Try again when that has finished.")
-
-
-def find_site(hub: HubFolder, name: str) -> ApprovedSite:
-    """Look up an approved site.
-
-    Raises:
-        RunError: If no site of that name is approved.
-    """
-    sites = hub.sites()
-    if name not in sites:
-        raise RunError(
-            f"No site called {name} is approved at {hub.path}.", f"Name one of: {', '.join(sites) or 'none yet'}."
-        )
-    return sites[name]

@@ -1,7 +1,6 @@
 """Flower's command line as the hub uses it: to register keys, start and stop runs, and list nodes and runs."""
 
 import json
-import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from fedbus.errors import RunError
 from fedbus.system.processes import environment_with
 from fedbus.system.third_party import SETTINGS
 from server.hub.folder import HubFolder
-from server.hub.superlink import flower_environment
+from server.hub.superlink import flower_environment, shell_command
 
 CONNECTION = "hub"
 """Name of the connection in the hub's flower/config.toml."""
@@ -43,7 +42,7 @@ class FlwrCommand:
     @property
     def shell_command(self) -> str:
         """The command for a shell, with the environment that it needs."""
-        return f"FLWR_HOME={shlex.quote(str(self.hub.flower))} {shlex.join(self.command)}"
+        return shell_command(self.hub, self.command)
 
     def run(self) -> dict[str, Any]:
         """Run the command.

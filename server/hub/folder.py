@@ -130,6 +130,19 @@ class HubFolder:
         """
         return read_approved_sites(self.path)
 
+    def site(self, name: str) -> ApprovedSite:
+        """Look up an approved site.
+
+        Raises:
+            RunError: If no site of that name is approved, or their file is missing or damaged.
+        """
+        sites = self.sites()
+        if name not in sites:
+            raise RunError(
+                f"No site called {name} is approved at {self.path}.", f"Name one of: {', '.join(sites) or 'none yet'}."
+            )
+        return sites[name]
+
     def add_site(self, site: ApprovedSite) -> None:
         """Add an approved site.
 
@@ -144,14 +157,10 @@ class HubFolder:
         Raises:
             RunError: If no site of that name is approved, or a file can't be read or written.
         """
-        sites = self.sites()
-        if name not in sites:
-            raise RunError(
-                f"No site called {name} is approved at {self.path}.", f"Name one of: {', '.join(sites) or 'none yet'}."
-            )
+        removed = self.site(name)
         # Revoked first: a crash in between must not leave a key that is neither approved nor revoked.
-        write_json(self.path / REVOKED, sorted({*self.revoked(), sites[name].key}))
-        write_approved_sites(self.path, (site for site in sites.values() if site.name != name))
+        write_json(self.path / REVOKED, sorted({*self.revoked(), removed.key}))
+        write_approved_sites(self.path, (site for site in self.sites().values() if site.name != name))
 
     def revoked(self) -> list[str]:
         """Read the fingerprints of the revoked keys, which Flower never registers again.

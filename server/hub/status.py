@@ -4,12 +4,11 @@ import time
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from fedbus.deployment.addresses import join_address
 from fedbus.system.locks import is_held
-from fedbus.system.terminal import BAD, GOOD
+from fedbus.system.terminal import BAD, GOOD, plain_table
 from server.hub import flwr_cli
 from server.hub.folder import HubFolder
 from server.hub.run_status import RUNNING, STATUS_FILE, read_status
@@ -56,9 +55,7 @@ def render_status(hub: HubFolder) -> RenderableType:
         "" if up else f"  (start it: fedbus hub start {hub.path})",
     )
     states = _node_states(hub) if up else {}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("Site", "Connection", "Approved", "Key"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("Site", "Connection", "Approved", "Key")
     sites = hub.sites()
     for site in sites.values():
         state = states.get(site.node, "unknown")

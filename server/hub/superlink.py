@@ -4,6 +4,7 @@ import shlex
 import ssl
 import subprocess
 import time
+from collections.abc import Sequence
 
 import httpx
 
@@ -30,10 +31,10 @@ def flower_environment(hub: HubFolder) -> dict[str, str]:
     return {"FLWR_HOME": str(hub.flower)}
 
 
-def shell_command(hub: HubFolder) -> str:
-    """The command for a shell, with the environment that it needs."""
+def shell_command(hub: HubFolder, command: Sequence[str]) -> str:
+    """A command of Flower's for a shell, with the environment that it needs."""
     variables = " ".join(f"{key}={shlex.quote(value)}" for key, value in flower_environment(hub).items())
-    return f"{variables} {shlex.join(superlink_command(hub))}"
+    return f"{variables} {shlex.join(command)}"
 
 
 def start_superlink(hub: HubFolder) -> subprocess.Popen[bytes]:

@@ -1,6 +1,5 @@
 """The tables of a comparison: for the terminal (rich) and for documents (GitHub markdown)."""
 
-import html
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -57,7 +56,7 @@ def markdown_table(results: dict[str, Any]) -> str:
             everywhere = wording.scores(results, arm, "all")
             metrics = [wording.with_interval(everywhere.get(metric)) for metric in HEADLINE]
             lines.append([wording.arm_label(arm), *metrics, *(_site_values(results, arm, site) for site in sites)])
-    head, rule, *body = ["| " + " | ".join(_markdown_cell(cell) for cell in line) + " |" for line in lines]
+    head, rule, *body = ["| " + " | ".join(wording.markdown_cell(cell) for cell in line) + " |" for line in lines]
     above = [f"**{wording.PHANTOMS}**", ""] if results["phantoms"] else []
     return "\n".join([*above, head, rule, *body, "", _note(results)]) + "\n"
 
@@ -137,7 +136,3 @@ def _site_values(results: dict[str, Any], arm: str, site: str) -> str:
 
 def _note(results: dict[str, Any]) -> str:
     return f"{NOTE} {wording.note_on_auc(results)}".rstrip()
-
-
-def _markdown_cell(text: str) -> str:
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")

@@ -1,6 +1,5 @@
 """The tables of a study: for the terminal (rich) and for documents (GitHub markdown)."""
 
-import html
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
@@ -93,7 +92,7 @@ def markdown_study_table(content: dict[str, Any]) -> str:
     headings += ["validation macro F1", "steps", "time"]
     lines = [headings, ["---"] * len(headings)]
     for block in blocks(content):
-        heading = f"**{_escaped(block.title)}**" + (f" ({block.size})" if block.size else "")
+        heading = f"**{wording.markdown_cell(block.title)}**" + (f" ({block.size})" if block.size else "")
         lines.append([heading, *[""] * (len(headings) - 1)])
         lines += [_markdown_row(block, row, len(headings)) for row in block.rows]
     above = [f"**{wording.PHANTOMS}**", ""] if content["phantoms"] else []
@@ -176,9 +175,13 @@ def _name(row: Row, *, under: bool = False) -> Text:
 
 
 def _markdown_row(block: Block, row: Row, columns: int) -> list[str]:
-    name = f"**{_escaped(row.cell)}** (the default)" if row.default else _escaped(_name(row).plain)
+    name = (
+        f"**{wording.markdown_cell(row.cell)}** (the default)"
+        if row.default
+        else wording.markdown_cell(_name(row).plain)
+    )
     if row.hole:
-        return [name, _escaped(row.hole), *[""] * (columns - 2)]
+        return [name, wording.markdown_cell(row.hole), *[""] * (columns - 2)]
     found = [name, *(wording.with_interval(row.metrics.get(metric)) for metric in HEADLINE)]
     for metric in COMPARED:
         value, interval, verdict = difference_words(block, row, metric)
@@ -192,7 +195,3 @@ def note(content: dict[str, Any]) -> str:
     leaky = any("leakage" in cell for cell in content["cells"].values())
     folds = content.get("folds", 1) > 1
     return f"{NOTE} {CHOICE}" + (f" {FIRST_FOLD}" if folds else "") + (f" {OWN_ROWS}" if leaky else "")
-
-
-def _escaped(text: str) -> str:
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
