@@ -14,7 +14,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.groups import cross_pairs, near_pairs
 from fedbus.sites.leaky_split import check_split
 from fedbus.sites.pixel_cache import PixelCache, Pixels, decode_dataset
-from fedbus.sites.site import SITES_FILE, Site, open_site, read_facts, split_path, without_places
+from fedbus.sites.site import SITES_FILE, Site, frozen_digests, open_site, split_path
 from fedbus.sites.split import SplitTable
 from fedbus.sites.split_dataset import GroupedRows, group_dataset, split_dataset
 from fedbus.system.files import write_json
@@ -59,7 +59,8 @@ def prepare_sites(
         datasets[name] = dataset
     splits = {name: split_dataset(dataset.grouped, settings) for name, dataset in datasets.items()}
     facts = {name: _facts(datasets[name], settings.sites[name].reader, split) for name, split in splits.items()}
-    if (out / SITES_FILE).is_file() and without_places(read_facts(out)) != without_places(facts):
+    digests = {name: (site["digest"], site["split_digest"]) for name, site in facts.items()}
+    if (out / SITES_FILE).is_file() and frozen_digests(out) != digests:
         raise RunError(
             f"The datasets have changed since {out} was started.",
             "Restore the old files, or choose another --out.",

@@ -86,6 +86,19 @@ def read_facts(out: Path) -> dict[str, Any]:
     return rename_old_site_facts(facts)
 
 
-def without_places(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of sites without where their decoded images are stored."""
-    return {name: {key: fact for key, fact in site.items() if key != "pixels"} for name, site in facts.items()}
+def frozen_digests(out: Path) -> dict[str, tuple[str, str]]:
+    """Read the digests of each site's dataset and split; equal digests, equal rows.
+
+    A split of version 0.1 gets the digest that it has with the columns of this version.
+
+    Raises:
+        SplitError: If a split of version 0.1 is missing or damaged.
+    """
+    sites: dict[str, Any] = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))
+    digests = {}
+    for name, site in sites.items():
+        split = site["split_digest"]
+        if OLD_POSITIONS in site:
+            split = read_split(name, split_path(out, name), site[OLD_POSITIONS]).digest
+        digests[name] = (site["digest"], split)
+    return digests

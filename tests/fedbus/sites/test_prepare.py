@@ -203,6 +203,8 @@ def as_version_0_1(out: Path) -> None:
         path.write_text("\n".join([*old, ""]), encoding="utf-8")
         site["parts"], site["rows"] = site.pop("splits"), [int(line["row"]) for line in lines]
         site["split_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        for each in site["dropped"]:
+            each["reason"] = each["reason"].replace("image", "picture")
     (out / "sites.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -217,11 +219,33 @@ def test_folders_of_version_0_1_open_as_the_same_site(prepare, north, tmp_path):
     for split in SPLITS:
         np.testing.assert_array_equal(old.splits[split], new.splits[split])
     old_facts = read_facts(tmp_path / "out")["north"]
-    assert old_facts | {"split_digest": ""} == facts | {"split_digest": ""}
+    changed = {"split_digest", "dropped"}
+    assert {key: old_facts[key] for key in facts.keys() - changed} == {
+        key: facts[key] for key in facts.keys() - changed
+    }
+    assert [each["path"] for each in old_facts["dropped"]] == [each["path"] for each in facts["dropped"]]
 
     edit(tmp_path / "out/splits/north.csv", "test\n", "train\n")
     with pytest.raises(RunError, match="was changed"):
         open_site(tmp_path / "out", "north")
+
+
+def test_folders_of_version_0_1_are_resumed_with_the_same_rows(prepare, north, tmp_path):
+    shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")  # drops rows
+    sites = {"north": ("class-folders", north)}
+    prepare(sites)
+    before = (tmp_path / "out/sites.json").read_bytes()
+    as_version_0_1(tmp_path / "out")
+    prepare(sites)
+    assert (tmp_path / "out/sites.json").read_bytes() == before
+
+
+def test_folders_of_version_0_1_are_not_resumed_with_other_rows(prepare, north, tmp_path):
+    sites = {"north": ("class-folders", north)}
+    prepare(sites)
+    as_version_0_1(tmp_path / "out")
+    with pytest.raises(RunError, match="changed since"):
+        prepare(sites, split_seed=5)
 
 
 def test_the_facts_do_not_list_the_rows(prepare, north, tmp_path):
