@@ -22,10 +22,8 @@ def pick_device(setting: str) -> torch.device:
     """
     if setting == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device=cuda, but PyTorch finds no GPU on this machine.", "Use --set device=auto.")
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = (
-        True,
-        False,
-    )  # the same seed gives the same result
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same result
+    torch.backends.cudnn.benchmark = False  # a timed choice of kernels would differ from run to run
     use_gpu = setting == "cuda" or (setting == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_gpu else "cpu")
 

@@ -8,7 +8,7 @@ those of independent sites add up at the hub. A site with a single group reveals
 groups they can almost be inferred.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
-from fedbus.evaluation import metrics
 from fedbus.evaluation.evaluate import CLASS_METRICS, METRICS, evaluate, summarise
-from fedbus.evaluation.metrics import FloatArray
+from fedbus.evaluation.metrics import CONFUSION_METRICS, FloatArray
 from fedbus.evaluation.predictions import Predictions
 from fedbus.seeds import derive_seed
 
@@ -35,14 +34,6 @@ FIGURES: dict[str, tuple[str, str | None]] = {
     **{f"test-{name}-{label}": (name, label) for name in CLASS_METRICS for label in CLASSES},
 }
 """By the key of a figure in a message: its metric and, for a metric per class, the class."""
-
-OF_COUNTS: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "accuracy": metrics.accuracy,
-    "macro_f1": metrics.macro_f1,
-    "sensitivity": metrics.sensitivity,
-    "specificity": metrics.specificity,
-}
-"""Metrics that follow from confusion matrices [B, 3, 3]; the others need the scores of single images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +151,7 @@ def pool_sites(scores: Mapping[str, SiteScores], draws: int, seed: int) -> dict[
     # A count of 0 is 0 in every draw of groups; without this, rounding would give rows to a class that no site has.
     drawn = np.where(counts > 0, np.clip(counts + normal @ spread.T, 0, None), 0.0)
     result: dict[str, Any] = dict.fromkeys(METRICS)
-    for name, measure in OF_COUNTS.items():
+    for name, measure in CONFUSION_METRICS.items():
         points, sampled = (measure(c.reshape(-1, len(CLASSES), len(CLASSES))) for c in (counts * 1.0, drawn))
         if name in CLASS_METRICS:
             result[name] = {label: summarise(points[:, c], sampled[:, c]) for c, label in enumerate(CLASSES)}
@@ -233,9 +224,9 @@ def _figure(metrics: Mapping[str, Any], key: str) -> dict[str, float] | None:
 
 def _defined(counts: NDArray[np.int64], name: str, label: str | None) -> float | None:
     """Compute a metric from a confusion [9]: NaN if undefined, None if it does not follow from the confusion."""
-    if name not in OF_COUNTS:
+    if name not in CONFUSION_METRICS:
         return None
-    found = OF_COUNTS[name](counts.reshape(1, len(CLASSES), -1).astype(np.float64))
+    found = CONFUSION_METRICS[name](counts.reshape(1, len(CLASSES), -1).astype(np.float64))
     return float(found[0] if label is None else found[0, CLASSES.index(label)])
 
 

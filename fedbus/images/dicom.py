@@ -46,9 +46,8 @@ _PLUGIN_OF = {  # explicit, so that pixels do not depend on which other decoders
     uid.JPEG2000: "pillow", uid.JPEG2000Lossless: "pillow",
 }  # fmt: skip
 _LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)
-_MOST_PIXELS = 2 * (
-    Image.MAX_IMAGE_PIXELS or 2**27
-)  # the bound at which Pillow refuses an image, for the other decoders too
+# The bound at which Pillow refuses an image, for the other decoders too.
+_MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
 _TISSUE, _TWO_DIMENSIONAL = 1, 1  # Region Data Type and Region Spatial Format, PS3.3 C.8.5.5.1
 
 
@@ -80,17 +79,12 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
         return to_grey(stored[upper:lower, left:right], file)
     except FedbusError:
         raise
-    except (
-        Exception
-    ) as error:  # pydicom and its decoders raise errors of any type; `from None`: their messages quote tags
-        raise _describe(path, error) from None
+    except Exception as error:  # pydicom and its decoders raise errors of any type
+        raise _describe(path, error) from None  # not `from error`, whose message may quote tags
 
 
 def find_patient(path: Path, site: str) -> str | None:
     """Return the pseudonym of a file's patient; None if it names none, or its header can't be read.
-
-    The pseudonym is the first 16 hexadecimal digits of SHA-256 of site and patient id, because split files are passed
-    on. Anyone who knows the site and tries all possible ids can still identify the patient.
 
     Raises:
         OSError: If the file can't be opened.
@@ -103,7 +97,15 @@ def find_patient(path: Path, site: str) -> str | None:
         if isinstance(error, OSError) and error.errno is not None:  # pydicom raises OSError for damage too
             raise
         return None  # decoding the image reports what is wrong with the file
-    return hashlib.sha256(f"{site}\x1f{identity}".encode()).hexdigest()[:16] if identity else None
+    return pseudonym(site, identity) if identity else None
+
+
+def pseudonym(site: str, identity: str) -> str:
+    """Derive a pseudonym, because split files are passed on: the first 16 hex digits of SHA-256 of site and identity.
+
+    Anyone who knows the site and tries all possible identities can still identify the patient.
+    """
+    return hashlib.sha256(f"{site}\x1f{identity}".encode()).hexdigest()[:16]
 
 
 def _keep_quiet() -> None:

@@ -56,11 +56,7 @@ def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
         return
     if not resume:
         raise RunError(f"{out} already contains a run.", "Resume it with --resume, or choose another --out.")
-    path, now = _settings_path(out), settings.as_dict()
-    try:
-        before = rename_old_keys(dict(json.loads(path.read_text(encoding="utf-8"))))[0]
-    except (OSError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error}).", "Choose another --out.") from error
+    before, now = rename_old_keys(read_json(_settings_path(out)))[0], settings.as_dict()
     changed = sorted(k for k in before.keys() | now.keys() if k not in MAY_CHANGE and before.get(k) != now.get(k))
     if changed:
         changes = [f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in changed]

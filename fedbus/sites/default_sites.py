@@ -30,7 +30,6 @@ def settings_of_run(run_config: Mapping[str, Any]) -> Settings:
 
     The key `study` of version 0.1 is read too.
 
-
     Raises:
         SettingsError: As `load_settings`; or the path is relative, and Flower starts applications in another folder.
     """

@@ -14,6 +14,7 @@ from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.runs.old_names import rename_old_site_facts
 from fedbus.sites.split import read_split
+from fedbus.system.files import read_json
 
 SITES_FILE = "sites.json"
 
@@ -79,8 +80,12 @@ def split_path(out: Path, name: str) -> Path:
 
 
 def read_facts(out: Path) -> dict[str, Any]:
-    """Read what the report says about each site: counts, patients, groups, dropped rows, notes, digests."""
-    facts: dict[str, Any] = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))
+    """Read what the report says about each site: counts, patients, groups, dropped rows, notes, digests.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    facts = read_json(out / SITES_FILE)
     for site in facts.values():
         site.pop(OLD_POSITIONS, None)
     return rename_old_site_facts(facts)
@@ -92,11 +97,11 @@ def frozen_digests(out: Path) -> dict[str, tuple[str, str]]:
     A split of version 0.1 gets the digest that it has with the columns of this version.
 
     Raises:
+        RunError: If the file with the facts is missing or damaged.
         SplitError: If a split of version 0.1 is missing or damaged.
     """
-    sites: dict[str, Any] = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))
     digests = {}
-    for name, site in sites.items():
+    for name, site in read_json(out / SITES_FILE).items():
         split = site["split_digest"]
         if OLD_POSITIONS in site:
             split = read_split(name, split_path(out, name), site[OLD_POSITIONS]).digest

@@ -1,6 +1,5 @@
 """Patients of DICOM files, as pseudonyms and never as ids, for the readers of a site's own images."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,24 +20,22 @@ def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[st
         site: name of the site, part of the pseudonym.
 
     Returns:
-        A pseudonym for each path, None where there is none; and notes on files that can't be told apart.
+        A pseudonym for each path, None where there is none; and notes on patients that can't be distinguished.
 
     Raises:
         OSError: If a file can't be opened.
     """
     files = [split_frame(path)[0] for path in paths]
-    scans = sorted({file for file in files if file.suffix.lower() == DICOM})
+    frames = Counter(file for file in files if file.suffix.lower() == DICOM)
     patient_of: dict[Path, str | None] = {}
-    if scans:
-        from fedbus.images.dicom import find_patient  # late: most datasets do without pydicom
+    if frames:
+        from fedbus.images.dicom import find_patient, pseudonym  # late: most datasets do without pydicom
 
-        patient_of = {file: find_patient(file, site) for file in scans}
-    frames = Counter(files)
-    for file in scans:
-        if patient_of[file] is None and frames[file] > 1:
-            patient_of[file] = hashlib.sha256(f"{site}\x1f{file.relative_to(root).as_posix()}".encode()).hexdigest()[
-                :16
-            ]
+        for file, count in frames.items():
+            patient = find_patient(file, site)
+            if patient is None and count > 1:
+                patient = pseudonym(site, file.relative_to(root).as_posix())
+            patient_of[file] = patient
     named = [patient for patient in patient_of.values() if patient is not None]
     notes = []
     if len(named) > 1 and len(set(named)) == 1:

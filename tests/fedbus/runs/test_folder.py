@@ -93,9 +93,9 @@ def test_every_other_setting_may_not_change():
         (lambda out: (out / "thesis.doc").write_text("x"), False, "not empty"),
         (lambda out: (out / "thesis.doc").write_text("x"), True, "no run to resume"),
         (lambda out: open_run(out, study_of(), resume=False), False, "already contains a run"),
-        (lambda out: (out / "settings.json").write_text("{"), True, "settings.json is damaged"),
+        (lambda out: (out / "settings.json").write_text("{"), True, "settings.json is missing or damaged"),
         (lambda out: (out / "settings.json").write_text("3"), True, "settings.json is damaged"),
-        (lambda out: (out / "settings.json").write_bytes(b"\xff"), True, "settings.json is damaged"),
+        (lambda out: (out / "settings.json").write_bytes(b"\xff"), True, "settings.json is missing or damaged"),
     ],
 )
 def test_folders_that_can_not_be_used_are_refused(tmp_path, prepare, resume, words):
