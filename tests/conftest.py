@@ -46,16 +46,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real archives beside the checkout; tests that need it are skipped without it."""
+    """The folder of real datasets beside the checkout; tests that need it are skipped without it."""
     folder = SHARED / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real archives at {folder}")
+        pytest.skip(f"no real datasets at {folder}")
     return folder
 
 
 @pytest.fixture(scope="session")
 def two_site_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Two hospitals of small noise pictures, one without normals, and a model that trains in milliseconds."""
+    """Two sites of small noise images, one without normals, and a model that trains in milliseconds."""
     root = tmp_path_factory.mktemp("archives")
     sources = {
         "north": (

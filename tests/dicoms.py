@@ -54,7 +54,7 @@ def jpeg(pixels: np.ndarray, mode: str | None = None, **options: Any) -> bytes:
 
 
 def jpeg_2000(pixels: np.ndarray, **options: Any) -> bytes:
-    """A JPEG 2000 stream by Pillow, lossless unless told otherwise."""
+    """A JPEG 2000 stream by Pillow, lossless by default."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG2000", no_jp2=True, **options)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""Models small enough that NumPy can say what training must do to them."""
+"""Models small enough that NumPy can compute what training must do to them."""
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def train(model: nn.Module, rows: TrainingRows, settings: Settings, steps: int =
 
 
 def features(images: np.ndarray) -> np.ndarray:
-    """What `linear_model` sees of uint8 [N, 32, 32]: three normalised channels of 4 x 4 means, and 1 for the bias."""
+    """Return the inputs of `linear_model`'s last layer, a 1 for the bias last: 4 x 4 means of three channels."""
     cells = (images / 255).reshape(-1, 4, 8, 4, 8).mean(axis=(2, 4)).reshape(-1, 16)
     channels = [(cells - mean) / std for mean, std in zip(MEAN, STD, strict=True)]
     return np.concatenate([*channels, np.ones((len(images), 1))], axis=1)

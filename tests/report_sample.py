@@ -23,7 +23,7 @@ SKILL = {
 
 
 def sample_results(phantoms: bool = True, seeds: int = 1) -> dict[str, Any]:
-    """Build a results dict as a comparison of three hospitals would write it."""
+    """Build a results dict as a comparison of three sites would write it."""
     random = np.random.default_rng(7)
     arms: dict[str, dict[str, Any]] = {}
     for arm, skills in SKILL.items():
@@ -64,14 +64,12 @@ def sample_histories(rounds: int = 12) -> dict[str, list[dict[str, Any]]]:
     return {arm: [_round(arm, place, number) for number in range(rounds + 1)] for place, arm in enumerate(SKILL)}
 
 
-def sample_pictures(each: int = 3) -> dict[str, dict[str, list[bytes]]]:
-    """Draw speckled thumbnails as PNG bytes; the third hospital has no normals."""
+def sample_images(each: int = 3) -> dict[str, dict[str, list[bytes]]]:
+    """Draw speckled thumbnails as PNG bytes; the third site has no normals."""
     random = np.random.default_rng(11)
     return {
         site: {
-            name: [_picture(random, name) for _ in range(each)]
-            for name, n in zip(CLASSES, TEST[site], strict=True)
-            if n
+            name: [_image(random, name) for _ in range(each)] for name, n in zip(CLASSES, TEST[site], strict=True) if n
         }
         for site in TEST
     }
@@ -199,7 +197,7 @@ def _validation(score: float, has_normals: bool = True) -> dict[str, Any]:
     return {"loss": 1.4 - score, "accuracy": min(1.0, score + 0.03), "macro_f1": score, "recall": recall}
 
 
-def _picture(random: np.random.Generator, label: str) -> bytes:
+def _image(random: np.random.Generator, label: str) -> bytes:
     y, x = np.mgrid[-1:1:96j, -1:1:96j]
     grey = 70 + 50 * np.exp(-((y + 0.5) ** 2) * 3)
     if label != "normal":

@@ -30,7 +30,7 @@ def study_content(
     failed: dict[str, str] | None = None,
     seeds: int = 1,
 ) -> dict[str, Any]:
-    """Build the content of a study of samplers on three hospitals.
+    """Build the content of a study of samplers on three sites.
 
     Args:
         phantoms: whether the images are said to be synthetic.
@@ -38,7 +38,7 @@ def study_content(
         failed: cells that failed, with the reason.
         seeds: above 1, metrics have a spread.
     """
-    asked = list(dict.fromkeys("local" if arm.startswith("local-") else arm for arm in arms))
+    arms_setting = list(dict.fromkeys("local" if arm.startswith("local-") else arm for arm in arms))
     content: dict[str, Any] = {
         "schema": 1,
         "fedbus": "0.1.0",
@@ -52,7 +52,13 @@ def study_content(
         "command": "fedbus study sampling --site busi=/archives/BUSI --out runs/sampling",
         "versions": {"python": "3.11.7", "torch": "2.11.0", "flwr": "1.41.0", "timm": "1.0.20"},
         "machine": {"cpu": "an invented processor", "cores": 8, "gpu": None, "memory": "32 GB"},
-        "settings": {"arms": asked, "seeds": list(range(seeds)), "rounds": 4, "image-size": 64, "bootstrap": 2000},
+        "settings": {
+            "arms": arms_setting,
+            "seeds": list(range(seeds)),
+            "rounds": 4,
+            "image-size": 64,
+            "bootstrap": 2000,
+        },
         "weights": "resnetv2_50 of timm, ImageNet",
         "classes": list(CLASSES),
         "sites": {site: _site(site) for site in TEST},

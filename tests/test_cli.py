@@ -85,14 +85,14 @@ def test_a_narrow_terminal_does_not_break_the_line(hub, monkeypatch):
     ids=["nothing", "a site", "a settings file and a site"],
 )
 def test_sites_without_a_settings_file_are_compared_with_the_hospitals_preset(words, file, tmp_path, monkeypatch):
-    asked: list[Settings] = []
-    monkeypatch.setattr("simulations.compare.compare", lambda settings, *_, **__: asked.append(settings))
+    compared: list[Settings] = []
+    monkeypatch.setattr("simulations.compare.compare", lambda settings, *_, **__: compared.append(settings))
     (tmp_path / "mine.toml").write_text("rounds = 7\n")
     result = CliRunner().invoke(app, ["compare", *(word.format(tmp_path) for word in words)])
     assert result.exit_code == 0, result.output
     folder = tmp_path if file == "mine" else ROOT / "fedbus" / "settings" / "presets"
     expected = load_settings(folder / f"{file}.toml", sites=[f"busi={tmp_path}"] if words else [])
-    assert asked == [expected]
+    assert compared == [expected]
 
 
 @pytest.mark.parametrize(

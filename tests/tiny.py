@@ -1,4 +1,4 @@
-"""Studies and hospitals so small that a training takes a second: noise pictures of 32 pixels and timm's test model."""
+"""Settings and sites so small that a training takes a second: noise images of 32 pixels and timm's test model."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ SPLITS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
 def tiny_settings(**changes: object) -> Settings:
-    """A study of three rounds on `test_resnet` from random weights, float32 on the CPU."""
+    """Settings of three rounds with `test_resnet` from random weights, in float32 on the CPU."""
     settings = {
         "model": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 4, "rounds": 3,
         "learning_rate": 0.01, "device": "cpu", "precision": "float32",
@@ -19,7 +19,7 @@ def tiny_settings(**changes: object) -> Settings:
 
 
 def noise_site(name: str = "north", counts: tuple[int, int, int] = (15, 10, 5), seed: int = 0) -> Site:
-    """A hospital of noise, a class the brighter the higher its number; each class stands in every part."""
+    """A site of noise images, brighter for higher class numbers; every split contains each class."""
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(3), counts)
     pixels = generator.integers(0, 120, (len(labels), 32, 32)) + 60 * labels[:, None, None]

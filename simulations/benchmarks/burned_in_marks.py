@@ -1,6 +1,6 @@
 """Count burned-in annotations that the detector finds, by dataset and class, and compare with BUS-UCLM's own column.
 
-python -m simulations.benchmarks.burned_in_marks NAME=PATH ...
+python -m simulations.benchmarks.burned_in_marks READER=FOLDER ...
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from fedbus.images.decode import decode_image
 from fedbus.settings.load import parse_sites
 
 
-def main(sites: Annotated[list[str], typer.Argument(help="Datasets, as NAME=PATH or NAME=READER:PATH.")]) -> None:
+def main(sites: Annotated[list[str], typer.Argument(help="Datasets: READER=FOLDER, or NAME=READER:FOLDER.")]) -> None:
     """Print the annotated images by dataset and class and, for BUS-UCLM, the detector against the dataset's column."""
     console = Console()
     try:
@@ -53,26 +53,26 @@ def annotated_images(manifest: Manifest, console: Console) -> dict[str, bool]:
         return dict(zip(paths, track(answers, manifest.site, len(paths), console=console, transient=True), strict=True))
 
 
-def agreement(found: Mapping[str, bool], told: Mapping[str, bool]) -> Counter[tuple[bool, bool]]:
+def agreement(found: Mapping[str, bool], published: Mapping[str, bool]) -> Counter[tuple[bool, bool]]:
     """Count images by (the dataset's column, what the detector found)."""
-    return Counter((told[path], found[path]) for path in found)
+    return Counter((published[path], found[path]) for path in found)
 
 
 def class_table(manifest: Manifest, found: Mapping[str, bool]) -> Table:
     """Make the table of annotated images by class."""
     table = Table("class", "images", "annotated", "share", title=f"{manifest.site}: annotations found")
     for name in CLASSES:
-        marked = [found[row.path] for row in manifest.rows if row.label == name]
-        if marked:
-            table.add_row(name, str(len(marked)), str(sum(marked)), f"{sum(marked) / len(marked):.2f}")
+        annotated = [found[row.path] for row in manifest.rows if row.label == name]
+        if annotated:
+            table.add_row(name, str(len(annotated)), str(sum(annotated)), f"{sum(annotated) / len(annotated):.2f}")
     return table
 
 
 def agreement_table(site: str, counts: Counter[tuple[bool, bool]]) -> Table:
     """Make the table of what the detector found where the dataset's column is yes, and where it is no."""
     table = Table("column Marks", "images", "annotations found", "share", title=f"{site}: detector against dataset")
-    for told, answer in ((True, "yes"), (False, "no")):
-        hits, images = counts[told, True], counts[told, True] + counts[told, False]
+    for published, answer in ((True, "yes"), (False, "no")):
+        hits, images = counts[published, True], counts[published, True] + counts[published, False]
         table.add_row(answer, str(images), str(hits), f"{hits / images:.2f}" if images else "n/a")
     return table
 

@@ -47,9 +47,9 @@ def main(
     """Measure each payload, one after another, with the same hub and sites."""
     folder = out.with_suffix("")
     folder.mkdir(parents=True)
-    archives = {name: ("phantoms", path) for name, path in write_phantoms(folder / "phantoms", IMAGES, 0).items()}
+    datasets = {name: ("phantoms", path) for name, path in write_phantoms(folder / "phantoms", IMAGES, 0).items()}
     threads = {"OMP_NUM_THREADS": "1"}  # three sites share the processors
-    with LocalFederation(folder / "federation", archives, threads) as federation:
+    with LocalFederation(folder / "federation", datasets, threads) as federation:
         federation.start()
         rows = [measure(federation, folder, model, payload, rounds) for payload in PAYLOADS]
     write_json(out, {"model": model, "rows": rows, **describe_environment()})

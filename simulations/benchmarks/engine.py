@@ -52,10 +52,10 @@ def measure_speed(case: Case, folder: Path, steps: int, turns: int) -> dict[str,
     """Let ceiling, ours and the plain loop train in turns on the training rows of all sites.
 
     Args:
-        case: the study.
-        folder: tree of all sites' pictures, of `write_image_folders`.
+        case: the prepared case.
+        folder: the tree of all sites' images, made by `write_image_folders`.
         steps: timed steps of each turn.
-        turns: of each loop.
+        turns: turns of each loop.
     """
     settings, device = case.settings, pick_device(case.settings.device)
     rows = pooled_rows(list(case.sites.values()), settings, settings.seeds[0], device)

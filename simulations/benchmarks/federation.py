@@ -55,7 +55,7 @@ class Measured:
 
 
 def run_bare(case: Case) -> Measured:
-    """FedAvg without Flower, Ray or files: one process, one site after the other."""
+    """Run FedAvg without Flower, Ray or files: in one process, one site after the other."""
     run_started = time.monotonic()
     settings, seed = case.settings, case.settings.seeds[0]
     device = pick_device(settings.device)
@@ -93,7 +93,7 @@ def add_to_mean(mean: dict[str, Any], state: State, share: float) -> None:
 
 
 def run_federated(case: Case, folder: Path) -> Measured:
-    """The same rounds as a simulation: Flower's strategy, messages, Ray's workers, checkpoints.
+    """Run the same rounds as a simulation: Flower's strategy, messages, Ray's workers, checkpoints.
 
     Raises:
         RunError: If the run fails.

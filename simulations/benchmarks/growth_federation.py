@@ -13,7 +13,7 @@ from fedbus.runs.checkpoint import ArmFolder
 from fedbus.transport.packing import pack
 from server.rounds.loop import Job
 from simulations.benchmarks.case import Case, make_case
-from simulations.benchmarks.growth_images import write_archive
+from simulations.benchmarks.growth_images import write_dataset
 from simulations.benchmarks.growth_memory import MEGABYTE, Slope, fit_slope, simulation_memory
 from simulations.flower_simulation import simulate
 
@@ -72,14 +72,14 @@ def slopes(series: dict[str, list[float]], warm_up: int) -> dict[str, Any]:
 
 def measure_sites(folder: Path, sites: int) -> dict[str, Any]:
     """Time the rounds of a federation of many small sites, each with its own images."""
-    archives = {}
+    datasets = {}
     for number in range(sites):
-        path = write_archive(folder / "archives" / str(number), IMAGES_PER_SITE, seed=number)
-        archives[f"site-{number}"] = {"reader": "labels-csv", "path": str(path)}
-    lines = run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": ROUNDS, "sites": archives}))
+        path = write_dataset(folder / "datasets" / str(number), IMAGES_PER_SITE, seed=number)
+        datasets[f"site-{number}"] = {"reader": "labels-csv", "path": str(path)}
+    lines = run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": ROUNDS, "sites": datasets}))
     seconds = statistics.median(line["seconds"] for line in lines[1:])
     work = statistics.median(sum(line["site_seconds"].values()) for line in lines[1:])
-    return {"sites": sites, "round_s": seconds, "round_s_a_site": seconds / sites, "work_s_a_site": work / sites}
+    return {"sites": sites, "round_s": seconds, "round_s_per_site": seconds / sites, "work_s_per_site": work / sites}
 
 
 def measure_model(folder: Path, model: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measure growing datasets: preparing one (decoding, near-duplicates, groups, split), and an epoch's data path.
+"""Measure growing datasets: preparing one (decoding, near-duplicates, groups, split), and the data path of one epoch.
 
 Drawing a hundred thousand phantoms takes too long, so the images are crops of nine phantoms, each from a random place
 and with random noise: cheap, all different, and PNG files that must be decoded.
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.phantoms.hospitals import SITES, draw_patient
+from fedbus.images.fingerprint import HASH_BYTES
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.groups import near_pairs
@@ -28,19 +29,19 @@ from fedbus.training.rows import site_rows
 from simulations.benchmarks.growth_memory import MEGABYTE, Peak
 
 SIDE = 48
-VIEWS_A_PATIENT = 3
+VIEWS_PER_PATIENT = 3
 NOISE = 40.0
 DUPLICATE_EVERY = 100
 """One in this many images is the previous one, a little darker: a near-duplicate to be found."""
 
 
-def write_archive(folder: Path, images: int, seed: int) -> Path:
+def write_dataset(folder: Path, images: int, seed: int) -> Path:
     """Write a labels-csv dataset of small images; each patient has three of one class.
 
     Args:
-        folder: new.
-        images: how many, at least 27 for every class to have three patients.
-        seed: archives of different seeds have no picture in common.
+        folder: a folder that does not exist yet.
+        images: number of images; at least 27, so that every class has three patients.
+        seed: datasets of different seeds have no image in common.
 
     Returns:
         The folder.
@@ -49,17 +50,17 @@ def write_archive(folder: Path, images: int, seed: int) -> Path:
     generator = np.random.default_rng(seed)
     whole = [_draw(label, number) for number in range(len(SITES)) for label in CLASSES]
     rows: list[tuple[str, str, str]] = []
-    picture = np.empty((0, 0))
+    pixels = np.empty((0, 0))
     for i in range(images):
-        patient = i // VIEWS_A_PATIENT
+        patient = i // VIEWS_PER_PATIENT
         if i % DUPLICATE_EVERY == DUPLICATE_EVERY - 1:
-            picture = 0.9 * picture
+            pixels = 0.9 * pixels
         else:
             phantom = whole[patient % len(whole)]
             top, left = generator.integers(0, np.array(phantom.shape) - SIDE)
-            picture = phantom[top : top + SIDE, left : left + SIDE] + NOISE * generator.standard_normal((SIDE, SIDE))
+            pixels = phantom[top : top + SIDE, left : left + SIDE] + NOISE * generator.standard_normal((SIDE, SIDE))
         name = f"images/{i:06d}.png"
-        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / name, compress_level=1)
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / name, compress_level=1)
         rows.append((name, CLASSES[patient % len(CLASSES)], f"p{patient}"))
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("file", "label", "patient"), *rows])
@@ -68,42 +69,42 @@ def write_archive(folder: Path, images: int, seed: int) -> Path:
 
 def _draw(label: str, number: int) -> NDArray[np.float32]:
     """Draw a phantom, with twice the side of the images cropped from it."""
-    picture = draw_patient(next(iter(SITES)), label, number, 0)[0].image
+    image = draw_patient(next(iter(SITES)), label, number, 0)[0].image
     size = (2 * SIDE, 2 * SIDE)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def measure_images(folder: Path, images: int) -> dict[str, Any]:
-    """Prepare a dataset for the first time, then take all its training rows through the training loop once.
+    """Prepare a dataset for the first time, then pass all its training rows through the training loop once.
 
     Returns:
-        Seconds of each, and of the search for near-copies alone; megabytes by which memory of its own grew at most,
-        and of the memory map.
+        Seconds of both, and of only the search for near-duplicates, which compares every pair; the most megabytes by
+        which private memory grew in both; and the megabytes of the memory-mapped pixels.
     """
-    archive = write_archive(folder / "archive", images, seed=0)
+    dataset = write_dataset(folder / "dataset", images, seed=0)
     settings = build_settings(
         {
-            "sites": {"one": {"reader": "labels-csv", "path": str(archive)}}, "cache": str(folder / "cache"),
+            "sites": {"one": {"reader": "labels-csv", "path": str(dataset)}}, "cache": str(folder / "cache"),
             "image-size": SIDE, "model": "test_resnet", "weights": "none", "device": "cpu",
         },
         "the benchmark",
     )  # fmt: skip
     with Peak() as opening:
-        began = time.monotonic()
+        started = time.monotonic()
         site = prepare_sites(settings, folder)["one"]
-        open_seconds = time.monotonic() - began
-    hashes = np.load(next((folder / "cache" / "pixels").glob("*-prints.npy")))[:, :32]
-    began = time.monotonic()
+        open_seconds = time.monotonic() - started
+    hashes = np.load(next((folder / "cache" / "pixels").glob("*-prints.npy")))[:, :HASH_BYTES]
+    started = time.monotonic()
     pairs = len(near_pairs(hashes, settings.near_bits))
-    near_seconds = time.monotonic() - began
+    near_seconds = time.monotonic() - started
     with Peak() as epoch:
-        began = time.monotonic()
+        started = time.monotonic()
         steps = run_epoch(site, settings)
-        epoch_seconds = time.monotonic() - began
+        epoch_seconds = time.monotonic() - started
     return {
         "images": images,
         "open_s": open_seconds,
-        "open_ms_an_image": 1e3 * open_seconds / images,
+        "open_ms_per_image": 1e3 * open_seconds / images,
         "near_pairs_s": near_seconds,
         "near_pairs": pairs,
         "epoch_s": epoch_seconds,
@@ -115,7 +116,7 @@ def measure_images(folder: Path, images: int) -> dict[str, Any]:
 
 
 def run_epoch(site: Site, settings: Settings) -> int:
-    """Take a site's balanced training rows through the training loop once, with next to no model.
+    """Pass a site's balanced training rows through the training loop once, with almost no model.
 
     Returns:
         The number of batches.

@@ -20,7 +20,7 @@ from simulations.flower_simulation import WORKER
 MEGABYTE = 1e6
 PAUSE_SECONDS = 0.01
 STORE = "object_store_memory"
-"""Ray's name of it."""
+"""Ray's name for the resource."""
 
 
 def run_apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Peak:
 
     def __init__(self) -> None:
         self._process, self._over = psutil.Process(), threading.Event()
-        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch = threading.Thread(target=self._poll, daemon=True)
         self.before = self.most = private_bytes(self._process)
 
     def __enter__(self) -> Self:
@@ -63,20 +63,20 @@ class Peak:
         """Megabytes from the start to the peak."""
         return (self.most - self.before) / MEGABYTE
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._over.wait(PAUSE_SECONDS):
             self.most = max(self.most, private_bytes(self._process))
 
 
 def simulation_memory(folder: Path) -> dict[str, float]:
-    """Megabytes that a running simulation holds, asked from its driver.
+    """Return the megabytes that a running simulation uses; call it in the simulation's driver.
 
     Args:
-        folder: the run's, in which models lie where shared memory has no room for them.
+        folder: the run folder, which contains the exchanged models if shared memory has no room for them.
 
     Returns:
-        `driver`, `workers`, and `ray` (its other processes): memory of their own alone (USS); `store`: Ray's objects,
-        and models that messages name.
+        `driver`, `workers` and `ray` (Ray's other processes): memory that no other process shares (USS). `store`:
+        Ray's objects, and the models that messages refer to.
     """
     import ray
 
@@ -87,13 +87,13 @@ def simulation_memory(folder: Path) -> dict[str, float]:
             name = "workers" if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER) else "ray"
             found[name] += process.memory_full_info().uss
     room, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
-    models = [path for place in _places_of_models(folder) for path in place.rglob("*") if path.is_file()]
+    models = [path for place in _model_folders(folder) for path in place.rglob("*") if path.is_file()]
     objects = float(room.get(STORE, 0) - free.get(STORE, 0))
     found["store"] = objects + sum(path.stat().st_size for path in models)
     return {name: size / MEGABYTE for name, size in found.items()}
 
 
-def _places_of_models(folder: Path) -> list[Path]:
+def _model_folders(folder: Path) -> list[Path]:
     return [*SHARED_MEMORY.glob(f"fedbus-{os.getpid()}-*"), folder / "exchange"]
 
 
@@ -102,7 +102,7 @@ class Slope:
     """A straight line through a series.
 
     Attributes:
-        value: how much the figure grows a step.
+        value: how much the figure grows per step.
         error: standard error of `value`, if the residuals are independent.
     """
 
@@ -111,7 +111,7 @@ class Slope:
 
 
 def fit_slope(series: Sequence[float]) -> Slope:
-    """Fit a straight line by least squares to at least three values, one a step."""
+    """Fit a straight line by least squares to at least three values, one per step."""
     steps, values = np.arange(len(series)) - (len(series) - 1) / 2, np.array(series)
     spread = float(steps @ steps)
     value = float(steps @ values) / spread

@@ -12,22 +12,22 @@ from simulations.benchmarks.case import Case
 
 
 def write_image_folders(case: Case, root: Path) -> dict[str, Path]:
-    """Lay the splits out as `root/SITE/SPLIT/CLASS/`, with links to the datasets' images instead of copies.
+    """Lay out the splits as `root/SITE/SPLIT/CLASS/`, with links to the datasets' images instead of copies.
 
-    Every split has a folder for every class, also where a site lacks one: `ImageFolder` numbers the folders that it
-    finds in the order of their names, and only with all three are its numbers the positions in `CLASSES`.
+    Every split has a folder for every class, even if a site lacks the class: `ImageFolder` numbers the folders that it
+    finds in the order of their names, which equals the positions in `CLASSES` only if all three exist.
 
     Args:
-        case: the prepared study; its archives must still be where the study says.
-        root: folder of the trees; created with its parents, must not hold any yet.
+        case: the prepared case; its datasets must still be at the paths in its settings.
+        root: folder of the trees; created with its parents, and must not contain any yet.
 
     Returns:
-        The folder of each site, and of all sites' pictures together under `pooled`; each holds `train`, `validation`
-        and `test`.
+        The folder of each site, and under `pooled` that of all sites' images together; each contains `train`,
+        `validation` and `test`.
 
     Raises:
-        RunError: `root` holds trees already, or can't be written.
-        SettingsError: an archive holds DICOM, which `ImageFolder` can't read.
+        RunError: If `root` already contains trees, or can't be written.
+        SettingsError: If a dataset contains DICOM, which `ImageFolder` can't read.
     """
     folders = {name: root / name for name in [*case.sites, POOLED]}
     try:
@@ -39,15 +39,15 @@ def write_image_folders(case: Case, root: Path) -> dict[str, Path]:
             for split in SPLITS:
                 _link(site, case.settings.sites[name].path, split, [folders[name], folders[POOLED]])
     except OSError as error:
-        raise RunError(f"Links to pictures can't be made in {root} ({error}).", "Name a new folder.") from error
+        raise RunError(f"Links to images can't be created in {root} ({error}).", "Choose a new folder.") from error
     return folders
 
 
-def _link(site: Site, archive: Path, split: str, folders: list[Path]) -> None:
+def _link(site: Site, dataset: Path, split: str, folders: list[Path]) -> None:
     for row in site.splits[split]:
-        original = archive.absolute() / str(site.paths[row])
+        original = dataset.absolute() / str(site.paths[row])
         if DICOM in original.name.lower():
-            raise SettingsError(f"{original} is DICOM, and ImageFolder can't read it.", "Benchmark other archives.")
+            raise SettingsError(f"{original} is DICOM, and ImageFolder can't read it.", "Benchmark other datasets.")
         for folder in folders:
             link = folder / split / CLASSES[site.labels[row]] / f"{site.name}-{row:06d}{original.suffix}"
             link.symlink_to(original)

@@ -20,8 +20,8 @@ class Part:
     Attributes:
         name: the name of its JSON file and its log.
         title: what it measures, for the terminal.
-        arguments: of `python -m simulations.benchmarks.`; `{settings}` and `{out}` stand for its files, `{quick}` for
-            the option that makes it smaller.
+        arguments: of `python -m simulations.benchmarks.`; `{settings}` and `{out}` are replaced by its files, `{quick}`
+            by the option that makes it smaller.
         minutes: its rough duration on two cores, for the estimate of the remaining time.
         quick: whether `QUICK=1` includes it.
     """

@@ -1,17 +1,18 @@
-"""The same FedAvg study on Apple's pfl-research, a simulator known for its speed, to compare ours with.
+"""FedAvg on Apple's pfl-research, a simulator known for its speed, to compare with ours.
 
     python -m simulations.benchmarks.peer_pfl SETTINGS.json OUT.json
 
-SETTINGS.json holds a study's settings in TOML's spelling. pfl is not among our packages: `install_peer` puts it into a
-folder of its own, which must be on PYTHONPATH. It is used as its own image benchmarks do: one process, one model, all
-sites' balanced rows on the device as tensors. Rows, start weights, batch and the number of optimiser steps are ours.
+SETTINGS.json contains settings, with TOML's keys. pfl is not among our dependencies: `install_peer` installs it into a
+separate folder, which must be on PYTHONPATH. It is used as in its own image benchmarks: one process, one model, all
+sites' balanced rows on the device as tensors. Rows, start weights, batch size and the number of optimiser steps are
+those of our federation.
 
-It runs twice, so that simulators can be told from arithmetic: `plain` as its benchmarks are (float32, NCHW, pictures
-normalised beforehand, none augmented), and `matched` with our arithmetic (uint8 pictures augmented on the device,
-channels_last, our precision, fused AdamW). Either way pfl scores the pooled validation rows once a round, as ours does;
-keeps its learning rate; goes through the rows in one order, which is shuffled here once; does not mask missing classes;
-and averages trained parameters only: BatchNorm's statistics go from site to site. In the first round it also scores
-every training row twice, so that only later rounds compare.
+It runs twice, to separate the simulator's speed from that of the arithmetic: `plain` as in its benchmarks (float32,
+NCHW, images normalised beforehand, no augmentation), and `matched` with our arithmetic (uint8 images augmented on the
+device, channels_last, our precision, fused AdamW). Both times, pfl scores the pooled validation rows once per round, as
+ours does; keeps its learning rate constant; reads the rows in one order, which is shuffled here once; does not mask
+missing classes; and averages only trained parameters: BatchNorm's statistics pass from site to site. In the first round
+it also scores every training row twice, so only later rounds can be compared.
 """
 
 import os
@@ -43,16 +44,16 @@ from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.plain_loop import load_model
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "peer.txt"
-"""pfl and what it needs beside our own packages, by hash."""
+"""pfl and what it needs in addition to our own dependencies, with hashes."""
 
 PEER_FOLDER = Path(platformdirs.user_cache_dir("fedbus")) / "peer"
-"""Where the peer is kept between runs."""
+"""Where pfl stays installed between runs."""
 
 INSTALL_SECONDS = 300.0
 
 
 def main(settings: Path, out: Path) -> None:
-    """Run a study both ways and write its times."""
+    """Train both ways and write the times."""
     case = make_case(out.with_suffix(""), read_json(settings))
     write_json(out, {"plain": run_peer(case, matched=False), "matched": run_peer(case, matched=True)})
 
@@ -81,22 +82,22 @@ def install_peer(folder: Path = PEER_FOLDER) -> Path | str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"uv could not install it ({error})"
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        return f"uv could not install it ({said[-1].strip()[:200]})"
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
+        return f"uv could not install it ({lines[-1].strip()[:200]})"
     return folder
 
 
 def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
-    """Run the case's study on pfl.
+    """Train the case on pfl.
 
     Args:
-        case: the prepared study.
+        case: the prepared case.
         matched: with our arithmetic in place of plain float32.
 
     Returns:
-        `startup_seconds` from the prepared case, pfl imported, till the first round; `round_seconds`; `steps` of each
-        round, all sites together; `accuracy` on the validation rows, of the start weights and after every round but the
-        first.
+        `startup_seconds` from the prepared case, with pfl imported, to the first round; `round_seconds`; `steps` of
+        each round, all sites together; `accuracy` on the validation rows, with the start weights and after every
+        round but the first.
 
     Raises:
         RunError: If pfl is not installed.
@@ -139,7 +140,7 @@ def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
 
 
 class _Module(nn.Module):
-    """A classifier with the two methods that pfl asks for; it counts its training steps."""
+    """A classifier with the two methods that pfl requires; it counts its training steps."""
 
     def __init__(self, network: nn.Module, settings: Settings, matched: bool) -> None:
         super().__init__()
@@ -159,14 +160,14 @@ class _Module(nn.Module):
         return logits.float()
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """What pfl minimises."""
+        """Compute the loss that pfl minimises."""
         self.train()
         self.steps += 1
         return nn.functional.cross_entropy(self(images), labels, label_smoothing=self.smoothing)
 
     @torch.no_grad()
     def metrics(self, images: Tensor, labels: Tensor) -> dict[str, Any]:
-        """What pfl adds up over batches."""
+        """Compute the metrics that pfl sums over batches."""
         from pfl.metrics import Weighted
 
         self.eval()
@@ -177,7 +178,7 @@ class _Module(nn.Module):
 
 
 class _Watch:
-    """A callback of pfl, the last: notes the time before the first round and after every round, and the scores."""
+    """The last of pfl's callbacks: records the time before the first round and after every round, and the scores."""
 
     def __init__(self, module: _Module, nothing: Callable[[], Any]) -> None:
         self.module, self.nothing = module, nothing
@@ -234,7 +235,7 @@ def _backend(case: Case, device: torch.device, matched: bool) -> Any:
 
 
 def _training(rows: TrainingRows, settings: Settings, matched: bool) -> tuple[Tensor, Tensor]:
-    """A site's balanced rows, as many as a round's full batches hold, so that one pass makes our number of steps."""
+    """Return as many of a site's balanced rows as fill our steps of a round, so that one pass takes those steps."""
     generator = torch.Generator().manual_seed(derive_seed(settings.seeds[0], "peer", rows.owner))
     order = torch.randperm(len(rows.index), generator=generator).to(rows.index.device)
     picked = order[torch.arange(rows.steps_per_round(settings) * settings.batch_size, device=order.device) % len(order)]
@@ -242,7 +243,7 @@ def _training(rows: TrainingRows, settings: Settings, matched: bool) -> tuple[Te
 
 
 def _validation(case: Case, device: torch.device, matched: bool) -> tuple[Tensor, Tensor]:
-    """The validation rows of all sites."""
+    """Return the validation rows of all sites."""
     parts = [(site, site.splits["validation"]) for site in case.sites.values()]
     images = torch.from_numpy(np.concatenate([site.pixels[rows] for site, rows in parts])).unsqueeze(1)
     labels = torch.from_numpy(np.concatenate([site.labels[rows] for site, rows in parts]))
@@ -250,7 +251,7 @@ def _validation(case: Case, device: torch.device, matched: bool) -> tuple[Tensor
 
 
 def _as_held(images: Tensor, matched: bool) -> Tensor:
-    """Pictures as they wait for their turn; uint8 [N, 1, H, W] in."""
+    """Return the images as they stay on the device until a batch needs them, from uint8 [N, 1, H, W]."""
     return images if matched else normalise(images.float() / 255).contiguous(memory_format=torch.contiguous_format)
 
 

@@ -2,14 +2,14 @@
 
     python -m simulations.benchmarks.plain_flower SETTINGS.json OUT.json
 
-SETTINGS.json holds a study's settings in TOML's spelling. As in the quickstart, every message builds the model, loads
-the whole state dict that it carries (BatchNorm's `num_batches_tracked` included, which averaging makes a float), opens
-the pictures, and sends the whole state dict back; a second message a round has the new model scored on the site's
-validation rows, which is as much scoring as ours does. The loop is `plain_loop`'s, so sites, rows, start weights, batch
-and the number of optimiser steps are those of our federation. Flower's defaults give a site two processors and no GPU;
-where there are GPUs all sites share them and train side by side, which is the most that the quickstart can get.
+SETTINGS.json contains settings, with TOML's keys. As in the quickstart, every message builds the model, loads the whole
+state dict of the message (including BatchNorm's `num_batches_tracked`, which averaging turns into a float), opens the
+images, and sends the whole state dict back. A second message per round has the new model scored on the site's
+validation rows, as our federation does. The loop is that of `plain_loop`, so sites, rows, start weights, batch size and
+the number of optimiser steps are those of our federation. Flower's defaults give a site two processors and no GPU; if
+there are GPUs, all sites share them and train at the same time, which is the fastest that the quickstart allows.
 
-Each run's folders of links are made for it and removed afterwards.
+The folders of links are created for each run and removed afterwards.
 """
 
 import tempfile
@@ -52,11 +52,11 @@ from simulations.flower_simulation import gpus_per_worker
 
 @dataclass(frozen=True)
 class PlainSite:
-    """One site of the plain study.
+    """One site of the plain federation.
 
     Attributes:
-        folder: its tree of pictures.
-        steps: optimiser steps a round, as many as ours.
+        folder: its tree of images.
+        steps: optimiser steps per round, as many as in our federation.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class PlainSite:
 
 @dataclass
 class Notes:
-    """What the server notes while the study runs; times are seconds of `time.time`.
+    """What the server records while the federation runs; times are seconds of `time.time`.
 
     Attributes:
         started: when each site's training started, all rounds.
@@ -81,16 +81,16 @@ class Notes:
 
 
 def main(settings: Path, out: Path) -> None:
-    """Run a study and write its times."""
+    """Run the federation and write its times."""
     case = make_case(out.with_suffix(""), read_json(settings))
     write_json(out, run_plain_flower(case))
 
 
 def run_plain_flower(case: Case) -> dict[str, Any]:
-    """Run the case's study as the quickstart would.
+    """Train the case as the quickstart would.
 
     Returns:
-        `startup_seconds` till the first site trains; `round_seconds`, the first counted from there; `steps` of each
+        `startup_seconds` until the first site trains; `round_seconds`, the first counted from there; `steps` of each
         round, all sites together; `accuracy` on the validation rows after every round.
 
     Raises:
@@ -119,7 +119,7 @@ def run_plain_flower(case: Case) -> dict[str, Any]:
 
 
 def plain_sites(case: Case, root: Path) -> list[PlainSite]:
-    """Lay the trees out, and count the steps that our federation would make at each site."""
+    """Lay out the trees, and count the steps that our federation would take at each site."""
     folders, settings, cpu = write_image_folders(case, root), case.settings, torch.device("cpu")
     return [
         PlainSite(folders[name], site_rows(site, settings, settings.seeds[0], cpu).steps_per_round(settings))
@@ -128,13 +128,13 @@ def plain_sites(case: Case, root: Path) -> list[PlainSite]:
 
 
 def resources(settings: Settings, sites: int) -> dict[str, Any]:
-    """Flower's defaults on processors; where there are GPUs, as many of them as let all sites train side by side."""
+    """Flower's defaults on CPUs; with GPUs, a share for each site that lets all of them train at the same time."""
     gpus = 0 if settings.device == "cpu" else torch.cuda.device_count()
     return {"client_resources": {"num_cpus": 2, "num_gpus": gpus_per_worker(gpus, sites)}} if gpus else {}
 
 
 def make_client_app(settings: Settings, sites: list[PlainSite]) -> ClientApp:
-    """The quickstart's ClientApp with this study's model, pictures and loop."""
+    """Make the quickstart's ClientApp, with the model, images and loop of the case."""
     app = ClientApp()
 
     @app.train()
@@ -170,7 +170,7 @@ def make_client_app(settings: Settings, sites: list[PlainSite]) -> ClientApp:
 
 
 def make_server_app(settings: Settings, start: State, sites: list[PlainSite], notes: Notes) -> ServerApp:
-    """The quickstart's ServerApp, waiting for all sites, and noting times."""
+    """Make the quickstart's ServerApp; it waits for all sites, and records times."""
     app = ServerApp()
 
     def note_training(replies: list[RecordDict], weighted_by: str) -> MetricRecord:
@@ -198,7 +198,9 @@ def make_server_app(settings: Settings, start: State, sites: list[PlainSite], no
         strategy.start(grid=grid, initial_arrays=initial, num_rounds=settings.rounds, evaluate_fn=note_end)
         expected = sum(site.steps for site in sites)
         if notes.steps != [expected] * settings.rounds:
-            raise RunError(f"The plain study made {notes.steps} steps in its rounds, not {expected}.", "See its log.")
+            raise RunError(
+                f"The plain federation took {notes.steps} steps in its rounds, not {expected}.", "See its log."
+            )
 
     return app
 

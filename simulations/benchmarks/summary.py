@@ -21,12 +21,12 @@ class Figure:
     """One row of the table.
 
     Attributes:
-        key: in `bench.json`.
-        words: what it is.
-        needs: the parts whose measurements it is made of.
+        key: its key in `bench.json`.
+        words: what it measures, for the table.
+        needs: the parts from whose measurements it is computed.
         compute: the figure from all parts.
-        aim: in words; empty where there is none.
-        least, most: between which the aim is reached.
+        aim: the aim in words; empty if there is none.
+        least, most: the range in which the aim is reached.
     """
 
     key: str
@@ -39,7 +39,7 @@ class Figure:
 
 
 def figures_of(device: str) -> tuple[Figure, ...]:
-    """All figures, with the aims for a kind of device: `cpu` or `cuda`."""
+    """Return all figures, with the aims for a kind of device: `cpu` or `cuda`."""
     ceiling, plain, bare = (0.97, 2.0, 1.05) if device == "cpu" else (0.95, 5.0, 1.25)
     return (
         _measured(

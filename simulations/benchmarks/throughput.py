@@ -49,8 +49,8 @@ def ceiling_speed(model: nn.Module, settings: "Settings") -> Speed:
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(settings.batch_size, 1, settings.image_size, settings.image_size, generator=generator)
-    batch, labels = normalise(pictures.to(device)), (torch.arange(settings.batch_size) % len(CLASSES)).to(device)
+    images = torch.rand(settings.batch_size, 1, settings.image_size, settings.image_size, generator=generator)
+    batch, labels = normalise(images.to(device)), (torch.arange(settings.batch_size) % len(CLASSES)).to(device)
     optimiser, dtype = make_optimiser(model, settings), pick_dtype(settings.precision, device)
 
     def train(steps: int) -> None:

@@ -108,9 +108,9 @@ def test_the_hub_has_a_report_and_not_a_single_prediction(finished, datasets):
     assert "FedAvg" in page
     assert all(name in page for name in datasets)
     assert not list(finished.rglob("predictions.csv"))
-    told = "".join(path.read_text() for path in finished.rglob("*.json")) + page
+    published = "".join(path.read_text() for path in finished.rglob("*.json")) + page
     assert not any(
-        word in told for word in (".png", "scans/", "Benign/", *(str(path) for _, path in datasets.values()))
+        word in published for word in (".png", "scans/", "Benign/", *(str(path) for _, path in datasets.values()))
     )
 
 

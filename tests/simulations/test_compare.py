@@ -1,4 +1,4 @@
-"""The whole job by its command line, on small archives, with Flower and Ray as a user runs them."""
+"""`fedbus compare` from the command line, on small datasets, with the real Flower and Ray."""
 
 import csv
 import json
@@ -32,8 +32,8 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("archives")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("datasets")
     return {
         "busi": make_busi(root / "busi", {"benign": 15, "malignant": 12, "normal": 12}, seed=1),
         "bus-uclm": make_bus_uclm(root / "bus-uclm", {"benign": 30, "malignant": 30, "normal": 40}, seed=2),
@@ -42,11 +42,11 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 MARK = uuid.uuid4().hex
-"""Stands in the environment of every process that these tests start."""
+"""In the environment of every process that these tests start."""
 
 
-def command(archives: dict[str, Path], out: Path, *more: str, **settings: object) -> list[str]:
-    sites = [f"--site={name}={path}" for name, path in archives.items()]
+def command(datasets: dict[str, Path], out: Path, *more: str, **settings: object) -> list[str]:
+    sites = [f"--site={name}={path}" for name, path in datasets.items()]
     values = SETTINGS | {"cache": out.parent / "cache"} | {k.replace("_", "-"): v for k, v in settings.items()}
     sets = [f"--set={key}={value}" for key, value in values.items()]
     return [sys.executable, "-m", "fedbus", "compare", *sites, "--out", str(out), *sets, *more]
@@ -65,9 +65,9 @@ def refused(words: list[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("runs") / "first"
-    done = run(command(archives, out))
+    done = run(command(datasets, out))
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout + done.stderr
 
@@ -79,11 +79,11 @@ def guess(row: dict[str, str]) -> str:
 ARMS = {"local-busi", "local-bus-uclm", "local-bus-bra", "centralised", "fedavg", "fedprox"}
 
 
-def test_results_hold_every_arm_at_every_site_with_intervals(finished, archives):
+def test_results_contain_every_arm_at_every_site_with_intervals(finished, datasets):
     results = json.loads((finished[0] / "results.json").read_text())
     assert results["arms"].keys() == ARMS
     for places in results["arms"].values():
-        assert places.keys() == {*archives, "all"}
+        assert places.keys() == {*datasets, "all"}
         for metrics in places.values():
             for name in ("accuracy", "macro_f1", "auc"):
                 assert 0 <= metrics[name]["low"] <= metrics[name]["high"] <= 1
@@ -91,10 +91,10 @@ def test_results_hold_every_arm_at_every_site_with_intervals(finished, archives)
     assert not results["phantoms"]
     for name in ("results.json", "report.html"):
         text = (finished[0] / name).read_text()
-        assert not any(str(path) in text for path in archives.values()), name
+        assert not any(str(path) in text for path in datasets.values()), name
 
 
-def test_every_arm_took_the_same_steps_as_the_pooled_baseline(finished):
+def test_every_arm_took_the_same_steps_as_the_centralised_one(finished):
     work = json.loads((finished[0] / "results.json").read_text())["work"]
     alone = sum(facts["steps"] for name, facts in work.items() if name.startswith("local-"))
     assert {work[name]["steps"] for name in ("centralised", "fedavg", "fedprox")} == {alone}
@@ -108,8 +108,8 @@ def test_the_metrics_match_the_predictions_and_the_sites_reports(finished):
             rows = list(csv.DictReader(file))
         right = [guess(row) == row["label"] for row in rows]
         assert results["arms"][arm]["all"]["accuracy"]["value"] == pytest.approx(sum(right) / len(right))
-    told = json.loads((out / "arms" / "fedavg" / "done.json").read_text())["test"]["sites"]
-    for site, score in told.items():
+    reported = json.loads((out / "arms" / "fedavg" / "done.json").read_text())["test"]["sites"]
+    for site, score in reported.items():
         assert results["arms"]["fedavg"][site]["accuracy"]["value"] == pytest.approx(score["accuracy"], abs=1e-9)
 
 
@@ -148,65 +148,65 @@ def test_no_process_is_left_running(finished):
 
 
 @pytest.mark.extended
-def test_a_finished_arm_is_not_run_again_and_a_new_one_can_join(finished, archives):
+def test_a_finished_arm_is_not_run_again_and_a_new_one_can_join(finished, datasets):
     out = finished[0]
     before = {arm: (out / "arms" / arm / "final.safetensors").stat().st_mtime_ns for arm in ARMS}
-    done = run(command(archives, out, "--resume", arms="local,centralised,fedavg,fedprox,fedmedian"))
+    done = run(command(datasets, out, "--resume", arms="local,centralised,fedavg,fedprox,fedmedian"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert before == {arm: (out / "arms" / arm / "final.safetensors").stat().st_mtime_ns for arm in ARMS}
     assert "fedmedian" in json.loads((out / "results.json").read_text())["arms"]
 
 
-def test_other_settings_are_refused_and_named(finished, archives):
-    assert "rounds was 2 and is now 3" in refused(command(archives, finished[0], "--resume", rounds=3))
+def test_other_settings_are_refused_and_named(finished, datasets):
+    assert "rounds was 2 and is now 3" in refused(command(datasets, finished[0], "--resume", rounds=3))
 
 
-def test_several_seeds_give_a_mean_and_a_spread(archives, tmp_path):
-    done = run(command(archives, tmp_path / "seeds", arms="centralised", seeds="0,1"))
+def test_several_seeds_give_a_mean_and_a_spread(datasets, tmp_path):
+    done = run(command(datasets, tmp_path / "seeds", arms="centralised", seeds="0,1"))
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "seeds" / "results.json").read_text())
-    told = results["arms"]["centralised"]["all"]["accuracy"]
+    accuracy = results["arms"]["centralised"]["all"]["accuracy"]
     found = []
     for seed in (0, 1):
         with (tmp_path / "seeds" / "arms" / "centralised" / f"seed-{seed}" / "predictions.csv").open() as file:
             rows = list(csv.DictReader(file))
         found.append(sum(guess(row) == row["label"] for row in rows) / len(rows))
-    assert told["value"] == pytest.approx(sum(found) / 2)
-    assert told["spread"] == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
+    assert accuracy["value"] == pytest.approx(sum(found) / 2)
+    assert accuracy["spread"] == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
 
 
-def test_weights_that_do_not_fit_leave_no_run_behind(archives, tmp_path):
+def test_weights_that_do_not_fit_leave_no_run_behind(datasets, tmp_path):
     wrong = tmp_path / "wrong.safetensors"
     save_file({"stem.weight": torch.zeros(1)}, wrong)
-    assert "missing: " in refused(command(archives, tmp_path / "out", weights=wrong))
+    assert "missing: " in refused(command(datasets, tmp_path / "out", weights=wrong))
     assert not (tmp_path / "out").exists()
 
 
-def test_replaced_start_weights_are_refused_on_resume(archives, tmp_path):
+def test_replaced_start_weights_are_refused_on_resume(datasets, tmp_path):
     weights, settings = tmp_path / "start.pth", {"arms": "local", "rounds": 1}
     torch.save(build_model("test_resnet").state_dict(), weights)
-    done = CliRunner().invoke(app, command(archives, tmp_path / "out", weights=weights, **settings)[3:])
+    done = CliRunner().invoke(app, command(datasets, tmp_path / "out", weights=weights, **settings)[3:])
     assert done.exit_code == 0, done.output
     torch.save(build_model("test_resnet").state_dict(), weights)
-    words = command(archives, tmp_path / "out", "--resume", weights=weights, **settings)
+    words = command(datasets, tmp_path / "out", "--resume", weights=weights, **settings)
     assert "start weights differ" in refused(words)
 
 
-def test_a_missing_dataset_leaves_no_run_behind(archives, tmp_path):
-    assert "nowhere" in refused(command(archives | {"class-folders": tmp_path / "nowhere"}, tmp_path / "out"))
+def test_a_missing_dataset_leaves_no_run_behind(datasets, tmp_path):
+    assert "nowhere" in refused(command(datasets | {"class-folders": tmp_path / "nowhere"}, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_run_is_never_overwritten(finished, archives):
-    assert "--resume" in refused(command(archives, finished[0]))
+def test_an_existing_run_is_never_overwritten(finished, datasets):
+    assert "--resume" in refused(command(datasets, finished[0]))
 
 
 @pytest.mark.extended
-def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_path):
+def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uninterrupted_result(datasets, tmp_path):
     settings = {"arms": "fedavg", "rounds": 20}
-    uncut = run(command(archives, tmp_path / "uncut", **settings))
+    uncut = run(command(datasets, tmp_path / "uncut", **settings))
     assert uncut.returncode == 0, uncut.stdout + uncut.stderr
-    words = command(archives, tmp_path / "cut", **settings)
+    words = command(datasets, tmp_path / "cut", **settings)
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -219,7 +219,7 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_
     assert process.returncode == 130, said
     assert "--resume" in said
     assert "Traceback" not in said
-    resumed = run(command(archives, tmp_path / "cut", "--resume", **settings))
+    resumed = run(command(datasets, tmp_path / "cut", "--resume", **settings))
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     for which in ("best", "final"):
         left, right = (
@@ -237,6 +237,6 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uncut_result(archives, tmp_
         ("sampler=rosy", "sampler"),
     ],
 )
-def test_a_bad_setting_is_explained_before_anything_is_trained(setting, said, archives, tmp_path):
-    assert said in refused([*command(archives, tmp_path / "out"), f"--set={setting}"])
+def test_a_bad_setting_is_explained_before_anything_is_trained(setting, said, datasets, tmp_path):
+    assert said in refused([*command(datasets, tmp_path / "out"), f"--set={setting}"])
     assert not (tmp_path / "out" / "arms").exists()

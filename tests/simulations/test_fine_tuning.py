@@ -1,4 +1,4 @@
-"""Tuned arms: each hospital's own model, never worse on its validation rows than the shared one, and told as extra."""
+"""Tuned arms: one model per site, never worse on its validation rows than the shared one."""
 
 import dataclasses
 import io
@@ -66,7 +66,7 @@ def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
         assert any(not torch.equal(start[key], value) for key, value in folder.load_weights("final").items())
 
 
-def test_where_tuning_harms_the_shared_model_is_kept(tmp_path, monkeypatch):
+def test_if_tuning_harms_the_shared_model_is_kept(tmp_path, monkeypatch):
     settings, shared, tuned = finished_fedavg(tmp_path)
     monkeypatch.setattr(
         "fedbus.evaluation.validation.Score.rank", property(lambda _: (0.5, 0.0))
@@ -109,7 +109,7 @@ def test_each_site_is_predicted_by_its_own_model(tmp_path):
         np.testing.assert_array_equal(found.select(name).paths, site.paths[rows])
 
 
-def test_a_resumed_tuning_trains_finished_sites_no_more(tmp_path, monkeypatch):
+def test_a_resumed_tuning_does_not_train_finished_sites_again(tmp_path, monkeypatch):
     settings, _, tuned = finished_fedavg(tmp_path)
     tune(settings, tuned, tmp_path)
     (tuned.folder.path / "done.json").unlink()

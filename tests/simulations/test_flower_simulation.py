@@ -1,4 +1,4 @@
-"""Ray's share of processors and GPUs, and a cluster that is not there."""
+"""The worker's share of processors and GPUs, and a cluster that does not answer."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ def test_gpus_are_shared_in_parts_that_ray_accepts_and_all_workers_fit(gpus, wor
         assert int(1 / share) * gpus >= workers if share < 1 else share * workers <= gpus
 
 
-def test_a_cluster_that_is_not_there_is_an_error_and_not_a_wait(two_site_settings, tiny_folder, monkeypatch):
+def test_a_cluster_that_does_not_answer_is_an_error_without_a_wait(two_site_settings, tiny_folder, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
     began = time.monotonic()
@@ -33,7 +33,7 @@ def test_a_cluster_that_is_not_there_is_an_error_and_not_a_wait(two_site_setting
     assert time.monotonic() - began < 120
 
 
-def test_every_name_that_a_study_may_use_is_built():
+def test_every_strategy_of_the_settings_can_be_built():
     assert set(STRATEGIES) == set(STRATEGY_CLASSES)
     assert set(Settings.model_fields["sampler"].annotation.__args__) == {
         "none",

@@ -28,7 +28,7 @@ def free_port() -> str:
 
 @pytest.fixture
 def flower(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment with a Flower home and ports of its own; the SuperLink that Flower leaves behind is ended."""
+    """An environment with a separate Flower home and ports; the SuperLink that Flower leaves running is ended."""
     home = tmp_path / "flower"
     environment = os.environ | {
         "FLWR_HOME": str(home),

@@ -1,4 +1,4 @@
-"""Training in one place: a run that was cut goes on bit by bit, and the best round is the best."""
+"""Training in one place: an interrupted run resumes bit for bit, and the best round is the best."""
 
 import dataclasses
 
@@ -21,10 +21,10 @@ CPU = torch.device("cpu")
 
 
 class PowerCutError(Exception):
-    """Ends a run in the middle."""
+    """Raised to interrupt a run."""
 
 
-def fit_of(settings: Settings, steps: int = 3) -> LocalTraining:
+def training_of(settings: Settings, steps: int = 3) -> LocalTraining:
     site = noise_site()
     return LocalTraining(
         settings, 0, site_rows(site, settings, 0, CPU), [site], steps, start_state(settings.model, "none", 1)
@@ -32,7 +32,7 @@ def fit_of(settings: Settings, steps: int = 3) -> LocalTraining:
 
 
 def cut_after(rounds: int, settings: Settings, steps: int = 3):
-    """A progress that stops the run in the middle of the round after `rounds` whole ones."""
+    """Make a progress callback that interrupts the run in the middle of a round, after `rounds` whole ones."""
     images = 0
 
     def progress(count: int) -> None:
@@ -50,18 +50,18 @@ def without_times(history: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 @pytest.mark.parametrize("model", ["test_resnet", "test_efficientnet"])
-def test_a_cut_run_ends_bit_by_bit_as_an_uncut_one(tmp_path, optimiser, model):
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(tmp_path, optimiser, model):
     settings = tiny_settings(rounds=4, optimiser=optimiser, model=model)
     uncut, cut = ArmFolder(tmp_path / "uncut"), ArmFolder(tmp_path / "cut")
-    fit_of(settings).run(uncut)
+    training_of(settings).run(uncut)
     with pytest.raises(PowerCutError):
-        fit_of(settings).run(cut, cut_after(2, settings))
+        training_of(settings).run(cut, cut_after(2, settings))
     assert not cut.finished
     assert cut.load().round == 2
-    told: list[int] = []
-    fit_of(settings).run(cut, told.append)
-    assert told[0] == 2 * 3 * settings.batch_size
-    assert len(told) == 1 + 2 * 3
+    advances: list[int] = []
+    training_of(settings).run(cut, advances.append)
+    assert advances[0] == 2 * 3 * settings.batch_size
+    assert len(advances) == 1 + 2 * 3
     assert cut.finished
     for which in ("best", "final"):
         one, other = uncut.load_weights(which), cut.load_weights(which)
@@ -70,15 +70,15 @@ def test_a_cut_run_ends_bit_by_bit_as_an_uncut_one(tmp_path, optimiser, model):
     assert cut.read_facts()["best_round"] == uncut.read_facts()["best_round"]
 
 
-def test_a_cut_between_the_last_round_and_the_end_trains_nothing_again(tmp_path, monkeypatch):
+def test_an_interruption_after_the_last_round_trains_nothing_again(tmp_path, monkeypatch):
     settings, folder = tiny_settings(rounds=2), ArmFolder(tmp_path / "arm")
     with monkeypatch.context() as patch:
         patch.setattr(ArmFolder, "finish", lambda *_: (_ for _ in ()).throw(PowerCutError))
         with pytest.raises(PowerCutError):
-            fit_of(settings).run(folder)
-    before, told = folder.load_weights("final"), []
-    fit_of(settings).run(folder, told.append)
-    assert told == [2 * 3 * settings.batch_size]
+            training_of(settings).run(folder)
+    before, advances = folder.load_weights("final"), []
+    training_of(settings).run(folder, advances.append)
+    assert advances == [2 * 3 * settings.batch_size]
     assert folder.finished
     assert all(torch.equal(before[key], value) for key, value in folder.load_weights("final").items())
 
@@ -109,7 +109,7 @@ def test_an_optimiser_is_restored_with_the_layout_of_its_parameters(optimiser):
     assert strides  # a model without channels_last weights would prove nothing
 
 
-def test_an_optimiser_without_a_past_stays_so():
+def test_an_optimiser_without_state_stays_without_state():
     optimiser = make_optimiser(place_model("test_resnet", CPU), tiny_settings())
     restore_optimiser(optimiser, {})
     assert not optimiser.state
@@ -121,7 +121,7 @@ def test_the_best_weights_are_those_of_the_round_with_the_highest_rank(tmp_path)
     puzzle = dataclasses.replace(site, labels=np.random.default_rng(0).permutation(site.labels))
     kept = []
     for seed in range(3):  # no model can learn the puzzle, so its best round is not always the last
-        fit = dataclasses.replace(fit_of(settings), seed=seed, validation=[puzzle])
+        fit = dataclasses.replace(training_of(settings), seed=seed, validation=[puzzle])
         folder = ArmFolder(tmp_path / str(seed))
         fit.run(folder)
         history, best = folder.read_history(), folder.read_facts()["best_round"]
@@ -136,10 +136,10 @@ def test_the_best_weights_are_those_of_the_round_with_the_highest_rank(tmp_path)
     assert set(kept) - {1, 6}  # else the first or the last might be kept blindly
 
 
-def test_the_history_says_each_round_and_pools_its_sites(tmp_path):
+def test_the_history_has_a_line_per_round_and_pools_the_sites(tmp_path):
     settings = tiny_settings(rounds=2)
     sites = [noise_site("north"), noise_site("south", (20, 10, 10), seed=1)]
-    fit = dataclasses.replace(fit_of(settings), rows=pooled_rows(sites, settings, 0, CPU), validation=sites)
+    fit = dataclasses.replace(training_of(settings), rows=pooled_rows(sites, settings, 0, CPU), validation=sites)
     folder = ArmFolder(tmp_path)
     fit.run(folder)
     lines = folder.read_history()
@@ -168,17 +168,15 @@ def test_pooled_rows_are_the_training_rows_of_all_sites_balanced_together():
     settings = tiny_settings()
     sites = [noise_site("north", (15, 10, 5)), noise_site("south", (30, 10, 0), seed=1)]
     rows = pooled_rows(sites, settings, 0, CPU)
-    pictures = [
-        (site.pixels[i].tobytes(), int(site.labels[i])) for site in sites for i in site.splits["train"].tolist()
-    ]
+    images = [(site.pixels[i].tobytes(), int(site.labels[i])) for site in sites for i in site.splits["train"].tolist()]
     seen = [(rows.images[i, 0].numpy().tobytes(), int(x)) for i, x in zip(rows.index, rows.labels, strict=True)]
-    assert set(seen) == set(pictures)
-    assert rows.distinct == len(pictures) == 9 + 6 + 3 + 18 + 6
+    assert set(seen) == set(images)
+    assert rows.distinct == len(images) == 9 + 6 + 3 + 18 + 6
     assert np.bincount(rows.labels).tolist() == [27, 27, 27]
     assert (rows.owner, rows.present.tolist()) == ("pooled", [0, 1, 2])
 
 
-def test_all_arms_balance_a_site_alike_and_seeds_differ():
+def test_all_arms_balance_a_site_equally_and_seeds_differ():
     settings, site = tiny_settings(), noise_site()
     first = site_rows(site, settings, 0, CPU).index
     assert torch.equal(first, site_rows(site, settings, 0, CPU).index)
@@ -189,11 +187,11 @@ def test_a_model_that_diverges_ends_the_run_and_keeps_the_rounds_before(tmp_path
     settings = tiny_settings(rounds=3)
     folder = ArmFolder(tmp_path)
     with pytest.raises(PowerCutError):
-        fit_of(settings).run(folder, cut_after(1, settings))
+        training_of(settings).run(folder, cut_after(1, settings))
     before = folder.load()
     spoilt = dataclasses.replace(before, state={k: v * float("nan") for k, v in before.state.items()})
     folder.save(spoilt)
     with pytest.raises(RunError, match="north: the loss of round 2"):
-        fit_of(settings).run(folder)
+        training_of(settings).run(folder)
     assert folder.load().round == 1
     assert not folder.finished

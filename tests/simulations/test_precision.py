@@ -1,4 +1,4 @@
-"""What decides the arithmetic of a run, and when."""
+"""What decides the precision of a run, and when."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from simulations.precision import resolve_precision
 
 
 @pytest.mark.parametrize(("pays", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_the_machine_decides_unless_the_study_or_a_cluster_does(pays, expected, monkeypatch):
+def test_the_machine_decides_unless_the_settings_or_a_cluster_do(pays, expected, monkeypatch):
     monkeypatch.setattr(device, "bfloat16_is_faster", lambda: pays)
     settings = Settings(device="cpu")
     assert resolve_precision(settings) == settings.model_copy(update={"precision": expected})
@@ -18,6 +18,6 @@ def test_the_machine_decides_unless_the_study_or_a_cluster_does(pays, expected, 
         assert resolve_precision(decided) == decided
 
 
-def test_what_was_settled_is_what_trains():
+def test_training_uses_the_resolved_precision():
     settled = resolve_precision(Settings(device="cpu")).precision
     assert device.pick_dtype(settled, torch.device("cpu")) == device.pick_dtype("auto", torch.device("cpu"))

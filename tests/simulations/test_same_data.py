@@ -1,4 +1,4 @@
-"""A resumed comparison goes on with the rows that it began with, wherever their decoded copies lie."""
+"""A resumed comparison continues with the rows that it started with, wherever the cache is."""
 
 import shutil
 
@@ -16,7 +16,7 @@ def test_another_cache_is_the_same_data(two_site_settings, tmp_path):
     assert read_facts(tmp_path) != before
 
 
-def test_a_changed_archive_is_refused_and_the_frozen_files_stay(two_site_settings, tmp_path):
+def test_a_changed_dataset_is_refused_and_the_frozen_files_stay(two_site_settings, tmp_path):
     prepare_sites(two_site_settings, tmp_path)
     frozen = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     source = two_site_settings.sites["north"]

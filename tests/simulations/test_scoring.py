@@ -1,4 +1,4 @@
-"""Scoring: the kept weights on every hospital's rows of a part, written once and read back."""
+"""Scoring: the best weights on every site's rows of a split, written once and read back."""
 
 from pathlib import Path
 

@@ -26,16 +26,16 @@ def tree(tiny_case, tmp_path_factory):
 
 def test_speeds_are_ratios_of_the_turns_that_were_taken(tiny_case, tree, monkeypatch):
     turns = {"ceiling": [10.0, 20.0, 40.0], "ours": [9.0, 10.0, 36.0], "plain": [3.0, 2.0, 18.0]}
-    asked = {}
+    requested = {}
 
     def take_turns(speeds, steps, count):
-        asked.update(names=list(speeds), steps=steps, turns=count)
+        requested.update(names=list(speeds), steps=steps, turns=count)
         assert all(speed(1) > 0 for speed in speeds.values())
         return turns
 
     monkeypatch.setattr(engine, "take_turns", take_turns)
     found = measure_speed(tiny_case, tree, 2, 3)
-    assert asked == {"names": ["ceiling", "ours", "plain"], "steps": 2, "turns": 3}
+    assert requested == {"names": ["ceiling", "ours", "plain"], "steps": 2, "turns": 3}
     assert found["engine_over_ceiling"] == pytest.approx(0.9)
     assert found["engine_over_plain"] == pytest.approx(3.0)
     assert found["images_per_second"] == {"ceiling": 20.0, "ours": 10.0, "plain": 3.0}
@@ -45,11 +45,11 @@ def test_speeds_are_ratios_of_the_turns_that_were_taken(tiny_case, tree, monkeyp
 def test_both_loops_are_scored_on_the_same_test_rows_after_equal_steps(tiny_case, tree, monkeypatch):
     settings = tiny_case.settings.model_copy(update={"seeds": (4, 5), "rounds": 2})
     case = Case(settings, tiny_case.out, tiny_case.sites, tiny_case.start)
-    asked, runs = [], []
+    calls, runs = [], []
     plain = engine.train_plain
 
     def train_plain(folder, given, steps, seed):
-        asked.append((folder, steps, seed))
+        calls.append((folder, steps, seed))
         runs.append(plain(folder, given, steps, seed))
         return runs[-1]
 
@@ -58,7 +58,7 @@ def test_both_loops_are_scored_on_the_same_test_rows_after_equal_steps(tiny_case
     cpu, sites = torch.device("cpu"), list(case.sites.values())
     rows = {seed: pooled_rows(sites, settings, seed, cpu) for seed in settings.seeds}
     steps = {seed: 2 * each.steps_per_round(settings) for seed, each in rows.items()}
-    assert asked == [(tree, steps[seed], seed) for seed in settings.seeds]
+    assert calls == [(tree, steps[seed], seed) for seed in settings.seeds]
     assert (found["steps"], found["seeds"]) == (steps[5], 2)
 
     def right(model):

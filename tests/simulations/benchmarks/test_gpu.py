@@ -78,12 +78,12 @@ def test_only_a_missing_package_is_excused():
         where_installed(lambda: (_ for _ in ()).throw(ValueError("broken")))
 
 
-def test_the_plain_loop_reads_the_pictures_that_ours_trains_on(tmp_path):
+def test_the_plain_loop_reads_the_images_that_ours_trains_on(tmp_path):
     rows = noise_rows(TINY, 7, torch.device("cpu"))
     write_images(rows, tmp_path / "train")
     for number, (row, label) in enumerate(zip(rows.index, rows.labels, strict=True)):
-        picture = np.asarray(Image.open(tmp_path / "train" / CLASSES[label] / f"{number}.png"))
-        np.testing.assert_array_equal(picture, rows.images[row, 0].numpy())
+        image = np.asarray(Image.open(tmp_path / "train" / CLASSES[label] / f"{number}.png"))
+        np.testing.assert_array_equal(image, rows.images[row, 0].numpy())
     assert len(list(tmp_path.rglob("*.png"))) == 7
 
 
@@ -95,7 +95,7 @@ def test_the_bare_loop_hands_every_site_the_mean_of_the_round_before(monkeypatch
         load(model, state)
 
     def shift(model, rows, settings, number):
-        assert len(rows.index) == 8  # 10 pictures a second for a second, in whole batches
+        assert len(rows.index) == 8  # 10 images per second for one second, in whole batches
         with torch.no_grad():
             model.fc.bias.add_(shifts[rows.owner])
 

@@ -1,4 +1,4 @@
-"""What grows is measured rightly: slopes and exponents, memory of one's own, and archives that are what they claim."""
+"""Growth: slopes and exponents, private memory, and generated datasets with patients and near-duplicates."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ from fedbus.training.rows import site_rows
 from simulations.benchmarks import growth, growth_federation
 from simulations.benchmarks.growth import CASES, TRENDS, Part, summarise
 from simulations.benchmarks.growth_federation import measure_model, measure_rounds, measure_sites, slopes
-from simulations.benchmarks.growth_images import SIDE, measure_images, run_epoch, write_archive
+from simulations.benchmarks.growth_images import SIDE, measure_images, run_epoch, write_dataset
 from simulations.benchmarks.growth_memory import Peak, exponent, fit_slope, run_apart
 
 # Ray leaves its processes and /dev/null open until the interpreter ends.
@@ -35,7 +35,7 @@ def process_facts(word: str) -> dict[str, Any]:
     return {"word": word, "process": os.getpid(), "parent": os.getppid()}
 
 
-def test_a_case_runs_in_a_child_of_its_own():
+def test_a_case_runs_in_its_own_process():
     found = run_apart(process_facts, "one")
     assert found["word"] == "one"
     assert found["parent"] == os.getpid()
@@ -52,13 +52,13 @@ def test_a_slope_and_its_error_are_those_of_a_regression(seed):
     assert found.error == pytest.approx(expected.stderr)
 
 
-def test_what_grows_in_proportion_has_exponent_one_and_pairs_have_two():
+def test_linear_growth_has_exponent_one_and_quadratic_growth_two():
     sizes = [3, 10, 30, 100]
     assert exponent(sizes, [0.5 * n for n in sizes]) == pytest.approx(1)
     assert exponent(sizes, [n**2 / 7 for n in sizes]) == pytest.approx(2)
 
 
-def test_the_peak_counts_what_was_held_for_a_while_and_no_memory_map(tmp_path):
+def test_the_peak_counts_released_memory_but_no_memory_map(tmp_path):
     size = 200 * 2**20
     with (tmp_path / "map").open("wb") as file:
         file.truncate(size)
@@ -74,7 +74,7 @@ def test_the_peak_counts_what_was_held_for_a_while_and_no_memory_map(tmp_path):
     assert 0.9 * size < 1e6 * held.megabytes < 1.5 * size
 
 
-def test_slopes_are_of_what_came_after_the_warm_up_and_ray_itself_does_not_count():
+def test_slopes_leave_out_the_warm_up_and_rays_own_processes():
     series = {
         "driver": [900.0, 100.0, 102.0, 104.0, 106.0],
         "workers": [0.0, 50.0, 51.0, 52.0, 53.0],
@@ -89,8 +89,8 @@ def test_slopes_are_of_what_came_after_the_warm_up_and_ray_itself_does_not_count
     )
 
 
-def test_an_archive_has_patients_of_one_class_and_the_near_copies_that_were_put_there(tmp_path):
-    manifest = read_dataset("labels-csv", write_archive(tmp_path / "one", 250, seed=3), "one")
+def test_a_dataset_has_patients_of_one_class_and_the_intended_near_duplicates(tmp_path):
+    manifest = read_dataset("labels-csv", write_dataset(tmp_path / "one", 250, seed=3), "one")
     assert sum(manifest.counts.values()) == 250
     assert max(manifest.counts.values()) - min(manifest.counts.values()) <= 3
     labels_of: dict[str | None, list[str]] = {}
@@ -105,24 +105,24 @@ def test_an_archive_has_patients_of_one_class_and_the_near_copies_that_were_put_
     assert near == [(98, 99), (198, 199)]
 
 
-def test_archives_of_two_seeds_share_no_picture_and_one_seed_gives_the_same_bytes(tmp_path):
+def test_datasets_of_two_seeds_share_no_image_and_one_seed_gives_the_same_bytes(tmp_path):
     first, again, other = (
-        read_dataset("labels-csv", write_archive(tmp_path / name, 40, seed=seed), name)
+        read_dataset("labels-csv", write_dataset(tmp_path / name, 40, seed=seed), name)
         for name, seed in (("first", 0), ("again", 0), ("other", 1))
     )
     assert first.digest == again.digest
     assert not {row.sha256 for row in first.rows} & {row.sha256 for row in other.rows}
 
 
-def test_images_are_counted_and_an_epoch_takes_every_balanced_row(tmp_path):
+def test_images_are_counted_and_an_epoch_reads_every_balanced_row(tmp_path):
     found = measure_images(tmp_path, 210)
     assert found["images"] == 210
     assert found["near_pairs"] == 2
     assert found["map_mb"] == pytest.approx(210 * SIDE**2 / 1e6)
     assert min(found[key] for key in ("open_s", "near_pairs_s", "epoch_s")) > 0
-    archive = str(tmp_path / "archive")
+    dataset = str(tmp_path / "dataset")
     settings = build_settings(
-        {"sites": {"one": {"reader": "labels-csv", "path": archive}}, "cache": str(tmp_path / "c"), "image-size": SIDE},
+        {"sites": {"one": {"reader": "labels-csv", "path": dataset}}, "cache": str(tmp_path / "c"), "image-size": SIDE},
         "the tests",
     )
     site = prepare_sites(settings, tmp_path / "again")["one"]
@@ -136,10 +136,10 @@ LINES = [
 ]
 
 
-def test_the_first_round_does_not_count_and_work_is_taken_off(tmp_path, monkeypatch):
+def test_the_first_round_does_not_count_and_the_sites_work_is_subtracted(tmp_path, monkeypatch):
     monkeypatch.setattr(growth_federation, "run", lambda case: LINES)
     sites = measure_sites(tmp_path / "sites", 4)
-    assert (sites["sites"], sites["round_s"], sites["round_s_a_site"], sites["work_s_a_site"]) == (4, 4, 1, 0.75)
+    assert (sites["sites"], sites["round_s"], sites["round_s_per_site"], sites["work_s_per_site"]) == (4, 4, 1, 0.75)
     model = measure_model(tmp_path / "model", "test_resnet")
     size = sum(value.numel() for value in start_state("test_resnet", "none", 0).values()) * 4 / 1e6
     assert (model["round_s"], model["outside_s"]) == (4, 1)
@@ -148,7 +148,7 @@ def test_the_first_round_does_not_count_and_work_is_taken_off(tmp_path, monkeypa
     assert model["message_fp16_mb"] == pytest.approx(size / 2)
 
 
-def test_sites_hold_pictures_of_their_own(tmp_path, monkeypatch):
+def test_no_two_sites_have_an_image_in_common(tmp_path, monkeypatch):
     cases = []
     monkeypatch.setattr(growth_federation, "run", lambda case: cases.append(case) or LINES)
     measure_sites(tmp_path, 5)
@@ -169,7 +169,7 @@ def test_memory_of_a_simulation_is_read_after_every_round(tmp_path):
 
 
 @pytest.mark.parametrize("part", Part)
-def test_every_case_is_one_that_its_function_takes(part):
+def test_every_case_fits_its_functions_signature(part):
     measure, full, quick = CASES[part]
     for arguments in (*full, *quick):
         inspect.signature(measure).bind(Path(), *arguments)
@@ -194,6 +194,6 @@ def test_a_part_is_written_with_its_trend_and_its_machine(tmp_path, monkeypatch)
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["images.json"]
 
 
-def test_the_figures_of_the_rounds_stand_at_the_top():
+def test_the_figures_of_the_rounds_are_top_level_keys():
     row = {"memory_slope_mb_per_round": 0.1, "memory_slope_error_mb_per_round": 0.2}
     assert summarise(Part.ROUNDS, [row]) == row

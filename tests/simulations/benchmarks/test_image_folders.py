@@ -1,4 +1,4 @@
-"""Trees of links hold exactly the split's rows, under the labels that our models use."""
+"""Trees of links contain exactly the rows of the split, under the labels that our models use."""
 
 from collections import Counter
 from dataclasses import replace
@@ -20,13 +20,13 @@ def folders(tiny_case, tmp_path_factory):
 
 
 def rows_of(case, name, split):
-    """(original picture, label) of each row, from the split."""
-    site, archive = case.sites[name], case.settings.sites[name].path
-    return [((archive / site.paths[row]).resolve(), int(site.labels[row])) for row in site.splits[split]]
+    """(original image, label) of each row of the split."""
+    site, dataset = case.sites[name], case.settings.sites[name].path
+    return [((dataset / site.paths[row]).resolve(), int(site.labels[row])) for row in site.splits[split]]
 
 
 def found(folder, split):
-    """(original picture, label) of each picture that torchvision finds."""
+    """(original image, label) of each image that torchvision finds."""
     return [(Path(path).resolve(), label) for path, label in open_image_folder(folder, split).samples]
 
 
@@ -38,26 +38,26 @@ def test_a_site_has_its_rows_and_labels_and_no_other(tiny_case, folders, split):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_pooled_tree_is_the_sites_together(tiny_case, folders, split):
+def test_the_pooled_tree_contains_all_sites_rows(tiny_case, folders, split):
     everything = [row for name in tiny_case.sites for row in rows_of(tiny_case, name, split)]
     assert Counter(found(folders["pooled"], split)) == Counter(everything)
 
 
-def test_classes_have_our_numbers_also_where_one_is_missing(folders):
+def test_classes_have_our_numbers_even_if_one_is_missing(folders):
     for folder in folders.values():
         assert open_image_folder(folder, "train").class_to_idx == {name: i for i, name in enumerate(CLASSES)}
     assert 2 not in open_image_folder(folders["south"], "train").targets
 
 
-def test_pictures_are_links_and_not_copies(folders):
-    pictures = [path for folder in folders.values() for path in folder.rglob("*.png")]
-    assert pictures
-    assert all(path.is_symlink() for path in pictures)
+def test_images_are_links_and_not_copies(folders):
+    images = [path for folder in folders.values() for path in folder.rglob("*.png")]
+    assert images
+    assert all(path.is_symlink() for path in images)
 
 
-def test_trees_are_not_written_over_others(tiny_case, tmp_path):
+def test_existing_trees_are_not_overwritten(tiny_case, tmp_path):
     write_image_folders(tiny_case, tmp_path)
-    with pytest.raises(RunError, match="can't be made"):
+    with pytest.raises(RunError, match="can't be created"):
         write_image_folders(tiny_case, tmp_path)
 
 

@@ -23,17 +23,17 @@ def test_one_pass_over_the_rows_makes_our_number_of_full_batches(tiny_case, epoc
     settings = tiny_case.settings.model_copy(update={"local_epochs": epochs})
     for site in tiny_case.sites.values():
         rows = site_rows(site, settings, 0, CPU)
-        pictures, labels = peer_pfl._training(rows, settings, matched=True)
-        assert len(pictures) == len(labels) == rows.steps_per_round(settings) * settings.batch_size
+        images, labels = peer_pfl._training(rows, settings, matched=True)
+        assert len(images) == len(labels) == rows.steps_per_round(settings) * settings.batch_size
         if epochs == 1:
             counts = torch.bincount(labels, minlength=3)[torch.unique(rows.labels)]
             assert counts.max() - counts.min() <= settings.batch_size, "balanced, but for what fills the last batch"
         known = {(site.pixels[r].tobytes(), int(site.labels[r])) for r in site.splits["train"]}
-        given = {(p.numpy().tobytes(), int(c)) for p, c in zip(pictures, labels, strict=True)}
-        assert given <= known, "each picture keeps its label, and none is of another part"
+        given = {(p.numpy().tobytes(), int(c)) for p, c in zip(images, labels, strict=True)}
+        assert given <= known, "each image keeps its label, and none is from another split"
 
 
-def test_pictures_wait_normalised_in_plain_and_as_bytes_if_matched(tiny_case):
+def test_images_are_stored_normalised_in_plain_and_as_bytes_if_matched(tiny_case):
     images, labels = peer_pfl._validation(tiny_case, CPU, matched=True)
     plain, same = peer_pfl._validation(tiny_case, CPU, matched=False)
     assert torch.equal(labels, same)

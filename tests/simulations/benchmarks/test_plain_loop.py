@@ -1,4 +1,4 @@
-"""The plain loop starts where ours does, balances as ours does, steps as PyTorch does, and sees the same pictures."""
+"""The plain loop starts where ours does, balances as ours does, steps as PyTorch does, and reads the same images."""
 
 import math
 
@@ -35,8 +35,8 @@ def with_settings(case, **changes):
 
 def batches(count):
     generator = torch.Generator().manual_seed(1)
-    pictures = torch.randn(count, 4, 3, 32, 32, generator=generator)
-    return list(zip(pictures, torch.randint(0, 3, (count, 4), generator=generator), strict=True))
+    images = torch.randn(count, 4, 3, 32, 32, generator=generator)
+    return list(zip(images, torch.randint(0, 3, (count, 4), generator=generator), strict=True))
 
 
 def test_it_starts_from_the_case_s_weights(tiny_case, folders):
@@ -55,13 +55,13 @@ def test_its_steps_are_adamw_with_the_study_s_smoothing_and_schedule(tiny_case):
     model = load_model(settings, tiny_case.start).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.3)
     expected = []
-    for step, (pictures, labels) in enumerate(given):
+    for step, (images, labels) in enumerate(given):
         done = step / steps
         rising = (done + 0.01) / 0.26
         optimiser.param_groups[0]["lr"] = 0.02 * (
             rising if done < 0.25 else 0.5 * (1 + math.cos(math.pi * (done - 0.25) / 0.75))
         )
-        scores = model(pictures).log_softmax(dim=1)
+        scores = model(images).log_softmax(dim=1)
         target = 0.9 * nn.functional.one_hot(labels, 3) + 0.1 / 3
         loss = -(target * scores).sum(dim=1).mean()
         optimiser.zero_grad()
@@ -74,13 +74,13 @@ def test_its_steps_are_adamw_with_the_study_s_smoothing_and_schedule(tiny_case):
 
 
 def test_rounds_go_through_the_schedule_in_turn(tiny_case, monkeypatch):
-    asked = []
+    positions = []
     monkeypatch.setattr(
-        "simulations.benchmarks.plain_loop.learning_rate", lambda settings, done: asked.append(done) or 1e-3
+        "simulations.benchmarks.plain_loop.learning_rate", lambda settings, done: positions.append(done) or 1e-3
     )
     for number in (1, 2):
         train_steps(load_model(tiny_case.settings, tiny_case.start), batches(2), tiny_case.settings, 4, number, 2)
-    assert asked == [0, 1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
+    assert positions == [0, 1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
 
 
 def test_steps_before_the_measurement_do_not_count(tiny_case):
@@ -97,7 +97,7 @@ def test_it_draws_as_many_rows_as_over_sampling_has(tiny_case, folders, name):
     assert balancing_sampler(labels.tolist(), 0).num_samples == len(ours.rows)
 
 
-def test_every_class_that_is_there_is_drawn_alike():
+def test_every_present_class_is_drawn_equally_often():
     labels = [0] * 60 + [2] * 6
     sampler = balancing_sampler(labels, seed=3)
     drawn = np.array([labels[i] for _ in range(50) for i in sampler])
@@ -112,9 +112,9 @@ def test_the_seed_decides_the_draws():
     assert list(balancing_sampler(labels, 1)) != list(balancing_sampler(labels, 2))
 
 
-def test_it_scores_the_pictures_that_ours_does(tiny_case, folders):
+def test_it_scores_the_images_that_ours_does(tiny_case, folders):
     settings, site = tiny_case.settings, tiny_case.sites["north"]
-    seen = torch.cat([pictures for pictures, _ in scoring_batches(folders["north"], "test", settings)])
+    seen = torch.cat([images for images, _ in scoring_batches(folders["north"], "test", settings)])
     labels = torch.tensor(open_image_folder(folders["north"], "test").targets)
     order = np.concatenate([[r for r in site.splits["test"] if site.labels[r] == c] for c in range(3)]).astype(int)
     ours = normalise(torch.from_numpy(site.pixels[order]).unsqueeze(1).float() / 255)

@@ -79,12 +79,12 @@ def test_the_ceiling_learns_its_one_batch():
     settings = tiny_settings(learning_rate=0.01)
     model = place_model(settings.model, CPU)
     torch.manual_seed(0)
-    pictures = throughput.normalise(torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    images = throughput.normalise(torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
     ceiling_speed(model, settings)(30)
-    assert model(pictures).argmax(dim=1).tolist() == [0, 1, 2, 0]
+    assert model(images).argmax(dim=1).tolist() == [0, 1, 2, 0]
 
 
-def test_a_step_s_parts_are_all_there_and_add_up_to_a_step(monkeypatch):
+def test_the_parts_of_a_step_are_complete_and_add_up_to_it(monkeypatch):
     settings = tiny_settings()
     model, rows = place_model(settings.model, CPU), site_rows(noise_site(), settings, 0, CPU)
     monkeypatch.setattr(throughput, "augment", lambda batch, _: (time.sleep(0.2), batch)[1])

@@ -1,4 +1,4 @@
-"""Grids: which cells a file makes, which setting wins, and what a wrong one is answered."""
+"""Grids: which cells a file defines, which setting wins, and how a wrong file is refused."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def refusal(folder, text):
     return str(caught.value)
 
 
-def test_a_grid_makes_every_combination_and_then_the_cells_that_stand_by_themselves(tmp_path):
+def test_a_grid_makes_every_combination_and_then_the_named_cells(tmp_path):
     grid = load_grid(write(tmp_path, SMALL))
     assert list(grid.cells) == ["ros_16", "ros_8", "none_16", "none_8", "alone", "again"]
     assert grid.cells["none_8"].changes == {"sampler": "none", "batch-size": 8}
@@ -48,7 +48,7 @@ def test_a_grid_makes_every_combination_and_then_the_cells_that_stand_by_themsel
     assert all(cell.settings.rounds == 2 for cell in grid.cells.values())
 
 
-def test_a_cell_wins_over_set_and_set_over_what_the_grid_shares(tmp_path):
+def test_a_cell_wins_over_set_and_set_over_the_shared_settings(tmp_path):
     grid = load_grid(write(tmp_path, SMALL), ["rounds=5", "batch-size=64", "seeds=0,1"])
     assert {cell.settings.rounds for cell in grid.cells.values()} == {5}
     assert grid.cells["ros_8"].settings.batch_size == 8
@@ -56,7 +56,7 @@ def test_a_cell_wins_over_set_and_set_over_what_the_grid_shares(tmp_path):
     assert grid.cells["alone"].settings.seeds == (0, 1)
 
 
-def test_phantoms_lie_under_a_grid_without_sites_and_the_real_study_under_one_with_them(tmp_path):
+def test_without_sites_the_base_is_the_phantoms_preset_and_with_them_the_real_one(tmp_path):
     phantoms = load_grid(write(tmp_path, SMALL))
     real = load_grid(write(tmp_path, SMALL), [], [f"busi={tmp_path}"])
     assert (phantoms.shared.model, phantoms.shared.weights) == ("resnetv2_18", "none")
@@ -65,13 +65,13 @@ def test_phantoms_lie_under_a_grid_without_sites_and_the_real_study_under_one_wi
     assert phantoms.shared.rounds == real.shared.rounds == 2
 
 
-def test_weights_in_a_grid_start_at_the_file(tmp_path):
+def test_a_path_of_weights_is_relative_to_the_grids_file(tmp_path):
     text = SMALL.replace("rounds = 2", 'weights = "w.safetensors"')
     assert load_grid(write(tmp_path, text)).shared.weights == str(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in GRIDS.glob("*.toml")))
-def test_the_grids_that_come_along_can_be_read(name):
+def test_the_shipped_grids_can_be_read(name):
     if name in ("phantoms", "real", "hospitals"):
         assert name not in grid_names()
         return
@@ -104,24 +104,24 @@ def test_the_grids_that_come_along_can_be_read(name):
         ('title = "Small"', "title = = 3", ["line 2"]),
     ],
 )
-def test_a_wrong_grid_is_named_with_the_cell_and_what_was_meant(tmp_path, before, after, words):
+def test_a_wrong_grid_is_refused_with_its_cell_and_a_suggestion(tmp_path, before, after, words):
     assert before in SMALL
     said = refusal(tmp_path, SMALL.replace(before, after, 1))
     assert all(word in said for word in words), said
 
 
-def test_a_cell_with_anothers_weights_has_its_settings_too(tmp_path):
+def test_a_cell_with_anothers_weights_inherits_its_settings(tmp_path):
     cells = load_grid(write(tmp_path, SMALL.replace('of = "alone"', 'of = "alone"\nburned-in = "masked"'))).cells
     assert cells["again"].settings == cells["alone"].settings.model_copy(update={"burned_in": "masked"})
     assert cells["again"].changes == {"arms": ["local"], "burned-in": "masked"}
 
 
-def test_a_leaky_cell_stands_beside_honest_ones_and_may_have_other_rows(tmp_path):
+def test_a_leaky_cell_may_have_other_test_rows(tmp_path):
     grid = load_grid(write(tmp_path, SMALL + '[cells.leaky]\nsplit = "images"\nfold = 1\n'))
     assert grid.cells["leaky"].settings.fold == 1
 
 
-def test_an_unknown_study_is_answered_with_those_that_there_are():
+def test_an_unknown_study_is_refused_with_the_list_of_studies():
     with pytest.raises(SettingsError, match=r"'samplin'.*'sampling'"):
         load_grid("samplin")
     with pytest.raises(SettingsError, match=r"nowhere\.toml"):
@@ -135,5 +135,5 @@ def test_a_grid_without_cells_is_refused(tmp_path):
 def test_hospitals_toml_sets_what_the_best_cell_of_the_federation_study_set(tmp_path):
     best = load_grid("federation", sites=[f"east={tmp_path}"]).cells["fast-local-plain"].settings
     advised = load_settings(HOSPITALS_PRESET)
-    told = ("rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size")
-    assert {key: getattr(advised, key) for key in told} == {key: getattr(best, key) for key in told}
+    keys = ("rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size")
+    assert {key: getattr(advised, key) for key in keys} == {key: getattr(best, key) for key in keys}

@@ -1,4 +1,4 @@
-"""What a leaky split claims and what is true: counted and computed anew from the files of a tiny finished run."""
+"""What a leaky split claims and what is true: computed independently from the files of a tiny finished run."""
 
 import csv
 import json
@@ -55,18 +55,18 @@ def test_claim_truth_and_difference_are_those_of_the_predictions(run):
     found = leakage_of(settings, out, sites, arms)
     assert json.loads(json.dumps(found)) == found
     assert (found["split"], found["arms"].keys()) == (settings.split, {"local-north"})
-    told = found["arms"]["local-north"]
+    leakage = found["arms"]["local-north"]
     for place in ("north", "south", "all"):
         expected = {}
         for side, file in (("claim", "predictions.csv"), ("truth", "held-out.csv")):
             pairs = [answers(arm, file, place) for arm in arms]
             expected[side] = np.mean([accuracy_score(*pair) for pair in pairs])
-            assert told[side][place]["accuracy"]["value"] == pytest.approx(expected[side])
-            assert told[side][place]["images"] == len(pairs[0][0])
+            assert leakage[side][place]["accuracy"]["value"] == pytest.approx(expected[side])
+            assert leakage[side][place]["images"] == len(pairs[0][0])
             labels = sorted(set(pairs[0][0]))
             f1 = np.mean([f1_score(*pair, labels=labels, average="macro", zero_division=0) for pair in pairs])
-            assert told[side][place]["macro_f1"]["value"] == pytest.approx(f1)
-        gap = told["difference"][place]
+            assert leakage[side][place]["macro_f1"]["value"] == pytest.approx(f1)
+        gap = leakage["difference"][place]
         assert gap.keys() == set(COMPARED)
         assert gap["accuracy"]["value"] == pytest.approx(expected["claim"] - expected["truth"])
         for figure in gap.values():
@@ -75,14 +75,14 @@ def test_claim_truth_and_difference_are_those_of_the_predictions(run):
 
 def test_leaked_rows_are_those_that_the_split_file_shows(run):
     settings, out, sites, arms = run
-    for name, told in leakage_of(settings, out, sites, arms)["leaked"].items():
+    for name, counts in leakage_of(settings, out, sites, arms)["leaked"].items():
         with (out / "splits" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         train = [row for row in rows if row["split"] == "train"]
         test = [row for row in rows if row["split"] == "test"]
         same = sum(row["path"] in {other["path"] for other in train} for row in test)
         group = sum(row["group"] in {other["group"] for other in train} for row in test)
-        assert told == {"test_rows": len(test), "copies": same, "same_group": group}
+        assert counts == {"test_rows": len(test), "copies": same, "same_group": group}
         assert (same > 0) == (settings.split == "balanced-images")
         assert group >= same
 
@@ -94,7 +94,7 @@ def test_no_group_of_the_truth_was_trained_on(run):
     assert not known & set(truth.groups.tolist())
 
 
-def test_equal_pictures_count_as_copies_and_repeats_each_time():
+def test_identical_images_count_as_copies_once_per_repeat():
     site = noise_site()
     parts = {**site.splits, "test": site.splits["test"][[0, 0, 1, 2]]}
     site.pixels[parts["test"][1]] = site.pixels[site.splits["train"][0]]

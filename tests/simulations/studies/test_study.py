@@ -1,4 +1,4 @@
-"""A study by its command line: cells as Ray tasks, a hole with its reason, resuming, and paired differences."""
+"""`fedbus study` from the command line: cells as Ray tasks, failed cells, resuming, paired differences."""
 
 import json
 import os
@@ -54,12 +54,12 @@ weights = "gone.pth"
 pytestmark = pytest.mark.timeout(1800)
 
 MARK = uuid.uuid4().hex
-"""Stands in the environment of every process that these tests start."""
+"""In the environment of every process that these tests start."""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two small archives and a grid."""
+    """A folder with two small datasets and a grid."""
     root = tmp_path_factory.mktemp("study")
     make_busi(root / "busi", {"benign": 15, "malignant": 12, "normal": 12}, seed=1)
     make_bus_bra(root / "bus-bra", {"benign": 16, "malignant": 14}, seed=3)
@@ -79,7 +79,7 @@ def run(words: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def refused(words: list[str]) -> str:
-    """What a command that trains nothing says, in this process: starting one takes longer than refusing."""
+    """Return the error of a command that must refuse, run in this process: starting one takes seconds."""
     done = CliRunner().invoke(app, words[3:])
     assert isinstance(done.exception, FedbusError)
     return str(done.exception)

@@ -10,7 +10,7 @@ import pytest
 from fedbus.errors import RunError
 from fedbus.reports import wording
 from fedbus.reports.comparison import page
-from tests.report_sample import sample_histories, sample_pictures, sample_results
+from tests.report_sample import sample_histories, sample_images, sample_results
 
 VOID = {"meta", "img", "br", "path", "use"}
 
@@ -45,7 +45,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report():
-    return page.render_report(sample_results(), sample_histories(), sample_pictures())
+    return page.render_report(sample_results(), sample_histories(), sample_images())
 
 
 def test_every_figure_of_the_results_is_on_the_page(report):
@@ -98,7 +98,7 @@ def test_the_page_is_complete_and_loads_nothing(report):
 
 
 def test_equal_results_give_an_equal_page(report):
-    assert report == page.render_report(sample_results(), sample_histories(), sample_pictures())
+    assert report == page.render_report(sample_results(), sample_histories(), sample_images())
 
 
 def test_every_section_and_table_is_marked_as_phantoms(report):
@@ -115,7 +115,7 @@ def test_every_section_and_table_is_marked_as_phantoms(report):
 
 
 def test_real_archives_are_not_called_phantoms(monkeypatch):
-    text = page.render_report(sample_results(phantoms=False), sample_histories(), sample_pictures())
+    text = page.render_report(sample_results(phantoms=False), sample_histories(), sample_images())
     assert "PHANTOMS" not in text
     assert 'class="phantoms' not in text
     assert "Keep and share this file under the same rules as the images themselves" in text
@@ -147,7 +147,7 @@ def test_names_and_notes_from_outside_are_text():
         "settings": {hostile: hostile},
         "machine": {"cpu": hostile},
     }
-    text = page.render_report(results, sample_histories(), {renamed["BUSI"]: sample_pictures()["BUSI"]})
+    text = page.render_report(results, sample_histories(), {renamed["BUSI"]: sample_images()["BUSI"]})
     reader = Reader(text)
     assert "script" not in reader.tags
     assert reader.open == []
