@@ -1,7 +1,7 @@
 """Gather the content of `results.json`: metrics with intervals, paired differences, and facts about the run."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,14 @@ def gather(
 
 def score_everywhere(runs: list[Predictions], sites: list[str], settings: Settings) -> dict[str, Any]:
     """Compute one arm's metrics with intervals, at each site and on `all` test rows."""
-    places = {site: [run.select(site) for run in runs] for site in sites} | {"all": runs}
-    return {place: evaluate(chosen, settings.bootstrap, settings.draw_seed) for place, chosen in places.items()}
+    return {
+        place: evaluate(select_place(runs, place), settings.bootstrap, settings.draw_seed) for place in (*sites, "all")
+    }
+
+
+def select_place(runs: Sequence[Predictions], place: str) -> list[Predictions]:
+    """Select the rows of a site from the predictions of each seed, or of `all` sites."""
+    return list(runs) if place == "all" else [run.select(place) for run in runs]
 
 
 def all_differences(
@@ -72,9 +78,7 @@ def all_differences(
         for reference, place in pairs:
             if reference not in predictions:
                 continue
-            ours, theirs = predictions[arm], predictions[reference]
-            if place != "all":
-                ours, theirs = [run.select(place) for run in ours], [run.select(place) for run in theirs]
+            ours, theirs = (select_place(predictions[name], place) for name in (arm, reference))
             metrics = differences(ours, theirs, settings.bootstrap, settings.draw_seed)
             found += [
                 {"arm": arm, "reference": reference, "site": place, "metric": metric, **value}

@@ -23,7 +23,7 @@ HALF_WIDTH = 2
 
 CALIPER_CONTRAST = 40
 """Grey levels by which all four arms must exceed what is beside them; chosen with
-`simulations.benchmarks.burned_in_marks`, which counts what is found."""
+`simulations.benchmarks.burned_in_annotations`, which counts what is found."""
 
 STROKE_CONTRAST, STROKE_LENGTH = 70, 5
 """Of an upright stroke: grey levels all along, and length."""

@@ -32,8 +32,8 @@ from simulations.benchmarks.image_folders import write_image_folders
 from simulations.benchmarks.plain_loop import accuracy, load_model, train_plain, training_batches
 from simulations.benchmarks.throughput import (
     ceiling_speed,
+    compare_speeds,
     engine_speed,
-    median_ratio,
     plain_speed,
     step_costs,
     take_turns,
@@ -67,10 +67,7 @@ def measure_speed(case: Case, folder: Path, steps: int, turns: int) -> dict[str,
     }
     found = take_turns(speeds, steps, turns)
     return {
-        "engine_over_ceiling": median_ratio(found["ours"], found["ceiling"]),
-        "engine_over_plain": median_ratio(found["ours"], found["plain"]),
-        "images_per_second": {name: statistics.median(each) for name, each in found.items()},
-        "images_per_second_by_turn": found,
+        **compare_speeds(found),
         "step_ms": step_costs(ours, rows, settings, steps),
         "precision": str(pick_dtype(settings.precision, device)).removeprefix("torch."),
         "device": device.type,

@@ -38,8 +38,8 @@ from fedbus.training.rows import TrainingRows, load_rows
 from simulations.benchmarks.plain_loop import training_batches
 from simulations.benchmarks.throughput import (
     ceiling_speed,
+    compare_speeds,
     engine_speed,
-    median_ratio,
     plain_speed,
     seconds_of,
     step_costs,
@@ -119,10 +119,7 @@ def measure_speed(gpu_settings: GpuSettings, folder: Path, steps: int, turns: in
     }
     found = take_turns(speeds, steps, turns)
     return {
-        "engine_over_ceiling": median_ratio(found["ours"], found["ceiling"]),
-        "engine_over_plain": median_ratio(found["ours"], found["plain"]),
-        "images_per_second": {name: statistics.median(each) for name, each in found.items()},
-        "images_per_second_by_turn": found,
+        **compare_speeds(found),
         "step_ms": step_costs(ours, rows, settings, steps),
     }
 

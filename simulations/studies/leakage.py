@@ -20,7 +20,7 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from simulations.arm import Arm
-from simulations.results import score_everywhere
+from simulations.results import score_everywhere, select_place
 from simulations.scoring import score_arm, score_held_out
 
 
@@ -58,7 +58,9 @@ def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: S
             "claim": score_everywhere(claim, list(sites), settings),
             "truth": score_everywhere(truth, list(sites), settings),
             "difference": {
-                place: difference(_at(claim, place), _at(truth, place), settings.bootstrap, settings.draw_seed)
+                place: difference(
+                    select_place(claim, place), select_place(truth, place), settings.bootstrap, settings.draw_seed
+                )
                 for place in (*sites, "all")
             },
         }
@@ -115,7 +117,3 @@ def _measure(runs: Sequence[Predictions], draws: int, seed: int) -> tuple[dict[s
         {name: np.mean([point[name] for point in points], axis=0) for name in COMPARED},
         {name: np.mean([draw[name] for draw in drawn], axis=0) for name in COMPARED},
     )
-
-
-def _at(runs: Sequence[Predictions], place: str) -> list[Predictions]:
-    return list(runs) if place == "all" else [run.select(place) for run in runs]

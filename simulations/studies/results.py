@@ -15,7 +15,7 @@ from fedbus.settings.schema import STRATEGIES, Settings, tuned_from
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.site import open_site
 from simulations.arm import list_arms
-from simulations.results import score_everywhere
+from simulations.results import score_everywhere, select_place
 from simulations.studies.cell import Cell
 from simulations.studies.grid import Grid
 from simulations.studies.leakage import leakage_of
@@ -152,11 +152,10 @@ def _gap(mine: CellRuns, references: CellRuns, sites: list[str], settings: Setti
 def _differences(
     ours: list[Predictions], theirs: list[Predictions], places: Sequence[str], settings: Settings
 ) -> dict[str, Any]:
-    def at(runs: list[Predictions], place: str) -> list[Predictions]:
-        return runs if place == "all" else [run.select(place) for run in runs]
-
     return {
-        place: differences(at(ours, place), at(theirs, place), settings.bootstrap, settings.draw_seed)
+        place: differences(
+            select_place(ours, place), select_place(theirs, place), settings.bootstrap, settings.draw_seed
+        )
         for place in places
     }
 

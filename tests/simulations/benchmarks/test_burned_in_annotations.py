@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from fedbus.datasets.readers import bus_uclm
 from fedbus.errors import ArchiveError
-from simulations.benchmarks import burned_in_marks
+from simulations.benchmarks import burned_in_annotations
 from tests.archives import make_bus_uclm
 from tests.fedbus.images.test_burned_in import tissue, with_caliper
 
@@ -27,7 +27,7 @@ def run(*words):
     import typer
 
     application = typer.Typer()
-    application.command()(burned_in_marks.main)
+    application.command()(burned_in_annotations.main)
     return CliRunner().invoke(application, list(words))
 
 

@@ -1,6 +1,6 @@
 """Count burned-in annotations that the detector finds, by dataset and class, and compare with BUS-UCLM's own column.
 
-python -m simulations.benchmarks.burned_in_marks READER=FOLDER ...
+python -m simulations.benchmarks.burned_in_annotations READER=FOLDER ...
 """
 
 from collections import Counter
