@@ -8,7 +8,9 @@ import typer
 
 from fedbus.system.terminal import print_line
 
-app = typer.Typer(no_args_is_help=True, help="Take part as a hospital: images stay here, only model weights are sent.")
+app = typer.Typer(
+    no_args_is_help=True, help="Take part as a site: images stay here; weights, counts and metrics are sent."
+)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of this site.")]
 
@@ -18,7 +20,7 @@ def init(
     folder: Folder,
     hub: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address of the hub.")],
     ca: Annotated[Path, typer.Option(metavar="CA.crt", help="Certificate file that the coordinator sent.")],
-    name: Annotated[str, typer.Option(help="Name of this hospital in tables and logs.")],
+    name: Annotated[str, typer.Option(help="Name of this site in tables and logs.")],
     runtime_port: Annotated[
         int, typer.Option(help="Port of Flower's SuperNode, reachable only from this machine.")
     ] = 9094,

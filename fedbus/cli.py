@@ -29,7 +29,7 @@ app.command()(study)
 def check(
     sites: Annotated[
         list[str],
-        typer.Argument(metavar="NAME=PATH...", help="Datasets: READER=FOLDER, or NAME=READER:FOLDER."),
+        typer.Argument(metavar="READER=FOLDER...", help="Datasets; NAME=READER:FOLDER also chooses a name."),
     ],
     out: Annotated[Path, typer.Option(help="File for all findings, as JSON.")] = Path("check.json"),
 ) -> None:

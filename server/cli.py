@@ -91,7 +91,7 @@ def revoke(
     name: Annotated[str, typer.Argument(metavar="SITE", help="Name of the site.")],
     print_command: PrintCommand = False,
 ) -> None:
-    """Revoke a site's approval; its key is refused at once."""
+    """Revoke a site's key for good; it is refused at once."""
     from server.hub.admission import revoke_site
     from server.hub.flwr_cli import unregister
     from server.hub.folder import open_hub

@@ -12,8 +12,8 @@ SiteOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--site",
-        metavar="NAME=PATH",
-        help="A site's dataset: READER=FOLDER, or NAME=READER:FOLDER to choose the site's name. Repeat for each site.",
+        metavar="READER=FOLDER",
+        help="A site's dataset; NAME=READER:FOLDER also chooses the site's name. Repeat for each site.",
     ),
 ]
 SetOptions = Annotated[
@@ -29,7 +29,7 @@ def compare(
         Path | None,
         typer.Argument(
             metavar="[SETTINGS.toml]",
-            help="A settings file. Default: presets for synthetic sites, or for hospitals' datasets with --site.",
+            help="A settings file. Default: a preset; hospitals.toml with --site, phantoms.toml without.",
         ),
     ] = None,
     site: SiteOptions = None,

@@ -1,4 +1,4 @@
-"""Read settings from a TOML file, `--set KEY=VALUE` and `--site NAME=PATH`."""
+"""Read settings from a TOML file, `--set KEY=VALUE` and `--site READER=FOLDER`."""
 
 import tomllib
 import warnings
@@ -21,7 +21,7 @@ HOSPITALS_PRESET = PHANTOMS_PRESET.with_name("hospitals.toml")
 
 
 def load_settings(path: Path | None = None, overrides: Sequence[str] = (), sites: Sequence[str] = ()) -> Settings:
-    """Read a settings file, then apply `--set KEY=VALUE` and `--site NAME=PATH`; later ones win.
+    """Read a settings file, then apply `--set KEY=VALUE` and `--site READER=FOLDER`; later ones win.
 
     Relative paths in the file start at its folder, those on the command line at the current folder.
 
@@ -79,7 +79,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_sites(specs: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Read `READER=PATH`, or `NAME=READER:PATH` for a site whose name is not that of its reader.
+    """Read `READER=FOLDER`, or `NAME=READER:FOLDER` for a site whose name is not that of its reader.
 
     Raises:
         SettingsError: If a name or path is missing, or two sites have the same name.
@@ -88,11 +88,13 @@ def parse_sites(specs: Sequence[str]) -> dict[str, dict[str, str]]:
     for spec in specs:
         name, separator, place = spec.partition("=")
         if not (separator and name and place):
-            raise SettingsError(f"{spec!r} does not describe a site.", "Write NAME=PATH, for example busi=/data/BUSI.")
+            raise SettingsError(
+                f"{spec!r} does not describe a site.", "Write READER=FOLDER, for example busi=/data/BUSI."
+            )
         if name in found:
             raise SettingsError(
                 f"Two sites are called {name}.",
-                "Give each a different name: NAME=READER:PATH, for example north=busi:/data/BUSI.",
+                "Give each a different name: NAME=READER:FOLDER, for example north=busi:/data/BUSI.",
             )
         reader, colon, path = place.partition(":")
         known = colon and not Path(place).exists() and "/" not in reader

@@ -119,11 +119,11 @@ def test_sites_of_the_command_line(tmp_path, monkeypatch):
 
 
 def test_two_sites_of_one_name_are_refused():
-    with pytest.raises(SettingsError, match=r"called busi.*NAME=READER:PATH"):
+    with pytest.raises(SettingsError, match=r"called busi.*NAME=READER:FOLDER"):
         parse_sites(["busi=a", "busi=b"])
 
 
 @pytest.mark.parametrize("spec", ["busi", "=x", "busi="])
 def test_a_site_without_name_or_path_is_refused(spec):
-    with pytest.raises(SettingsError, match="NAME=PATH"):
+    with pytest.raises(SettingsError, match="READER=FOLDER"):
         parse_sites([spec])
