@@ -1,1 +1,1 @@
-"""One site's side of the federation: the ClientApp and what it does with an order."""
+"""One site's side of the federation: the ClientApp and what it does with an instruction."""

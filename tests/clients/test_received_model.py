@@ -1,4 +1,4 @@
-"""The model that a site receives: what it writes, and that it writes it whole or not at all."""
+"""The model that a site receives: its files, each written completely or not at all."""
 
 import json
 import resource
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
 
 
-def test_model_and_metrics_come_back(tmp_path):
+def test_model_and_metrics_are_stored(tmp_path):
     keep_model(tmp_path / "new" / "run", "st-mary", instruction(), state(), scores())
     folder = tmp_path / "new" / "run"
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "model.safetensors"]
@@ -73,7 +73,7 @@ def test_nothing_of_a_patient_is_written_beside_the_model(tmp_path):
 
 
 @pytest.mark.parametrize("before", [None, 1])
-def test_on_a_full_disk_the_old_model_or_none_is_there_and_no_fragment(before, tmp_path):
+def test_a_full_disk_leaves_the_old_model_or_none(before, tmp_path):
     if before is not None:
         keep_model(tmp_path, "st-mary", instruction(), state(seed=before), scores())
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -89,7 +89,7 @@ def test_on_a_full_disk_the_old_model_or_none_is_there_and_no_fragment(before, t
         assert torch.equal(read(tmp_path / "model.safetensors")[0]["fc.weight"], state(seed=before)["fc.weight"])
 
 
-def test_a_second_run_takes_the_place_of_the_first(tmp_path):
+def test_a_second_run_replaces_the_model_of_the_first(tmp_path):
     for seed in (1, 2):
         keep_model(tmp_path, "st-mary", instruction(), state(seed=seed), scores())
     assert torch.equal(read(tmp_path / "model.safetensors")[0]["fc.bias"], state(seed=2)["fc.bias"])

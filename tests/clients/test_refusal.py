@@ -1,4 +1,4 @@
-"""A site works for what its operator has approved and has installed, and for nothing else."""
+"""A site runs an application only if its operator has approved it and it is installed."""
 
 import hashlib
 import io
@@ -19,10 +19,10 @@ INSTALLED = {name: hashlib.sha256(content).hexdigest() for name, content in SOUR
 
 def fab_of(files: dict[str, bytes]) -> Fab:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w") as bundle:
         for name, content in files.items():
-            archive.writestr(name, content)
-    # What the hub says of the bundle is not to be believed: only its bytes are looked at.
+            bundle.writestr(name, content)
+    # The digest that the hub states is wrong on purpose: a site must compute it from the content.
     return Fab("0" * 64, buffer.getvalue(), {})
 
 
@@ -35,16 +35,16 @@ def site(tmp_path: Path) -> SiteFolder:
     return make_site(tmp_path)
 
 
-def test_what_is_approved_and_installed_is_worked_for(site):
+def test_an_approved_and_installed_application_is_run(site):
     fab, said = fab_of(SOURCES), []
     site.approve(digest(fab))
     assert refusal_of(fab, site, INSTALLED, said.append) is None
     assert said == []
 
 
-def test_what_is_not_approved_is_refused_and_the_operator_told_how_to_allow_it(site):
+def test_an_application_that_is_not_approved_is_refused_and_the_log_says_how_to_approve_it(site):
     fab, said = fab_of(SOURCES), []
-    site.approve("0" * 64)  # what the hub calls it
+    site.approve("0" * 64)  # the digest that the hub states
     refusal = refusal_of(fab, site, INSTALLED, said.append)
     assert refusal is not None
     assert refusal.code == NOT_ALLOWED
@@ -64,7 +64,7 @@ def test_approving_and_withdrawing_take_effect_at_once(site):
 @pytest.mark.parametrize(
     "files", [SOURCES | {"fedbus/a.py": b"a = 2\n"}, {"fedbus/a.py": b"a = 1\n"}, SOURCES | {"server/c.py": b""}]
 )
-def test_another_version_is_refused_though_approved_and_the_operator_told_which_file(files, site):
+def test_an_approved_application_of_another_version_is_refused_and_the_log_names_a_file(files, site):
     fab, said = fab_of(files), []
     site.approve(digest(fab))
     refusal = refusal_of(fab, site, INSTALLED, said.append)
@@ -74,13 +74,13 @@ def test_another_version_is_refused_though_approved_and_the_operator_told_which_
     assert changed in said[0]
 
 
-def test_a_bundle_that_is_no_archive_is_refused_though_approved(site):
-    fab = Fab("0" * 64, b"no archive", {})
+def test_an_approved_bundle_that_is_not_a_zip_file_is_refused(site):
+    fab = Fab("0" * 64, b"not a zip file", {})
     site.approve(digest(fab))
     assert refusal_of(fab, site, INSTALLED, print).code == OTHER_VERSION
 
 
-def test_the_hub_is_told_no_path_and_no_file(site):
+def test_a_refusal_names_no_path_and_no_file(site):
     other = fab_of(SOURCES | {"fedbus/a.py": b"a = 2\n"})
     reasons = [refusal_of(other, site, INSTALLED, print).reason]
     site.approve(digest(other))

@@ -1,4 +1,4 @@
-"""What a site does with an order: what it takes from its memory, what it keeps there, and what it sends."""
+"""What a site does with an instruction: the state that it reads and stores between rounds, and what it sends."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ EVERY_CLASS = (0, 1, 2)
 
 @pytest.fixture
 def workspace(two_site_settings: Settings, tmp_path: Path) -> Workspace:
-    """A site of its own folder: it remembers nothing yet."""
+    """A site in a folder of its own, without stored state."""
     prepare_sites(two_site_settings, tmp_path / "ward")
     return Workspace(tmp_path / "ward", "north", "cpu")
 
@@ -50,7 +50,7 @@ def scores(report: object) -> list[float]:
 
 
 def alone(settings: Settings, site: Site, start: State, folder: Path) -> State:
-    """The hospital's own training in one place, whose optimiser lives on between rounds."""
+    """Local training at the site, which keeps its optimiser between rounds."""
     rows = site_rows(site, settings, 7, torch.device("cpu"))
     arm = ArmFolder(folder)
     LocalTraining(settings, 7, rows, [site], rows.steps_per_round(settings), start).run(arm)
@@ -58,7 +58,7 @@ def alone(settings: Settings, site: Site, start: State, folder: Path) -> State:
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
-def test_one_client_with_a_kept_optimiser_is_that_hospital_alone(
+def test_one_site_with_a_kept_optimiser_equals_local_training(
     optimiser, two_site_settings, tiny_sites, workspace, start, tmp_path
 ):
     settings = two_site_settings.model_copy(update={"optimiser": optimiser})
@@ -74,12 +74,12 @@ def test_one_client_with_a_kept_optimiser_is_that_hospital_alone(
     assert not same(finals["reset"], expected)
 
 
-def test_by_default_a_site_remembers_nothing(two_site_settings, workspace, start):
+def test_by_default_a_site_stores_no_state(two_site_settings, workspace, start):
     work.train(workspace, instruction(two_site_settings, 1), start)
     assert not (workspace.folder / "memory").exists()
 
 
-def test_a_kept_optimiser_is_held_for_two_rounds_and_read_of_the_round_before(two_site_settings, workspace, start):
+def test_a_kept_optimiser_is_stored_for_two_rounds_and_read_from_the_previous_one(two_site_settings, workspace, start):
     sent = []
     for number in (1, 2, 3):
         sent.append(work.train(workspace, instruction(two_site_settings, number, optimiser_state="kept"), start)[0])
@@ -87,14 +87,14 @@ def test_a_kept_optimiser_is_held_for_two_rounds_and_read_of_the_round_before(tw
         "optimiser-00002.safetensors", "optimiser-00003.safetensors",
     ]  # fmt: skip
     assert same(work.train(workspace, instruction(two_site_settings, 3, optimiser_state="kept"), start)[0], sent[2]), (
-        "asked again"
+        "repeated"
     )
     steps = site_state(workspace.folder, "run", "north").load(OPTIMISER, 3)["0/step"]
     assert steps == 3 * work.train(workspace, instruction(two_site_settings, 1), start)[1].steps
 
 
 @pytest.mark.parametrize("policy", ["local", "local-statistics"])
-def test_a_batch_norm_of_its_own_never_leaves_the_site(policy, two_site_settings, workspace, start):
+def test_local_batch_norm_never_leaves_the_site(policy, two_site_settings, workspace, start):
     own = own_names(policy, start)
     first, _ = work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     shared, _ = work.train(workspace, instruction(two_site_settings, 1), start)
@@ -107,9 +107,7 @@ def test_a_batch_norm_of_its_own_never_leaves_the_site(policy, two_site_settings
 
 
 @pytest.mark.parametrize("policy", ["local", "local-statistics"])
-def test_the_next_round_scores_and_trains_the_incoming_model_with_the_sites_own_batch_norm(
-    policy, two_site_settings, workspace, start
-):
+def test_the_next_round_uses_the_sites_own_batch_norm(policy, two_site_settings, workspace, start):
     work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     incoming = start_state(two_site_settings.model, "none", 8)
     mine = incoming | local_batch_norm(workspace.folder, "run", "north", 1)
@@ -123,9 +121,7 @@ def test_the_next_round_scores_and_trains_the_incoming_model_with_the_sites_own_
     assert same(sent, trained | {name: incoming[name] for name in own})
 
 
-def test_a_model_is_evaluated_and_received_with_the_batch_norm_of_its_round(
-    two_site_settings, workspace, start, tmp_path
-):
+def test_a_model_is_evaluated_and_kept_with_the_batch_norm_of_its_round(two_site_settings, workspace, start, tmp_path):
     for number in (1, 2):
         work.train(workspace, instruction(two_site_settings, number, batch_norm="local"), start)
     deployed = Workspace(workspace.folder, workspace.name, workspace.device, tmp_path / "models")
@@ -142,18 +138,18 @@ def test_a_model_is_evaluated_and_received_with_the_batch_norm_of_its_round(
     assert len({tuple(score) for score in found}) == 3
 
 
-def test_what_an_earlier_run_of_the_same_name_left_is_not_taken_up(two_site_settings, workspace, start):
+def test_state_of_an_earlier_run_of_the_same_name_is_not_read(two_site_settings, workspace, start):
     policy = {"batch_norm": "local", "optimiser_state": "kept"}
     work.train(workspace, instruction(two_site_settings, 1, **policy), start)
     fresh, _ = work.train(workspace, replace(instruction(two_site_settings, 2, **policy), title="another"), start)
-    anew, _ = work.train(workspace, replace(instruction(two_site_settings, 2, **policy), run="0a"), start)
-    went_on, _ = work.train(workspace, instruction(two_site_settings, 2, **policy), start)
-    assert same(anew, fresh)
-    assert not same(anew, went_on)
+    restarted, _ = work.train(workspace, replace(instruction(two_site_settings, 2, **policy), run="0a"), start)
+    resumed, _ = work.train(workspace, instruction(two_site_settings, 2, **policy), start)
+    assert same(restarted, fresh)
+    assert not same(restarted, resumed)
 
 
 @pytest.mark.parametrize("policy", [{"batch_norm": "local"}, {"optimiser_state": "kept"}])
-def test_a_damaged_memory_stops_the_round_by_name(policy, two_site_settings, workspace, start):
+def test_a_damaged_state_file_stops_the_round_and_is_named(policy, two_site_settings, workspace, start):
     work.train(workspace, instruction(two_site_settings, 1, **policy), start)
     (path,) = (workspace.folder / "memory" / "run" / "north").iterdir()
     path.write_bytes(path.read_bytes()[:100])

@@ -40,7 +40,7 @@ def topics(inspection, settings=STUDY, steps=7, unsplittable=""):
     return {finding.topic: finding for finding in check_data(inspection, settings, steps, unsplittable)}
 
 
-def test_a_sound_archive_passes_everywhere(inspection):
+def test_a_complete_dataset_passes_every_check(inspection):
     found = topics(inspection)
     assert [f.topic for f in found.values() if f.verdict != "pass"] == []
     assert all(not f.remedy for f in found.values())
@@ -91,7 +91,7 @@ def test_unknown_patients(tmp_path):
     assert topics(look(make_class_folders(tmp_path)))["Patients"].verdict == "warn"
 
 
-def test_identical_images_and_near_duplicates_are_told_apart(tmp_path):
+def test_identical_images_and_near_duplicates_are_counted_separately(tmp_path):
     root = make_class_folders(tmp_path, COUNTS)
     shutil.copy(root / "Benign" / "0.png", root / "Benign" / "again.png")
     shutil.copy(root / "Benign" / "1.png", root / "Normal" / "contradiction.png")
@@ -109,7 +109,7 @@ def test_identical_images_and_near_duplicates_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "verdict"), [(40, "pass"), (41, "warn")])
-def test_images_smaller_than_the_settings_want(inspection, size, verdict):
+def test_images_smaller_than_the_image_size(inspection, size, verdict):
     assert topics(inspection, tiny_settings(image_size=size))["Image size"].verdict == verdict
 
 
@@ -136,7 +136,7 @@ def test_masks_and_notes_are_counted(inspection, tmp_path):
     assert noted["Masks"].verdict == "pass"
 
 
-def test_an_archive_that_cannot_be_listed():
+def test_a_dataset_that_cannot_be_listed():
     assert unreadable_dataset("busi", True).found == "the folder can't be read as busi"
     assert unreadable_dataset("busi", False).found == "the folder of the images does not exist"
     assert unreadable_dataset("busi", True).verdict == unreadable_dataset("busi", False).verdict == "fail"
@@ -167,13 +167,13 @@ def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
         ({"sampler": "smote"}, "The sampler smote needs 6 training rows per class"),
     ],
 )
-def test_what_only_this_study_can_not_split_or_balance(archive, tmp_path, changes, why):
+def test_a_dataset_that_these_settings_can_not_split_or_balance(archive, tmp_path, changes, why):
     (steps, words), _ = tried(archive, tmp_path, **changes)
     assert steps is None
     assert words.startswith(why)
 
 
-def test_what_no_study_can_split_is_not_tried(tmp_path):
+def test_a_dataset_that_no_settings_can_split_is_not_tried(tmp_path):
     root = make_labels_csv(tmp_path / "few", {"benign": 8, "malignant": 8, "normal": 4})
     (steps, words), site = tried(root, tmp_path)
     assert (steps, site.cache.exists()) == (None, False)

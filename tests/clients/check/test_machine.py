@@ -32,7 +32,7 @@ def with_device(site, device):
 
 
 NEED = 100 * (32 * 32 + 64) + 2 * 3 * 1_000_000
-"""Of 100 pictures of 32 pixels with two fingerprints of 32 bytes, and of a 1 MB model of two arms and three seeds."""
+"""Of 100 images of 32 pixels with two fingerprints of 32 bytes, and of a 1 MB model of two arms and three seeds."""
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_memory(monkeypatch, needed, verdict):
     assert step.verdict == "pass"
 
 
-def test_what_would_not_fit_is_not_tried(monkeypatch):
+def test_training_that_would_not_fit_in_memory_is_not_tried(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda device: 1000)
     monkeypatch.setattr(machine, "run_probe", lambda *args: pytest.fail("tried"))
     assert [f.verdict for f in check_training(STUDY, CPU, 7)] == ["fail", "warn", "warn"]

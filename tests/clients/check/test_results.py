@@ -26,7 +26,7 @@ def test_every_verdict_has_a_sign_and_a_word():
     assert "not known [bold]yet" in shown([KEY])
 
 
-def test_remedies_have_a_column_only_where_there_are_any():
+def test_there_is_a_column_of_remedies_only_if_there_are_any():
     assert "What to do" not in shown([FILES])
     assert "Free some disk space." in shown([FILES, DISK])
 

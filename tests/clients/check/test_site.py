@@ -113,7 +113,7 @@ def test_a_split_that_fails(site, console, tmp_path):
 
 
 @pytest.mark.parametrize("reader", ["busi", "labels-csv"])
-def test_an_archive_that_cannot_be_read_at_all(site, console, tmp_path, reader):
+def test_a_dataset_that_cannot_be_read(site, console, tmp_path, reader):
     archive = tmp_path / "bus"
     if reader == "busi":
         make_labels_csv(archive, COUNTS)

@@ -18,19 +18,19 @@ def site(tmp_path):
     return make_site(tmp_path)
 
 
-def hold_until_told(site, told):
+def hold_until_released(site, pipe):
     with hold(site):
-        told.send("held")
-        told.recv()
+        pipe.send("held")
+        pipe.recv()
 
 
-def test_a_site_that_is_not_joined_is_free_and_asking_writes_nothing(site):
+def test_a_site_that_has_not_joined_is_free_and_checking_writes_nothing(site):
     before = sorted(site.path.iterdir())
     assert not is_held(site)
     assert sorted(site.path.iterdir()) == before
 
 
-def test_it_is_held_inside_the_block_only(site):
+def test_it_is_held_only_inside_the_block(site):
     with hold(site):
         assert is_held(site)
         with pytest.raises(RunError, match=f"st-mary is already joined, by process {os.getpid()}"), hold(site):
@@ -41,16 +41,16 @@ def test_it_is_held_inside_the_block_only(site):
         assert is_held(site)
 
 
-@pytest.mark.parametrize("end", ["told", "killed"])
+@pytest.mark.parametrize("end", ["released", "killed"])
 def test_another_process_holds_it_until_it_ends(site, end):
     here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=hold_until_told, args=(site, there))
+    child = multiprocessing.get_context("fork").Process(target=hold_until_released, args=(site, there))
     child.start()
     assert here.recv() == "held"
     assert is_held(site)
     with pytest.raises(RunError, match=f"by process {child.pid}"), hold(site):
         pass
-    if end == "told":
+    if end == "released":
         here.send("go")
     else:
         os.kill(child.pid, signal.SIGKILL)

@@ -30,7 +30,7 @@ def shown(inspection, width=200):
     return printed(console)
 
 
-def test_a_sound_archive(tmp_path):
+def test_a_usable_dataset(tmp_path):
     found = inspect_dataset(
         "bus-uclm", make_bus_uclm(tmp_path, {"benign": 12, "malignant": 12, "normal": 12}), "south", 20
     )
@@ -47,7 +47,7 @@ def test_a_sound_archive(tmp_path):
     assert found.duplicates == ()
 
 
-def test_an_archive_with_too_few_patients_to_split_cannot_be_used(tmp_path):
+def test_a_dataset_with_too_few_patients_to_split_cannot_be_used(tmp_path):
     found = inspect_dataset("bus-uclm", make_bus_uclm(tmp_path), "south", 20)
     assert not found.unreadable
     assert not found.usable
@@ -67,12 +67,12 @@ def test_sizes_and_modes(tmp_path):
     assert found.patients is None
 
 
-def test_builders_make_pictures_far_apart(tmp_path):
+def test_the_builders_make_no_near_duplicates(tmp_path):
     found = inspect_dataset("class-folders", make_class_folders(tmp_path, {"benign": 30, "normal": 30}), "x", 80)
     assert found.duplicates == ()
 
 
-def test_copies_are_told_apart_by_kind_and_label(tmp_path):
+def test_duplicates_are_listed_by_kind_and_label(tmp_path):
     benign = make_class_folders(tmp_path) / "Benign"
     shutil.copy(benign / "0.png", benign / "copy.png")
     with Image.open(benign / "2.png") as picture:  # other bytes and another mode, equal pixels
@@ -96,7 +96,7 @@ def test_copies_are_told_apart_by_kind_and_label(tmp_path):
     assert "Duplicates under two labels: 2 pairs" in shown(found)
 
 
-def test_the_threshold_decides_what_is_nearly_identical(tmp_path):
+def test_the_threshold_decides_what_is_a_near_duplicate(tmp_path):
     root = make_class_folders(tmp_path)
     pixels = np.asarray(Image.open(root / "Benign" / "0.png")).copy()
     pixels[:20, :12] = 255 - pixels[:20, :12]
@@ -110,7 +110,7 @@ def test_the_threshold_decides_what_is_nearly_identical(tmp_path):
     assert inspect_dataset("class-folders", root, "x", pair.bits - 1).near_duplicates == ()
 
 
-def test_all_unreadable_pictures_are_listed_and_do_not_abort(tmp_path):
+def test_all_unreadable_images_are_listed(tmp_path):
     benign = make_class_folders(tmp_path) / "Benign"
     (benign / "0.png").write_bytes(b"")
     (benign / "1.png").write_bytes((benign / "1.png").read_bytes()[:500])
@@ -130,7 +130,7 @@ def test_all_unreadable_pictures_are_listed_and_do_not_abort(tmp_path):
     assert all(name in text for name in ("Benign/0.png", "Benign/1.png", "Benign/2.png"))
 
 
-def test_an_archive_without_one_readable_picture(tmp_path):
+def test_a_dataset_without_a_readable_image(tmp_path):
     for path in make_class_folders(tmp_path).rglob("*.png"):
         path.write_bytes(b"")
     found = inspect_dataset("class-folders", tmp_path, "x", 20)
@@ -141,7 +141,7 @@ def test_an_archive_without_one_readable_picture(tmp_path):
     assert "15 of 15 images can't be read" in shown(found)
 
 
-def test_pictures_that_look_like_masks_are_noted(tmp_path):
+def test_images_that_look_like_masks_are_noted(tmp_path):
     root = make_class_folders(tmp_path)
     Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(root / "Normal" / "outline.png")
     found = inspect_dataset("class-folders", root, "x", 20)
@@ -149,7 +149,7 @@ def test_pictures_that_look_like_masks_are_noted(tmp_path):
     assert found.usable
 
 
-def test_progress_counts_every_picture(tmp_path):
+def test_progress_counts_every_image(tmp_path):
     seen, announced = [], []
 
     def progress(site, total):
@@ -161,7 +161,7 @@ def test_progress_counts_every_picture(tmp_path):
     assert sum(seen) == 11
 
 
-def test_json_holds_everything(tmp_path):
+def test_json_contains_everything(tmp_path):
     root = make_busi(tmp_path)
     shutil.copy(
         root / "Dataset_BUSI_with_GT/benign/benign (1).png",
@@ -213,7 +213,7 @@ def test_one_bad_site_does_not_stop_the_others(tmp_path, console):
     assert "--site bad" not in text
 
 
-def test_an_unreadable_picture_fails_the_check(tmp_path, console):
+def test_an_unreadable_image_fails_the_check(tmp_path, console):
     root = make_class_folders(tmp_path / "own")
     (root / "Benign" / "0.png").write_bytes(b"")
     assert check_sites([("own", "class-folders", root)], tmp_path / "c.json", console) == 1
@@ -226,7 +226,7 @@ def test_writes_check_json_here_by_default(tmp_path, console, monkeypatch):
     assert json.loads((tmp_path / "check.json").read_text())["sites"][0]["site"] == "busi"
 
 
-def test_a_misspelt_reader_stops_before_any_work(tmp_path, console):
+def test_a_misspelt_reader_is_refused_before_any_work(tmp_path, console):
     with pytest.raises(SettingsError, match="Did you mean busi"):
         check_sites([("ok", "busi", make_busi(tmp_path / "b")), ("x", "buzi", tmp_path)], tmp_path / "c.json", console)
     assert printed(console) == ""
@@ -240,7 +240,7 @@ def test_an_unwritable_result_leaves_nothing_behind(tmp_path, console):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "c.json"]
 
 
-def test_names_with_brackets_are_printed_as_they_are(tmp_path, console):
+def test_names_with_brackets_are_printed_unchanged(tmp_path, console):
     root = make_class_folders(tmp_path / "[red]own[/red]")
     shutil.copy(root / "Benign" / "0.png", root / "Normal" / "[bold]0.png")
     (root / "Normal" / "[x].png").write_bytes(b"")
@@ -250,12 +250,12 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path, console):
     assert "Normal/[x].png" in printed(console)
 
 
-def test_archives_that_can_not_be_read_raise(tmp_path):
+def test_a_dataset_that_can_not_be_read_raises(tmp_path):
     with pytest.raises(ArchiveError, match="is empty"):
         inspect_dataset("busi", tmp_path, "x", 20)
 
 
-def test_real_busi_has_one_picture_under_two_labels(shared_data):
+def test_real_busi_has_one_image_under_two_labels(shared_data):
     found = inspect_dataset("busi", shared_data / "BUSI", "busi", 20)
     folder = "Dataset_BUSI_with_GT"
     assert [(c.first, c.second) for c in found.identical_pairs] == [
@@ -267,7 +267,7 @@ def test_real_busi_has_one_picture_under_two_labels(shared_data):
     assert "benign (433).png" in shown(found, width=80)
 
 
-def test_real_bus_uclm_copies_and_modes(shared_data):
+def test_real_bus_uclm_duplicates_and_modes(shared_data):
     found = inspect_dataset("bus-uclm", shared_data / "BUS-UCLM", "uclm", 20)
     twins = {(c.first[7:15], c.second[7:15]) for c in found.identical_pairs}
     assert twins == {

@@ -79,7 +79,7 @@ def test_every_interval_of_a_comparison_is_whole_on_a_line(width):
             assert any(bounds in line for line in lines)
 
 
-def test_a_wide_terminal_has_the_interval_behind_the_value_and_a_narrow_one_below_it():
+def test_intervals_follow_the_value_or_are_below_it_in_a_narrow_terminal():
     results = sample_results()
     metric = results["arms"]["fedavg"]["all"]["auc"]
     assert wording.with_interval(metric) in "\n".join(_lines(comparison_table(results), 110))

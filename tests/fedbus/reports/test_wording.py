@@ -24,7 +24,7 @@ def test_numbers_have_three_digits_and_no_leading_zero(value, signed, text):
     assert wording.number(value, signed) == text
 
 
-def test_intervals_and_spread_stand_behind_the_value():
+def test_intervals_and_spread_follow_the_value():
     metric = {"value": 0.912, "low": 0.88, "high": 0.941}
     assert wording.with_interval(metric) == ".912 (.880–.941)"
     assert wording.with_interval({**metric, "spread": 0.0104}) == ".912 (.880–.941) ±.010"
@@ -56,7 +56,7 @@ def test_arms_are_ordered_alone_centralised_federated():
     ]
 
 
-def test_test_images_of_all_are_the_sum_of_the_hospitals():
+def test_all_test_images_are_the_sum_of_the_sites():
     results = sample_results()
     assert wording.tested(results, "all", "normal") == 27 + 84 + 0
     assert wording.tested(results, "BUS-BRA", "normal") == 0

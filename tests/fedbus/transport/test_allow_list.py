@@ -1,4 +1,4 @@
-"""The list of what may leave a site: all that sites really say passes, and whatever else is stopped by name."""
+"""The list of what may leave a site: replies of sites pass, and anything else is stopped and named."""
 
 import math
 
@@ -19,7 +19,7 @@ LAYOUT = {"conv.weight": (4, 3, 3, 3), "fc.bias": (3,), "fc.weight": (3, 4)}
 FLAT_SIZE = 4 * 3 * 3 * 3 + 3 + 3 * 4
 
 
-def introduction() -> tuple[dict, dict]:
+def registration() -> tuple[dict, dict]:
     splits = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
     return Registration("north", CLASSES, 32, splits, (12, 0, 12), groups=20, patients=18, dropped=2).to_records()
 
@@ -29,7 +29,7 @@ def answer() -> dict:
 
 
 def test_answer() -> dict:
-    """The last answer of a deployed site, with its scores on the test rows."""
+    """The last reply of a deployed site, with its scores on the test rows."""
     labels = np.repeat(np.arange(3), 6)
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], len(labels))
     groups, paths = [f"north/p{i // 2}" for i in range(18)], [f"{i}.png" for i in range(18)]
@@ -46,31 +46,31 @@ def stopped(key: str, metrics: dict, arrays: dict | None = None) -> None:
     assert error.value.problem == f"A reply contains what must not leave a site: {key}."
 
 
-def test_what_sites_really_say_passes():
-    check_registration(*introduction())
+def test_replies_of_sites_pass():
+    check_registration(*registration())
     check_answer(answer(), LAYOUT, LAYOUT)
     check_answer(answer(), {"flat": (FLAT_SIZE,)}, LAYOUT)
     check_answer(answer(), {}, LAYOUT)
     check_answer(test_answer(), {}, LAYOUT)
 
 
-def test_the_list_is_no_longer_than_what_sites_say():
-    assert {item.key for item in REGISTRATION} == introduction()[1].keys()
+def test_the_list_has_no_unused_entry():
+    assert {item.key for item in REGISTRATION} == registration()[1].keys()
     assert {item.key for item in REPORT} == answer().keys()
     assert {item.key for item in (*REPORT, *TEST_REPORT)} == test_answer().keys()
 
 
 @pytest.mark.parametrize("make", [answer, test_answer])
-def test_one_number_more_than_listed_is_stopped_at_every_key(make):
+def test_one_number_too_many_is_stopped_at_every_key(make):
     most = {item.key: item.values for item in (*REPORT, *TEST_REPORT)}
     for key in make():
         check_answer(make() | {key: [0.5] * most[key]}, {}, LAYOUT)
         stopped(key, make() | {key: [0.5] * (most[key] + 1)})
 
 
-@pytest.mark.parametrize("key", sorted(introduction()[1]))
-def test_one_number_more_in_an_introduction_is_stopped_at_every_key(key):
-    config, metrics = introduction()
+@pytest.mark.parametrize("key", sorted(registration()[1]))
+def test_one_number_too_many_in_a_registration_is_stopped_at_every_key(key):
+    config, metrics = registration()
     most = {item.key: item.values for item in REGISTRATION}[key]
     with pytest.raises(RunError, match=key):
         check_registration(config, metrics | {key: [1] * (most + 1)})
@@ -84,10 +84,10 @@ def test_one_number_more_in_an_introduction_is_stopped_at_every_key(key):
     ],
     ids=repr,
 )  # fmt: skip
-def test_what_is_no_number_is_stopped(value):
-    """Nor is a truth value a number, nor what NumPy calls one: Flower's records take neither."""
+def test_anything_but_numbers_is_stopped(value):
+    """Booleans and NumPy scalars are not numbers here, because Flower's records accept neither."""
     stopped("confusion", answer() | {"confusion": value})
-    config, metrics = introduction()
+    config, metrics = registration()
     with pytest.raises(RunError, match="balanced"):
         check_registration(config, metrics | {"balanced": value})
 
@@ -110,7 +110,7 @@ def test_of_any_entry_only_listed_numbers_pass(key, value):
 @settings(derandomize=True, deadline=None)
 @given(st.sampled_from([item.key for item in REGISTRATION]), SCALARS | st.lists(SCALARS, max_size=12))
 def test_of_any_value_in_a_registration_only_numbers_pass(key, value):
-    config, metrics = introduction()
+    config, metrics = registration()
     limit = {item.key: item.values for item in REGISTRATION}[key]
     numbers = value if isinstance(value, list) else [value]
     if len(numbers) <= limit and all(type(number) in (int, float) for number in numbers):
@@ -125,7 +125,7 @@ def test_numpys_float64_is_a_float():
 
 
 def test_numbers_that_are_not_finite_may_leave():
-    """A site whose training diverged says so; the hub refuses them by name."""
+    """So a site can report that its training diverged; the hub refuses such a report."""
     check_answer(answer() | {"train-loss": math.nan, "loss-sum": math.inf}, {}, LAYOUT)
 
 
@@ -135,8 +135,8 @@ def test_another_key_is_stopped(key):
 
 
 @pytest.mark.parametrize("key", ["patient", "confusion", "test-images"])
-def test_another_key_in_an_introduction_is_stopped(key):
-    config, metrics = introduction()
+def test_another_key_in_a_registration_is_stopped(key):
+    config, metrics = registration()
     with pytest.raises(RunError, match=key):
         check_registration(config, metrics | {key: 1})
     with pytest.raises(RunError, match=key):
@@ -168,22 +168,22 @@ def test_arrays_that_are_not_the_models_are_stopped(arrays, named):
 
 
 @pytest.mark.parametrize("site", ["/data/north", "../up", "a/b", "", ".hidden", "all", "p 7", b"north"], ids=repr)
-def test_a_site_whose_name_is_a_path_or_no_name_is_stopped(site):
-    config, metrics = introduction()
+def test_an_invalid_site_name_is_stopped(site):
+    config, metrics = registration()
     with pytest.raises(RunError, match=r"must not leave a site: site\."):
         check_registration(config | {"site": site}, metrics)
 
 
 @pytest.mark.parametrize("labels", [[*CLASSES, "patient 7"], list(CLASSES[:2]), list(reversed(CLASSES)), [], ""])
-def test_other_names_of_classes_are_stopped(labels):
-    config, metrics = introduction()
+def test_other_class_names_are_stopped(labels):
+    config, metrics = registration()
     with pytest.raises(RunError, match=r"must not leave a site: labels\."):
         check_registration(config | {"labels": labels}, metrics)
 
 
 @pytest.mark.parametrize("key", ["site", "labels"])
-def test_an_introduction_without_a_name_is_stopped(key):
-    config, metrics = introduction()
+def test_a_registration_that_lacks_a_key_is_stopped(key):
+    config, metrics = registration()
     del config[key]
     with pytest.raises(RunError, match=key):
         check_registration(config, metrics)

@@ -1,4 +1,4 @@
-"""The messages: they come through unchanged, and whatever is wrong with them is refused by the receiver."""
+"""The messages: received unchanged, and refused by the receiver if anything in them is wrong."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ def instruction() -> Instruction:
     return Instruction(tiny_settings(), seed=2**62 + 1, classes=(0, 2), split="test", round=3, proximal_mu=0.1)
 
 
-def order_config() -> dict:
+def instruction_config() -> dict:
     return instruction().to_config() | {ROUND: 3, PROXIMAL_MU: 0.1}
 
 
@@ -41,8 +41,8 @@ def state(seed: int = 0) -> dict[str, torch.Tensor]:
     return {key: torch.rand(shape, generator=generator) for key, shape in shapes.items()}
 
 
-def test_an_order_comes_through():
-    back = Instruction.from_config(order_config())
+def test_an_instruction_is_received_unchanged():
+    back = Instruction.from_config(instruction_config())
     assert (back.seed, back.classes, back.split, back.round, back.proximal_mu) == (2**62 + 1, (0, 2), "test", 3, 0.1)
     named = Instruction.from_config(replace(instruction(), title="ward", run="0a").to_config())
     assert (named.title, named.run, named.memory, back.memory) == ("ward", "0a", "ward-0a", "run")
@@ -50,14 +50,14 @@ def test_an_order_comes_through():
     assert back.settings.model_dump(exclude=hidden) == instruction().settings.model_dump(exclude=hidden)
 
 
-def test_round_and_mu_may_be_left_to_the_strategy():
+def test_round_and_mu_are_optional():
     back = Instruction.from_config(instruction().to_config())
     assert (back.round, back.proximal_mu) == (0, 0.0)
 
 
 @pytest.mark.parametrize("key", ["settings", "seed", "classes", "split", "title", "run"])
-def test_an_order_that_lacks_a_key_is_refused(key):
-    config = order_config()
+def test_an_instruction_that_lacks_a_key_is_refused(key):
+    config = instruction_config()
     del config[key]
     with pytest.raises(RunError, match=key):
         Instruction.from_config(config)
@@ -73,16 +73,16 @@ def test_an_order_that_lacks_a_key_is_refused(key):
     ],
     ids=str,
 )  # fmt: skip
-def test_an_order_with_a_wrong_value_is_refused(change):
+def test_an_instruction_with_a_wrong_value_is_refused(change):
     with pytest.raises(FedbusError):
-        Instruction.from_config(order_config() | change)
+        Instruction.from_config(instruction_config() | change)
 
 
 @settings(derandomize=True, deadline=None)
-@given(st.sampled_from(sorted(order_config())), VALUES)
+@given(st.sampled_from(sorted(instruction_config())), VALUES)
 def test_any_value_in_an_instruction_is_refused_or_within_its_range(key, value):
     try:
-        found = Instruction.from_config(order_config() | {key: value})
+        found = Instruction.from_config(instruction_config() | {key: value})
     except FedbusError:
         return
     assert set(found.classes) <= {0, 1, 2}
@@ -99,13 +99,13 @@ def registration(**changes: object) -> Registration:
     return Registration(**(values | {"groups": 20, "patients": 18, "dropped": 2, "phantoms": True} | changes))
 
 
-def test_an_introduction_comes_through():
+def test_a_registration_is_received_unchanged():
     assert Registration.from_records(*registration().to_records()) == registration()
     assert registration().classes == {0, 2}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "all", ".hidden"])
-def test_a_site_whose_name_can_name_no_folder_is_refused(name):
+def test_a_site_name_that_is_not_safe_as_a_folder_is_refused(name):
     config, metrics = registration().to_records()
     with pytest.raises(RunError, match="registration"):
         Registration.from_records(config | {"site": name}, metrics)
@@ -142,7 +142,7 @@ def test_any_value_in_a_registration_is_refused_or_gives_counts(key, value):
     assert isinstance(found.phantoms, bool)
 
 
-def test_a_site_that_prepared_something_else_does_not_fit_the_study():
+def test_a_site_with_other_classes_or_image_size_does_not_match_the_settings():
     size = tiny_settings().image_size
     assert registration(image_size=size).mismatch(tiny_settings()) == ""
     assert registration(image_size=48).mismatch(tiny_settings()) == (f"north prepared images of 48 pixels, not {size}")
@@ -150,7 +150,7 @@ def test_a_site_that_prepared_something_else_does_not_fit_the_study():
     assert other.mismatch(tiny_settings()).startswith("north has the classes benign, cancer, not benign")
 
 
-def test_a_report_comes_through():
+def test_a_report_is_received_unchanged():
     back = Report.from_metrics(report().to_metrics())
     np.testing.assert_array_equal(back.score.confusion, CONFUSION)
     assert back.score.confusion.dtype == np.int64
@@ -200,7 +200,7 @@ def test_a_weight_of_zero_is_refused_and_an_idle_report_is_not():
     assert Report.from_metrics(idle.to_metrics()).steps == 0
 
 
-def test_an_update_that_moves_a_little_is_accepted():
+def test_an_update_with_small_changes_is_accepted():
     before = state()
     assert check_update(before, before, 10) is None
     assert check_update({key: value + 0.01 for key, value in before.items()}, before, 10) is None
@@ -227,7 +227,7 @@ def test_an_update_that_must_not_be_averaged_says_why(spoil, reason):
         raise AssertionError(check_update(update, state(), 10))
 
 
-def test_a_negative_mean_is_no_negative_variance():
+def test_a_negative_running_mean_is_accepted():
     update = state()
     update["bn.running_mean"].neg_()
     assert check_update(update, state(), 10) is None
@@ -240,7 +240,7 @@ def test_the_limit_is_a_multiple_of_the_models_norm():
     assert "3 times" in check_update(update, before, 2.999)
 
 
-def test_a_model_of_zeros_may_only_stay():
+def test_a_model_of_zeros_accepts_no_change():
     zeros = {"a": torch.zeros(3)}
     assert check_update(zeros, zeros, 10) is None
     assert check_update({"a": torch.ones(3)}, zeros, 10) is not None

@@ -1,4 +1,4 @@
-"""A model in a message: it comes back unchanged, and what is not such a model is refused."""
+"""Packing a model: it is unpacked unchanged, and arrays of anything else are refused."""
 
 import numpy as np
 import pytest
@@ -35,13 +35,13 @@ def assert_same_values(found: State, expected: State) -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(STATES, st.sampled_from(["dict", "flat"]))
-def test_any_model_comes_back_unchanged(model, payload):
+def test_any_model_is_unpacked_unchanged(model, payload):
     assert_same_values(unpack(pack(model, payload), payload, layout_of(model)), model)
 
 
 @settings(derandomize=True, deadline=None)
 @given(STATES)
-def test_half_precision_rounds_each_value_once_and_comes_back_as_float32(model):
+def test_half_precision_rounds_each_value_once_and_is_unpacked_as_float32(model):
     """Values above 65504 become infinite, and the receiver refuses them."""
     packed = pack(model, "flat-fp16")
     assert packed[FLAT].nbytes == 2 * sum(values.numel() for values in model.values())
@@ -58,7 +58,7 @@ def test_a_flat_message_is_one_array_in_the_order_of_names():
 
 
 @pytest.mark.parametrize("payload", ["dict", "flat"])
-def test_what_comes_back_is_a_copy_that_can_be_written(payload):
+def test_unpacked_values_are_writable(payload):
     model = state()
     packed = pack(model, payload)
     for array in packed.values():
@@ -79,6 +79,6 @@ def test_what_comes_back_is_a_copy_that_can_be_written(payload):
         ({FLAT: np.zeros(74, np.float32)}, "74 values, not 73"),
     ],
 )
-def test_what_is_packed_in_another_way_is_refused(packed, reason):
+def test_arrays_packed_in_another_way_are_refused(packed, reason):
     with pytest.raises(RunError, match=reason):
         unpack(packed, "flat", layout_of(state()))

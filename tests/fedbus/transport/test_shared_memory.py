@@ -1,4 +1,4 @@
-"""Models that messages only name: they come back as they were, from no other folder, and are gone at the end."""
+"""Models that messages refer to: read unchanged, only from their folder, and deleted at the end."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def as_name(text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("array", [ARRAY, np.ones((2, 3)), np.array(2.5, dtype=np.float32)])
-def test_an_array_comes_back_as_it_was_and_a_message_holds_32_bytes(array, tmp_path):
+def test_an_array_is_read_unchanged_and_its_reference_has_32_bytes(array, tmp_path):
     store = SharedArrays(tmp_path)
     first, second = store.put(array), store.put(ARRAY)
     assert first.nbytes == 32
@@ -31,7 +31,7 @@ def test_an_array_comes_back_as_it_was_and_a_message_holds_32_bytes(array, tmp_p
     np.testing.assert_array_equal(store.get(second), ARRAY)
 
 
-def test_what_was_read_is_the_readers_own_and_outlives_its_release(tmp_path):
+def test_a_read_array_is_private_and_stays_valid_after_clear(tmp_path):
     store = SharedArrays(tmp_path)
     name = store.put(ARRAY)
     mine, other = store.get(name), store.get(name)
@@ -41,25 +41,25 @@ def test_what_was_read_is_the_readers_own_and_outlives_its_release(tmp_path):
     np.testing.assert_array_equal(other, ARRAY)
 
 
-def test_another_process_reads_what_this_one_wrote(tmp_path):
+def test_another_process_can_read_an_array(tmp_path):
     name = SharedArrays(tmp_path).put(np.arange(5))
     code = (
         "import sys, numpy as np; from pathlib import Path; from fedbus.transport.shared_memory import SharedArrays\n"
         "name = np.frombuffer(sys.argv[2].encode(), dtype=np.uint8)\n"
         "print(SharedArrays(Path(sys.argv[1])).get(name).sum())"
     )
-    said = subprocess.check_output([sys.executable, "-c", code, str(tmp_path), bytes(name).decode()])
-    assert int(said) == 10
+    output = subprocess.check_output([sys.executable, "-c", code, str(tmp_path), bytes(name).decode()])
+    assert int(output) == 10
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "g" * 32, "a" * 31, "A" * 32, "\udcff"])
-def test_a_name_that_is_no_reference_opens_no_file(name, tmp_path):
+def test_an_invalid_reference_opens_no_file(name, tmp_path):
     (tmp_path / "a").write_text("secret")
     with pytest.raises(RunError, match="refers to no model"):
         SharedArrays(tmp_path).get(as_name(name))
 
 
-def test_what_was_released_is_said_to_be_gone(tmp_path):
+def test_a_deleted_array_raises_an_error(tmp_path):
     store = SharedArrays(tmp_path)
     name = store.put(ARRAY)
     store.clear()
@@ -68,7 +68,7 @@ def test_what_was_released_is_said_to_be_gone(tmp_path):
         store.get(name)
 
 
-def test_models_lie_in_memory_for_this_user_alone_and_are_removed(tmp_path, monkeypatch):
+def test_the_folder_in_memory_is_private_and_removed_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(shared_memory, "SHARED_MEMORY", tmp_path / "memory")
     (tmp_path / "memory").mkdir()
 
@@ -86,7 +86,7 @@ def test_models_lie_in_memory_for_this_user_alone_and_are_removed(tmp_path, monk
 
 
 @pytest.mark.parametrize("reason", ["shared", "full", "absent"])
-def test_where_memory_is_no_choice_models_lie_in_the_run_folder(reason, tmp_path, monkeypatch):
+def test_without_usable_memory_the_run_folder_is_used(reason, tmp_path, monkeypatch):
     monkeypatch.setattr(shared_memory, "SHARED_MEMORY", tmp_path / "memory")
     if reason != "absent":
         (tmp_path / "memory").mkdir()
@@ -103,7 +103,7 @@ def test_where_memory_is_no_choice_models_lie_in_the_run_folder(reason, tmp_path
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_what_killed_runs_left_in_memory_is_swept_and_what_others_use_is_not(tmp_path, monkeypatch):
+def test_folders_of_killed_runs_are_removed_from_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(shared_memory, "SHARED_MEMORY", tmp_path)
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()

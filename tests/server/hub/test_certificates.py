@@ -1,4 +1,4 @@
-"""Certificates: accepted by OpenSSL and Python at their strictest, by nobody else and for no other name."""
+"""Certificates: accepted by the strictest checks of OpenSSL and Python, and for no other name."""
 
 import shutil
 import ssl

@@ -19,7 +19,7 @@ def hub(tmp_path: Path) -> HubFolder:
 
 
 class Program:
-    """Stands in for `subprocess.run`: says what it was told to say, and keeps how it was called."""
+    """A replacement for `subprocess.run` that prints what it was given and records how it was called."""
 
     def __init__(self, stdout: str = "", stderr: str = "", error: Exception | None = None, code: int = 0) -> None:
         self.stdout, self.stderr, self.error, self.code = stdout, stderr, error, code
@@ -51,14 +51,14 @@ def calls(hub: HubFolder) -> dict[str, tuple[flwr_cli.FlwrCommand, list[str]]]:
     }
 
 
-def test_every_line_is_what_a_shell_makes_of_it(hub):
+def test_a_shell_parses_every_command_correctly(hub):
     for name, (call, expected) in calls(hub).items():
         assert shlex.split(call.shell_command) == [f"FLWR_HOME={hub.flower}", *expected], name
-    said = f"{flwr_cli.stop_run(hub, '5').shell_command.partition(' flwr ')[0]} sh -c 'printf %s \"$FLWR_HOME\"'"
-    assert subprocess.run(said, shell=True, capture_output=True, text=True, check=True).stdout == str(hub.flower)
+    line = f"{flwr_cli.stop_run(hub, '5').shell_command.partition(' flwr ')[0]} sh -c 'printf %s \"$FLWR_HOME\"'"
+    assert subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout == str(hub.flower)
 
 
-def test_a_call_is_that_line_with_the_hubs_home_and_without_telemetry(hub, monkeypatch):
+def test_commands_run_with_the_hubs_home_and_without_telemetry(hub, monkeypatch):
     monkeypatch.setenv("FEDBUS_INHERITED", "kept")
     for name, (call, expected) in calls(hub).items():
         program = Program('{"success": true, "run-id": "5"}')
@@ -72,17 +72,17 @@ def test_a_call_is_that_line_with_the_hubs_home_and_without_telemetry(hub, monke
         assert environment["PATH"].endswith(os.environ["PATH"])
 
 
-def test_words_before_the_answer_do_not_hide_it(hub, monkeypatch):
+def test_output_before_the_answer_is_skipped(hub, monkeypatch):
     monkeypatch.setattr(subprocess, "run", Program('Loading...\n{"success": true, "nodes": []}'))
     assert flwr_cli.list_nodes(hub).run()["nodes"] == []
 
 
 REFUSALS = {
-    "it says why": Program(json.dumps({"success": False, "error-message": "key is taken"}), code=1),
-    "with another exit": Program(json.dumps({"success": False, "error-message": "key is taken"})),
+    "a reason": Program(json.dumps({"success": False, "error-message": "key is taken"}), code=1),
+    "exit status 0": Program(json.dumps({"success": False, "error-message": "key is taken"})),
     "on stderr": Program("", "key is taken\n", code=1),
     "on stdout": Program("key is taken", code=1),
-    "as no object": Program('["key is taken"]', code=1),
+    "not an object": Program('["key is taken"]', code=1),
     "broken JSON": Program('{"key is taken', code=1),
     "no program": Program(error=FileNotFoundError(2, "key is taken", "flwr")),
     "no answer": Program(error=subprocess.TimeoutExpired(["flwr", "key is taken"], 120)),
@@ -90,7 +90,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("program", REFUSALS.values(), ids=REFUSALS.keys())
-def test_a_refusal_says_what_flower_said_and_what_to_do(program, hub, monkeypatch):
+def test_an_error_quotes_flower_and_has_a_remedy(program, hub, monkeypatch):
     monkeypatch.setattr(subprocess, "run", program)
     with pytest.raises(RunError, match="flwr supernode register") as error:
         flwr_cli.register(hub, Path("/keys/north.pub"), "north").run()
@@ -98,7 +98,7 @@ def test_a_refusal_says_what_flower_said_and_what_to_do(program, hub, monkeypatc
     assert error.value.remedy == f"Check that the hub is running: fedbus hub start {hub.path}"
 
 
-def test_a_long_complaint_is_cut_to_its_end(hub, monkeypatch):
+def test_a_long_error_is_cut_to_its_end(hub, monkeypatch):
     monkeypatch.setattr(subprocess, "run", Program("", "x" * 9000 + "the cause", code=1))
     with pytest.raises(RunError, match="the cause") as error:
         flwr_cli.list_nodes(hub).run()

@@ -242,7 +242,7 @@ def test_a_malformed_or_duplicate_site_is_not_approved(hub, site, words):
         ('[{"name": "n", "node": 1, "key": "SHA256:%s", "approved": "2026-01-01Z", "x": 1}]' % ("a" * 43), "'0.x'"),
     ],
 )
-def test_a_damaged_list_of_sites_approves_nobody(hub, content, words):
+def test_a_damaged_list_of_sites_approves_no_site(hub, content, words):
     (hub.path / "approved_sites.json").write_text(content)
     with pytest.raises(RunError, match=words):
         hub.sites()

@@ -53,7 +53,7 @@ def key() -> ec.EllipticCurvePublicKey:
 
 @pytest.fixture
 def approved(key) -> set[str]:
-    """The fingerprints that are let in; a test may change them."""
+    """The approved fingerprints; a test may change them."""
     return {fingerprint_of(key)}
 
 
@@ -83,7 +83,7 @@ ALL_PATHS = paths_of_flower(create_app())
 OPEN = {f"/v1/fleet/{call}" for call in FLEET_CALLS}
 
 
-def test_flowers_own_list_of_calls_is_what_this_test_walks():
+def test_flowers_own_list_of_calls_is_tested():
     assert set(ALL_PATHS) >= OPEN
     shut = set(ALL_PATHS) - OPEN
     assert len(shut) > 60
@@ -92,7 +92,7 @@ def test_flowers_own_list_of_calls_is_what_this_test_walks():
 
 
 @pytest.mark.parametrize("path", sorted(set(ALL_PATHS) - OPEN))
-def test_every_other_path_is_shut(path, site, superlink):
+def test_every_other_path_is_refused(path, site, superlink):
     for method in ("POST", "GET", "PUT", "DELETE", "OPTIONS", "HEAD"):
         assert site.request(method, path).status_code == 404, method
     assert superlink.seen == []
@@ -118,7 +118,7 @@ def test_a_sites_calls_pass_only_by_post(call, site, superlink):
         "/v1/fleet/pull-messages%00", "/v1/fleet/pull-messages;x", "/v1/fleet/%2fpull-messages",
     ],
 )  # fmt: skip
-def test_a_path_that_only_resembles_one_is_shut(path, site, superlink):
+def test_a_similar_path_is_refused(path, site, superlink):
     site.post(path)
     assert not [seen for seen in superlink.seen if seen[1] not in OPEN]
 
@@ -129,7 +129,7 @@ def test_a_trailing_slash_is_not_redirected(site, superlink):
 
 
 @pytest.mark.parametrize("host", ["x/v1/control/start-run?", "x/v1/control/start-run#", "a\\b", "[", "", "ü"])
-def test_neither_host_nor_question_changes_where_a_call_goes(host, site, superlink):
+def test_host_and_query_do_not_change_the_destination_of_a_call(host, site, superlink):
     answer = site.post(f"{GOOD}?x=/v1/control/start-run", headers={"host": host.encode("latin-1")})
     assert answer.status_code == 418
     assert [seen[1] for seen in superlink.seen] == [GOOD]
@@ -152,7 +152,7 @@ def malformed_keys(key) -> dict[str, bytes]:
     }
     unknown = b"-----BEGIN PUBLIC KEY-----\nMAswBQYDKgMEAwIAAQ==\n-----END PUBLIC KEY-----\n"
     return {
-        "empty": b"", "no base64": b"!!!", "not ASCII": b"\xff\xfe", "no PEM": base64.b64encode(b"key"),
+        "empty": b"", "not base64": b"!!!", "not ASCII": b"\xff\xfe", "not PEM": base64.b64encode(b"key"),
         "cut": good[: len(good) // 2], "plain PEM": pem.replace(b"\n", b" "), "twice": good + good,
         "an unknown kind": base64.b64encode(unknown), "a fingerprint": fingerprint_of(key).encode(),
         "long": b"A" * 60_000, "private words": base64.b64encode(pem.replace(b"PUBLIC", b"PRIVATE")),
@@ -172,7 +172,7 @@ def test_a_call_without_a_key_is_refused(superlink, running, approved):
     assert superlink.seen == []
 
 
-def test_no_key_is_let_in_by_an_empty_fingerprint(site, superlink, approved):
+def test_an_empty_key_is_refused_even_if_no_site_is_approved(site, superlink, approved):
     approved.clear()
     assert site.post(GOOD, headers={"flwr-public-key": ""}).status_code == 401
 
@@ -186,7 +186,7 @@ def test_revoking_takes_effect_at_the_next_call(site, superlink, approved, key):
     assert len(superlink.seen) == 2
 
 
-def test_of_two_keys_the_one_that_was_looked_at_is_passed_on(site, superlink, key):
+def test_of_two_keys_the_checked_one_is_forwarded(site, superlink, key):
     mine, other = headers_of(key)["flwr-public-key"], headers_of(other_key())["flwr-public-key"]
     del site.headers["flwr-public-key"]
     assert site.post(GOOD, headers=[("flwr-public-key", mine), ("flwr-public-key", other)]).status_code == 418
@@ -194,7 +194,7 @@ def test_of_two_keys_the_one_that_was_looked_at_is_passed_on(site, superlink, ke
     assert site.post(GOOD, headers=[("flwr-public-key", other), ("flwr-public-key", mine)]).status_code == 401
 
 
-def test_only_a_sites_own_headers_pass_in_either_direction(site, superlink):
+def test_only_listed_headers_pass_in_either_direction(site, superlink):
     sent = {
         "flwr-signature": "c2ln", "flwr-timestamp": "2026-01-01T00:00:00+00:00", "flwr-package-version": "1.41.0",
         "flwr-task-token": "t", "flwr-superexec-token": "t", "authorization": "Bearer t", "cookie": "a=b",
@@ -229,14 +229,14 @@ FORGED = {
     "another's number": pushed(source=NODE + 1),
     "the hub's number": pushed(source=1),
     "no number": pushed(source=0),
-    "no question": pushed(reply_to=""),
+    "not a reply": pushed(reply_to=""),
     "the second forged": pushed(more=(Metadata(src_node_id=7, reply_to_message_id="abc"),)),
-    "the second an order": pushed(more=(Metadata(src_node_id=NODE, dst_node_id=9),)),
+    "the second an instruction": pushed(more=(Metadata(src_node_id=NODE, dst_node_id=9),)),
     "no metadata": PushMessagesRequest(node=Node(node_id=NODE), messages_list=[Message()]).SerializeToString(),
     "no node": PushMessagesRequest(
         messages_list=[Message(metadata=Metadata(src_node_id=NODE, reply_to_message_id="a"))]
     ).SerializeToString(),
-    "no protobuf": b"\xff\xff\xff\xff",
+    "not protobuf": b"\xff\xff\xff\xff",
     "JSON": b'{"node": {"node_id": 1}}',
     "cut": pushed()[:-1],
 }
@@ -248,7 +248,7 @@ def test_a_site_can_not_send_for_another_or_give_an_instruction(body, site, supe
     assert superlink.seen == []
 
 
-def test_a_sites_own_answers_pass_unchanged(site, superlink):
+def test_a_sites_own_replies_pass_unchanged(site, superlink):
     two = pushed(more=(Metadata(src_node_id=NODE, dst_node_id=1, reply_to_message_id="d"),))
     for body in (pushed(), two):
         assert site.post(PUSH, content=body).status_code == 418
@@ -261,7 +261,7 @@ def test_a_large_body_passes_and_a_larger_one_does_not(site, superlink, monkeypa
     assert site.post(path, content=b"x" * 100_000).status_code == 418
     assert len(superlink.seen[0][3]) == 100_000
     assert site.post(path, content=b"x" * 100_001).status_code == 413
-    assert site.post(path, content=iter([b"x" * 60_000] * 2)).status_code == 413  # no length was said
+    assert site.post(path, content=iter([b"x" * 60_000] * 2)).status_code == 413  # no length is declared
     assert len(superlink.seen) == 1
 
 
@@ -276,7 +276,7 @@ def test_the_gateway_parses_no_other_call(body, site, superlink):
 
 
 def test_without_a_superlink_a_site_is_told_to_retry(running, approved, key):
-    with socket.socket() as taken:  # bound, and nobody listens
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         app = make_gateway(f"127.0.0.1:{taken.getsockname()[1]}", running[1], lambda: approved)
         with TestClient(app, headers=headers_of(key)) as client:

@@ -1,4 +1,4 @@
-"""The report of a run between hospitals, from invented scores: whole, with every figure, and nothing but counts."""
+"""The report of a deployed run, from invented scores: complete, with every figure, and nothing but counts."""
 
 import html
 import json
@@ -30,7 +30,7 @@ SKILLS = {"fedavg": 0.35, "fedprox": 0.5}
 
 
 def predictions(site, skill, seed=0):
-    """Invented answers on a site's test rows, two rows a patient."""
+    """Invented predictions on a site's test rows, two rows per patient."""
     fixed, random = np.random.default_rng(len(site)), np.random.default_rng(seed)
     labels = np.repeat(np.arange(3), TEST[site])
     probabilities = random.dirichlet([1, 1, 1], size=len(labels))
@@ -45,7 +45,7 @@ def run_settings(root, seeds=1):
     return build_settings(
         {
             "arms": list(SKILLS), "seeds": list(range(seeds)), "rounds": 6, "bootstrap": 400,
-            "cache": str(root / "cache"), "weights": str(root / "brought" / "weights.pth"),
+            "cache": str(root / "cache"), "weights": str(root / "weights" / "weights.pth"),
         },
         "the tests",
     )  # fmt: skip
@@ -67,9 +67,9 @@ def registration(site, phantoms):
     )
 
 
-def history(site_names, kept=6):
+def history(site_names, best=6):
     lines = []
-    for number in range(1, kept + 1):
+    for number in range(1, best + 1):
         score = 0.4 + 0.07 * number
         recall = dict.fromkeys(CLASSES, score)
         one = {"loss": 1.3 - score, "accuracy": score, "macro_f1": score - 0.02, "recall": recall}
@@ -95,14 +95,16 @@ def report(root, seeds=1, *, phantoms=False, without=()):
             lines = history(TEST)
             rounds = [{key: line[key] for key in ("round", "participants", "refused")} for line in lines]
             scored = [site for site in TEST if (arm, site) not in without]
-            answers = {
+            scores = {
                 site: score_site(predictions(site, skill, seed), settings.bootstrap, settings.draw_seed)
                 for site in scored
             }
-            told = {site: found.to_metrics() for site, found in answers.items()}
+            site_scores = {site: found.to_metrics() for site, found in scores.items()}
             folder = arm_folder(out, settings, arm, seed)
             folder.write_history(lines)
-            folder.finish({"steps": 540, "best_round": 5, "seconds": 186.0, "rounds": rounds, "site_scores": told})
+            folder.finish(
+                {"steps": 540, "best_round": 5, "seconds": 186.0, "rounds": rounds, "site_scores": site_scores}
+            )
     return write_hub_report(out, settings, phantoms=phantoms)
 
 
@@ -116,7 +118,7 @@ def results(page):
     return json.loads((page.parent / "results.json").read_text())
 
 
-def test_the_figures_are_those_that_a_simulation_would_write(results):
+def test_the_figures_equal_those_of_a_simulation(results):
     for arm, skill in SKILLS.items():
         found = [predictions(site, skill) for site in TEST]
         columns = ("labels", "probabilities", "groups", "sites", "paths")
@@ -157,7 +159,7 @@ def test_every_figure_is_on_the_page(page, results):
     assert "None" not in re.sub(r"<(svg|style).*?</\1>", "", text, flags=re.DOTALL)
 
 
-def test_what_stays_at_the_hospitals_is_said_and_not_shown(page, results):
+def test_the_page_says_what_stays_at_the_sites(page, results):
     text = page.read_text()
     assert text.count(wording.PER_IMAGE) == 1
     assert "3 images were left out; the site knows which ones and why." in text
@@ -198,8 +200,8 @@ def _auc(results):
 
 
 def test_the_headline_and_the_markdown_table_are_written_beside_the_page(page, results):
-    with Image.open(page.parent / "headline.png") as picture:
-        assert picture.width == 2000
+    with Image.open(page.parent / "headline.png") as figure:
+        assert figure.width == 2000
     table = (page.parent / "table.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith("| Fed")]
     assert len(rows) == len(SKILLS)
@@ -209,7 +211,7 @@ def test_the_headline_and_the_markdown_table_are_written_beside_the_page(page, r
     assert wording.PER_IMAGE in table
 
 
-def test_several_seeds_have_a_spread_and_the_page_says_how_their_intervals_came(tmp_path):
+def test_several_seeds_have_a_spread_and_averaged_intervals(tmp_path):
     page = report(tmp_path, seeds=2)
     results = json.loads((page.parent / "results.json").read_text())
     for place in (*TEST, "all"):
@@ -225,7 +227,7 @@ def test_several_seeds_have_a_spread_and_the_page_says_how_their_intervals_came(
     assert "the bounds of the intervals are averaged" in page.read_text()
 
 
-def test_a_site_that_gave_no_scores_is_named_and_not_counted(tmp_path):
+def test_a_site_without_scores_is_named_and_not_counted(tmp_path):
     page = report(tmp_path, without={("fedavg", "north")}, phantoms=True)
     results, text = json.loads((page.parent / "results.json").read_text()), page.read_text()
     for arm in ("fedavg", "fedprox"):  # both on the same rows, though FedProx was scored there

@@ -8,7 +8,7 @@ from fedbus.errors import RunError
 from server.hub.run_status import STATUS_FILE, Status, read_status, write_status
 
 
-def test_a_status_comes_back_with_the_time_at_which_it_was_written(tmp_path):
+def test_a_status_is_stored_with_the_time_of_writing(tmp_path):
     before = datetime.now(UTC) - timedelta(seconds=1)
     status = Status("failed", "Das Netz ist wég", "fedavg", seed=3, round=2, rounds=5, remedy="Go on.", updated="old")
     write_status(tmp_path / "run", status)

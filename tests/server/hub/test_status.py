@@ -22,7 +22,7 @@ def hub(tmp_path: Path) -> HubFolder:
 
 @pytest.fixture
 def nodes(monkeypatch) -> list[dict[str, str]]:
-    """What Flower says of nodes; the hub is up."""
+    """The nodes that Flower lists; the hub is running."""
     found: list[dict[str, str]] = []
     monkeypatch.setattr(status, "is_up", lambda hub: True)
     monkeypatch.setattr(flwr_cli.FlwrCommand, "run", lambda call: {"success": True, "nodes": found})
@@ -72,7 +72,7 @@ def test_sites_of_a_hub_that_is_down_are_unknown(hub, monkeypatch):
     assert line_of(shown(hub), "north").split()[1] == "unknown"
 
 
-def test_the_run_that_spoke_last_is_shown(hub, nodes):
+def test_the_run_with_the_latest_status_is_shown(hub, nodes):
     write_status(hub.runs / "b-first", Status("finished"))
     write_status(hub.runs / "a-later", Status("training", "south is [slow]", "fedavg", 1, round=2, rounds=5))
     os.utime(hub.runs / "b-first" / STATUS_FILE, (1, 1))

@@ -1,4 +1,4 @@
-"""The classifier's rows by class: where they lie, and over whom they are averaged."""
+"""The classifier's rows by class: which arrays they are in, and over which sites they are averaged."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from fedbus.errors import SettingsError
 from fedbus.models.build import build_model
 from fedbus.models.state import State, get_state
-from server.rounds import classifier as head
+from server.rounds import classifier
 from server.rounds.classifier import average_by_class, classifier_arrays
 
 
@@ -23,8 +23,8 @@ def test_the_classifier_is_found_in_models_of_every_kind(model, names, shape):
     assert get_state(build_model(model))[names[0]].shape == shape
 
 
-def test_a_model_whose_classifier_is_not_known_is_refused(monkeypatch):
-    monkeypatch.setattr(head, "classifier_names", lambda model: ())
+def test_a_model_without_a_known_classifier_is_refused(monkeypatch):
+    monkeypatch.setattr(classifier, "classifier_names", lambda model: ())
     with pytest.raises(SettingsError, match="timm does not name the classifier of test_resnet"):
         classifier_arrays("test_resnet")
 
@@ -48,7 +48,7 @@ def test_a_row_is_the_weighted_mean_over_the_sites_that_have_its_class():
         torch.testing.assert_close(averaged[name], torch.stack(expected))
 
 
-def test_a_row_whose_class_nobody_has_stays_and_the_incoming_model_is_not_touched():
+def test_a_row_stays_unchanged_if_no_site_has_its_class():
     before, updates = random_state(0), {"north": random_state(1)}
     averaged = average_by_class(list(SHAPES), before, updates, {"north": 1.0}, {"north": {0, 1}})
     for name in SHAPES:

@@ -1,4 +1,4 @@
-"""Strategies see one array a parameter, whatever travels."""
+"""Strategies read one array per parameter, however models are packed in messages."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from server.rounds.flower_messages import (
 from server.rounds.messaging import Participants
 from tests.tiny import tiny_settings
 
-TRANSPORTS = ("dict", "flat", "flat-fp16")
+PAYLOADS = ("dict", "flat", "flat-fp16")
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,8 @@ def codec(payload: str) -> WeightCodec:
     return WeightCodec(payload, layout_of(state()))
 
 
-def wanted(*nodes: int) -> list[Message]:
-    """What a strategy wants sent, each with its own settings."""
+def planned(*nodes: int) -> list[Message]:
+    """Messages that a strategy planned, each with its own config."""
     arrays = to_array_record(state(seed=9))
     return [
         Message(
@@ -74,7 +74,7 @@ def same(left: State, right: State) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-def test_a_model_goes_to_a_strategy_and_back_in_the_order_of_names():
+def test_strategies_read_arrays_sorted_by_name():
     record = to_array_record(state())
     assert list(record) == sorted(state())
     assert same(from_array_record(record), state())
@@ -84,22 +84,22 @@ def test_a_model_goes_to_a_strategy_and_back_in_the_order_of_names():
     assert same(from_array_record(changed), {key: value * 2 for key, value in state().items()})
 
 
-def test_messages_are_sorted_by_site_and_strangers_and_who_has_answered_get_none():
-    sent = training_messages(wanted(7, 5, 9, 8), state(), participants(), codec("dict"), 30)
+def test_messages_are_sorted_by_site_and_leave_out_excluded_and_unregistered_ones():
+    sent = training_messages(planned(7, 5, 9, 8), state(), participants(), codec("dict"), 30)
     assert [message.metadata.dst_node_id for message in sent] == [8, 9, 7]
     assert [
         m.metadata.dst_node_id
-        for m in training_messages(wanted(7, 9, 8), state(), participants(), codec("dict"), 30, ("north",))
+        for m in training_messages(planned(7, 9, 8), state(), participants(), codec("dict"), 30, ("north",))
     ] == [
         8,
         7,
     ]
-    assert training_messages(wanted(7), state(), participants(), codec("dict"), 30, ["south"]) == []
+    assert training_messages(planned(7), state(), participants(), codec("dict"), 30, ["south"]) == []
 
 
-@pytest.mark.parametrize("payload", TRANSPORTS)
-def test_a_message_holds_the_strategys_settings_and_the_packed_model(payload):
-    for message in training_messages(wanted(7, 8), state(), participants(), codec(payload), 30):
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_message_contains_the_strategys_config_and_the_packed_model(payload):
+    for message in training_messages(planned(7, 8), state(), participants(), codec(payload), 30):
         assert dict(message.content["config"]) == {"server-round": 3, "node": message.metadata.dst_node_id}
         assert message.metadata.message_type == MessageType.TRAIN
         assert message.metadata.group_id == "3"
@@ -111,7 +111,7 @@ def test_a_message_holds_the_strategys_settings_and_the_packed_model(payload):
         np.testing.assert_array_equal(found, expected.astype(np.float16) if "fp16" in payload else expected)
 
 
-def test_an_evaluation_asks_every_node_with_the_model_and_the_order():
+def test_every_node_gets_the_model_and_the_instruction_to_evaluate():
     instruction = Instruction(tiny_settings(payload="flat"), 7, (0, 1), "test", "title", round=2)
     sent = evaluation_messages(instruction, state(), [9, 7], codec("flat"), 12)
     assert [message.metadata.dst_node_id for message in sent] == [9, 7]
@@ -121,9 +121,9 @@ def test_an_evaluation_asks_every_node_with_the_model_and_the_order():
         assert list(arrays_of(message)) == ["flat"]
 
 
-@pytest.mark.parametrize("payload", TRANSPORTS)
-def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(payload):
-    arrays = arrays_of(training_messages(wanted(7), state(), participants(), codec(payload), 30)[0])
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_strategy_reads_one_array_per_parameter(payload):
+    arrays = arrays_of(training_messages(planned(7), state(), participants(), codec(payload), 30)[0])
     answer = reply(arrays)
     update = read_update(answer, codec(payload))
     rounded = {k: v.half().float() if "fp16" in payload else v for k, v in state().items()}
@@ -145,14 +145,14 @@ def test_what_a_site_sends_back_reaches_the_strategy_an_array_a_parameter(payloa
         ({"a": np.array(["text"])}, "dict"),
     ],
 )
-def test_an_update_that_is_packed_otherwise_is_refused(arrays, payload):
+def test_an_update_packed_in_another_way_is_refused(arrays, payload):
     with pytest.raises(RunError):
         read_update(reply(arrays), codec(payload))
 
 
 def test_an_update_that_cannot_be_read_is_refused():
     answer = reply({"flat": np.zeros(17, np.float32)})
-    answer.content["arrays"]["flat"].data = b"no array"
+    answer.content["arrays"]["flat"].data = b"damaged"
     with pytest.raises(RunError, match="can't be read"):
         read_update(answer, codec("flat"))
     del answer.content["arrays"]

@@ -38,17 +38,19 @@ def federate(
     spoil: Spoil | None = None,
     **job,
 ) -> ArmFolder:
-    """Run one federated training of the study in `out`, resuming what is there."""
+    """Run one federated training in `out`, or resume the one in it."""
     grid = LocalGrid(
         prepared, list(settings.sites), hook, spoil or (lambda site, reply: None), job.get("shared_arrays")
     )
     folder = ArmFolder(out)
-    run_rounds(grid, meet(grid, settings), Job(settings, arm, 7, start_state(settings.model, "none", 7), folder, **job))
+    run_rounds(
+        grid, register(grid, settings), Job(settings, arm, 7, start_state(settings.model, "none", 7), folder, **job)
+    )
     return folder
 
 
-def meet(grid: LocalGrid, settings: Settings, stop: threading.Event | None = None) -> Participants:
-    """Let all sites of a grid introduce themselves."""
+def register(grid: LocalGrid, settings: Settings, stop: threading.Event | None = None) -> Participants:
+    """Register all sites of a grid."""
     return register_sites(
         grid, len(grid.names), Instruction(settings, 7, ()), len(grid.names), 5, stop or threading.Event()
     )
@@ -71,17 +73,17 @@ def test_fedavg_is_the_mean_weighted_by_distinct_training_images(two_site_settin
         torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_one_round_of_one_client_is_that_hospital_alone(
+def test_one_round_of_one_site_equals_local_training(
     two_site_settings: Settings, tmp_path: Path, tiny_folder: Path, tiny_sites: dict[str, Site]
 ):
     settings = two_site_settings.model_copy(update={"rounds": 1, "sites": {"north": two_site_settings.sites["north"]}})
     federated = federate(settings, tiny_folder, tmp_path / "fed")
     rows = site_rows(tiny_sites["north"], settings, 7, torch.device("cpu"))
-    alone = ArmFolder(tmp_path / "alone")
+    local = ArmFolder(tmp_path / "local")
     LocalTraining(
         settings, 7, rows, [tiny_sites["north"]], rows.steps_per_round(settings), start_state(settings.model, "none", 7)
-    ).run(alone)
-    assert same(federated.load_weights("final"), alone.load_weights("final"))
+    ).run(local)
+    assert same(federated.load_weights("final"), local.load_weights("final"))
 
 
 def test_fedprox_with_mu_0_is_fedavg_and_with_mu_is_not(two_site_settings, tiny_folder, tmp_path):
@@ -104,31 +106,29 @@ def test_the_same_seed_gives_the_same_run(two_site_settings, tiny_folder, tmp_pa
 
 
 @pytest.mark.parametrize("payload", ["dict", "flat", "flat-fp16"])
-def test_models_by_reference_give_the_same_run_in_small_messages_and_are_released(
-    payload, two_site_settings, tiny_folder, tmp_path
-):
+def test_models_by_reference_give_the_same_run_and_are_deleted(payload, two_site_settings, tiny_folder, tmp_path):
     settings = two_site_settings.model_copy(update={"payload": payload})
-    held = federate(settings, tiny_folder, tmp_path / "held")
-    named, bytes_sent, files = [], [], []
+    in_messages = federate(settings, tiny_folder, tmp_path / "in messages")
+    references, bytes_sent, files = [], [], []
     (tmp_path / "models").mkdir()
 
-    def look(site: str, answer: Message) -> None:
-        if ARRAYS in answer.content:
-            named.append(answer.content[ARRAYS])
-            bytes_sent.append(sum(len(array.data) for array in answer.content[ARRAYS].values()))
+    def inspect(site: str, reply: Message) -> None:
+        if ARRAYS in reply.content:
+            references.append(reply.content[ARRAYS])
+            bytes_sent.append(sum(len(array.data) for array in reply.content[ARRAYS].values()))
             files.append(len(list((tmp_path / "models").iterdir())))
 
     shared_arrays = SharedArrays(tmp_path / "models")
-    federated = federate(settings, tiny_folder, tmp_path / "named", spoil=look, shared_arrays=shared_arrays)
-    assert same(federated.load_weights("final"), held.load_weights("final"))
-    assert len(named) == settings.rounds * len(settings.sites)
+    federated = federate(settings, tiny_folder, tmp_path / "references", spoil=inspect, shared_arrays=shared_arrays)
+    assert same(federated.load_weights("final"), in_messages.load_weights("final"))
+    assert len(references) == settings.rounds * len(settings.sites)
     assert max(bytes_sent) < 1000
-    assert max(files) == 1 + len(settings.sites), "the model that was sent, and one answer a site"
+    assert max(files) == 1 + len(settings.sites), "the model that was sent, and one reply per site"
     assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize("arm", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
-def test_a_run_cut_after_round_2_and_resumed_is_the_uncut_run(arm, two_site_settings, tiny_folder, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(arm, two_site_settings, tiny_folder, tmp_path):
     options = {"fedavgm": {"server-momentum": 0.9}, "fedadam": {"eta": 0.01}, "fedyogi": {"eta": 0.01}}
     settings = two_site_settings.model_copy(update={"rounds": 4, "strategy_options": options})
     uncut = federate(settings, tiny_folder, tmp_path / "uncut", arm)
@@ -161,7 +161,7 @@ def test_a_strategy_that_needs_more_sites_says_so(two_site_settings, tiny_folder
         federate(two_site_settings, tiny_folder, tmp_path, "bulyan")
 
 
-def test_the_history_pools_the_sites_validation_rows_and_the_kept_round_is_the_best(
+def test_the_best_round_has_the_best_validation_score_over_all_sites(
     two_site_settings, tiny_folder, tiny_sites, tmp_path
 ):
     folder = federate(two_site_settings, tiny_folder, tmp_path)
@@ -176,7 +176,7 @@ def test_the_history_pools_the_sites_validation_rows_and_the_kept_round_is_the_b
     assert folder.read_facts()["best_round"] == 1 + ranks.index(max(ranks))
 
 
-def test_the_test_scores_are_those_of_the_kept_weights(two_site_settings, tiny_folder, tmp_path):
+def test_the_test_scores_are_those_of_the_best_weights(two_site_settings, tiny_folder, tmp_path):
     folder = federate(two_site_settings, tiny_folder, tmp_path)
     instruction = Instruction(two_site_settings, 7, (0, 1, 2), "test")
     report = work.evaluate(Workspace(tiny_folder, "south", "cpu"), instruction, folder.load_weights("best"))
@@ -212,13 +212,13 @@ BROKEN: dict[str, tuple[Callable[[Message], object], str]] = {
 }
 
 
-TRANSPORT = {fault: "flat" for fault in BROKEN if fault.startswith("flat")}
+PAYLOADS = {fault: "flat" for fault in BROKEN if fault.startswith("flat")}
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, two_site_settings, tiny_folder, tmp_path):
+def test_a_broken_update_is_refused_and_the_round_continues(fault, two_site_settings, tiny_folder, tmp_path):
     change, reason = BROKEN[fault]
-    settings = two_site_settings.model_copy(update={"rounds": 1, "quorum": 1, "payload": TRANSPORT.get(fault, "dict")})
+    settings = two_site_settings.model_copy(update={"rounds": 1, "quorum": 1, "payload": PAYLOADS.get(fault, "dict")})
 
     def spoil(site: str, reply: Message) -> None:
         if site == "south" and reply.metadata.message_type == MessageType.TRAIN:
@@ -233,9 +233,7 @@ def test_a_broken_update_is_refused_by_name_and_the_round_goes_on(fault, two_sit
     assert same(folder.load_weights("final"), north)
 
 
-def test_below_the_quorum_the_run_fails_names_the_site_and_keeps_the_rounds_before(
-    two_site_settings, tiny_folder, tmp_path
-):
+def test_below_the_quorum_the_run_fails_and_keeps_finished_rounds(two_site_settings, tiny_folder, tmp_path):
     def raises_in_round_2(site: str, message: Message) -> Message | None:
         late = message.metadata.message_type == MessageType.TRAIN and message.content["config"]["server-round"] == 2
         return Message(Error(1, "out of memory"), reply_to=message) if late and site == "south" else NotImplemented
@@ -251,7 +249,7 @@ def test_below_the_quorum_the_run_fails_names_the_site_and_keeps_the_rounds_befo
 
 
 @pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
-def test_how_models_travel_does_not_change_the_result(arm, two_site_settings, tiny_folder, tmp_path):
+def test_dict_and_flat_payloads_give_the_same_result(arm, two_site_settings, tiny_folder, tmp_path):
     finals = {}
     for payload in ("dict", "flat", "flat-fp16"):
         settings = two_site_settings.model_copy(update={"payload": payload})
@@ -261,7 +259,7 @@ def test_how_models_travel_does_not_change_the_result(arm, two_site_settings, ti
     assert {value.dtype for value in finals["flat-fp16"].values()} == {torch.float32}
 
 
-def test_a_silent_site_is_waited_for_until_the_time_limit_only(two_site_settings, tiny_folder, tmp_path):
+def test_a_silent_site_is_waited_for_only_until_the_time_limit(two_site_settings, tiny_folder, tmp_path):
     def silent(site: str, message: Message) -> Message | None:
         return None if site == "south" and message.metadata.message_type == MessageType.TRAIN else NotImplemented
 
@@ -276,25 +274,27 @@ def test_a_stop_ends_the_run_between_messages(two_site_settings, tiny_folder, tm
     stop = threading.Event()
     stop.set()
     with pytest.raises(KeyboardInterrupt):
-        meet(grid, two_site_settings, stop)
+        register(grid, two_site_settings, stop)
 
 
 def test_two_sites_with_one_name_are_refused(two_site_settings, tiny_folder):
     with pytest.raises(RunError, match="Two sites are called north"):
-        meet(LocalGrid(tiny_folder, ["north", "north"]), two_site_settings)
+        register(LocalGrid(tiny_folder, ["north", "north"]), two_site_settings)
 
 
 def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_folder, tmp_path):
     replies: list[Message] = []
 
-    def keep(site: str, reply: Message) -> None:  # as it is now: the server unpacks a reply in place
+    def keep(site: str, reply: Message) -> None:  # a copy, because the server unpacks a reply in place
         replies.append(Message(RecordDict(dict(reply.content)), 1, reply.metadata.message_type))
 
     grid = LocalGrid(tiny_folder, list(two_site_settings.sites), spoil=keep)
-    grid.models = tmp_path / "models"  # as deployed sites have: they answer with test metrics too
+    grid.models = tmp_path / "models"  # as deployed sites have: they reply with test metrics too
     start = start_state(two_site_settings.model, "none", 7)
     run_rounds(
-        grid, meet(grid, two_site_settings), Job(two_site_settings, "fedprox", 7, start, ArmFolder(tmp_path / "arm"))
+        grid,
+        register(grid, two_site_settings),
+        Job(two_site_settings, "fedprox", 7, start, ArmFolder(tmp_path / "arm")),
     )
     instructions = {"settings", "seed", "classes", "split", "title", "run", "server-round", "proximal-mu"}
     values = sum(tensor.numel() for tensor in start.values())
@@ -319,7 +319,7 @@ def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_
 
 
 def check_arrays(message: Message, values: int) -> None:
-    """The only array is the model, so no pixels and no text hide beside it."""
+    """Check that the only array is the model, with no pixels or text beside it."""
     if ARRAYS in message.content:
         (array,) = [array.numpy() for array in message.content[ARRAYS].values()]
         assert (array.dtype, array.shape) == (np.float32, (values,))
@@ -327,6 +327,6 @@ def check_arrays(message: Message, values: int) -> None:
 
 def test_an_error_at_a_site_tells_the_server_no_path(two_site_settings, tmp_path):
     with pytest.raises(RunError) as refused:
-        meet(LocalGrid(tmp_path / "ward-7", ["north"]), two_site_settings)
+        register(LocalGrid(tmp_path / "ward-7", ["north"]), two_site_settings)
     assert "RunError; see the site's own log" in str(refused.value)
     assert "ward-7" not in str(refused.value)

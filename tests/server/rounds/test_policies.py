@@ -1,4 +1,4 @@
-"""Policies of a study in whole federated trainings: BatchNorm, the head by class, what sites remember."""
+"""Policies in complete federated trainings: BatchNorm, the classifier by class, state that sites keep."""
 
 import threading
 from collections.abc import Callable
@@ -27,7 +27,7 @@ ARM = "fedavg"
 
 
 class Federation:
-    """The two sites of a study, each prepared in a folder that remembers nothing yet."""
+    """Two sites, each prepared in a folder without stored state."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings, self.folder, self.out = settings, folder, folder / "sites"
@@ -37,7 +37,7 @@ class Federation:
         self.sent: list[Message] = []
 
     def run(self, arm: str = ARM, hook: Hook | None = None, on_round: Callable[[dict], object] = id) -> ArmFolder:
-        """Run one training, or go on with it."""
+        """Run one training, or resume it."""
         grid, folder = LocalGrid(self.out, list(self.settings.sites), hook), ArmFolder(self.folder / arm)
         participants = register_sites(grid, 2, Instruction(self.settings, 7, ()), 2, 5, threading.Event())
         self.sent = grid.sent
@@ -45,7 +45,7 @@ class Federation:
         return folder
 
     def trained(self, state: State, number: int, title: str = "again") -> dict[str, State]:
-        """What each site sends back when asked to train a model."""
+        """What each site sends back after training a model."""
         instruction = Instruction(self.settings, 7, (0, 1, 2), title=title, round=number)
         return {
             name: work.train(Workspace(self.out, name, "cpu"), instruction, state)[0] for name in self.settings.sites
@@ -76,7 +76,7 @@ def same(left: State, right: State) -> bool:
 @pytest.mark.parametrize("policy", ["local", "local-statistics", "frozen"])
 @pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
 @pytest.mark.parametrize("payload", ["flat", "flat-fp16"])
-def test_a_local_or_frozen_batch_norm_stays_as_the_start_has_it_in_the_shared_model(arm, payload, policy, make):
+def test_local_and_frozen_batch_norm_keep_the_start_arrays_in_the_shared_model(arm, payload, policy, make):
     federation = make(batch_norm=policy, payload=payload, strategy_options={"fedadam": {"eta": 0.01}})
     final, still = federation.run(arm).load_weights("final"), still_names(policy, federation.start)
     for name, value in final.items():
@@ -84,7 +84,7 @@ def test_a_local_or_frozen_batch_norm_stays_as_the_start_has_it_in_the_shared_mo
 
 
 @pytest.mark.parametrize("policy", ["local", "local-statistics"])
-def test_everything_else_is_the_mean_of_what_the_sites_trained_with_their_own_batch_norm(policy, make):
+def test_all_other_arrays_are_averaged_over_the_sites(policy, make):
     federation = make(batch_norm=policy, rounds=2)
     states, own = [federation.start], own_names(policy, federation.start)
     federation.run(on_round=lambda line: states.append(ArmFolder(federation.folder / ARM).load().state))
@@ -96,7 +96,7 @@ def test_everything_else_is_the_mean_of_what_the_sites_trained_with_their_own_ba
         assert same(local_batch_norm(federation.out, ARM, site, 2), local_batch_norm(federation.out, "again", site, 2))
 
 
-def test_every_model_is_scored_with_each_sites_batch_norm_of_its_round(make):
+def test_every_model_is_scored_with_each_sites_own_batch_norm_of_that_round(make):
     federation = make(batch_norm="local")
     folder = federation.run()
     facts, best = folder.read_facts(), folder.load_weights("best")
@@ -119,7 +119,7 @@ def test_every_model_is_scored_with_each_sites_batch_norm_of_its_round(make):
 @pytest.mark.parametrize(
     "policy", [{"batch_norm": "local"}, {"optimiser_state": "kept"}, {"batch_norm": "local", "optimiser_state": "kept"}]
 )
-def test_a_run_cut_when_some_sites_are_a_round_ahead_and_resumed_is_the_uncut_run(policy, make):
+def test_a_run_resumes_exactly_although_one_site_is_a_round_ahead(policy, make):
     uncut, cut = make(rounds=4, **policy), make(rounds=4, **policy)
     expected = uncut.run()
 
@@ -148,7 +148,7 @@ def test_a_kept_optimiser_changes_the_run_from_round_2_on(make):
 
 
 @pytest.mark.parametrize("arm", ["fedavg", "fedadam"])
-def test_pooled_statistics_stand_in_the_model_of_every_strategy(arm, make):
+def test_every_strategy_uses_pooled_statistics(arm, make):
     federation = make(batch_norm="pooled", rounds=1, strategy_options={"fedadam": {"eta": 0.01}})
     final, weights = federation.run(arm).load_weights("final"), federation.weights
     averaged = make(rounds=1, strategy_options={"fedadam": {"eta": 0.01}}).run(arm).load_weights("final")

@@ -1,4 +1,4 @@
-"""Waiting for sites, and asking again those that disconnected, and only those."""
+"""Waiting for sites, and sending messages again to those that disconnected, and only to those."""
 
 import threading
 from collections.abc import Iterable
@@ -19,75 +19,75 @@ from tests.grid import Hook, LocalGrid
 NAMES = {101: "east", 102: "north", 103: "south"}
 
 
-class Comings(LocalGrid):
-    """Sites that come and go: which are there at each question, the last answer for ever."""
+class ChangingGrid(LocalGrid):
+    """Sites that connect and disconnect: the connected nodes at each check; the last ones stay connected."""
 
-    def __init__(self, out: Path, names: Iterable[str], there: list[list[int]], hook: Hook | None = None) -> None:
+    def __init__(self, out: Path, names: Iterable[str], connected: list[list[int]], hook: Hook | None = None) -> None:
         super().__init__(out, list(names), hook)
-        self.there = there
+        self.connected = connected
 
     def get_node_ids(self) -> list[int]:
-        return self.there.pop(0) if len(self.there) > 1 else self.there[0]
+        return self.connected.pop(0) if len(self.connected) > 1 else self.connected[0]
 
 
 @pytest.fixture(autouse=True)
-def _hurry(monkeypatch):
+def _short_waits(monkeypatch):
     for name in ("CONNECTION_POLL_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(registration, name, 0.01)
 
 
 def wait(
-    grid: LocalGrid, participants: Participants, wanted: int, quorum: int, timeout: float = 5
+    grid: LocalGrid, participants: Participants, expected: int, quorum: int, timeout: float = 5
 ) -> tuple[list[int], list[str]]:
-    said: list[str] = []
-    return wait_for_nodes(grid, wanted, quorum, participants, timeout, threading.Event(), said.append), said
+    logged: list[str] = []
+    return wait_for_nodes(grid, expected, quorum, participants, timeout, threading.Event(), logged.append), logged
 
 
-def test_it_is_said_for_whom_the_run_waits_and_each_time_once(tmp_path):
-    there = [[], [], [102], [102], [102, 101], [103, 101, 102]]
-    nodes, said = wait(Comings(tmp_path, NAMES.values(), there), Participants(approved=NAMES), 3, 2)
+def test_missing_sites_are_logged_once_per_change(tmp_path):
+    connected = [[], [], [102], [102], [102, 101], [103, 101, 102]]
+    nodes, logged = wait(ChangingGrid(tmp_path, NAMES.values(), connected), Participants(approved=NAMES), 3, 2)
     assert nodes == [101, 102, 103]
-    assert said == ["waiting for east, north, south", "waiting for east, south", "waiting for south"]
+    assert logged == ["waiting for east, north, south", "waiting for east, south", "waiting for south"]
 
 
-def test_a_node_that_is_not_of_the_participants_is_not_counted(tmp_path):
+def test_other_nodes_are_not_counted(tmp_path):
     participants = Participants(approved={101: "east", 102: "north"})
-    nodes, said = wait(Comings(tmp_path, NAMES.values(), [[999, 101], [999, 101, 102]]), participants, 2, 2)
+    nodes, logged = wait(ChangingGrid(tmp_path, NAMES.values(), [[999, 101], [999, 101, 102]]), participants, 2, 2)
     assert nodes == [101, 102]
-    assert said == ["waiting for north"]
+    assert logged == ["waiting for north"]
 
 
-def test_when_the_time_is_over_the_quorum_is_enough_and_less_is_not(tmp_path):
-    grid = Comings(tmp_path, NAMES.values(), [[101, 103]])
+def test_at_the_time_limit_the_quorum_is_enough(tmp_path):
+    grid = ChangingGrid(tmp_path, NAMES.values(), [[101, 103]])
     assert wait(grid, Participants(approved=NAMES), 3, 2, timeout=0.05)[0] == [101, 103]
     with pytest.raises(RunError, match="Only 2 of 3 sites connected within 0 s; north did not") as error:
         wait(grid, Participants(approved=NAMES), 3, 3, timeout=0.05)
     assert "--resume" in error.value.remedy
 
 
-def test_whoever_comes_is_counted_where_no_site_is_known(tmp_path):
-    nodes, said = wait(Comings(tmp_path, NAMES.values(), [[], [7, 5]]), Participants(), 2, 2)
-    assert (nodes, said) == ([5, 7], [])
+def test_every_node_is_counted_if_no_site_is_known(tmp_path):
+    nodes, logged = wait(ChangingGrid(tmp_path, NAMES.values(), [[], [7, 5]]), Participants(), 2, 2)
+    assert (nodes, logged) == ([5, 7], [])
 
 
-def test_a_stop_ends_the_waiting(tmp_path):
+def test_a_stop_ends_the_wait(tmp_path):
     stop = threading.Event()
     stop.set()
     with pytest.raises(KeyboardInterrupt):
-        wait_for_nodes(Comings(tmp_path, NAMES.values(), [[]]), 1, 1, Participants(approved=NAMES), 5, stop)
+        wait_for_nodes(ChangingGrid(tmp_path, NAMES.values(), [[]]), 1, 1, Participants(approved=NAMES), 5, stop)
 
 
-def asked(grid: LocalGrid) -> list[str]:
+def recipients(grid: LocalGrid) -> list[str]:
     return [grid.names[message.metadata.dst_node_id] for message in grid.sent]
 
 
-def make(answered: Iterable[str]) -> list[Message]:
+def make_messages(excluded: Iterable[str]) -> list[Message]:
     content = RecordDict({"config": ConfigRecord({"a": 1})})
-    return [Message(content, node, MessageType.QUERY) for node, name in NAMES.items() if name not in answered]
+    return [Message(content, node, MessageType.QUERY) for node, name in NAMES.items() if name not in excluded]
 
 
 class Sites:
-    """Answers as told: a list of codes for each site, one a question; 0 is an answer."""
+    """Replies with the given error codes: one per message to a site, and 0 for a reply without an error."""
 
     def __init__(self, **codes: list[int]) -> None:
         self.codes = codes
@@ -100,21 +100,21 @@ class Sites:
         return Message(RecordDict({"config": ConfigRecord({"site": site})}), reply_to=message)
 
 
-def exchanged(tmp_path: Path, sites: Sites, quorum: int = 3, limit: float = 5):
-    grid, said = LocalGrid(tmp_path, list(NAMES.values()), sites), []
+def send(tmp_path: Path, sites: Sites, quorum: int = 3, limit: float = 5):
+    grid, logged = LocalGrid(tmp_path, list(NAMES.values()), sites), []
     participants = Participants(approved=NAMES)
-    replies = send_until_quorum(grid, make, participants, quorum, limit, threading.Event(), said.append)
-    return replies, asked(grid), said
+    replies = send_until_quorum(grid, make_messages, participants, quorum, limit, threading.Event(), logged.append)
+    return replies, recipients(grid), logged
 
 
-AWAY = [ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE]
+DISCONNECTED = [ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE]
 
 
-@pytest.mark.parametrize("code", AWAY)
-def test_who_went_away_is_asked_again_and_the_others_are_not(code, tmp_path):
-    replies, questions, said = exchanged(tmp_path, Sites(north=[code]))
-    assert questions == ["east", "north", "south", "north"]
-    assert said == ["waiting for north to reconnect"]
+@pytest.mark.parametrize("code", DISCONNECTED)
+def test_only_disconnected_sites_are_sent_the_message_again(code, tmp_path):
+    replies, sent_to, logged = send(tmp_path, Sites(north=[code]))
+    assert sent_to == ["east", "north", "south", "north"]
+    assert logged == ["waiting for north to reconnect"]
     assert list(replies.messages) == ["east", "north", "south"]
     assert {site: message.content["config"]["site"] for site, message in replies.messages.items()} == {
         name: name for name in NAMES.values()
@@ -122,43 +122,43 @@ def test_who_went_away_is_asked_again_and_the_others_are_not(code, tmp_path):
     assert (replies.failures, replies.error_codes) == ({}, {})
 
 
-def test_who_goes_away_again_is_asked_again(tmp_path):
+def test_a_site_that_disconnects_repeatedly_is_sent_the_message_each_time(tmp_path):
     sites = Sites(south=[ErrorCode.NODE_UNAVAILABLE] * 3, east=[ErrorCode.NODE_UNAVAILABLE])
-    replies, questions, said = exchanged(tmp_path, sites)
-    assert questions == ["east", "north", "south", "east", "south", "south", "south"]
-    assert said == ["waiting for east, south to reconnect", *["waiting for south to reconnect"] * 2]
+    replies, sent_to, logged = send(tmp_path, sites)
+    assert sent_to == ["east", "north", "south", "east", "south", "south", "south"]
+    assert logged == ["waiting for east, south to reconnect", *["waiting for south to reconnect"] * 2]
     assert len(replies.messages) == 3
 
 
-def test_who_failed_otherwise_is_not_asked_again_and_its_failure_is_kept(tmp_path):
+def test_a_failed_site_is_not_retried_while_others_reconnect(tmp_path):
     sites = Sites(north=[2], south=[ErrorCode.NODE_UNAVAILABLE])
-    replies, questions, _ = exchanged(tmp_path, sites)
-    assert questions == ["east", "north", "south", "south"]
+    replies, sent_to, _ = send(tmp_path, sites)
+    assert sent_to == ["east", "north", "south", "south"]
     assert list(replies.messages) == ["east", "south"]
     assert (replies.failures, replies.error_codes) == ({"north": "failed: code 2"}, {"north": 2})
 
 
-def test_nobody_is_asked_again_for_an_error_of_its_own(tmp_path):
-    replies, questions, said = exchanged(tmp_path, Sites(north=[2], south=[2]))
-    assert (questions, said) == (["east", "north", "south"], [])
+def test_failed_sites_are_not_retried(tmp_path):
+    replies, sent_to, logged = send(tmp_path, Sites(north=[2], south=[2]))
+    assert (sent_to, logged) == (["east", "north", "south"], [])
     assert list(replies.failures) == ["north", "south"]
 
 
-def test_with_the_quorum_nobody_is_waited_for(tmp_path):
-    replies, questions, said = exchanged(tmp_path, Sites(north=[ErrorCode.NODE_UNAVAILABLE]), quorum=2)
-    assert (questions, said) == (["east", "north", "south"], [])
+def test_with_a_quorum_no_site_is_retried(tmp_path):
+    replies, sent_to, logged = send(tmp_path, Sites(north=[ErrorCode.NODE_UNAVAILABLE]), quorum=2)
+    assert (sent_to, logged) == (["east", "north", "south"], [])
     assert replies.disconnected == ["north"]
 
 
-def test_when_the_time_is_over_the_answers_so_far_are_handed_back(tmp_path):
+def test_at_the_time_limit_the_replies_so_far_are_returned(tmp_path):
     sites = Sites(north=[ErrorCode.NODE_UNAVAILABLE] * 1000)
-    replies, questions, _ = exchanged(tmp_path, sites, limit=0.3)
+    replies, sent_to, _ = send(tmp_path, sites, limit=0.3)
     assert list(replies.messages) == ["east", "south"]
     assert replies.disconnected == ["north"]
-    assert 2 < len(questions) < 1000
+    assert 2 < len(sent_to) < 1000
 
 
-def test_a_site_that_must_still_approve_is_asked_until_it_has(two_site_settings, tiny_folder):
+def test_a_site_is_asked_until_it_has_approved_the_application(two_site_settings, tiny_folder):
     waiting = [NOT_ALLOWED, NOT_ALLOWED]
 
     def hook(site: str, message: Message) -> Message:
@@ -166,12 +166,12 @@ def test_a_site_that_must_still_approve_is_asked_until_it_has(two_site_settings,
             return Message(Error(waiting.pop(), "not yet"), reply_to=message)
         return NotImplemented
 
-    grid, said = LocalGrid(tiny_folder, ["north", "south"], hook), []
+    grid, logged = LocalGrid(tiny_folder, ["north", "south"], hook), []
     approved = {101: "north", 102: "south"}
     participants = register_sites(
-        grid, approved, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event(), said.append
+        grid, approved, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event(), logged.append
     )
-    assert said == ["waiting until south approve the application"] * 2
+    assert logged == ["waiting until south approve the application"] * 2
     assert participants.names == ["north", "south"]
 
 
@@ -183,7 +183,7 @@ def test_a_site_under_anothers_name_is_refused(two_site_settings, tiny_folder):
         )
 
 
-def test_a_site_that_prepared_something_else_is_refused(two_site_settings, tiny_folder):
+def test_a_site_with_another_image_size_is_refused(two_site_settings, tiny_folder):
     def spoil(site: str, reply: Message) -> None:
         if site == "south":
             reply.content["metrics"]["image-size"] = 64

@@ -1,4 +1,4 @@
-"""Answers of a tampered site: refused by name, whatever they say, and never a reason for the hub to end."""
+"""Replies of a tampered site: refused with a reason, whatever they contain, and never the end of the hub."""
 
 from dataclasses import replace
 
@@ -20,17 +20,17 @@ from tests.tiny import tiny_settings
 SPLITS = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
 PARTICIPANTS = Participants({7: Registration("north", CLASSES, 32, SPLITS, (12, 0, 12), 20, 18, 0)})
 BEFORE = {"fc.weight": torch.ones(3, 2)}
-SOUND = Report(16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), 3.5), loss=0.7, steps=9, seconds=1.0)
+VALID = Report(16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), 3.5), loss=0.7, steps=9, seconds=1.0)
 
 
 @pytest.fixture(autouse=True)
 def sender():
-    """Who sends, as Flower's processes set it."""
+    """The sender, as Flower's processes set it."""
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 
 
 def reply(metrics: object, arrays: object = None) -> Replies:
-    content = RecordDict({METRICS: metrics if metrics is not None else MetricRecord(SOUND.to_metrics())})
+    content = RecordDict({METRICS: metrics if metrics is not None else MetricRecord(VALID.to_metrics())})
     flat = ArrayRecord({"flat": Array(np.full(6, 1.1, dtype=np.float32))})
     content[ARRAYS] = arrays if arrays is not None else flat
     return Replies({"north": Message(content, 7, MessageType.TRAIN)}, {}, {})
@@ -43,14 +43,14 @@ def why(replies: Replies) -> str:
 
 
 def changed(**changes: object) -> MetricRecord:
-    return MetricRecord(replace(SOUND, **changes).to_metrics())
+    return MetricRecord(replace(VALID, **changes).to_metrics())
 
 
 def score(*rows: list[int], loss: float = 3.5) -> Score:
     return Score(np.array(rows), loss)
 
 
-def test_a_sound_answer_is_used():
+def test_a_valid_reply_is_used():
     assert why(reply(None)) == ""
 
 
@@ -82,12 +82,12 @@ def test_a_report_that_cannot_be_about_the_sites_rows_is_refused(metrics, words)
         ArrayRecord({"flat": Array("float32", (6,), "numpy.ndarray", b"\x80\x04pickle")}),
     ],
 )
-def test_arrays_that_are_none_are_refused(arrays):
+def test_damaged_arrays_are_refused(arrays):
     assert "can't be read" in why(reply(None, arrays))
 
 
-def test_of_an_evaluation_only_what_is_about_the_part_is_used_and_the_others_are_named():
-    ours = replace(SOUND, score=score([5, 0, 0], [0, 0, 0], [0, 0, 2]))
+def test_only_scores_of_the_requested_split_are_used():
+    ours = replace(VALID, score=score([5, 0, 0], [0, 0, 0], [0, 0, 2]))
     found = screen_scores(reply(MetricRecord(ours.to_metrics())), PARTICIPANTS, "test")
     assert found.reports["north"].score.confusion.tolist() == ours.score.confusion.tolist()
     assert dict(found.refused) == {}
@@ -97,6 +97,6 @@ def test_of_an_evaluation_only_what_is_about_the_part_is_used_and_the_others_are
     assert "another number of images" in other.reasons
 
 
-def test_failures_stay_named():
+def test_failed_sites_are_named():
     failed = Replies({}, {"north": "failed: out of memory"}, {"north": 2})
     assert screen_scores(failed, PARTICIPANTS, "test").reasons == "north: failed: out of memory"

@@ -43,7 +43,7 @@ def test_figures_are_well_formed_repeatable_and_described(name):
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_ids_are_the_figures_own_and_every_reference_is_met(name):
+def test_ids_are_unique_to_a_figure_and_every_reference_resolves(name):
     root = ElementTree.fromstring(DRAWN[name](sample_results()))
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     used = [value for e in root.iter() for key, value in e.attrib.items() if key.endswith("href")]
@@ -77,14 +77,14 @@ def test_every_cell_of_the_maps_shows_its_number():
     assert recall.count("none") == len(results["arms"])
 
 
-def test_drawing_leaves_matplotlib_as_it_was():
+def test_drawing_leaves_matplotlibs_style_unchanged():
     # Reading the backend is what would choose one.
     before = {key: mpl.rcParams[key] for key in mpl.rcParams if key != "backend"}
     figures.forest_plot(sample_results())
     assert {key: mpl.rcParams[key] for key in before} == before
 
 
-def test_a_hostile_or_foreign_site_name_is_plain_text():
+def test_markup_and_unicode_in_site_names_are_plain_text():
     results = sample_results()
     site = results["sites"]["BUSI"]
     for name in ("<script>$x_{</script>", 'id="url(#a)"', "广东省人民医院"):
@@ -96,7 +96,7 @@ def test_a_hostile_or_foreign_site_name_is_plain_text():
         assert "<script" not in svg
 
 
-def test_the_headline_picture_is_a_repeatable_png(tmp_path):
+def test_the_headline_figure_is_a_repeatable_png(tmp_path):
     for name in ("a.png", "b.png"):
         figures.headline_figure_png(sample_results(), tmp_path / name)
     with Image.open(tmp_path / "a.png") as picture:
@@ -106,7 +106,7 @@ def test_the_headline_picture_is_a_repeatable_png(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
-def test_no_text_leaves_the_headline_picture(count):
+def test_no_text_leaves_the_headline_figure(count):
     results = sample_results()
     results["arms"] = dict(list(results["arms"].items())[-count:])
     with style.context(["default", canvas._LOOK]):

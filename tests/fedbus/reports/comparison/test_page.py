@@ -1,4 +1,4 @@
-"""The report: whole, offline, escaped, honest about phantoms."""
+"""The report: complete, offline, escaped, with every warning about phantoms."""
 
 import html
 import re
@@ -114,7 +114,7 @@ def test_every_section_and_table_is_marked_as_phantoms(report):
     assert "embedded in this page" in report
 
 
-def test_real_archives_are_not_called_phantoms(monkeypatch):
+def test_real_datasets_are_not_called_phantoms(monkeypatch):
     text = page.render_report(sample_results(phantoms=False), sample_histories(), sample_images())
     assert "PHANTOMS" not in text
     assert 'class="phantoms' not in text

@@ -49,7 +49,7 @@ def test_a_lost_class_is_marked_in_words():
     assert any("no such images" in line for line in lines if "BUS-BRA" in line)
 
 
-def test_markdown_has_one_row_an_arm_and_escapes_names():
+def test_markdown_has_one_row_per_arm_and_escapes_names():
     results = sample_results()
     results["sites"]["a|b<i>"] = results["sites"].pop("BUS-BRA")
     rows = [line for line in tables.markdown_table(results).splitlines() if line.startswith("|")]

@@ -17,7 +17,7 @@ THREE = {"BUSI": "busi", "BUS-UCLM": "bus-uclm", "Guangzhou": "gdph-sysucc"}
 
 
 def results_of(readers, phantoms=False, **settings):
-    """Results of a run: accuracy is told apart by arm and place, so that a mix-up shows."""
+    """Results of a run: accuracy differs by arm and site, so that a mix-up shows."""
     places = [*readers, "all"]
     arms = [*(f"local-{site}" for site in readers), "centralised"]
     split = {"benign": 5, "malignant": 3, "normal": 1}
@@ -84,7 +84,7 @@ def test_the_combined_figure_needs_exactly_the_papers_datasets(readers, same):
     assert all(row.paper is None or row.ours is None or row.dataset in (*DATASETS.values(), COMBINED) for row in rows)
 
 
-def test_one_hospital_of_a_dataset_is_not_the_dataset():
+def test_one_site_of_a_dataset_is_not_the_dataset():
     rows = {row.dataset: row for row in pair_with_paper(results_of({"BUSI": "busi", "G": "gdph", "S": "sysucc"}))}
     assert rows["GDPH&SYSUCC"].ours is None
     assert rows["GDPH"].paper is None
@@ -100,7 +100,7 @@ def test_arms_that_were_not_trained_leave_a_gap_with_its_reason():
     assert [row.remark for row in rows] == ["not trained alone in this run"] * 3 + ["no centralised arm in this run"]
 
 
-def test_one_site_alone_makes_no_combination():
+def test_one_site_is_no_combination():
     assert [row.dataset for row in pair_with_paper(results_of({"BUSI": "busi"}))] == [
         "BUSI", "BUS-UCLM", "GDPH&SYSUCC", COMBINED,
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from tests.report_sample import sample_results
 
 
 def real_results(**readers):
-    """The sample as a run of real archives."""
+    """The sample as a run of real datasets."""
     results = sample_results(phantoms=False)
     found = {"BUSI": "busi", "BUS-UCLM": "bus-uclm", "BUS-BRA": "bus-bra"} | readers
     for site, reader in found.items():
@@ -71,7 +71,7 @@ def _width(row):
     return sum(int((re.search(r'colspan="(\d+)"', cell) or [0, "1"])[1]) for cell in cells)
 
 
-def test_the_census_says_three_sums_and_what_is_held():
+def test_the_census_has_the_three_totals_and_the_images_of_the_run():
     results = real_results()
     note = CENSUS_NOTE.format(stated=3971, classes=3563, published=3868)
     text = printed(census_table(results))
@@ -85,7 +85,7 @@ def test_the_census_says_three_sums_and_what_is_held():
     assert line_of(text, "BUSI ").split()[-1] == str(len(results["sites"]["BUSI"]["dropped"]))
 
 
-def test_a_site_of_another_name_is_said():
+def test_a_site_with_another_name_is_named():
     results = real_results(BUSI="bus-bra")
     assert "BUS-BRA (site BUSI)" in text_of(paper_fragment(results))
     assert "BUS-BRA (site BUSI)" in printed(paper_table(results))
@@ -101,7 +101,7 @@ def test_phantoms_have_no_row_anywhere():
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "auc"])
-def test_a_metric_that_is_not_defined_is_said(metric):
+def test_an_undefined_metric_is_marked(metric):
     results = real_results()
     results["arms"]["local-BUSI"]["BUSI"][metric] = None
     assert wording.MISSING in line_of(printed(paper_table(results)), "BUSI ")

@@ -26,7 +26,7 @@ def _texts(svg):
     return [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_every_estimate_and_difference_is_written_and_the_picture_repeats():
+def test_every_estimate_and_difference_is_written_and_the_figure_is_repeatable():
     content = study_content()
     svg = study_figure.study_figure(content)
     texts = _texts(svg)
@@ -48,7 +48,7 @@ def test_a_hole_gives_its_reason():
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_no_text_leaves_the_picture(name):
+def test_no_text_leaves_the_figure(name):
     with style.context(["default", canvas._LOOK]):
         figure = canvas._marked(study_figure._forest(CONTENTS[name]), phantoms=True)
         figure.draw_without_rendering()

@@ -1,4 +1,4 @@
-"""The gap to pooled training: which differences stand where, in the terminal and on the page."""
+"""The gap to centralised training: its differences, in the terminal and on the page."""
 
 import io
 
@@ -12,7 +12,7 @@ def difference(value, half=0.01):
 
 
 def made_up():
-    """A made-up study: one cell below pooled, one without references, one that failed."""
+    """A made-up study: one cell below centralised training, one without references, one that failed."""
     gap = {
         "fedavg": {
             "centralised": {"all": {"auc": difference(-0.05), "macro_f1": difference(-0.004)}, "north": {"auc": None}},

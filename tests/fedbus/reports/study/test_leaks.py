@@ -10,7 +10,7 @@ from fedbus.reports.study.summary import leaks_of
 from tests.study_report_sample import leakage_content, study_content
 
 
-def test_every_claim_stands_over_its_truth_and_their_difference():
+def test_every_claim_is_above_its_truth_and_their_difference():
     content = leakage_content()
     console = Console(file=io.StringIO(), width=100)
     console.print(leak_table(content))

@@ -1,4 +1,4 @@
-"""The page of a study: whole, offline, escaped, honest."""
+"""The page of a study: complete, offline, escaped, with every warning."""
 
 import html
 import re
@@ -60,7 +60,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_the_page_is_whole_and_loads_nothing(name):
+def test_the_page_is_complete_and_loads_nothing(name):
     text = page.render_study(CONTENTS[name], {"The paper": Markup("<p id='x'>A fragment.</p>")})
     reader = Reader(text)
     assert reader.open == []
@@ -121,7 +121,7 @@ def test_the_folder_gets_page_figure_and_table(tmp_path):
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page.render_study(content, {})
 
 
-def test_a_folder_that_cannot_be_written_is_said_so(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(RunError, match=r"report\.html could not be written"):
         page.write_study(study_content(arms=("centralised",)), {}, tmp_path / "out")

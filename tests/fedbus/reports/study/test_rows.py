@@ -1,4 +1,4 @@
-"""Rows and blocks of a study: every cell stands somewhere, arms in each other's place together."""
+"""Rows and blocks of a study: every cell is in one, and arms that replace each other share one."""
 
 from fedbus.reports.study import rows
 from tests.study_report_sample import SKILL, federation_content, leakage_content, study_content
@@ -8,7 +8,7 @@ def _cells(block):
     return [row.cell for row in block.rows]
 
 
-def test_a_block_an_arm_with_all_cells_in_the_order_of_the_file():
+def test_each_arm_has_a_block_with_all_cells_in_the_order_of_the_file():
     content = study_content(arms=tuple(SKILL))
     found = rows.blocks(content)
     assert [block.place for block in found] == ["BUSI", "BUS-UCLM", "BUS-BRA", "all", "all", "all"]
@@ -19,7 +19,7 @@ def test_a_block_an_arm_with_all_cells_in_the_order_of_the_file():
     assert first.difference("auc", "BUSI") == paired
 
 
-def test_federated_arms_that_take_each_others_place_share_a_block():
+def test_federated_arms_of_different_cells_share_a_block():
     *alone, federated = rows.blocks(federation_content())
     assert [_cells(block) for block in alone] == [["references"]] * 4
     assert _cells(federated) == ["mask", "plain", "fedprox-1", "fedadam", "sgd"]
@@ -29,7 +29,7 @@ def test_federated_arms_that_take_each_others_place_share_a_block():
     assert all(block.default is None for block in alone)
 
 
-def test_cells_stand_somewhere_though_nothing_finished():
+def test_unfinished_cells_are_in_a_block_too():
     content = federation_content()
     content["arms"], content["sites"], content["classes"] = [], {}, []
     for cell in content["cells"].values():

@@ -5,7 +5,7 @@ from fedbus.reports.study import summary
 from tests.study_report_sample import federation_content, leakage_content, study_content
 
 
-def test_what_differs_beyond_chance_and_what_is_inconclusive_are_told_apart():
+def test_decided_and_inconclusive_differences_are_listed_separately():
     content = study_content(arms=("centralised",))
     ((title, sentences),) = summary.findings(content)
     assert title == "Centralised, all test images"
@@ -56,7 +56,7 @@ def test_without_a_default_nothing_is_paired_and_it_is_said():
     assert "no difference is paired" in found["Centralised, all test images"][0]
 
 
-def test_claims_stand_beside_the_truth():
+def test_claims_are_compared_with_the_truth():
     found = dict(summary.findings(leakage_content()))["Claim and truth"]
     assert len(found) == 2
     assert "A-balanced-images (Centralised) claims macro F1 .950" in found[1]

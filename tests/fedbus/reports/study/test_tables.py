@@ -55,7 +55,7 @@ def test_a_long_reason_and_a_long_name_lose_no_word():
     assert name in joined
 
 
-def test_the_choice_is_said_to_be_validations():
+def test_the_note_says_that_settings_are_chosen_by_validation():
     printed = _printed(study_content(arms=("centralised",)))
     assert " ".join(tables.CHOICE.split()) in " ".join(printed.split())
     assert sum(line.rstrip().count(" best ") for line in printed.splitlines()[:-4]) == 1
@@ -77,7 +77,7 @@ def test_phantoms_are_named_and_only_then(phantoms):
     assert (wording.PHANTOMS in tables.markdown_study_table(content)) == phantoms
 
 
-def test_markdown_has_a_row_a_cell_and_block_and_is_escaped():
+def test_markdown_has_a_row_per_cell_and_block_and_is_escaped():
     content = federation_content()
     content["cells"]["fedadam"]["reason"] = "a|b\n<i>"
     lines = [line for line in tables.markdown_study_table(content).splitlines() if line.startswith("|")]
@@ -94,6 +94,6 @@ def test_rich_markup_in_names_and_reasons_is_text():
     assert "[/bold]" in printed
 
 
-def test_where_every_fold_was_tested_it_is_said_what_is_of_the_first_alone():
+def test_with_all_folds_the_note_says_what_is_only_of_the_first():
     assert tables.FIRST_FOLD in tables.note(study_content() | {"folds": 5})
     assert tables.FIRST_FOLD not in tables.note(study_content() | {"folds": 1})
