@@ -60,7 +60,7 @@ def join(site: SiteFolder, log: Log) -> None:
 
 
 def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Worker:
-    # Imported here because PyTorch takes seconds, and a site that the hub refuses should be told at once.
+    # Imported here because PyTorch takes seconds, and a site that the hub refuses should learn it at once.
     from clients.app import make_client_app
     from clients.workspace import Workspace, workspace_of_site
     from fedbus.transport.messages import Instruction

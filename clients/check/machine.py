@@ -84,21 +84,23 @@ def check_training(
         advance: Called after every step.
     """
     what = f"{settings.model}, {settings.image_size} pixels, batches of {settings.batch_size}"
-    memory, step, whole = (CheckResult(topic, "warn", _NOT_TRIED) for topic in ("Memory", "Training step", "Round"))
+    memory, step, full_round = (
+        CheckResult(topic, "warn", _NOT_TRIED) for topic in ("Memory", "Training step", "Round")
+    )
     if device is None:
-        return [memory, step, whole]
+        return [memory, step, full_round]
     try:
         model = place_model(settings.model, device)
         need, free = estimate_memory(model, settings, device), free_memory(device)
         if need > free:
-            return [_memory(need, free, device), step, whole]
+            return [_memory(need, free, device), step, full_round]
         probe = run_probe(model, settings, device, advance)
     except Exception as error:  # any: timm's models and PyTorch's allocators have exceptions of their own
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            return [_memory(None, free_memory(device), device), step, whole]
+            return [_memory(None, free_memory(device), device), step, full_round]
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
         remedy = "Tell the coordinator: training with these settings does not work here."
-        return [memory, CheckResult("Training step", "fail", f"{what}: {why}", remedy), whole]
+        return [memory, CheckResult("Training step", "fail", f"{what}: {why}", remedy), full_round]
     step = CheckResult("Training step", "pass", f"{format_seconds(probe.step_seconds)}: {what}")
     return [_memory(probe.memory, probe.free, device), step, _round(probe, steps, settings)]
 

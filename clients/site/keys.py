@@ -23,7 +23,7 @@ def make_key_pair(private: Path, public: Path, name: str) -> None:
         OSError: If a file can't be written, or the private one exists.
     """
     key = ec.generate_private_key(ec.SECP384R1())
-    # No passphrase: the site joins again after a restart of the machine, when nobody could enter it.
+    # No passphrase: the site joins again after a restart of the machine, when no person could enter it.
     content = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )

@@ -1,1 +1,1 @@
-"""What people look at: tables, figures and one page."""
+"""Reports for readers: tables, figures and pages."""

@@ -1,4 +1,4 @@
-"""How figures are drawn: one look, text kept as text, and the same bytes for the same data."""
+"""How figures are drawn: in one style, with text kept as text, and the same bytes for the same data."""
 
 import html
 import io

@@ -1,8 +1,8 @@
 """The gateway: the part of the hub that a site can reach.
 
-Flower's SuperLink serves sites, operators and its own workers on one port and does not authenticate operators: whoever
-reaches that port can start a run, which is code at every site. So the SuperLink listens only on this machine, and sites
-connect to the gateway, which forwards the calls of an approved site's SuperNode and answers nothing else.
+Flower's SuperLink serves sites, operators and its own workers on one port and does not authenticate operators: anyone
+who reaches that port can start a run, which is code at every site. So the SuperLink listens only on this machine, and
+sites connect to the gateway, which forwards the calls of an approved site's SuperNode and answers nothing else.
 """
 
 import base64

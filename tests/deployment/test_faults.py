@@ -84,7 +84,7 @@ def troubled(
     return out
 
 
-def test_broken_updates_are_refused_by_name_and_the_round_goes_on(troubled):
+def test_broken_updates_are_refused_and_the_round_continues(troubled):
     words = ("not finite", "values, not", "times the model's norm")
     for entry, reason in zip(history_of(troubled), words, strict=False):
         assert entry["participants"] == ["east", "north"]
@@ -98,12 +98,12 @@ def test_a_round_continues_without_a_killed_site_which_takes_part_again(troubled
     assert any("north" in entry["participants"] for entry in entries[4:])
 
 
-def test_a_connection_that_was_cut_for_seconds_costs_no_round(troubled):
+def test_no_round_is_lost_when_a_connection_is_cut_for_seconds(troubled):
     assert "east" in history_of(troubled)[4]["participants"]
     assert len(history_of(troubled)) == ROUNDS
 
 
-def test_a_site_whose_disk_is_full_is_named_and_the_others_have_the_model(troubled, federation):
+def test_a_site_with_a_full_disk_is_named_and_the_others_have_the_model(troubled, federation):
     scores = json.loads((troubled / "arms/fedavg/done.json").read_text())["site_scores"]
     assert sorted(scores) == ["east", "north"]
     assert "could not be written" in federation.log("south").read_text()
@@ -113,7 +113,7 @@ def test_a_site_whose_disk_is_full_is_named_and_the_others_have_the_model(troubl
         assert (federation.sites[name].models / "troubled-fedavg-0" / "model.safetensors").is_file()
 
 
-def test_sites_that_prepared_something_else_are_refused_at_the_start(troubled, federation, tmp_path):
+def test_sites_with_another_image_size_or_other_classes_are_refused_at_the_start(troubled, federation, tmp_path):
     start_tampered(federation, "north", "size")
     start_tampered(federation, "south", "labels")
     run = federation.run(write_settings(tmp_path, "misfits"))

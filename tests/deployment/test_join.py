@@ -79,7 +79,7 @@ def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def test_the_deployed_result_is_the_simulated_one_bit_for_bit(finished, datasets, tmp_path):
+def test_the_deployed_result_equals_the_simulated_one_bit_for_bit(finished, datasets, tmp_path):
     sites = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in datasets.items()}
     settings = load_settings(write_settings(tmp_path, "simulated", rounds=3, cache=str(tmp_path / "cache")))
     simulated = simulate(settings.model_validate(settings.as_dict() | {"sites": sites}), tmp_path)

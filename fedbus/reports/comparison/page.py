@@ -51,7 +51,7 @@ def render_report(results: dict[str, Any], histories: "Histories", samples: Samp
         differences=_differences(results),
         federation={arm: stretches(record["rounds"]) for arm, record in results.get("federation", {}).items()},
         figures=_figures(results, histories),
-        pictures=_data_uris(samples),
+        samples=_data_uris(samples),
     )
 
 
@@ -101,8 +101,8 @@ def _data_uris(samples: Samples) -> dict[str, dict[str, list[str]]]:
     """Encode PNG bytes as data URIs."""
     return {
         site: {
-            label: ["data:image/png;base64," + base64.b64encode(picture).decode() for picture in pictures]
-            for label, pictures in by_class.items()
+            label: ["data:image/png;base64," + base64.b64encode(image).decode() for image in images]
+            for label, images in by_class.items()
         }
         for site, by_class in samples.items()
     }

@@ -205,7 +205,7 @@ def _combined(results: Mapping[str, Any]) -> list[Pairing]:
 
 
 def _has_the_three(results: Mapping[str, Any]) -> bool:
-    """Whether a run's sites are the paper's three datasets, each once, the third whole or as its two hospitals."""
+    """Whether a run's sites are the paper's three datasets, each once, the third as one or as two sites."""
     readers = sorted(str(site.get("reader")) for site in results["sites"].values())
     return readers in (sorted(PUBLISHED), sorted({"busi", "bus-uclm", "gdph", "sysucc"}))
 

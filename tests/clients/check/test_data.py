@@ -23,16 +23,16 @@ STUDY = tiny_settings(folds=3)
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory) -> Path:
-    return make_labels_csv(tmp_path_factory.mktemp("archive"), COUNTS)
+def dataset(tmp_path_factory) -> Path:
+    return make_labels_csv(tmp_path_factory.mktemp("dataset"), COUNTS)
 
 
 @pytest.fixture(scope="module")
-def inspection(archive) -> Inspection:
-    return inspect_dataset("labels-csv", archive, "st-mary", 20)
+def inspection(dataset) -> Inspection:
+    return inspect_dataset("labels-csv", dataset, "st-mary", 20)
 
 
-def look(root: Path, reader: str = "class-folders") -> Inspection:
+def inspect(root: Path, reader: str = "class-folders") -> Inspection:
     return inspect_dataset(reader, root, "st-mary", 20)
 
 
@@ -54,8 +54,8 @@ def test_a_complete_dataset_passes_every_check(inspection):
 def test_unreadable_files_are_counted_and_not_named(tmp_path):
     root = make_class_folders(tmp_path, COUNTS)
     (root / "Benign" / "3.png").write_bytes(b"")
-    (root / "Normal" / "0.png").write_bytes(b"no picture")
-    found = topics(look(root), steps=None)
+    (root / "Normal" / "0.png").write_bytes(b"not an image")
+    found = topics(inspect(root), steps=None)
     assert (found["Files"].verdict, found["Files"].found) == ("fail", "2 of 27 images can't be read")
     assert found["Split"].verdict == "warn"
     assert not any(".png" in f.found + f.remedy for f in found.values())
@@ -64,7 +64,7 @@ def test_unreadable_files_are_counted_and_not_named(tmp_path):
 @pytest.mark.parametrize("policy", ["mask", "plain"])
 def test_a_missing_class_is_a_warning_that_names_the_policy(tmp_path, policy):
     found = topics(
-        look(make_class_folders(tmp_path, {"benign": 6, "normal": 6})), tiny_settings(missing_classes=policy)
+        inspect(make_class_folders(tmp_path, {"benign": 6, "normal": 6})), tiny_settings(missing_classes=policy)
     )
     assert found["Class malignant"].verdict == "warn"
     assert f'missing-classes = "{policy}"' in found["Class malignant"].found
@@ -88,7 +88,7 @@ def test_a_split_that_fails_says_why(inspection):
 
 
 def test_unknown_patients(tmp_path):
-    assert topics(look(make_class_folders(tmp_path)))["Patients"].verdict == "warn"
+    assert topics(inspect(make_class_folders(tmp_path)))["Patients"].verdict == "warn"
 
 
 def test_identical_images_and_near_duplicates_are_counted_separately(tmp_path):
@@ -98,7 +98,7 @@ def test_identical_images_and_near_duplicates_are_counted_separately(tmp_path):
     pixels = np.asarray(Image.open(root / "Benign" / "2.png")).copy()
     pixels[20, 20] ^= 1
     Image.fromarray(pixels).save(root / "Malignant" / "retouched.png")
-    found = topics(look(root))
+    found = topics(inspect(root))
     assert found["Identical images"].found == "1 pair, kept in one split"
     assert found["Near-duplicates"].found == "1 pair, up to 20 of 256 bits apart, kept in one split"
     assert found["Two labels"].verdict == "warn"
@@ -117,7 +117,7 @@ def test_a_dataset_without_a_readable_image_has_no_size(tmp_path):
     root = make_class_folders(tmp_path, COUNTS)
     for file in root.rglob("*.png"):
         file.write_bytes(b"")
-    found = topics(look(root), steps=None)
+    found = topics(inspect(root), steps=None)
     assert found["Files"].verdict == "fail"
     assert "Image size" not in found
 
@@ -126,7 +126,7 @@ def test_masks_and_notes_are_counted(inspection, tmp_path):
     root = make_class_folders(tmp_path, COUNTS)
     for i in range(2):
         Image.fromarray(np.eye(40, dtype=np.uint8) * (99 + i)).save(root / "Benign" / f"flat{i}.png")
-    found = topics(look(root))
+    found = topics(inspect(root))
     assert (found["Masks"].verdict, found["Masks"].found) == (
         "warn", "2 images with as few grey values as a mask"
     )  # fmt: skip
@@ -145,14 +145,14 @@ def test_a_dataset_that_cannot_be_listed():
 def tried(root: Path, site_root: Path, **changes):
     site = make_site(site_root)
     settings = tiny_settings(folds=3, **changes)
-    result = try_split(site, look(root, "labels-csv"), settings)
+    result = try_split(site, inspect(root, "labels-csv"), settings)
     assert not list(site.path.glob(".check-*"))
     return result, site
 
 
-def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
-    (steps, words), site = tried(archive, tmp_path, batch_size=4, local_epochs=2.0)
-    places = {"sites": {"st-mary": {"reader": "labels-csv", "path": str(archive)}}, "cache": str(tmp_path / "cache")}
+def test_steps_of_a_round_are_those_of_the_over_sampled_rows(dataset, tmp_path):
+    (steps, words), site = tried(dataset, tmp_path, batch_size=4, local_epochs=2.0)
+    places = {"sites": {"st-mary": {"reader": "labels-csv", "path": str(dataset)}}, "cache": str(tmp_path / "cache")}
     joined = prepare_sites(tiny_settings(folds=3, **places), tmp_path / "joined")["st-mary"]
     most = np.bincount(joined.labels[joined.splits["train"]]).max()
     assert (steps, words) == (2 * math.ceil(3 * most / 4), "")
@@ -167,8 +167,8 @@ def test_steps_of_a_round_are_those_of_the_over_sampled_rows(archive, tmp_path):
         ({"sampler": "smote"}, "The sampler smote needs 6 training rows per class"),
     ],
 )
-def test_a_dataset_that_these_settings_can_not_split_or_balance(archive, tmp_path, changes, why):
-    (steps, words), _ = tried(archive, tmp_path, **changes)
+def test_a_dataset_that_these_settings_can_not_split_or_balance(dataset, tmp_path, changes, why):
+    (steps, words), _ = tried(dataset, tmp_path, **changes)
     assert steps is None
     assert words.startswith(why)
 

@@ -72,12 +72,12 @@ def test_a_gpu_is_named(site, monkeypatch):
 
 
 def test_the_training_probe_trains():
-    told = []
-    memory, step, whole = check_training(STUDY, CPU, 7, told.append)
-    assert (memory.verdict, step.verdict, whole.verdict) == ("pass", "pass", "pass")
+    advanced = []
+    memory, step, full_round = check_training(STUDY, CPU, 7, advanced.append)
+    assert (memory.verdict, step.verdict, full_round.verdict) == ("pass", "pass", "pass")
     assert step.found.endswith("s: test_resnet, 32 pixels, batches of 4")
-    assert "for 7 steps; the hub waits 60 min" in whole.found
-    assert told == [1, 1, 1, 1]
+    assert "for 7 steps; the hub waits 60 min" in full_round.found
+    assert advanced == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_memory_that_runs_out(monkeypatch, error):
 
 
 def test_a_model_that_can_not_take_images_of_this_size():
-    _, step, whole = check_training(tiny_settings(model="vit_tiny_patch16_224", image_size=48), CPU, 7)
-    assert (step.verdict, whole.verdict) == ("fail", "warn")
+    _, step, full_round = check_training(tiny_settings(model="vit_tiny_patch16_224", image_size=48), CPU, 7)
+    assert (step.verdict, full_round.verdict) == ("fail", "warn")
     assert "Input height (48) doesn't match model (224)" in step.found
 
 
@@ -128,18 +128,18 @@ def test_a_model_that_can_not_take_images_of_this_size():
 )
 def test_the_time_of_a_round(monkeypatch, steps, verdict):
     monkeypatch.setattr(machine, "run_probe", lambda *args: ProbeResult(10.0, 1, GB))
-    *_, whole = check_training(tiny_settings(round_timeout=3600), CPU, steps)
-    assert whole.verdict == verdict
+    *_, full_round = check_training(tiny_settings(round_timeout=3600), CPU, steps)
+    assert full_round.verdict == verdict
     if steps:
-        assert f"for {steps} steps; the hub waits 60 min" in whole.found
+        assert f"for {steps} steps; the hub waits 60 min" in full_round.found
 
 
 def test_a_slow_probe_stops_early(monkeypatch):
-    clock = iter(range(0, 10_000, 9))  # every look at the clock is 9 s after the one before
+    clock = iter(range(0, 10_000, 9))  # every reading of the clock is 9 s after the one before
     monkeypatch.setattr(training_probe.time, "monotonic", lambda: float(next(clock)))
-    told = []
-    result = run_probe(place_model("test_resnet", CPU), STUDY, CPU, told.append)
-    assert told == [1]  # the next step would start after 20 s, and the warm-up must do
+    advanced = []
+    result = run_probe(place_model("test_resnet", CPU), STUDY, CPU, advanced.append)
+    assert advanced == [1]  # the next step would start after 20 s, and the warm-up must do
     assert result.step_seconds == 9
 
 
@@ -148,9 +148,9 @@ def test_the_estimate_counts_weights_and_what_the_backward_pass_needs():
     model = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Tanh(), nn.Flatten(), nn.Linear(512, 3))
     weights = 3 * 8 * 4 * 4 + 8 + 512 * 3 + 3
     assert model_bytes(model) == 4 * weights
-    pictures, activations = 3 * 32 * 32, 8 * 8 * 8  # into the convolution; out of tanh, which the linear layer sees too
+    images, activations = 3 * 32 * 32, 8 * 8 * 8  # into the convolution; out of tanh, which the linear layer sees too
     linear_in = activations  # flattened from channels_last: another copy
-    expected = 4 * weights * 8 + 4 * 10 * (pictures + activations + linear_in)
+    expected = 4 * weights * 8 + 4 * 10 * (images + activations + linear_in)
     assert estimate_memory(model.to(memory_format=torch.channels_last), settings, CPU) == expected
 
 

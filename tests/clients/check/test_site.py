@@ -1,4 +1,4 @@
-"""`fedbus site check` as a whole: what it prints, writes, remembers and keeps to itself."""
+"""`fedbus site check` from start to end: what it prints and writes, and that it reveals no names."""
 
 import io
 import json
@@ -45,10 +45,10 @@ def result(site):
 
 
 def test_a_site_that_can_join(site, console, tmp_path):
-    archive = make_labels_csv(tmp_path / "bus", COUNTS)
+    dataset = make_labels_csv(tmp_path / "bus", COUNTS)
     before = site.settings_file.read_text()
 
-    assert check_site(site, ("labels-csv", archive), STUDY, console) == 0
+    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 0
 
     assert f"✔ Next: fedbus site join {site.path}" in printed(console)
     assert "st-mary: 20 pass, 0 warn, 0 fail" in printed(console)
@@ -56,7 +56,7 @@ def test_a_site_that_can_join(site, console, tmp_path):
     assert (found["site"], found["ready"], found["settings"]["model"]) == ("st-mary", True, "test_resnet")
     assert {f["verdict"] for f in found["findings"]} == {"pass"}
     reopened = open_site_folder(site.path)
-    assert (reopened.settings.reader, reopened.settings.data) == ("labels-csv", str(archive))
+    assert (reopened.settings.reader, reopened.settings.data) == ("labels-csv", str(dataset))
     assert before != site.settings_file.read_text()
 
     again = Console(file=io.StringIO(), width=100)
@@ -75,9 +75,9 @@ def test_every_image_is_decoded_once(site, console, tmp_path, monkeypatch):
 
 
 def test_a_site_with_warnings_can_join(site, console, tmp_path):
-    archive = make_labels_csv(tmp_path / "bus", {"benign": 12, "malignant": 12}, patients=False)
+    dataset = make_labels_csv(tmp_path / "bus", {"benign": 12, "malignant": 12}, patients=False)
     site.withdraw(DIGEST)
-    assert check_site(site, ("labels-csv", archive), STUDY, console) == 0
+    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 0
     assert [f["topic"] for f in result(site)["findings"] if f["verdict"] == "warn"] == [
         "Class normal", "Patients", "Application"
     ]  # fmt: skip
@@ -85,47 +85,49 @@ def test_a_site_with_warnings_can_join(site, console, tmp_path):
 
 
 def test_data_that_cannot_be_used_are_not_remembered(site, console, tmp_path):
-    archive = make_labels_csv(tmp_path / "my bus", COUNTS)
-    (archive / "scans" / "benign-0.png").write_bytes(b"")
+    dataset = make_labels_csv(tmp_path / "my bus", COUNTS)
+    (dataset / "scans" / "benign-0.png").write_bytes(b"")
 
-    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
 
     assert (result(site)["ready"], open_site_folder(site.path).settings.data) == (False, "")
     text = printed(console)
     assert "✘ Fix Files, then check again." in text
-    assert f"fedbus check 'st-mary=labels-csv:{archive}' --out private.json" in text
+    assert f"fedbus check 'st-mary=labels-csv:{dataset}' --out private.json" in text
     assert "fedbus site join" not in text
 
 
 def test_usable_data_are_remembered_though_the_hub_does_not_answer(site, console, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_module, "ask_hub", lambda asked: Contact(False, problem="no answer"))
-    archive = make_labels_csv(tmp_path / "bus", COUNTS)
-    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+    dataset = make_labels_csv(tmp_path / "bus", COUNTS)
+    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
     assert "✘ Fix Hub, then check again." in printed(console)
-    assert open_site_folder(site.path).settings.data == str(archive)
+    assert open_site_folder(site.path).settings.data == str(dataset)
 
 
 def test_a_split_that_fails(site, console, tmp_path):
-    archive = make_labels_csv(tmp_path / "bus", COUNTS | {"normal": 4})
-    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+    dataset = make_labels_csv(tmp_path / "bus", COUNTS | {"normal": 4})
+    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
     (split,) = [f for f in result(site)["findings"] if f["topic"] == "Split"]
     assert (split["verdict"], split["found"][:29]) == ("fail", "normal has only 2 group(s) (p")
 
 
 @pytest.mark.parametrize("reader", ["busi", "labels-csv"])
 def test_a_dataset_that_cannot_be_read(site, console, tmp_path, reader):
-    archive = tmp_path / "bus"
+    dataset = tmp_path / "bus"
     if reader == "busi":
-        make_labels_csv(archive, COUNTS)
-    assert check_site(site, (reader, archive), STUDY, console) == 1
+        make_labels_csv(dataset, COUNTS)
+    assert check_site(site, (reader, dataset), STUDY, console) == 1
     assert "✘ Fix Files, then check again." in printed(console)
-    assert [f["verdict"] for f in result(site)["findings"] if f["topic"] == "Hub"] == ["pass"]  # all else is looked at
+    assert [f["verdict"] for f in result(site)["findings"] if f["topic"] == "Hub"] == [
+        "pass"
+    ]  # all other checks are made
 
 
 def test_a_full_disk_is_not_filled_further(site, console, tmp_path, monkeypatch):
-    archive = make_labels_csv(tmp_path / "bus", COUNTS)
+    dataset = make_labels_csv(tmp_path / "bus", COUNTS)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
-    assert check_site(site, ("labels-csv", archive), STUDY, console) == 1
+    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
     verdicts = {f["topic"]: f["verdict"] for f in result(site)["findings"]}
     assert (verdicts["Disk"], verdicts["Split"], verdicts["Round"]) == ("fail", "warn", "warn")
     assert not site.cache.exists()
@@ -151,22 +153,22 @@ SECRETS = ("MRN-7731", "jane-doe", "secret-scan", "private-folder")
 
 @pytest.mark.parametrize("damage", ["none", "unreadable", "unlisted", "few"])
 def test_no_name_of_a_patient_or_file_leaves(site, console, tmp_path, caplog, damage):
-    archive = make_labels_csv(tmp_path / "private-folder", COUNTS)
+    dataset = make_labels_csv(tmp_path / "private-folder", COUNTS)
     rows = []
-    for i, file in enumerate(sorted((archive / "scans").iterdir())):
+    for i, file in enumerate(sorted((dataset / "scans").iterdir())):
         label = file.name.partition("-")[0]
         renamed = file.rename(file.with_name(f"secret-scan-{i}-jane-doe.png"))
         rows.append((f"scans/{renamed.name}", label, f"MRN-7731-{label if damage == 'few' else i}"))
-    copy = archive / "scans" / "secret-scan-copy.png"
-    shutil.copy(archive / "scans" / "secret-scan-0-jane-doe.png", copy)
+    copy = dataset / "scans" / "secret-scan-copy.png"
+    shutil.copy(dataset / "scans" / "secret-scan-0-jane-doe.png", copy)
     if damage != "unlisted":  # else an error of the reader names it
         rows.append((f"scans/{copy.name}", "normal", "MRN-7731-copy"))
-    write_table(archive / "labels.csv", ("file", "label", "patient"), rows)
+    write_table(dataset / "labels.csv", ("file", "label", "patient"), rows)
     if damage == "unreadable":
-        (archive / "scans" / "secret-scan-1-jane-doe.png").write_bytes(b"")
+        (dataset / "scans" / "secret-scan-1-jane-doe.png").write_bytes(b"")
 
     with caplog.at_level(0):
-        code = check_site(site, ("labels-csv", archive), STUDY, console)
+        code = check_site(site, ("labels-csv", dataset), STUDY, console)
 
     assert code == (damage != "none")
     text = (site.path / "check.json").read_text()

@@ -10,14 +10,14 @@ from server.hub.run_status import STATUS_FILE, Status, read_status, write_status
 
 def test_a_status_is_stored_with_the_time_of_writing(tmp_path):
     before = datetime.now(UTC) - timedelta(seconds=1)
-    status = Status("failed", "Das Netz ist wég", "fedavg", seed=3, round=2, rounds=5, remedy="Go on.", updated="old")
+    status = Status("failed", "Das Netz ist wég", "fedavg", seed=3, round=2, rounds=5, remedy="Rerun.", updated="old")
     write_status(tmp_path / "run", status)
     back = read_status(tmp_path / "run")
     assert back is not None
     when = datetime.fromisoformat(back.updated)
     assert before <= when <= datetime.now(UTC)
     assert when.utcoffset() == timedelta(0)
-    expected = ("failed", "Das Netz ist wég", "fedavg", 3, 2, 5, "Go on.")
+    expected = ("failed", "Das Netz ist wég", "fedavg", 3, 2, 5, "Rerun.")
     assert (back.state, back.words, back.arm, back.seed, back.round, back.rounds, back.remedy) == expected
     assert [path.name for path in (tmp_path / "run").iterdir()] == [STATUS_FILE]
 
