@@ -36,10 +36,10 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
     """Run a comparison from datasets to report, and print its tables.
 
     Args:
-        settings: the settings; without sites, three synthetic ones (phantoms) are used.
-        out: the run folder.
-        resume: continue the run in `out`.
-        console: prints notes, progress and tables.
+        settings: The settings; without sites, three synthetic ones (phantoms) are used.
+        out: The run folder.
+        resume: Continue the run in `out`.
+        console: Prints notes, progress and tables.
 
     Returns:
         The path of the report page.

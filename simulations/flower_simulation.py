@@ -43,10 +43,10 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
     """Run federated trainings one after another; the same workers simulate all sites.
 
     Args:
-        settings: the settings; all jobs share their sites and device.
-        out: the run folder in which the sites are prepared, on a path that every node of a cluster sees.
-        jobs: the federated trainings.
-        stop: set it to end early.
+        settings: The settings; all jobs share their sites and device.
+        out: The run folder in which the sites are prepared, on a path that every node of a cluster sees.
+        jobs: The federated trainings.
+        stop: Event that ends the trainings early when it is set.
 
     Raises:
         FedbusError: If a job raises one, or the simulation fails.
@@ -111,7 +111,7 @@ def ray_resources(settings: Settings) -> dict[str, Any]:
 
 
 def gpus_per_worker(gpus: int, workers: int) -> float:
-    """GPUs of each worker: a whole number if there are enough (Ray does not accept 1.5), else a fraction of one."""
+    """Return GPUs per worker: a whole number if there are enough (Ray does not accept 1.5), else a fraction of one."""
     if gpus == 0:
         return 0.0
     return float(gpus // workers) if gpus >= workers else 1 / math.ceil(workers / gpus)

@@ -34,11 +34,11 @@ def gather(
     """Build the content of `results.json`.
 
     Args:
-        settings: the settings.
-        out: the run folder.
-        sites: the prepared sites, by name.
-        runs: for each arm's name, one pair (arm, predictions) per seed.
-        phantoms: whether the images are synthetic.
+        settings: The settings.
+        out: The run folder.
+        sites: The prepared sites, by name.
+        runs: For each arm's name, one pair (arm, predictions) per seed.
+        phantoms: Whether the images are synthetic.
     """
     predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
     return assemble(

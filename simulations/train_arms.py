@@ -28,11 +28,11 @@ def run_arms(
     ten seconds; last the fine-tuned arms, which continue from the federated ones.
 
     Args:
-        settings: the settings.
-        out: the run folder.
-        sites: the prepared sites, by name.
-        starts: the weights that all arms of a seed start from, by seed.
-        progress: the terminal's progress bars.
+        settings: The settings.
+        out: The run folder.
+        sites: The prepared sites, by name.
+        starts: The weights that all arms of a seed start from, by seed.
+        progress: The terminal's progress bars.
 
     Raises:
         FedbusError: If an arm fails; its finished rounds are kept for --resume.

@@ -1,7 +1,7 @@
-"""A machine that can train and do no more."""
+"""The packages that a machine lacks which can train and do nothing else."""
 
 OTHERS = (
     "pydantic", "imagehash", "imblearn", "platformdirs", "flwr", "ray", "typer", "rich", "pydicom", "psutil",
     "matplotlib", "openpyxl", "cryptography", "starlette", "uvicorn",
 )  # fmt: skip
-"""What FedBUS needs besides PyTorch, torchvision, timm, NumPy, scikit-learn and what these need themselves."""
+"""What FedBUS needs in addition to PyTorch, torchvision, timm, NumPy, scikit-learn and their dependencies."""

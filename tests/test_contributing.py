@@ -31,7 +31,7 @@ PAGE = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encod
 
 
 def example(name: str) -> types.ModuleType:
-    """The block of that name, as a module."""
+    """Return the block of that name, as a module."""
     (code,) = re.findall(rf"```python {name}\n(.*?)```", PAGE, re.DOTALL)
     module = types.ModuleType(name)
     exec(compile(code, f"CONTRIBUTING.md, {name}", "exec"), module.__dict__)

@@ -17,7 +17,7 @@ ADAPTERS = {"clients/flower_internals.py", "server/flower_internals.py"}
 
 
 def modules_of(tree: ast.Module) -> set[str]:
-    """Modules that a file imports, also inside functions."""
+    """Return the modules that a file imports, also inside functions."""
     nodes = list(ast.walk(tree))
     direct = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return direct | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}

@@ -10,14 +10,14 @@ MOST_LINES, MOST_FUNCTION_LINES = 300, 60
 
 
 def sources(*folders: str) -> Iterator[tuple[str, str, ast.Module]]:
-    """Name, text and syntax tree of every source file."""
+    """Yield the name, text and syntax tree of every source file."""
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         yield path.relative_to(ROOT).as_posix(), text, ast.parse(text, str(path))
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """First names of all imports, also those inside functions and through importlib."""
+    """Return the top-level packages of all imports, also those inside functions and through importlib."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -30,7 +30,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
-    """Public functions and classes of a module, and the public methods of its public classes."""
+    """Yield the public functions and classes of a module, and the public methods of its public classes."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield prefix + node.name, node
@@ -39,7 +39,7 @@ def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AS
 
 
 def test_imports_are_absolute():
-    """Relative imports would hide from the readers of a traceback, and from the layers in pyproject.toml."""
+    """A search for a module's name then finds every import of it."""
     found = [
         name
         for name, _, tree in sources(*PACKAGES, "tests")

@@ -20,10 +20,10 @@ class Case:
     """Settings with everything that training needs before its first step.
 
     Attributes:
-        settings: the settings, with all sites.
-        out: the folder in which the sites are prepared.
-        sites: the prepared sites, by name.
-        start: the weights that every run starts from.
+        settings: The settings, with all sites.
+        out: The folder in which the sites are prepared.
+        sites: The prepared sites, by name.
+        start: The weights that every run starts from.
     """
 
     settings: Settings
@@ -36,8 +36,8 @@ def make_case(out: Path, values: Mapping[str, Any]) -> Case:
     """Prepare the sites and the start weights; three synthetic sites (phantoms) if the settings name none.
 
     Args:
-        out: folder for phantoms, decoded images and prepared sites.
-        values: settings, with TOML's keys.
+        out: Folder for phantoms, decoded images and prepared sites.
+        values: Settings, with TOML's keys.
 
     Raises:
         FedbusError: If the settings, a dataset or the weights can't be used.

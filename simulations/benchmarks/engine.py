@@ -43,7 +43,7 @@ STEPS, TURNS = 6, 5
 """Timed steps of each turn, and turns of each loop."""
 
 LEARNING = {"model": "resnetv2_18", "image-size": 64, "batch-size": 16, "learning-rate": 1e-3, "warmup": 0.15}
-"""What is compared after equal steps from random weights, of which fifty layers learn little in so few."""
+"""Settings of the comparison of accuracy from random weights: in so few steps, fifty layers would learn little."""
 
 SEEDS = [0, 1, 2]
 
@@ -52,10 +52,10 @@ def measure_speed(case: Case, folder: Path, steps: int, turns: int) -> dict[str,
     """Let ceiling, ours and the plain loop train in turns on the training rows of all sites.
 
     Args:
-        case: the prepared case.
-        folder: the tree of all sites' images, made by `write_image_folders`.
-        steps: timed steps of each turn.
-        turns: turns of each loop.
+        case: The prepared case.
+        folder: The tree of all sites' images, made by `write_image_folders`.
+        steps: Timed steps of each turn.
+        turns: Turns of each loop.
     """
     settings, device = case.settings, pick_device(case.settings.device)
     rows = pooled_rows(list(case.sites.values()), settings, settings.seeds[0], device)
@@ -126,8 +126,8 @@ def measure(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Measure speed with the given settings, and accuracy over `SEEDS`; from random weights, with a smaller model.
 
     Args:
-        folder: for phantoms, decoded images and prepared sites.
-        settings: the settings, with TOML's keys.
+        folder: Folder for phantoms, decoded images and prepared sites.
+        settings: The settings, with TOML's keys.
     """
     shared = {"cache": str(folder.absolute() / "cache"), **settings}
     fast = make_case(folder / "speed", shared)

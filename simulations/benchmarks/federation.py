@@ -40,11 +40,11 @@ class Measured:
     """A run of several rounds.
 
     Attributes:
-        seconds: duration of each round.
-        training: seconds of each round spent in optimiser steps; empty if unknown.
-        total: wall-clock seconds of the whole run, with start and end.
-        startup: seconds until the first round could start.
-        final: the shared weights after the last round.
+        seconds: Duration of each round.
+        training: Seconds of each round spent in optimiser steps; empty if unknown.
+        total: Wall-clock seconds of the whole run, with start and end.
+        startup: Seconds until the first round could start.
+        final: The shared weights after the last round.
     """
 
     seconds: list[float]

@@ -55,7 +55,7 @@ IMAGES_PER_LOOP = 512
 """Images for our loop and the plain one, as many as a small hospital's dataset has."""
 
 SITES, ROUNDS, EPOCH_SECONDS = 3, 4, 1.0
-"""Of the bare federation; its first round is not counted."""
+"""Size of the bare federation; its first round is not counted."""
 
 PHANTOMS = 180
 """Images of each site in the simulation."""
@@ -103,10 +103,10 @@ def measure_speed(gpu_settings: GpuSettings, folder: Path, steps: int, turns: in
     """Measure the ceiling, our loop and the plain loop in turns.
 
     Args:
-        gpu_settings: model, sizes, precision.
-        folder: for the plain loop's files, which have their final size: large ones would take longer to read.
-        steps: timed steps of each turn.
-        turns: turns of each loop.
+        gpu_settings: Model, sizes, precision.
+        folder: Folder for the plain loop's images, written at their final size: large files would take longer to read.
+        steps: Timed steps of each turn.
+        turns: Turns of each loop.
     """
     device, settings = pick_device(gpu_settings.device), gpu_settings.settings
     rows, ours = noise_rows(gpu_settings, IMAGES_PER_LOOP, device), place_model(gpu_settings.model, device)
@@ -136,8 +136,8 @@ def measure_bare(gpu_settings: GpuSettings, images_per_second: float) -> dict[st
     """Measure FedAvg of three sites as a bare loop: the lower bound for a federation on this machine.
 
     Args:
-        gpu_settings: the model and how it trains.
-        images_per_second: of our loop; decides how many images a local epoch of `EPOCH_SECONDS` takes.
+        gpu_settings: The model and how it trains.
+        images_per_second: Speed of our loop; decides how many images a local epoch of `EPOCH_SECONDS` reads.
     """
     device = pick_device(gpu_settings.device)
     count = max(1, round(images_per_second * EPOCH_SECONDS / gpu_settings.batch_size)) * gpu_settings.batch_size

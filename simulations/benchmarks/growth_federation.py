@@ -57,8 +57,8 @@ def slopes(series: dict[str, list[float]], warm_up: int) -> dict[str, Any]:
     """Fit lines through the memory of all rounds after the warm-up.
 
     Args:
-        series: megabytes after each round, for each owner of memory.
-        warm_up: rounds to leave out.
+        series: Megabytes after each round, for each owner of memory.
+        warm_up: Rounds to leave out.
     """
     counted = [sum(sizes) for sizes in zip(*(series[name] for name in COUNTED), strict=True)]
     together: Slope = fit_slope(counted[warm_up:])

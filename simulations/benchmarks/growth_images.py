@@ -39,9 +39,9 @@ def write_dataset(folder: Path, images: int, seed: int) -> Path:
     """Write a labels-csv dataset of small images; each patient has three of one class.
 
     Args:
-        folder: a folder that does not exist yet.
-        images: number of images; at least 27, so that every class has three patients.
-        seed: datasets of different seeds have no image in common.
+        folder: A folder that does not exist yet.
+        images: Number of images; at least 27, so that every class has three patients.
+        seed: Datasets of different seeds have no image in common.
 
     Returns:
         The folder.

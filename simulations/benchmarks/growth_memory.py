@@ -39,8 +39,8 @@ class Peak:
     """A context manager that watches the peak of this process's private memory.
 
     Attributes:
-        before: bytes at the start.
-        most: bytes at the peak.
+        before: Bytes at the start.
+        most: Bytes at the peak.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ def simulation_memory(folder: Path) -> dict[str, float]:
     """Return the megabytes that a running simulation uses; call it in the simulation's driver.
 
     Args:
-        folder: the run folder, which contains the exchanged models if shared memory has no room for them.
+        folder: The run folder, which contains the exchanged models if shared memory has no room for them.
 
     Returns:
         `driver`, `workers` and `ray` (Ray's other processes): memory that no other process shares (USS). `store`:
@@ -102,8 +102,8 @@ class Slope:
     """A straight line through a series.
 
     Attributes:
-        value: how much the figure grows per step.
-        error: standard error of `value`, if the residuals are independent.
+        value: How much the figure grows per step.
+        error: Standard error of `value`, if the residuals are independent.
     """
 
     value: float

@@ -18,8 +18,8 @@ def write_image_folders(case: Case, root: Path) -> dict[str, Path]:
     finds in the order of their names, which equals the positions in `CLASSES` only if all three exist.
 
     Args:
-        case: the prepared case; its datasets must still be at the paths in its settings.
-        root: folder of the trees; created with its parents, and must not contain any yet.
+        case: The prepared case; its datasets must still be at the paths in its settings.
+        root: Folder of the trees; created with its parents, and must not contain any yet.
 
     Returns:
         The folder of each site, and under `pooled` that of all sites' images together; each contains `train`,

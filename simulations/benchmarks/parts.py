@@ -18,12 +18,12 @@ class Part:
     """One program, run in its own process, so that memory and threads of parts do not interfere.
 
     Attributes:
-        name: the name of its JSON file and its log.
-        title: what it measures, for the terminal.
-        arguments: of `python -m simulations.benchmarks.`; `{settings}` and `{out}` are replaced by its files, `{quick}`
-            by the option that makes it smaller.
-        minutes: its rough duration on two cores, for the estimate of the remaining time.
-        quick: whether `QUICK=1` includes it.
+        name: The name of its JSON file and its log.
+        title: What it measures, for the terminal.
+        arguments: Words after `python -m simulations.benchmarks.`; `{settings}` and `{out}` are replaced by its files,
+            `{quick}` by the option that makes it smaller.
+        minutes: Its rough duration on two cores, for the estimate of the remaining time.
+        quick: Whether `QUICK=1` includes it.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Part:
     quick: bool = True
 
     def command(self, settings: Path, out: Path, *, quick: bool) -> list[str]:
-        """What follows `python -m`."""
+        """Return the words that follow `python -m`."""
         places = {"settings": str(settings), "out": str(out), "quick": "--quick" if quick else ""}
         program, *arguments = [argument.format(**places) for argument in self.arguments]
         return [f"simulations.benchmarks.{program}", *filter(None, arguments)]

@@ -91,8 +91,8 @@ def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
     """Train the case on pfl.
 
     Args:
-        case: the prepared case.
-        matched: with our arithmetic in place of plain float32.
+        case: The prepared case.
+        matched: Whether to use our arithmetic in place of plain float32.
 
     Returns:
         `startup_seconds` from the prepared case, with pfl imported, to the first round; `round_seconds`; `steps` of
@@ -103,7 +103,7 @@ def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
         RunError: If pfl is not installed.
     """
     settings, device = case.settings, pick_device(case.settings.device)
-    os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # otherwise it uses a GPU even if the settings forbid it
+    os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # otherwise pfl uses a GPU even if the settings forbid it
     try:
         from pfl.algorithm.base import NNAlgorithmParams
         from pfl.algorithm.federated_averaging import FederatedAveraging

@@ -55,8 +55,8 @@ class PlainSite:
     """One site of the plain federation.
 
     Attributes:
-        folder: its tree of images.
-        steps: optimiser steps per round, as many as in our federation.
+        folder: Its tree of images.
+        steps: Optimiser steps per round, as many as in our federation.
     """
 
     folder: Path
@@ -68,10 +68,10 @@ class Notes:
     """What the server records while the federation runs; times are seconds of `time.time`.
 
     Attributes:
-        started: when each site's training started, all rounds.
-        ended: when each round ended.
-        steps: optimiser steps of each round, all sites together.
-        accuracy: on all sites' validation rows after every round, in [0, 1].
+        started: When each site's training started, all rounds.
+        ended: When each round ended.
+        steps: Optimiser steps of each round, all sites together.
+        accuracy: On all sites' validation rows after every round, in [0, 1].
     """
 
     started: list[float] = field(default_factory=list)

@@ -27,7 +27,7 @@ from fedbus.models.inputs import MEAN, STD
 from fedbus.models.state import State, set_state
 from fedbus.training.optimiser import learning_rate
 
-if TYPE_CHECKING:  # a machine that only trains need not have what these import
+if TYPE_CHECKING:  # a machine that only trains may lack the packages that these import
     from fedbus.settings.schema import Settings
     from simulations.benchmarks.case import Case
 
@@ -43,10 +43,10 @@ class PlainRun:
     """The result of a run of the plain loop.
 
     Attributes:
-        model: the trained model, on its device.
-        losses: the loss of every step.
-        seconds: duration of the steps after the warm-up.
-        images: images of the steps after the warm-up.
+        model: The trained model, on its device.
+        losses: The loss of every step.
+        seconds: Duration of the steps after the warm-up.
+        images: Images of the steps after the warm-up.
     """
 
     model: nn.Module
@@ -59,11 +59,11 @@ def train_plain(folder: Path, case: "Case", steps: int, seed: int, warmup_steps:
     """Train from the case's start weights; the learning-rate schedule spans `steps`.
 
     Args:
-        folder: a tree of `write_image_folders`.
-        case: gives the start weights and the settings.
-        steps: optimiser steps, at least 1.
-        seed: of the draws and of augmentation.
-        warmup_steps: steps that are taken first but not measured; worker processes start in the first.
+        folder: A tree made by `write_image_folders`.
+        case: The case with the start weights and the settings.
+        steps: Optimiser steps, at least 1.
+        seed: Seed of the draws and of augmentation.
+        warmup_steps: Number of first steps that are not timed; worker processes start in the first.
 
     Raises:
         SettingsError: If the folder's balanced rows do not fill a batch.
@@ -120,7 +120,7 @@ def training_batches(folder: Path, settings: "Settings", seed: int) -> Batches:
 
 
 def open_image_folder(folder: Path, split: str, transform: Callable[[Any], Any] | None = None) -> ImageFolder:
-    """Open one split of a tree of `write_image_folders`; its labels are positions in `CLASSES`."""
+    """Open one split of a tree made by `write_image_folders`; its labels are positions in `CLASSES`."""
     return ImageFolder(str(folder / split), transform=transform, allow_empty=True)
 
 
@@ -140,13 +140,13 @@ def train_steps(
     """Train a model on its device for one round, in place, with a new optimiser.
 
     Args:
-        model: on its device, NCHW.
-        loader: iterated as often as the steps need.
-        settings: the settings; its number of rounds does not count.
-        steps: optimiser steps, at least 1.
-        round_number: from 1; the share of the schedule that this is.
-        rounds: into how many rounds the schedule is cut.
-        warmup_steps: as in `train_plain`.
+        model: Model on its device, NCHW.
+        loader: Batches, iterated as often as the steps need.
+        settings: The settings; `rounds` is not used.
+        steps: Optimiser steps, at least 1.
+        round_number: Number of this round, from 1; decides which part of the schedule it follows.
+        rounds: Number of rounds of the whole schedule.
+        warmup_steps: As in `train_plain`.
     """
     device = next(model.parameters()).device
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
@@ -186,7 +186,7 @@ def scoring_batches(folder: Path, split: str, settings: "Settings") -> Batches:
 
 
 def score(model: nn.Module, loader: Batches) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy, in [0, 1], of a model on its device."""
+    """Return the mean cross-entropy and the accuracy, in [0, 1], of a model on its device."""
     device = next(model.parameters()).device
     model.eval()
     loss, right, count = 0.0, 0, 0
@@ -200,5 +200,5 @@ def score(model: nn.Module, loader: Batches) -> tuple[float, float]:
 
 
 def accuracy(model: nn.Module, folder: Path, case: "Case") -> float:
-    """Accuracy, in [0, 1], on the test rows of a tree of `write_image_folders`."""
+    """Return the accuracy, in [0, 1], on the test rows of a tree made by `write_image_folders`."""
     return score(model, scoring_batches(folder, "test", case.settings))[1]

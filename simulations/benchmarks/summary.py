@@ -21,12 +21,12 @@ class Figure:
     """One row of the table.
 
     Attributes:
-        key: its key in `bench.json`.
-        words: what it measures, for the table.
-        needs: the parts from whose measurements it is computed.
-        compute: the figure from all parts.
-        aim: the aim in words; empty if there is none.
-        least, most: the range in which the aim is reached.
+        key: Its key in `bench.json`.
+        words: What it measures, for the table.
+        needs: The parts from whose measurements it is computed.
+        compute: The figure from all parts.
+        aim: The aim in words; empty if there is none.
+        least, most: The range in which the aim is reached.
     """
 
     key: str

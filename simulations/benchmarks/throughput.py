@@ -41,11 +41,11 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def ceiling_speed(model: nn.Module, settings: "Settings") -> Speed:
-    """Make the upper bound for a training loop: steps on one resident batch, without sampling, loading and logging.
+    """Make the ceiling of a training loop: steps on one resident batch, without sampling, loading and logging.
 
     Args:
-        model: on its device, channels_last; trained in place.
-        settings: batch and image size, precision, optimiser.
+        model: Model on its device, channels_last; trained in place.
+        settings: The settings: batch and image size, precision, optimiser.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
@@ -70,9 +70,9 @@ def engine_speed(model: nn.Module, rows: TrainingRows, settings: "Settings") -> 
     """Make the speed of FedBUS's training loop.
 
     Args:
-        model: on the device of `rows`, channels_last; trained in place.
-        rows: what to train on.
-        settings: the settings.
+        model: Model on the device of `rows`, channels_last; trained in place.
+        rows: Training rows.
+        settings: The settings.
     """
     optimiser = make_optimiser(model, settings)
 
@@ -86,9 +86,9 @@ def plain_speed(model: nn.Module, batches: Batches, settings: "Settings") -> Spe
     """Make the speed of the plain loop, with PyTorch's default cuDNN settings; ours uses deterministic kernels.
 
     Args:
-        model: on its device, NCHW; trained in place.
-        batches: of `training_batches`.
-        settings: the settings.
+        model: Model on its device, NCHW; trained in place.
+        batches: Batches made by `training_batches`.
+        settings: The settings.
     """
 
     def speed(steps: int) -> float:
@@ -121,7 +121,7 @@ def compare_speeds(found: Mapping[str, list[float]]) -> dict[str, Any]:
     """Compare our loop with its ceiling and the plain loop.
 
     Args:
-        found: images per second by turn of `ceiling`, `ours` and `plain`, as `take_turns` returns them.
+        found: Images per second by turn of `ceiling`, `ours` and `plain`, as `take_turns` returns them.
     """
     return {
         "engine_over_ceiling": median_ratio(found["ours"], found["ceiling"]),

@@ -24,10 +24,10 @@ class Cell:
     """One combination of settings.
 
     Attributes:
-        name: valid as a folder's name.
-        changes: the settings that differ from those that all cells share.
-        settings: all its settings.
-        weights_of: the cell whose weights it scores instead of training its own; empty: it trains.
+        name: Valid as a folder's name.
+        changes: The settings that differ from those that all cells share.
+        settings: All its settings.
+        weights_of: The cell whose weights it scores instead of training its own; empty: it trains.
     """
 
     name: str
@@ -40,10 +40,10 @@ def check_cells(path: Path, cells: Mapping[str, Cell], default: str, references:
     """Check that the cells of a grid can be compared.
 
     Args:
-        path: the grid's file, for error messages.
-        cells: the cells by name.
-        default: the cell that the others are compared with.
-        references: the cell whose local and centralised arms the federated arms are compared with.
+        path: The grid's file, for error messages.
+        cells: The cells by name.
+        default: The cell that the others are compared with.
+        references: The cell whose local and centralised arms the federated arms are compared with.
 
     Raises:
         SettingsError: If a key names a cell that does not exist, a cell's settings do not match the weights that it

@@ -51,10 +51,10 @@ def run_cell(settings: Settings, folder: Path, weights_of: Path | None, console:
     """Run or resume a cell.
 
     Args:
-        settings: the cell's settings.
-        folder: the cell's run folder.
-        weights_of: the run folder of the finished cell whose weights it scores; None: it trains its own.
-        console: prints what the comparison prints.
+        settings: The cell's settings.
+        folder: The cell's run folder.
+        weights_of: The run folder of the finished cell whose weights it scores; None: it trains its own.
+        console: Prints what the comparison prints.
 
     Raises:
         FedbusError: As `simulations.compare.compare`.

@@ -35,12 +35,12 @@ class Grid:
     """A study of several cells.
 
     Attributes:
-        name: the file's name without `.toml`.
-        title, question: for the report.
-        shared: the settings that all cells share.
-        cells: the cells by name, in the order of the file.
-        default: the cell that the others are compared with.
-        references: the cell whose local and centralised arms the federated ones are compared with; empty: none.
+        name: The file's name without `.toml`.
+        title, question: Heading and question of the report.
+        shared: The settings that all cells share.
+        cells: The cells by name, in the order of the file.
+        default: The cell that the others are compared with.
+        references: The cell whose local and centralised arms the federated ones are compared with; empty: none.
     """
 
     name: str

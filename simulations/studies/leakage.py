@@ -28,10 +28,10 @@ def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: S
     """Compare what a finished run claims with the truth.
 
     Args:
-        settings: the run's settings.
-        out: its folder.
-        sites: its sites, by name.
-        arms: its arms, all seeds of each.
+        settings: The run's settings.
+        out: The run folder.
+        sites: The run's sites, by name.
+        arms: The run's arms, all seeds of each.
 
     Returns:
         JSON types. "split": the split's protocol. "leaked": by site, see `leaked_rows`. "arms": for each arm "claim"
@@ -93,10 +93,10 @@ def difference(
     """Compare a model with itself on other rows: accuracy, macro_f1 and auc of `claim` minus those of `truth`.
 
     Args:
-        claim: predictions of each training seed, over the same rows.
-        truth: the same over other rows, which share no group with those of `claim`.
-        draws: bootstrap draws of groups within sites, at least 1.
-        seed: the seed of the draws.
+        claim: Predictions of each training seed, over the same rows.
+        truth: The same over other rows, which share no group with those of `claim`.
+        draws: Bootstrap draws of groups within sites, at least 1.
+        seed: The seed of the draws.
 
     Returns:
         For each metric {"value", "low", "high"} in -1..1, or None if either side's rows do not define it.

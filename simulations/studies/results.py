@@ -38,11 +38,11 @@ def gather_study(
     """Build the content of `study.json`.
 
     Args:
-        grid: the study's grid.
-        tasks: for each cell its tasks, one per fold.
-        failures: the reason of each failure, by the task's folder.
-        environment: versions, machine and command.
-        console: shows a progress bar.
+        grid: The study's grid.
+        tasks: For each cell its tasks, one per fold.
+        failures: The reason of each failure, by the task's folder.
+        environment: Versions, machine and command.
+        console: Shows a progress bar.
     """
     runs = {name: _runs(tasks[name]) for name in grid.cells if all(task.finished for task in tasks[name])}
     first = next((tasks[name][0].folder for name in runs), None)

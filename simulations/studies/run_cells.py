@@ -35,10 +35,10 @@ class Task:
     """One cell on one fold.
 
     Attributes:
-        cell: the cell to run; its settings name the fold.
-        folder: its run folder.
-        request: the folder of its request and its log.
-        weights_of: the run folder whose weights it scores; None: it trains its own.
+        cell: The cell to run; its settings name the fold.
+        folder: Its run folder.
+        request: The folder of its request and its log.
+        weights_of: The run folder whose weights it scores; None: it trains its own.
     """
 
     cell: Cell
@@ -73,9 +73,9 @@ def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> d
     Tasks that score another cell's weights run after all that train.
 
     Args:
-        tasks: the study's tasks.
-        address: a Ray cluster whose nodes see the folders under the same paths; empty: this machine.
-        watch: called about once per second.
+        tasks: The study's tasks.
+        address: A Ray cluster whose nodes see the folders under the same paths; empty: this machine.
+        watch: Called about once per second.
 
     Returns:
         The reason of each failure, by the task's folder.

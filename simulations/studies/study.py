@@ -38,11 +38,11 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
     """Run the cells that are not finished, then print the table and write the report.
 
     Args:
-        grid: the study's cells.
-        out: the study's folder.
-        resume: continue the study in `out`.
-        all_folds: test on each fold in turn, so that every image is tested once.
-        console: prints progress, tables and failures.
+        grid: The study's cells.
+        out: The study's folder.
+        resume: Continue the study in `out`.
+        all_folds: Test on each fold in turn, so that every image is tested once.
+        console: Prints progress, tables and failures.
 
     Returns:
         Whether every cell finished.

@@ -1,6 +1,6 @@
 """A federation of three sites with generated images, as real processes: one for all tests of a session.
 
-Waits poll for what they wait for, with a bound that a busy machine does not reach.
+Tests poll for each event, with a limit that a busy machine does not reach.
 """
 
 import time
@@ -13,7 +13,7 @@ from simulations.local_federation import LocalFederation
 from tests.archives import make_class_folders, make_labels_csv
 
 TIMEOUT_SECONDS = 3600
-"""Of a test with its fixtures, on a busy machine."""
+"""Limit of a test with its fixtures, on a busy machine."""
 
 SETTINGS = {
     "arms": ["fedavg"], "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 4, "rounds": 2,
@@ -23,7 +23,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path]]:
-    root = tmp_path_factory.mktemp("hospitals")
+    root = tmp_path_factory.mktemp("datasets")
     return {
         "east": ("class-folders", make_class_folders(root / "e", {"benign": 12, "malignant": 9, "normal": 9}, seed=1)),
         "north": ("labels-csv", make_labels_csv(root / "n", {"benign": 24, "malignant": 20}, seed=2)),
@@ -64,7 +64,7 @@ def federation(hub: LocalFederation) -> LocalFederation:
 
 @pytest.fixture(scope="session")
 def short_timeout(shared) -> int:
-    """A round-timeout that some test waits for in vain: short, but enough for a round on a machine this busy."""
+    """A round-timeout that one test lets expire: short, but enough for a round on a machine this busy."""
     return max(40, round(5 * shared[1]))
 
 
@@ -79,12 +79,12 @@ def end_sites(federation: LocalFederation, names: Iterable[str]) -> None:
 
 
 def words_of(federation: LocalFederation, name: str) -> str:
-    """What a process has printed, on one line."""
+    """Return the output of a process on one line."""
     return " ".join(federation.log(name).read_text().split())
 
 
 def write_settings(folder: Path, name: str, **changes: object) -> Path:
-    """Write a settings file; keys with underscores, as Python wants them."""
+    """Write a settings file; keys have underscores, as Python requires."""
     settings = SETTINGS | {key.replace("_", "-"): value for key, value in changes.items()}
     lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
     path = folder / f"{name}.toml"

@@ -103,7 +103,7 @@ def test_a_site_reaches_nothing_but_fleet_calls(hub):
             assert site.post(f"/v1/fleet/{call}").status_code == 401
     operator_url = f"https://127.0.0.1:{hub.hub.settings.superlink_port}"
     with httpx.Client(base_url=operator_url, verify=context, timeout=60) as operator:
-        assert operator.get("/docs").status_code == 200, "there is something to shut"
+        assert operator.get("/docs").status_code == 200, "without the gateway, it would be open"
 
 
 def test_an_approved_public_key_without_its_private_key_opens_nothing(hub):

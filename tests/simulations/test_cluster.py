@@ -1,4 +1,4 @@
-"""A study on a Ray cluster of two nodes ends with the weights that it ends with on one machine; it takes a token."""
+"""A comparison on a Ray cluster of two nodes ends with the weights of a single machine, and needs the token."""
 
 import json
 import os
@@ -19,23 +19,24 @@ from safetensors.torch import load_file
 from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.third_party import SETTINGS
 from simulations.flower_simulation import WORKER
+from simulations.local_federation import free_port
 from tests.archives import make_class_folders, make_labels_csv
 
 pytestmark = pytest.mark.timeout(1800)
 
-STUDY = {
+COMPARISON = {
     "arms": "fedavg", "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 4, "rounds": 2,
     "folds": 3, "bootstrap": 20, "learning-rate": 0.01, "device": "cpu", "workers": 2,
 }  # fmt: skip
 
 ENVIRONMENT = SETTINGS | {"OMP_NUM_THREADS": "1"}
-"""One thread everywhere: more of them add in another order."""
+"""One thread everywhere: several threads add in another order."""
 
 NODE = (
     "--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0",
     "--dashboard-agent-listen-port=0", "--disable-usage-stats", "--block",
 )  # fmt: skip
-"""Ports are whatever is free: other tests have a Ray of their own."""
+"""Any free ports: other tests run their own Ray at the same time."""
 
 WAIT_FOR_BOTH = """
 import ray, sys, time
@@ -53,12 +54,6 @@ join_cluster(sys.argv[1])
 Node = subprocess.Popen[bytes]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def children(process: Node) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(process.pid).children(recursive=True)
@@ -66,7 +61,7 @@ def children(process: Node) -> list[psutil.Process]:
 
 
 def end_with_children(node: Node) -> None:
-    """End a node of Ray and whatever is left of its processes; they may have groups of their own."""
+    """End a node of Ray and its remaining processes, which may be in other process groups."""
     family = children(node)
     end_child(node)
     for process in family:
@@ -86,7 +81,7 @@ def wait_for_port(port: int, node: Node, log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The token that all nodes and studies have, set as docs/security.md says."""
+    """The token of all nodes and comparisons, set as docs/security.md describes."""
     file = tmp_path_factory.mktemp("token") / "token"
     file.touch(0o600)
     file.write_text("c" * 64)
@@ -98,7 +93,7 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster(token: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Node]]]:
-    """Address of a cluster on this machine, and its two nodes."""
+    """The address of a cluster on this machine, and its two nodes."""
     logs, port, nodes = tmp_path_factory.mktemp("cluster"), free_port(), []
     address = f"127.0.0.1:{port}"
     head = ("--head", f"--port={port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}")
@@ -118,15 +113,17 @@ def cluster(token: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    root = tmp_path_factory.mktemp("archives")
+    root = tmp_path_factory.mktemp("datasets")
     north = make_class_folders(root / "north", {"benign": 12, "malignant": 9, "normal": 9}, seed=1)
     south = make_labels_csv(root / "south", {"benign": 24, "malignant": 20}, seed=2)
     return [f"--site=north=class-folders:{north}", f"--site=south=labels-csv:{south}"]
 
 
 def run(sites: list[str], out: Path, nodes: list[Node], **more: str) -> set[int]:
-    """Run the study; the nodes (0, 1) on which a site was seen at work."""
-    settings = STUDY | {"cache": out.parent / "cache"} | {key.replace("_", "-"): value for key, value in more.items()}
+    """Run the comparison, and return the nodes (0, 1) on which a site was seen training."""
+    settings = (
+        COMPARISON | {"cache": out.parent / "cache"} | {key.replace("_", "-"): value for key, value in more.items()}
+    )
     sets = [f"--set={key}={value}" for key, value in settings.items()]
     words, log = [sys.executable, "-m", "fedbus", "compare", *sites, "--out", str(out), *sets], out.with_suffix(".log")
     child, seen = start_child(words, log, ENVIRONMENT), set[int]()
@@ -142,7 +139,7 @@ def run(sites: list[str], out: Path, nodes: list[Node], **more: str) -> set[int]
 
 
 def works(process: psutil.Process) -> bool:
-    """Whether Ray's title of the process says that a site trains or introduces itself in it."""
+    """Whether a site trains or registers in the process, by Ray's title for it."""
     with suppress(psutil.Error):
         return process.cmdline()[:1] == [f"{WORKER}.run"]
     return False
@@ -163,7 +160,7 @@ def test_two_nodes_end_with_the_weights_of_one_machine(cluster, sites, tmp_path)
     assert figures[0]["arms"] == figures[1]["arms"]
 
 
-def test_the_cluster_outlives_the_study(cluster):
+def test_the_cluster_outlives_the_comparison(cluster):
     address, nodes = cluster
     assert [node.poll() for node in nodes] == [None, None]
     subprocess.run([sys.executable, "-c", WAIT_FOR_BOTH, address], timeout=60, check=True, env=os.environ | ENVIRONMENT)
@@ -178,7 +175,7 @@ def test_the_cluster_outlives_the_study(cluster):
 )
 def test_without_its_token_the_cluster_is_not_joined(cluster, settings, said):
     words = [sys.executable, "-c", JOIN, cluster[0]]
-    once = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # else Ray asks twenty times
+    once = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # otherwise Ray tries twenty times
     environment = os.environ | ENVIRONMENT | once | settings
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,16 +13,11 @@ import psutil
 import pytest
 
 from fedbus.settings.schema import Settings
+from simulations.local_federation import free_port
 
 pytestmark = pytest.mark.timeout(1500)
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
 
 
 @pytest.fixture
@@ -35,8 +29,8 @@ def flower(tmp_path: Path) -> Iterator[dict[str, str]]:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": free_port(),
-        "FLWR_LOCAL_CONTROL_API_PORT": free_port(),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(free_port()),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     yield environment
@@ -46,7 +40,7 @@ def flower(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def processes_in(home: Path) -> Iterator[psutil.Process]:
-    """All processes that have this Flower home."""
+    """Yield all processes that have this Flower home."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # gone already, or not ours to look at
             if process.environ().get("FLWR_HOME") == str(home):
@@ -55,7 +49,7 @@ def processes_in(home: Path) -> Iterator[psutil.Process]:
 
 @contextmanager
 def watched(home: Path) -> Iterator[set[tuple[str, str, str | None]]]:
-    """Collect what listens meanwhile: the process's name, the address, and Ray's way to know whom it works for."""
+    """Collect what listens meanwhile: the process's name, its address, and Ray's mode of authentication."""
     seen, over = set[tuple[str, str, str | None]](), threading.Event()
 
     def look() -> None:

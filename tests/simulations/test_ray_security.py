@@ -1,4 +1,4 @@
-"""Ray can be reached from this machine alone, and a process without the run's token can't run code in it."""
+"""Ray can be reached only from this machine, and a process without the run's token can't run code in it."""
 
 import json
 import os
@@ -47,7 +47,7 @@ import pathlib, ray, sys
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
 ray.get(ray.remote(lambda path: pathlib.Path(path).touch()).options(num_cpus=0).remote(sys.argv[2]))
 """
-"""Knows the address of Ray's GCS, and leaves a file where it could run code."""
+"""A process that knows only the address of Ray's GCS; it leaves a file if it could run code."""
 
 
 def without_token() -> dict[str, str]:
@@ -55,8 +55,8 @@ def without_token() -> dict[str, str]:
 
 
 def runs_code(address: str, mark: Path, settings: dict[str, str]) -> bool:
-    """Whether a process with nothing but these settings of Ray gets its own function run there."""
-    # Without the first, Ray asks at this machine's address in the network. It would ask twenty times.
+    """Whether a process with only these settings of Ray can run its own function there."""
+    # Without the first, Ray tries this machine's network address; without the second, it tries twenty times.
     knows_the_way = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_NUM_REDIS_GET_RETRIES": "1"}
     environment = without_token() | knows_the_way | settings
     words = [sys.executable, "-c", STRANGER, address, str(mark)]
@@ -66,7 +66,7 @@ def runs_code(address: str, mark: Path, settings: dict[str, str]) -> bool:
 
 
 def look(folder: Path) -> None:
-    """In a process that runs a Ray: what listens, what is known of the token, and who gets code run."""
+    """Record, in a process that runs a Ray: what listens, where the token appears, and who can run code."""
     import ray
 
     file, address = Path(os.environ["RAY_AUTH_TOKEN_PATH"]), ray.get_runtime_context().gcs_address
@@ -85,7 +85,7 @@ def look(folder: Path) -> None:
         ],
         "modes": [stat.S_IMODE(path.stat().st_mode) for path in (file.parent, file)],
         "policy": ray.get(ray.remote(lambda: os.environ.get("OMP_WAIT_POLICY")).options(num_cpus=0).remote()),
-        "told": [p.name() for p in family if token in " ".join(p.cmdline()) + " ".join(p.environ().values())],
+        "exposed": [p.name() for p in family if token in " ".join(p.cmdline()) + " ".join(p.environ().values())],
         "logged": [str(p) for p in file.parent.rglob("*") if p.is_file() and p != file and token in p.read_text()],
         "session": str(next(file.parent.rglob("gcs_server.out"))),
         "file": str(file),
@@ -110,7 +110,7 @@ def test_ray_listens_on_loopback_only_and_requires_the_token(code, tmp_path):
     assert facts["ran"] == {"none": False, "wrong": False, "right": True}
     assert facts["modes"] == [0o700, 0o600]
     assert facts["policy"] == os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
-    assert facts["told"] == facts["logged"] == []
+    assert facts["exposed"] == facts["logged"] == []
     assert not Path(facts["file"]).parent.exists()
 
 
@@ -124,13 +124,13 @@ protect_own_ray()
 
 
 def protect(end: str, folder: Path) -> tuple[int, Path, str]:
-    """The exit status of a process that was protected, the place of its token, and the token."""
+    """Return the exit status of a protected process, the folder of its token, and the token."""
     child = start(PROTECTED + end, folder)
     child.communicate(timeout=240)
     return child.returncode, Path((folder / "place").read_text()), (folder / "token").read_text()
 
 
-def test_the_token_goes_with_the_run_however_it_ends_and_the_next_is_another(tmp_path):
+def test_the_token_is_removed_however_the_run_ends_and_the_next_is_another(tmp_path):
     code, stopped, first = protect("raise KeyboardInterrupt", tmp_path)
     assert code
     assert not stopped.exists()
@@ -153,7 +153,7 @@ def test_a_ray_that_was_imported_unprotected_is_not_started(tmp_path):
     assert "Ray would listen on the network" in said
 
 
-def test_a_site_does_not_work_in_a_ray_that_asks_for_no_token(tmp_path):
+def test_a_site_does_not_work_in_a_ray_that_requires_no_token(tmp_path):
     code = "import ray\nfrom clients.workspace import workspace_from_context\nworkspace_from_context(None, None)"
     child = start(code, tmp_path)
     said = child.communicate(timeout=240)[1]
@@ -204,13 +204,13 @@ def test_a_token_that_others_can_read_is_refused(token):
 
 
 @pytest.mark.parametrize("address", ["auto", "ray://127.0.0.1", "127.0.0.1", ":6379"])
-def test_an_address_that_can_not_be_asked_is_refused(token, address):
+def test_an_address_without_host_and_port_is_refused(token, address):
     with pytest.raises(RunError, match="is not the address of a Ray cluster"):
         require_token(address)
 
 
-class Anybody(grpc.GenericRpcHandler):
-    """A server that answers everybody, or nobody."""
+class AnyCall(grpc.GenericRpcHandler):
+    """A server that answers or refuses every call."""
 
     def __init__(self, refuse: bool) -> None:
         self.refuse = refuse
@@ -225,8 +225,8 @@ class Anybody(grpc.GenericRpcHandler):
 
 
 @pytest.mark.parametrize("refuse", [False, True])
-def test_a_cluster_that_works_without_a_token_is_not_joined(token, refuse):
-    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Anybody(refuse)])
+def test_a_cluster_that_requires_no_token_is_not_joined(token, refuse):
+    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[AnyCall(refuse)])
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
