@@ -18,7 +18,7 @@ HOSPITALS = {"GDPH": {"benign": 3, "malignant": 2}, "SYSUCC": {"benign": 3, "mal
 SIZE = (48, 40)
 
 
-def make_picture(generator: np.random.Generator, size: tuple[int, int] = SIZE) -> Image.Image:
+def make_image(generator: np.random.Generator, size: tuple[int, int] = SIZE) -> Image.Image:
     """Grey noise of `size` (width, height)."""
     return Image.fromarray(generator.integers(0, 256, (size[1], size[0]), dtype=np.uint8))
 
@@ -30,7 +30,7 @@ def make_busi(root: Path, counts: Mapping[str, int] = COUNTS, seed: int = 0) -> 
         folder = root / "Dataset_BUSI_with_GT" / label
         folder.mkdir(parents=True)
         for i in range(1, count + 1):
-            make_picture(generator).save(folder / f"{label} ({i}).png")
+            make_image(generator).save(folder / f"{label} ({i}).png")
             _make_mask().save(folder / f"{label} ({i})_mask.png")
         _make_mask().save(folder / f"{label} (1)_mask_1.png")
     return root
@@ -45,7 +45,7 @@ def make_bus_uclm(root: Path, counts: Mapping[str, int] = COUNTS, seed: int = 0)
     for initial, (label, count) in zip("PQR", counts.items(), strict=False):
         for i in range(count):
             name = f"{initial}AA{chr(ord('A') + i // 2)}_{i % 2:03d}.png"
-            make_picture(generator).save(folder / "images" / name)
+            make_image(generator).save(folder / "images" / name)
             _make_mask().save(folder / "masks" / name)
             rows.append((name, "48x40", label.capitalize(), "No", "No" if i == 0 else "Yes", "No"))
     header = ("Image", "Resolution", "Label", "Doppler", "Marks", "Combined")
@@ -66,7 +66,7 @@ def make_gdph_sysucc(
         for label, count in classes.items():
             for i in range(count):
                 names.append(f"{label}({first[hospital][label] + i})")
-                make_picture(generator).save(place / f"{names[-1]}.png")
+                make_image(generator).save(place / f"{names[-1]}.png")
     if layout == "a":
         rows = [(f"{name}.png", int(name.startswith("malignant"))) for name in names]
         write_table(folder / "label.csv", ("name", "label"), rows)
@@ -85,7 +85,7 @@ def make_bus_bra(root: Path, counts: Mapping[str, int] = LESIONS, seed: int = 0)
         for i in range(count):
             case += i % 2 == 0
             name = f"{case:04d}-{'lr'[i % 2]}"
-            make_picture(generator).save(folder / "Images" / f"bus_{name}.png")
+            make_image(generator).save(folder / "Images" / f"bus_{name}.png")
             _make_mask().save(folder / "Masks" / f"mask_{name}.png")
             side = ("left", "right")[i % 2]
             rows.append((f"bus_{name}", case, "cyst, simple", label, 4, "Scanner @10MHz", 48, 40, side, "[1,2,3,4]"))
@@ -101,7 +101,7 @@ def make_class_folders(root: Path, counts: Mapping[str, int] = COUNTS, seed: int
         folder = root / label.capitalize()
         folder.mkdir(parents=True)
         for i in range(count):
-            make_picture(generator).save(folder / f"{i}.png")
+            make_image(generator).save(folder / f"{i}.png")
     return root
 
 
@@ -120,7 +120,7 @@ def make_labels_csv(
     for label, count in counts.items():
         for i in range(count):
             name = f"scans/{label}-{i}.png"
-            make_picture(generator).save(root / name)
+            make_image(generator).save(root / name)
             rows.append((name, label, f"{label}{i // 2}"))
     header = ("file", "label", "patient")
     kept = 3 if patients else 2

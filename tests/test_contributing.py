@@ -21,7 +21,7 @@ from fedbus.training.missing_classes import registry as policies
 from fedbus.training.rows import site_rows
 from server.rounds import strategies
 from server.rounds.loop import Job, run_rounds
-from tests.archives import make_picture
+from tests.archives import make_image
 from tests.grid import LocalGrid
 from tests.models import CPU, linear_model
 from tests.server.rounds.test_loop import meet
@@ -40,7 +40,7 @@ def example(name: str) -> types.ModuleType:
 
 def test_a_reader(tmp_path, monkeypatch):
     for seed, name in enumerate(["b1", "b2", "m1", "n1", "readme"]):
-        make_picture(np.random.default_rng(seed)).save(tmp_path / f"{name}.png")
+        make_image(np.random.default_rng(seed)).save(tmp_path / f"{name}.png")
     reader = datasets._reader("first-letter", example("reader"))
     monkeypatch.setitem(datasets.READERS, "first-letter", reader)
     assert datasets.read_dataset("first-letter", tmp_path, "north").counts == {"benign": 2, "malignant": 1, "normal": 1}

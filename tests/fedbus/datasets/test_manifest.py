@@ -43,7 +43,7 @@ def test_digest_follows_the_data_and_nothing_else(tmp_path):
     assert build_manifest("x", tmp_path, found).digest != digest
 
 
-def test_bad_archives_are_refused(tmp_path):
+def test_bad_datasets_are_refused(tmp_path):
     a, b = write(tmp_path, "a.png", "b.png")
     with pytest.raises(ArchiveError, match="contains no images"):
         build_manifest("x", tmp_path, [])

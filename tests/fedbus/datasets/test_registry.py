@@ -1,4 +1,4 @@
-"""The registry of readers: right reader, right folder, or an error that says which."""
+"""The registry of readers: right reader, right folder, or an error that names them."""
 
 import pytest
 
@@ -35,21 +35,21 @@ def test_every_builder_is_read_by_its_reader(tmp_path, reader):
 
 
 MISTAKES = [
-    (reader, archive)
+    (reader, published)
     for reader in READERS
-    for archive in BUILDERS
-    if reader != archive and not (reader in ("gdph", "sysucc") and archive == "gdph-sysucc")
+    for published in BUILDERS
+    if reader != published and not (reader in ("gdph", "sysucc") and published == "gdph-sysucc")
 ]
 
 
-@pytest.mark.parametrize(("reader", "archive"), MISTAKES)
-def test_another_archives_layout_is_recognised(tmp_path, reader, archive):
-    BUILDERS[archive](tmp_path)
-    with pytest.raises(ArchiveError, match=f"looks like {archive}"):
+@pytest.mark.parametrize(("reader", "published"), MISTAKES)
+def test_the_layout_of_another_dataset_is_recognised(tmp_path, reader, published):
+    BUILDERS[published](tmp_path)
+    with pytest.raises(ArchiveError, match=f"looks like {published}"):
         read_dataset(reader, tmp_path, "x")
 
 
-def test_masks_beside_busi_images_are_no_class_folders(tmp_path):
+def test_busi_with_its_masks_is_not_read_as_class_folders(tmp_path):
     root = make_busi(tmp_path) / "Dataset_BUSI_with_GT"
     with pytest.raises(ArchiveError, match=r"18 masks among its images.* read it with busi"):
         read_dataset("class-folders", root, "x")
@@ -85,13 +85,13 @@ def test_a_misspelt_reader_names_the_nearest(tmp_path, typed, meant):
         read_dataset(typed, tmp_path, "x")
 
 
-def test_a_reader_like_no_other_lists_them_all(tmp_path):
+def test_an_unknown_reader_without_a_close_match_lists_all(tmp_path):
     with pytest.raises(SettingsError, match=r"Readers are busi, .*class-folders") as caught:
         read_dataset("xyzzy", tmp_path, "x")
     assert "Did you mean" not in str(caught.value)
 
 
-def test_files_that_can_not_be_opened_are_named(tmp_path):
+def test_unreadable_files_are_named(tmp_path):
     folder = make_class_folders(tmp_path) / "Benign"
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(ArchiveError, match=r"gone\.png can't be read \(No such file"):

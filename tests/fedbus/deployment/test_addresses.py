@@ -27,7 +27,7 @@ def test_an_invalid_host_is_refused(host):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0"])
-def test_a_host_that_other_machines_can_not_reach_is_refused(host):
+def test_a_host_that_other_machines_cannot_reach_is_refused(host):
     with pytest.raises(ValueError, match="does not identify one machine"):
         check_host(host)
 

@@ -1,4 +1,4 @@
-"""The bundle that operators approve: its digest, what it holds, and how it differs from what is installed."""
+"""The bundle that operators approve: its digest, what it contains, and how it differs from what is installed."""
 
 import hashlib
 import io
@@ -42,7 +42,7 @@ def test_the_staged_bundle_is_what_is_installed_and_its_digest_that_of_its_bytes
     assert differing_files(bundle, installed_files()) == []
 
 
-def test_the_bundle_holds_sources_and_nothing_else_of_this_machine(staged):
+def test_the_bundle_contains_sources_and_nothing_else_of_this_machine(staged):
     with zipfile.ZipFile(io.BytesIO(staged[2])) as archive:
         names = set(archive.namelist())
         project = tomllib.loads(archive.read("pyproject.toml").decode())
@@ -99,6 +99,6 @@ def test_no_damaged_byte_goes_unseen_or_escapes_as_another_error():
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         start = archive.getinfo("fedbus/a.py").header_offset + 30 + len("fedbus/a.py")
         stop = start + archive.getinfo("fedbus/a.py").compress_size
-    for place in range(start, stop - 1):  # the last byte ends in bits that stand for nothing
+    for place in range(start, stop - 1):  # the last byte ends in unused bits
         damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
         assert differing_files(damaged, installed) == ["the whole bundle"], place

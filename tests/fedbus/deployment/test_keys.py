@@ -56,7 +56,7 @@ def test_flower_loads_both_halves_as_one_pair(pair):
     assert fingerprint_of(keys[1]) == fingerprint(private)
 
 
-def test_a_private_key_is_its_owner_s_and_never_written_over(pair):
+def test_a_private_key_is_readable_only_by_its_owner_and_never_overwritten(pair):
     private, public = pair
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     before = private.read_bytes()

@@ -42,7 +42,7 @@ def test_an_unfinished_folder_is_deleted(tmp_path, failure):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_another_process_created_is_left_alone(tmp_path):
+def test_a_folder_that_another_process_created_is_left_unchanged(tmp_path):
     def make() -> None:
         with new_folder(tmp_path / "new") as draft:
             (draft / "x").write_text("mine")
@@ -54,7 +54,7 @@ def test_a_folder_that_another_process_created_is_left_alone(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.rglob("*") if path.is_file()] == [("x", "theirs")]
 
 
-def test_a_folder_below_a_file_can_not_be_created(tmp_path):
+def test_a_folder_below_a_file_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(RunError, match=r"file/new could not be created \(File exists\)"),

@@ -44,7 +44,7 @@ def test_every_key_is_below_its_description():
 
 @pytest.mark.parametrize("old", ['""', "''", '"a # \\" b"', "'a # b'", "3", "true", '"""\na\n"""', "'''b'''"])
 @pytest.mark.parametrize("new", [*STRINGS, 5])
-def test_a_value_is_replaced_and_all_else_stays(old, new):
+def test_a_value_is_replaced_and_all_else_is_unchanged(old, new):
     text = f"# key = 1\nother-key = 1\n \tkey\t= {old}  # why\nkey2 = 2\n"
     changed = replace_values(text, {"key": new})
     assert tomllib.loads(changed) == {"other-key": 1, "key": new, "key2": 2}

@@ -64,7 +64,7 @@ def test_plain_words_stay_readable(tmp_path):
     assert found["ExecStart"] == "/opt/fedbus/.venv/bin/fedbus hub start /srv/hub"
 
 
-def test_the_service_is_confined_and_comes_back(tmp_path):
+def test_the_service_is_confined_and_restarted(tmp_path):
     found = values(unit("x", ["/bin/true"], tmp_path))
     expected = {
         "Restart": "on-failure", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "PrivateTmp": "yes",
@@ -74,7 +74,7 @@ def test_the_service_is_confined_and_comes_back(tmp_path):
     assert {key: found[key] for key in expected} == expected
 
 
-def test_a_folder_of_an_unknown_user_is_run_by_number(tmp_path, monkeypatch):
+def test_the_owner_of_a_folder_may_be_a_number(tmp_path, monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     assert values(unit("x", ["/bin/true"], tmp_path))["User"] == str(tmp_path.stat().st_uid)
 
@@ -94,13 +94,13 @@ def test_systemd_accepts_it(program, tmp_path, arguments):
 
 
 @pytest.mark.parametrize("program", ["fedbus", "./fedbus", "/a'b/x", '/a"b/x', "/a\\b/x", "/a\nb/x"])
-def test_a_program_that_systemd_can_not_start_is_refused(tmp_path, program):
+def test_a_program_that_systemd_cannot_start_is_refused(tmp_path, program):
     with pytest.raises(RunError, match="systemd can't start"):
         unit("x", [program], tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\", "a "])
-def test_a_folder_that_a_unit_can_not_express_is_refused(tmp_path, name):
+def test_a_folder_that_a_unit_cannot_express_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(RunError, match="unit can't express"):
         unit("x", ["/bin/true"], tmp_path / name)

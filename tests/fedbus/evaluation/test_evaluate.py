@@ -64,7 +64,7 @@ def test_a_missing_csv_is_refused_by_name(tmp_path):
         Predictions.from_csv(tmp_path / "nowhere.csv")
 
 
-def test_answers_that_are_no_probabilities_are_refused():
+def test_outputs_that_are_not_probabilities_are_refused():
     good = phantom_predictions()
     for broken in (np.nan, -0.2, 0.9):
         probabilities = good.probabilities.copy()
@@ -187,7 +187,7 @@ def test_runs_over_different_rows_are_refused():
         evaluate([run], 0, 0)
 
 
-def test_confusion_metrics_equal_those_of_the_rows_behind():
+def test_confusion_metrics_equal_those_of_the_rows():
     run = phantom_predictions().select("gdph")
     predicted = run.probabilities.argmax(axis=1)
     counts = confusion_matrix(run.labels, predicted, labels=[0, 1, 2])

@@ -11,7 +11,7 @@ from tests.models import conv_model, features, linear_model, softmax, weights_of
 from tests.tiny import tiny_settings
 
 
-def test_pictures_are_normalised_as_imagenet_was():
+def test_images_are_normalised_as_imagenet_was():
     batch = torch.rand(2, 1, 5, 4)
     normal = normalise(batch)
     assert normal.is_contiguous(memory_format=torch.channels_last)
@@ -24,12 +24,12 @@ def test_predictions_are_the_softmax_of_the_model(count):
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8)
     images.setflags(write=False)
     model = linear_model()
-    told: list[int] = []
-    probabilities = predict(model, images, tiny_settings(), progress=told.append)
+    reported: list[int] = []
+    probabilities = predict(model, images, tiny_settings(), progress=reported.append)
     np.testing.assert_allclose(probabilities, softmax(features(images) @ weights_of(model).T), atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
     assert probabilities.dtype == np.float64
-    assert sum(told) == count
+    assert sum(reported) == count
 
 
 def test_a_class_that_was_not_trained_on_gets_probability_zero():
@@ -41,7 +41,7 @@ def test_a_class_that_was_not_trained_on_gets_probability_zero():
     np.testing.assert_allclose(probabilities[:, [0, 2]], softmax(logits[:, [0, 2]]), atol=1e-6)
 
 
-def test_predicting_changes_nothing_and_does_not_depend_on_the_company():
+def test_predicting_changes_nothing_and_does_not_depend_on_the_other_images():
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 32), dtype=np.uint8)
     model = conv_model().train()
     before = get_state(model)

@@ -1,4 +1,4 @@
-"""Predictions of a part of a hospital: the right rows, in their order, under their names."""
+"""Predictions on a split of a site: the right rows, in their order, under their names."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def model(two_site_settings) -> nn.Module:
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_a_part_is_its_own_rows(split, model, tiny_sites, two_site_settings):
+def test_a_split_has_its_own_rows(split, model, tiny_sites, two_site_settings):
     for site in tiny_sites.values():
         rows = site.splits[split]
         found = predict_split(model, site, split, two_site_settings)
@@ -32,7 +32,7 @@ def test_a_part_is_its_own_rows(split, model, tiny_sites, two_site_settings):
         assert found.sites.tolist() == [site.name] * len(rows)
 
 
-def test_the_parts_differ(model, tiny_sites, two_site_settings):
+def test_the_splits_differ(model, tiny_sites, two_site_settings):
     paths = {
         split: set(predict_split(model, tiny_sites["north"], split, two_site_settings).paths)
         for split in ("train", "test")

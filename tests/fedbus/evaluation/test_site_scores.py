@@ -1,4 +1,4 @@
-"""What a site says of the kept model: exact at the site, nearly the bootstrap over all, and checked at the hub."""
+"""A site's scores of the best model: exact at the site, nearly the bootstrap over all, and checked at the hub."""
 
 import json
 
@@ -18,7 +18,7 @@ from fedbus.evaluation.site_scores import SiteScores, mean_over_seeds, pool_site
 SHARES = {"north": (0.5, 0.3, 0.2), "south": (0.25, 0.15, 0.6), "west": (0.7, 0.3, 0.0)}
 
 
-def hospital(name, groups=200, seed=0, skill=0.45):
+def rows_of_site(name, groups=200, seed=0, skill=0.45):
     """Rows of one site, 1 to 5 a group; a patient's images share the label and how hard they are."""
     fixed, random = np.random.default_rng([7, len(name), groups]), np.random.default_rng(seed)
     sizes = fixed.integers(1, 6, size=groups)
@@ -38,32 +38,32 @@ def joined(parts):
 
 
 @pytest.fixture(scope="module")
-def hospitals():
-    return {name: hospital(name, groups) for name, groups in (("north", 200), ("south", 150), ("west", 240))}
+def all_rows():
+    return {name: rows_of_site(name, groups) for name, groups in (("north", 200), ("south", 150), ("west", 240))}
 
 
 @pytest.fixture(scope="module")
-def scores(hospitals):
-    return {name: score_site(rows, 300, 5) for name, rows in hospitals.items()}
+def scores(all_rows):
+    return {name: score_site(rows, 300, 5) for name, rows in all_rows.items()}
 
 
-def test_a_sites_scores_are_those_of_the_pooled_evaluation_to_the_last_digit(hospitals, scores):
-    everywhere = joined(hospitals.values())
+def test_a_sites_scores_are_those_of_the_pooled_evaluation_to_the_last_digit(all_rows, scores):
+    everywhere = joined(all_rows.values())
     for name, found in scores.items():
         assert found.metrics == evaluate([everywhere.select(name)], 300, 5)
 
 
-def test_scores_of_several_sites_at_once_are_refused(hospitals):
+def test_scores_of_several_sites_at_once_are_refused(all_rows):
     with pytest.raises(RunError, match="north, south"):
-        score_site(joined([hospitals["south"], hospitals["north"]]), 10, 0)
+        score_site(joined([all_rows["south"], all_rows["north"]]), 10, 0)
 
 
-def test_the_covariance_is_that_of_redrawing_groups(hospitals, scores):
-    rows, found = hospitals["south"], scores["south"]
+def test_the_covariance_is_that_of_redrawing_groups(all_rows, scores):
+    rows, found = all_rows["south"], scores["south"]
     weights = draw_weights(rows.groups, rows.sites, 40_000, 3).astype(float)
     counts = weighted_confusion(rows.labels, rows.probabilities.argmax(axis=1), weights).reshape(-1, 9)
     brute = np.cov(counts.T)
-    # The standard error of a covariance of so many draws is about scale / sqrt(40000) = 0.005 of it.
+    # The standard error of a covariance of this many draws is about scale / sqrt(40000) = 0.005 of it.
     scale = np.sqrt(np.outer(np.diag(brute), np.diag(brute)))
     assert np.abs(found.covariance - brute).max() < 0.03 * scale.max()
     assert (np.abs(found.covariance - brute) <= 0.03 * scale + 1e-12).all()
@@ -83,8 +83,8 @@ def test_a_group_of_known_counts_has_their_products():
     np.testing.assert_allclose(found.covariance, np.outer(difference, difference) / 2)
 
 
-def test_the_pool_has_the_values_of_all_rows_and_nearly_their_intervals(hospitals, scores):
-    exact, pooled = evaluate([joined(hospitals.values())], 4000, 5), pool_sites(scores, 4000, 5)
+def test_the_pool_has_the_values_of_all_rows_and_nearly_their_intervals(all_rows, scores):
+    exact, pooled = evaluate([joined(all_rows.values())], 4000, 5), pool_sites(scores, 4000, 5)
     assert pooled.keys() == exact.keys()
     assert pooled["auc"] is pooled["ece"] is None
     for key in ("confusion", "images", "groups"):
@@ -98,8 +98,8 @@ def test_the_pool_has_the_values_of_all_rows_and_nearly_their_intervals(hospital
         assert ours["high"] - ours["low"] == pytest.approx(theirs["high"] - theirs["low"], rel=0.15)
 
 
-def test_a_class_that_no_site_has_stays_undefined_and_the_pool_is_repeatable(hospitals):
-    west = {"west": score_site(hospitals["west"], 50, 1)}
+def test_a_class_that_no_site_has_stays_undefined_and_the_pool_is_repeatable(all_rows):
+    west = {"west": score_site(all_rows["west"], 50, 1)}
     pooled = pool_sites(west, 500, 2)
     assert pooled["sensitivity"]["normal"] is pooled["specificity"]["normal"] is None
     assert pooled["macro_f1"]["value"] == west["west"].metrics["macro_f1"]["value"]
@@ -111,7 +111,7 @@ def test_a_class_that_no_site_has_stays_undefined_and_the_pool_is_repeatable(hos
 
 
 def test_a_model_without_mistakes_has_no_width():
-    rows = hospital("north", 30, skill=50.0)
+    rows = rows_of_site("north", 30, skill=50.0)
     perfect = {"value": 1.0, "low": 1.0, "high": 1.0}
     assert (rows.probabilities.argmax(axis=1) == rows.labels).mean() > 0.8
     right = Predictions(rows.labels, np.eye(3)[rows.labels], rows.groups, rows.sites, rows.paths)
@@ -119,7 +119,7 @@ def test_a_model_without_mistakes_has_no_width():
 
 
 def test_seeds_are_averaged_as_the_evaluation_does_with_intervals_not_narrower():
-    runs = [hospital("north", 200, seed) for seed in range(3)]
+    runs = [rows_of_site("north", 200, seed) for seed in range(3)]
     exact = evaluate(runs, 1000, 5)
     sites = mean_over_seeds([score_site(run, 1000, 5).metrics for run in runs])
     pooled = mean_over_seeds([pool_sites({"north": score_site(run, 10, 5)}, 1000, 5) for run in runs])
@@ -137,7 +137,7 @@ def test_seeds_are_averaged_as_the_evaluation_does_with_intervals_not_narrower()
     one = score_site(runs[0], 10, 5).metrics
     assert mean_over_seeds([one]) is one
     with pytest.raises(RunError, match="different test rows"):
-        mean_over_seeds([one, score_site(hospital("north", 199), 10, 5).metrics])
+        mean_over_seeds([one, score_site(rows_of_site("north", 199), 10, 5).metrics])
 
 
 @pytest.mark.parametrize("name", SHARES)
@@ -226,7 +226,7 @@ def _as_one_group(record):
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_scores_that_can_not_be_are_refused(scores, what):
+def test_impossible_scores_are_refused(scores, what):
     change, reason = REFUSED[what]
     record = scores["north"].to_metrics()
     change(record)
@@ -241,7 +241,7 @@ def test_a_figure_of_a_class_that_the_site_lacks_is_refused(scores):
 
 
 def test_groups_of_one_image_each_are_accepted_and_widen_nothing():
-    rows = hospital("north", 60)
+    rows = rows_of_site("north", 60)
     each = [f"north/{i}" for i in range(len(rows.labels))]
     found = score_site(Predictions(rows.labels, rows.probabilities, each, rows.sites, rows.paths), 20, 0)
     np.testing.assert_array_equal(found.scatter, np.diag(found.counts))

@@ -1,4 +1,4 @@
-"""Scores that add up, against scikit-learn, and the order in which rounds are kept."""
+"""Scores that add up, against scikit-learn, and the order in which rounds rank."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def score_of(confusion: list[list[int]], loss_sum: float) -> Score:
     return Score(np.array(confusion), loss_sum)
 
 
-def test_a_score_is_what_scikit_learn_says():
+def test_a_score_is_that_of_scikit_learn():
     labels, probabilities = answers(80, 0)
     score = score_probabilities(labels, probabilities)
     guesses = probabilities.argmax(axis=1)
@@ -43,7 +43,7 @@ def test_scores_of_sites_add_up_to_the_score_of_their_rows_together():
     assert added.rank == pytest.approx(pooled.rank)
 
 
-def test_a_score_of_no_image_says_so():
+def test_a_score_of_no_image_is_an_error():
     empty = total([])
     assert empty.confusion.tolist() == [[0] * 3] * 3
     with pytest.raises(RunError, match="No rows"):
@@ -69,7 +69,7 @@ def test_macro_f1_and_not_accuracy_decides():
     assert kept.rank > lost.rank
 
 
-def test_a_part_is_scored_on_its_own_rows():
+def test_a_split_is_scored_on_its_own_rows():
     site, settings = noise_site(), tiny_settings()
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(48, 3))

@@ -1,4 +1,4 @@
-"""One picture file to grey pixels, or an error that names the file."""
+"""An image file to grey pixels, or an error that names the file."""
 
 import contextlib
 import struct
@@ -11,7 +11,7 @@ from PIL import Image
 
 from fedbus.errors import ImageError
 from fedbus.images.decode import SUFFIXES, decode_image, resize_image, split_frame, stored_mode
-from tests.archives import make_picture
+from tests.archives import make_image
 from tests.dicoms import write_dicom
 
 
@@ -28,15 +28,15 @@ def write_png(path, bits, colour_type, size, data):
 
 @pytest.fixture
 def grey():
-    return make_picture(np.random.default_rng(0))
+    return make_image(np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("suffix", [s for s in SUFFIXES if "jp" not in s and s != ".dcm"])
 def test_grey_is_kept_exactly(tmp_path, grey, suffix):
     grey.save(tmp_path / f"a{suffix}")
-    picture = decode_image(tmp_path / f"a{suffix}")
-    assert picture.mode == "L"
-    np.testing.assert_array_equal(np.asarray(picture), np.asarray(grey))
+    image = decode_image(tmp_path / f"a{suffix}")
+    assert image.mode == "L"
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(grey))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
@@ -62,9 +62,9 @@ def test_transparency_is_dropped_not_blended(tmp_path, grey):
 
 
 def test_a_palette_is_resolved(tmp_path):
-    picture = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
-    picture.putpalette([10, 10, 10, 200, 200, 200])
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
+    image.putpalette([10, 10, 10, 200, 200, 200])
+    image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(np.asarray(decode_image(tmp_path / "a.png")), [[10, 200]])
 
 
@@ -74,21 +74,21 @@ def test_one_bit_becomes_black_and_white(tmp_path):
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
-def test_sixteen_bits_a_channel_are_refused_not_cut(tmp_path, colour_type, channels):
+def test_sixteen_bits_per_channel_are_refused_not_truncated(tmp_path, colour_type, channels):
     line = b"\0" + bytes(range(2 * 4 * channels))
     write_png(tmp_path / "a.png", 16, colour_type, (4, 3), line * 3)
     with pytest.raises(ImageError, match=r"a\.png has more than 8 bits per channel.* 8-bit"):
         decode_image(tmp_path / "a.png")
 
 
-def test_float_pictures_are_refused(tmp_path):
+def test_float_images_are_refused(tmp_path):
     Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(ImageError, match="more than 8 bits"):
         decode_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
-def test_truncated_pictures_are_refused(tmp_path, grey, suffix):
+def test_truncated_images_are_refused(tmp_path, grey, suffix):
     path = tmp_path / f"a{suffix}"
     grey.save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -99,7 +99,7 @@ def test_truncated_pictures_are_refused(tmp_path, grey, suffix):
 
 def test_empty_missing_and_foreign_files_are_refused(tmp_path):
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     for name, message in (
         ("empty.png", "is an empty file"),
         ("text.png", "can't be decoded"),
@@ -140,10 +140,10 @@ def test_resize_averages_over_whole_blocks():
     checkers = np.kron(np.indices((8, 8)).sum(axis=0) % 2, np.ones((8, 8))) * 200
     small = resize_image(Image.fromarray(checkers.astype(np.uint8)), 8)
     np.testing.assert_allclose(small.mean(), 100, atol=2)
-    assert abs(int(resize_image(make_picture(np.random.default_rng(0), (512, 512)), 8).mean()) - 127) <= 2
+    assert abs(int(resize_image(make_image(np.random.default_rng(0), (512, 512)), 8).mean()) - 127) <= 2
 
 
-def test_real_pictures_with_transparency_decode(shared_data):
+def test_real_images_with_transparency_decode(shared_data):
     paths = sorted((shared_data / "BUS-UCLM" / "images").glob("HESN_*.png"))
     assert len(paths) == 13
     for path in paths:
@@ -155,14 +155,14 @@ def test_real_pictures_with_transparency_decode(shared_data):
         assert pixels.std() > 10
 
 
-def test_a_frame_is_part_of_a_dicom_files_path_alone():
+def test_only_the_path_of_a_dicom_file_has_a_frame():
     assert split_frame(Path("a/scan.dcm#12")) == (Path("a/scan.dcm"), 12)
     assert split_frame(Path("a/SCAN.DCM#3")) == (Path("a/SCAN.DCM"), 3)
     for name in ("a/scan.dcm", "a/scan.png#12", "a/scan#12.dcm", "scan.dcm#1/b.png", "scan.dcm#", "scan.dcm#1a"):
         assert split_frame(Path(name)) == (Path(name), None)
 
 
-def test_dicom_and_other_files_go_their_own_ways(tmp_path, grey):
+def test_dicom_and_other_files_are_decoded_differently(tmp_path, grey):
     frames = np.stack([np.asarray(grey), 255 - np.asarray(grey)])
     path = write_dicom(tmp_path / "A.DCM", frames, NumberOfFrames=2)
     grey.convert("RGB").save(tmp_path / "b.png")

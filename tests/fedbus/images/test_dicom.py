@@ -24,9 +24,9 @@ SECRET = "MRN-0815-Musterfrau"
 
 
 def decoded(path, frame=None):
-    picture = decode_dicom(path, frame)
-    assert picture.mode == "L"
-    return np.asarray(picture)
+    image = decode_dicom(path, frame)
+    assert image.mode == "L"
+    return np.asarray(image)
 
 
 def luma(colours):
@@ -41,7 +41,7 @@ def full_range_ybr(colours):
 
 
 def lossless_files(folder):
-    """Files of every lossless coding, with the picture that each must give."""
+    """Files of every lossless coding, with the image that each must give."""
     spread = np.rint((DEEP - DEEP.min()) * (255 / (int(DEEP.max()) - int(DEEP.min()))))
     deep = {"BitsStored": 12}
     compressed = write_compressed
@@ -88,7 +88,7 @@ def test_lossless_colour_is_reduced_by_luma(tmp_path):
 
 
 def test_ybr_is_converted_by_the_standards_formula(tmp_path):
-    """Y alone is the luma, so grey must come out as Y where no channel is clipped."""
+    """Only Y is the luma, so grey must come out as Y where no channel is clipped."""
     ybr = full_range_ybr(COLOUR)
     full = write_dicom(tmp_path / "a.dcm", ybr, PhotometricInterpretation="YBR_FULL")
     assert np.abs(decoded(full) - luma(COLOUR)).max() <= 1.5
@@ -107,7 +107,7 @@ def test_ybr_is_converted_by_the_standards_formula(tmp_path):
     assert np.abs(decoded(path) - luma(even)).max() <= 1.5
 
 
-def test_lossy_pictures_are_close(tmp_path):
+def test_lossy_images_are_close(tmp_path):
     grey = write_compressed(tmp_path / "g.dcm", SMOOTH, uid.JPEGBaseline8Bit, [jpeg(SMOOTH, quality=95)])
     wide = write_compressed(tmp_path / "e.dcm", SMOOTH, uid.JPEGExtended12Bit, [jpeg(SMOOTH, quality=95)])
     waves = write_compressed(
@@ -172,7 +172,7 @@ def test_the_largest_region_of_tissue_is_kept(tmp_path, regions, kept):
     assert np.abs(decoded(colour) - luma(COLOUR[upper:lower, left:right])).max() <= 0.51
 
 
-def test_deep_pictures_are_spread_after_cropping(tmp_path):
+def test_deep_images_are_spread_after_cropping(tmp_path):
     """Burned-in white text beside the region must not darken it."""
     pixels = np.full((40, 52), 4095, dtype=np.uint16)
     pixels[3:31, 5:45] = np.linspace(100, 300, 28 * 40).reshape(28, 40)
@@ -183,13 +183,13 @@ def test_deep_pictures_are_spread_after_cropping(tmp_path):
     assert (decoded(path).min(), decoded(path).max()) == (0, 255)
 
 
-def test_threads_decode_alike(tmp_path):
+def test_threads_decode_the_same_pixels(tmp_path):
     files = lossless_files(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        for (name, (_, expected)), picture in zip(
+        for (name, (_, expected)), image in zip(
             4 * list(files.items()), pool.map(decode_dicom, [p for p, _ in 4 * list(files.values())]), strict=True
         ):
-            np.testing.assert_array_equal(np.asarray(picture), expected, err_msg=name)
+            np.testing.assert_array_equal(np.asarray(image), expected, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -200,14 +200,14 @@ def test_real_ultrasound_files_decode(name, size):
     path = get_testdata_file(name, download=False)
     if path is None:
         pytest.skip(f"this pydicom comes without {name}")
-    picture = decode_dicom(Path(path))
+    image = decode_dicom(Path(path))
     file = dcmread(path)
-    assert picture.size == (size or (file.Columns, file.Rows))
+    assert image.size == (size or (file.Columns, file.Rows))
     frames = file.pixel_array if file.get("NumberOfFrames") else file.pixel_array[None]
-    assert np.asarray(picture).std() > 10
+    assert np.asarray(image).std() > 10
     if file.PhotometricInterpretation.startswith("YBR"):  # pixel_array gives RGB here
         expected = luma(frames[(len(frames) - 1) // 2])
-        assert np.abs(np.asarray(picture) - expected).max() <= 1
+        assert np.abs(np.asarray(image) - expected).max() <= 1
 
 
 def test_no_damage_raises_anything_but_image_errors(tmp_path):

@@ -97,7 +97,7 @@ def loud_files(folder):
     return warned, broken
 
 
-def test_nothing_that_pydicom_has_to_say_is_heard(tmp_path, caplog, monkeypatch):
+def test_no_message_of_pydicom_is_shown(tmp_path, caplog, monkeypatch):
     warned, broken = loud_files(tmp_path)
 
     def read_both():

@@ -1,4 +1,4 @@
-"""Stored values to 8-bit grey against the standard's formulas, written out here once more."""
+"""Stored values to 8-bit grey against the standard's formulas, written out here again."""
 
 import math
 
@@ -22,9 +22,9 @@ def shown(stored, **tags):
     defaults = {"PhotometricInterpretation": "MONOCHROME2", "BitsStored": bits, "PixelRepresentation": 0}
     for name, value in (defaults | tags).items():
         setattr(header, name, value)
-    picture = to_grey(stored, header)
-    assert picture.mode == "L"
-    return np.asarray(picture)
+    image = to_grey(stored, header)
+    assert image.mode == "L"
+    return np.asarray(image)
 
 
 def table(descriptor, data):
@@ -84,14 +84,14 @@ def test_deep_values_without_a_window_are_spread_from_minimum_to_maximum():
 def test_windows_follow_the_standard(function, slope, intercept):
     formula = {"LINEAR_EXACT": linear_exact, "SIGMOID": sigmoid}.get(function, linear)
     tags = {} if function is None else {"VOILUTFunction": function}
-    picture = shown(
+    image = shown(
         DEEP, WindowCenter=[700, 9], WindowWidth=[400, 9], RescaleSlope=slope, RescaleIntercept=intercept, **tags
     )
     expected = [formula(x * slope + intercept, 700, 400) for x in DEEP.ravel().tolist()]
-    assert np.abs(picture.ravel() - np.array(expected)).max() <= 0.5 + 1e-9
+    assert np.abs(image.ravel() - np.array(expected)).max() <= 0.5 + 1e-9
 
 
-def test_the_full_window_leaves_eight_bits_alone_and_a_narrow_one_cuts():
+def test_the_full_window_leaves_eight_bits_unchanged_and_a_narrow_one_clips():
     np.testing.assert_array_equal(shown(RAMP, WindowCenter=128, WindowWidth=256), RAMP)
     np.testing.assert_array_equal(shown(RAMP, WindowCenter=100, WindowWidth=1), np.where(RAMP >= 100, 255, 0))
 
@@ -101,7 +101,7 @@ def test_a_window_without_extent_is_none(window):
     np.testing.assert_array_equal(shown(RAMP, **window), RAMP)
 
 
-def test_tables_map_values_and_hold_their_ends():
+def test_tables_map_values_and_extend_their_ends():
     entries = [0, 10, 200, 255]
     steps = np.clip(DEEP.astype(int) - 1000, 0, 3)
     expected = np.array(entries)[steps]

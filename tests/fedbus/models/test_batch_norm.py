@@ -1,4 +1,4 @@
-"""BatchNorm in a federation: its arrays, its statistics, and what pooling makes of them."""
+"""BatchNorm in a federation: its arrays, its statistics, and how they are pooled."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_the_arrays_of_batch_norm_are_those_of_torchs_layers(name):
     assert own_names("average", get_state(model)) == []
 
 
-def test_an_activation_inside_a_batch_norm_is_no_part_of_it_and_other_norms_are_none():
+def test_activations_inside_batch_norm_and_other_norms_are_not_batch_norm():
     inside = nn.BatchNorm2d(4)
     inside.act = nn.PReLU()
     names = nn.Sequential(inside, nn.GroupNorm(2, 4), nn.BatchNorm2d(4, affine=False)).state_dict()

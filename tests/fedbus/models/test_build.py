@@ -1,4 +1,4 @@
-"""Models and their start weights: what travels, what fits, and what is refused."""
+"""Models and their start weights: what is exchanged, what fits, and what is refused."""
 
 import os
 import pickle
@@ -36,7 +36,7 @@ class Malicious:
         return os.mkdir, (self.target,)
 
 
-def test_a_model_has_one_output_a_class_and_takes_three_channels():
+def test_a_model_has_one_output_per_class_and_three_input_channels():
     with torch.inference_mode():
         assert build_model(NAME).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
 
@@ -97,7 +97,7 @@ def test_a_state_of_another_model_is_refused_by_name_and_changes_nothing(spoil, 
     assert all(torch.equal(value, before[name]) for name, value in get_state(model).items())
 
 
-def test_random_weights_follow_the_seed_and_leave_the_callers_generator_alone():
+def test_random_weights_follow_the_seed_and_leave_the_callers_generator_unchanged():
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -137,7 +137,7 @@ def test_a_head_of_another_number_of_classes_is_left_out_and_one_that_fits_is_ta
     assert torch.equal(start["conv1.0.weight"], state["conv1.0.weight"])
 
 
-def test_half_precision_is_raised_to_float32(tmp_path):
+def test_half_precision_is_converted_to_float32(tmp_path):
     body = {key: value.half() for key, value in without_head(random_state()).items()}
     save_file(body, tmp_path / "half.safetensors")
     start = start_state(NAME, str(tmp_path / "half.safetensors"), 0)
@@ -196,7 +196,7 @@ def test_damaged_and_missing_files_are_named(tmp_path):
             start_state(NAME, str(tmp_path / name), 0)
 
 
-def test_imagenet_weights_that_can_not_be_had_are_an_error_and_never_a_random_start(monkeypatch):
+def test_unavailable_imagenet_weights_are_an_error_and_never_a_random_start(monkeypatch):
     import huggingface_hub.constants
     import timm.models._hub as hub
 

@@ -1,4 +1,4 @@
-"""Classifiers that can't take a study's pictures are refused before anything is decoded, with a size that fits."""
+"""Classifiers that can't process the images are refused before anything is decoded, with a size that fits."""
 
 import tomllib
 from pathlib import Path
@@ -22,8 +22,8 @@ class Odd(nn.Module):
         self.stem, self.fc, self.pairs = nn.Conv2d(channels, 4, 3), nn.Linear(4, num_classes), pairs
         self.pretrained_cfg = self.default_cfg = {"classifier": "fc"}
 
-    def forward(self, pictures):
-        answer = self.fc(self.stem(pictures).mean(dim=(2, 3)))
+    def forward(self, images):
+        answer = self.fc(self.stem(images).mean(dim=(2, 3)))
         return (answer, answer) if self.pairs and self.training else answer
 
 
@@ -45,7 +45,7 @@ def test_what_fits_passes(name, size):
     check_input_size(name, size)
 
 
-def test_every_backbone_of_the_study_takes_its_pictures_and_has_weights():
+def test_every_backbone_of_the_study_accepts_its_images_and_has_weights():
     path = Path(__file__).resolve().parents[3] / "simulations" / "studies" / "backbones.toml"
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     models = content["grid"]["model"]
@@ -55,7 +55,7 @@ def test_every_backbone_of_the_study_takes_its_pictures_and_has_weights():
         assert timm.get_pretrained_cfg(model).has_weights, model
 
 
-def test_a_fixed_input_size_is_said_and_proposed():
+def test_a_fixed_input_size_is_named_and_proposed():
     with pytest.raises(SettingsError, match=r"vit_tiny_patch16_224 takes images of 224 .*image-size = 96") as caught:
         check_input_size("vit_tiny_patch16_224", 96)
     assert "--set image-size=224" in caught.value.remedy
@@ -80,15 +80,15 @@ def test_a_stem_of_one_channel_is_refused():
     assert "resnetv2_50" in caught.value.remedy
 
 
-def test_answers_that_are_not_one_output_a_class_are_refused():
+def test_models_without_one_output_per_class_are_refused():
     with pytest.raises(SettingsError, match=r"odd_wide .*returns \[2, 7\], not \[2, 3\]"):
         check_input_size(odd("odd_wide", num_classes=7), 64)
-    with pytest.raises(SettingsError, match=r"odd_pair .*returns tuple"):  # in training alone
+    with pytest.raises(SettingsError, match=r"odd_pair .*returns tuple"):  # only in training
         check_input_size(odd("odd_pair", pairs=True), 64)
     check_input_size(odd("odd_good"), 64)
 
 
-def test_unknown_models_are_refused_as_everywhere():
+def test_unknown_models_are_refused():
     with pytest.raises(SettingsError, match="'resnetv2_5'"):
         check_input_size("resnetv2_5", 64)
 

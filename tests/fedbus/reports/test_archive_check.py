@@ -12,7 +12,7 @@ from rich.console import Console
 from fedbus.errors import ArchiveError, RunError, SettingsError
 from fedbus.reports.archive_check import check_sites, render
 from fedbus.sites.inspect_dataset import inspect_dataset
-from tests.archives import make_bus_bra, make_bus_uclm, make_busi, make_class_folders, make_labels_csv, make_picture
+from tests.archives import make_bus_bra, make_bus_uclm, make_busi, make_class_folders, make_image, make_labels_csv
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_dataset_with_too_few_patients_to_split_cannot_be_used(tmp_path):
 
 def test_sizes_and_modes(tmp_path):
     make_class_folders(tmp_path, {"benign": 2, "malignant": 1})
-    make_picture(np.random.default_rng(9), (100, 30)).convert("RGBA").save(tmp_path / "Benign" / "9.png")
+    make_image(np.random.default_rng(9), (100, 30)).convert("RGBA").save(tmp_path / "Benign" / "9.png")
     found = inspect_dataset("class-folders", tmp_path, "x", 20)
     assert found.widths == (48, 48, 100)
     assert found.heights == (30, 40, 40)

@@ -1,4 +1,4 @@
-"""The run folder: what may be resumed, what a checkpoint keeps, and what damage is answered."""
+"""The run folder: what may be resumed, what a checkpoint contains, and the errors of damaged files."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from fedbus.settings.schema import Settings
 from fedbus.transport.messages import RUN
 
 
-def study_of(**changes: object) -> Settings:
+def settings_of(**changes: object) -> Settings:
     return build_settings({"arms": "fedavg", "cache": "/cache"} | changes, "the tests")
 
 
@@ -39,26 +39,26 @@ def checkpoint() -> Checkpoint:
     )
 
 
-def test_a_new_folder_says_how_it_was_made(tmp_path):
-    open_run(tmp_path / "new" / "run", study_of(), resume=False)
-    assert json.loads((tmp_path / "new/run/settings.json").read_text()) == study_of().as_dict()
+def test_a_new_folder_records_how_it_was_made(tmp_path):
+    open_run(tmp_path / "new" / "run", settings_of(), resume=False)
+    assert json.loads((tmp_path / "new/run/settings.json").read_text()) == settings_of().as_dict()
     environment = json.loads((tmp_path / "new/run/environment.json").read_text())
     assert environment["versions"]["torch"] == metadata.version("torch")
     assert environment["machine"]["cores"] >= 1
 
 
-def test_the_same_study_may_go_on(tmp_path):
-    open_run(tmp_path, study_of(rounds=4), resume=False)
+def test_a_run_resumes_with_the_same_settings(tmp_path):
+    open_run(tmp_path, settings_of(rounds=4), resume=False)
     before = (tmp_path / "environment.json").read_bytes()
-    open_run(tmp_path, study_of(rounds=4), resume=True)
+    open_run(tmp_path, settings_of(rounds=4), resume=True)
     assert (tmp_path / "environment.json").read_bytes() == before
 
 
 def test_other_settings_are_refused_by_name_and_the_folder_stays(tmp_path):
-    open_run(tmp_path, study_of(), resume=False)
+    open_run(tmp_path, settings_of(), resume=False)
     before = (tmp_path / "settings.json").read_bytes()
     with pytest.raises(RunError) as caught:
-        open_run(tmp_path, study_of(rounds=5, **{"learning-rate": 0.5}), resume=True)
+        open_run(tmp_path, settings_of(rounds=5, **{"learning-rate": 0.5}), resume=True)
     assert "rounds was 12 and is now 5" in str(caught.value)
     assert "learning-rate was 0.0003 and is now 0.5" in str(caught.value)
     assert (tmp_path / "settings.json").read_bytes() == before
@@ -71,16 +71,16 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("key", sorted(MAY_CHANGE))
-def test_settings_that_touch_no_finished_arm_may_change_and_are_kept(tmp_path, key):
-    open_run(tmp_path, study_of(), resume=False)
-    changed = study_of(**{key: CHANGES[key]})
-    assert changed != study_of()
+def test_settings_that_affect_no_finished_arm_may_change_and_are_recorded(tmp_path, key):
+    open_run(tmp_path, settings_of(), resume=False)
+    changed = settings_of(**{key: CHANGES[key]})
+    assert changed != settings_of()
     open_run(tmp_path, changed, resume=True)
     assert json.loads((tmp_path / "settings.json").read_text()) == changed.as_dict()
 
 
 def test_every_other_setting_may_not_change():
-    keys = set(study_of().as_dict())
+    keys = set(settings_of().as_dict())
     assert keys >= MAY_CHANGE
     trained = {"seeds", "fold", "sampler", "model", "weights", "sites", "batch-size", "proximal-mu", "missing-classes"}
     assert not trained & MAY_CHANGE
@@ -92,7 +92,7 @@ def test_every_other_setting_may_not_change():
         (lambda out: None, True, "no run to resume"),
         (lambda out: (out / "thesis.doc").write_text("x"), False, "not empty"),
         (lambda out: (out / "thesis.doc").write_text("x"), True, "no run to resume"),
-        (lambda out: open_run(out, study_of(), resume=False), False, "already contains a run"),
+        (lambda out: open_run(out, settings_of(), resume=False), False, "already contains a run"),
         (lambda out: (out / "settings.json").write_text("{"), True, "settings.json is missing or damaged"),
         (lambda out: (out / "settings.json").write_text("3"), True, "settings.json is damaged"),
         (lambda out: (out / "settings.json").write_bytes(b"\xff"), True, "settings.json is missing or damaged"),
@@ -102,7 +102,7 @@ def test_folders_that_can_not_be_used_are_refused(tmp_path, prepare, resume, wor
     prepare(tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(RunError, match=words):
-        open_run(tmp_path, study_of(), resume=resume)
+        open_run(tmp_path, settings_of(), resume=resume)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -155,7 +155,7 @@ def test_a_first_checkpoint_has_no_best_round(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
-def test_a_cut_checkpoint_is_a_run_error_with_the_way_out(tmp_path, length):
+def test_a_truncated_checkpoint_is_a_run_error_with_a_remedy(tmp_path, length):
     folder = ArmFolder(tmp_path / "arm")
     folder.save(checkpoint())
     path = tmp_path / "arm" / "checkpoint.safetensors"
@@ -168,13 +168,13 @@ def test_a_cut_checkpoint_is_a_run_error_with_the_way_out(tmp_path, length):
 @pytest.mark.parametrize(
     "notes", [None, {"round": "1"}, {"round": "x", "history": "[]", "best_round": "1", "best_rank": "[0, 0]"}]
 )
-def test_a_file_that_is_no_checkpoint_is_a_run_error(tmp_path, notes):
+def test_a_file_that_is_not_a_checkpoint_is_a_run_error(tmp_path, notes):
     save_file({"model/a": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", notes)
     with pytest.raises(RunError, match="damaged"):
         ArmFolder(tmp_path).load()
 
 
-def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path):
+def test_a_failed_save_leaves_the_previous_checkpoint(tmp_path):
     folder = ArmFolder(tmp_path)
     folder.save(checkpoint())
     broken = checkpoint()
@@ -185,7 +185,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "history.jsonl"]
 
 
-def test_weights_come_back_with_their_notes_beside_them(tmp_path):
+def test_weights_are_read_back_with_their_notes_in_the_header(tmp_path):
     folder, state = ArmFolder(tmp_path), checkpoint().state
     folder.save_weights("best", state, round=4, arm="fedavg")
     back = folder.load_weights("best")
@@ -203,11 +203,11 @@ def test_missing_and_damaged_weights_are_a_run_error(tmp_path):
         ArmFolder(tmp_path).load_weights("final")
 
 
-def test_a_run_has_an_id_that_resuming_keeps_and_another_run_has_not(tmp_path):
+def test_a_run_has_an_id_that_resuming_keeps_and_no_other_run_has(tmp_path):
     for name in ("one", "two"):
-        open_run(tmp_path / name, study_of(), resume=False)
+        open_run(tmp_path / name, settings_of(), resume=False)
     first = run_id(tmp_path / "one")
-    open_run(tmp_path / "one", study_of(bootstrap=7), resume=True)
+    open_run(tmp_path / "one", settings_of(bootstrap=7), resume=True)
     assert run_id(tmp_path / "one") == first
     made = tmp_path / "two" / "environment.json"
     made.write_text(made.read_text().replace('"created": "2', '"created": "3'))
@@ -215,7 +215,7 @@ def test_a_run_has_an_id_that_resuming_keeps_and_another_run_has_not(tmp_path):
     assert re.fullmatch(RUN, first)
 
 
-def test_an_arm_is_finished_when_it_says_so(tmp_path):
+def test_an_arm_is_finished_after_finish(tmp_path):
     folder = ArmFolder(tmp_path / "arm")
     folder.save(checkpoint())
     assert not folder.finished
@@ -227,8 +227,8 @@ def test_an_arm_is_finished_when_it_says_so(tmp_path):
 
 def test_seeds_have_folders_where_there_are_several():
     out = Path("/out")
-    assert arm_folder(out, study_of(seeds=[4]), "fedavg", 4).path == out / "arms/fedavg"
-    several = study_of(seeds=[4, 5])
+    assert arm_folder(out, settings_of(seeds=[4]), "fedavg", 4).path == out / "arms/fedavg"
+    several = settings_of(seeds=[4, 5])
     assert arm_folder(out, several, "local-north", 5).path == out / "arms/local-north/seed-5"
     paths = {arm_folder(out, several, arm, seed).path for arm in ("a", "b") for seed in (4, 5)}
     assert len(paths) == 4

@@ -1,4 +1,4 @@
-"""What a site remembers: by round, whole, and never of a round that the hub has gone back from."""
+"""The state of a site: by round, complete, and never of a round that the hub repeats."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def files(out: Path) -> list[str]:
     return sorted(path.name for path in (out / "memory" / "run" / "north").iterdir())
 
 
-def test_what_was_kept_comes_back_by_round_title_and_site(tmp_path):
+def test_state_is_read_back_by_round_title_and_site(tmp_path):
     state = site_state(tmp_path, "run", "north")
     state.save(BATCH_NORM, 1, tensors(1.5))
     state.save(OPTIMISER, 1, tensors(9.5))
@@ -37,14 +37,14 @@ def test_nothing_is_known_before_the_first_round(tmp_path):
     assert state.load(BATCH_NORM, 0) == {}
 
 
-def test_a_site_that_missed_a_round_goes_on_from_the_one_before(tmp_path):
+def test_a_site_that_missed_a_round_continues_from_the_one_before(tmp_path):
     state = site_state(tmp_path, "run", "north")
     for number in (2, 10, 12):
         state.save(BATCH_NORM, number, tensors(number))
     assert [state.load(BATCH_NORM, number)["step"].item() for number in (2, 9, 11, 13)] == [2, 2, 10, 12]
 
 
-def test_when_the_hub_goes_back_later_rounds_are_neither_read_nor_left(tmp_path):
+def test_when_the_hub_repeats_rounds_later_ones_are_neither_read_nor_kept(tmp_path):
     state = site_state(tmp_path, "run", "north")
     for number in (1, 2, 3, 4):
         state.save(BATCH_NORM, number, tensors(number))
@@ -54,7 +54,7 @@ def test_when_the_hub_goes_back_later_rounds_are_neither_read_nor_left(tmp_path)
     assert state.load(BATCH_NORM, 4)["step"] == 20
 
 
-def test_of_large_things_the_newest_are_kept(tmp_path):
+def test_only_the_latest_rounds_are_kept_if_limited(tmp_path):
     state = site_state(tmp_path, "run", "north")
     for number in (1, 2, 3):
         state.save(OPTIMISER, number, tensors(number), 2)
@@ -65,13 +65,13 @@ def test_of_large_things_the_newest_are_kept(tmp_path):
     assert len(files(tmp_path)) == 3, "each thing is counted alone"
 
 
-def test_a_site_with_nothing_of_its_own_remembers_that(tmp_path):
+def test_a_state_without_tensors_is_stored_too(tmp_path):
     site_state(tmp_path, "run", "north").save(BATCH_NORM, 1, {})
     assert local_batch_norm(tmp_path, "run", "north", 1) == {}
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 40])
-def test_a_damaged_memory_is_named_with_a_remedy(tmp_path, damage):
+def test_a_damaged_file_is_named_with_a_remedy(tmp_path, damage):
     state = site_state(tmp_path, "run", "north")
     state.save(BATCH_NORM, 1, tensors(1))
     path = tmp_path / "memory" / "run" / "north" / "batch-norm-00001.safetensors"
@@ -81,7 +81,7 @@ def test_a_damaged_memory_is_named_with_a_remedy(tmp_path, damage):
     assert "delete it" in caught.value.remedy
 
 
-def test_a_memory_cut_short_is_damaged(tmp_path):
+def test_a_truncated_file_is_damaged(tmp_path):
     state = site_state(tmp_path, "run", "north")
     state.save(BATCH_NORM, 1, tensors(1))
     path = tmp_path / "memory" / "run" / "north" / "batch-norm-00001.safetensors"

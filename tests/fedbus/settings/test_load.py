@@ -55,7 +55,7 @@ def test_relative_paths_in_a_file_start_at_the_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("word", ["imagenet", "none"])
-def test_words_for_weights_are_not_taken_for_files(tmp_path, word):
+def test_words_for_weights_are_not_read_as_files(tmp_path, word):
     assert load_settings(write(tmp_path, f'weights = "{word}"')).weights == word
 
 

@@ -54,7 +54,7 @@ def test_a_wrong_setting_is_named_with_what_was_meant(settings, words):
     assert all(word in str(caught.value) for word in ["here", *words])
 
 
-def test_what_goes_to_the_sites_names_no_place_and_no_site():
+def test_settings_for_the_sites_contain_no_path_and_no_site_name():
     settings = build_settings(
         {
             "sites": {"secretsite": {"reader": "busi", "path": "/secret/BUSI"}},
@@ -70,7 +70,7 @@ def test_what_goes_to_the_sites_names_no_place_and_no_site():
     assert received.model_dump(exclude=kept) == settings.model_dump(exclude=kept)
 
 
-def test_as_dict_is_json_that_builds_the_same_study():
+def test_as_dict_is_json_that_builds_the_same_settings():
     settings = build_settings({"sites": {"a": {"reader": "busi", "path": "/x"}}, "arms": "fedavg,krum"}, "here")
     text = json.dumps(settings.as_dict(), allow_nan=False)
     assert build_settings(json.loads(text), "there") == settings

@@ -1,4 +1,4 @@
-"""Near-copies are found, nothing else is, and groups are what pairs and patients join."""
+"""Near-duplicates are found, nothing else is, and groups are what pairs and patients join."""
 
 import io
 
@@ -13,7 +13,7 @@ NEAR = 20
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (200, 160)) -> Image.Image:
-    """A smooth random phantom: structure at the scale that pictures have, and some speckle."""
+    """A smooth random phantom: structure at the scale that images have, and some speckle."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(30, 200, (9, 11), dtype=np.uint8))
     smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=float)
@@ -24,13 +24,13 @@ def bits(one: np.ndarray, other: np.ndarray) -> int:
     return int((np.unpackbits(one) != np.unpackbits(other)).sum())
 
 
-def recompressed(picture: Image.Image) -> Image.Image:
+def recompressed(image: Image.Image) -> Image.Image:
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=60)
+    image.save(out, "JPEG", quality=60)
     return Image.open(out).convert("L")
 
 
-def test_a_bit_says_whether_a_cell_is_brighter_than_its_left_neighbour():
+def test_a_bit_is_set_if_a_cell_is_brighter_than_its_left_neighbour():
     cells = np.random.default_rng(0).permutation(16 * 17).reshape(16, 17) % 256
     found = np.unpackbits(perceptual_hash(Image.fromarray(cells.astype(np.uint8))))
     np.testing.assert_array_equal(found.reshape(16, 16), cells[:, 1:] > cells[:, :-1])
@@ -120,15 +120,15 @@ def test_cross_pairs_count_rows_of_both_sides():
     ids=["same", "smaller", "larger", "squashed", "brighter", "flatter", "jpeg"],
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_copies_of_a_picture_are_near(change, seed):
+def test_altered_copies_of_an_image_are_near(change, seed):
     assert bits(perceptual_hash(scene(seed)), perceptual_hash(change(scene(seed)))) <= NEAR
 
 
-def test_identical_pictures_have_identical_hashes():
+def test_identical_images_have_identical_hashes():
     assert bits(perceptual_hash(scene()), perceptual_hash(scene())) == 0
 
 
-def test_other_pictures_and_mirrored_ones_are_far():
+def test_other_images_and_mirrored_ones_are_far():
     hashes = np.stack([perceptual_hash(scene(seed)) for seed in range(40)])
     assert near_pairs(hashes, 60) == []
     mirrored = perceptual_hash(scene().transpose(Image.Transpose.FLIP_LEFT_RIGHT))
@@ -138,7 +138,7 @@ def test_other_pictures_and_mirrored_ones_are_far():
 def test_independent_noise_is_never_near():
     generator = np.random.default_rng(4)
     noise = [Image.fromarray(generator.integers(0, 256, (48, 40), dtype=np.uint8)) for _ in range(150)]
-    assert near_pairs(np.stack([perceptual_hash(picture) for picture in noise]), 64) == []
+    assert near_pairs(np.stack([perceptual_hash(image) for image in noise]), 64) == []
 
 
 def test_pairs_join_rows_transitively_and_names_follow_first_appearance():

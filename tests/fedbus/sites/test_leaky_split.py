@@ -1,4 +1,4 @@
-"""Splits that leak: by image, or by image after over-sampling, with the honest test rows set aside first."""
+"""Splits that leak: by image, or by image after over-sampling; C's test rows are set aside first."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ from fedbus.sites.split import HELD_OUT, SPLITS, assign_splits
 COUNTS = {"benign": 300, "malignant": 150, "normal": 60}
 
 
-def study_of(**changes: object) -> Settings:
+def settings_of(**changes: object) -> Settings:
     return build_settings({"split": "images"} | changes, "the tests")
 
 
@@ -42,23 +42,23 @@ def leaked(settings: Settings, seed: int = 0) -> tuple[list[str], list[str], lis
 
 @pytest.mark.parametrize("split", ["images", "balanced-images"])
 @pytest.mark.parametrize("fold", [0, 3])
-def test_the_honest_test_rows_are_held_out_once_and_stand_in_no_other_part(split, fold):
-    _, groups, honest, rows, splits = leaked(study_of(split=split, fold=fold))
+def test_the_test_rows_of_the_split_by_group_are_held_out_once_and_are_in_no_other_split(split, fold):
+    _, groups, honest, rows, splits = leaked(settings_of(split=split, fold=fold))
     held = [row for row, split in zip(rows, splits, strict=True) if split == HELD_OUT]
     assert held == [row for row, split in enumerate(honest) if split == "test"]
     others = [row for row, split in zip(rows, splits, strict=True) if split != HELD_OUT]
     assert not {groups[row] for row in held} & {groups[row] for row in others}
 
 
-def test_split_by_image_has_every_row_once_and_parts_groups():
-    _, groups, _, rows, splits = leaked(study_of())
+def test_split_by_image_has_every_row_once_and_splits_groups():
+    _, groups, _, rows, splits = leaked(settings_of())
     assert rows == list(range(len(groups)))
     at = {split: {groups[row] for row, p in zip(rows, splits, strict=True) if p == split} for split in SPLITS}
     assert len(at["test"] & at["train"]) > len(at["test"]) / 2
 
 
-def test_parts_have_the_sizes_that_were_asked_for_and_each_class_its_share():
-    labels, _, honest, rows, splits = leaked(study_of(folds=4, **{"validation-fraction": 0.2}))
+def test_splits_have_the_requested_sizes_and_each_class_its_share():
+    labels, _, honest, rows, splits = leaked(settings_of(folds=4, **{"validation-fraction": 0.2}))
     rest = sum(split != "test" for split in honest)
     count = Counter(splits)
     expected = {"test": rest / 4, "validation": rest * 3 / 4 / 5, "train": rest * 3 / 4 * 4 / 5}
@@ -69,52 +69,52 @@ def test_parts_have_the_sizes_that_were_asked_for_and_each_class_its_share():
         assert inside == pytest.approx(known / 4, abs=1.5)
 
 
-def test_over_sampling_first_evens_the_classes_out_and_puts_one_picture_in_several_parts():
-    labels, _, honest, rows, splits = leaked(study_of(split="balanced-images"))
+def test_over_sampling_first_balances_the_classes_and_puts_one_image_in_several_splits():
+    labels, _, honest, rows, splits = leaked(settings_of(split="balanced-images"))
     entries = [(row, split) for row, split in zip(rows, splits, strict=True) if split != HELD_OUT]
     of_class = Counter(labels[row] for row, _ in entries)
     assert set(of_class.values()) == {sum(p != "test" and x == "benign" for p, x in zip(honest, labels, strict=True))}
     assert {row for row, _ in entries} == {row for row, split in enumerate(honest) if split != "test"}
     at = {split: [row for row, p in entries if p == split] for split in SPLITS}
     assert rows == sorted(rows)
-    for split in SPLITS:  # each part is balanced but for chance
+    for split in SPLITS:  # each split is balanced except for chance
         shares = Counter(labels[row] for row in at[split])
         assert max(shares.values()) - min(shares.values()) <= 3
     rare = {row for row in at["test"] if labels[row] == "normal"}
-    assert len(rare & set(at["train"])) > 0.9 * len(rare)  # five entries an image: few stand in one part alone
+    assert len(rare & set(at["train"])) > 0.9 * len(rare)  # five entries per image: few are in only one split
     common = {row for row in at["test"] if labels[row] == "benign"}
     assert not common & {*at["train"], *at["validation"]}  # the largest class is not repeated
 
 
 @pytest.mark.parametrize("split", ["images", "balanced-images"])
-def test_the_same_settings_give_the_same_rows_and_seed_and_fold_others(split):
-    first = leaked(study_of(split=split))[3:]
-    assert leaked(study_of(split=split))[3:] == first
-    assert leaked(study_of(split=split, **{"split-seed": 1}))[3:] != first
-    assert leaked(study_of(split=split, fold=1))[3:] != first
+def test_the_same_settings_give_the_same_rows_and_another_seed_or_fold_gives_others(split):
+    first = leaked(settings_of(split=split))[3:]
+    assert leaked(settings_of(split=split))[3:] == first
+    assert leaked(settings_of(split=split, **{"split-seed": 1}))[3:] != first
+    assert leaked(settings_of(split=split, fold=1))[3:] != first
 
 
 def test_images_do_not_depend_on_how_they_are_balanced():
-    one, other = (leaked(study_of(sampler=sampler))[3:] for sampler in ("ros", "smote"))
+    one, other = (leaked(settings_of(sampler=sampler))[3:] for sampler in ("ros", "smote"))
     assert one == other
 
 
-def test_a_class_with_too_few_images_left_is_told():
+def test_a_class_with_too_few_remaining_images_is_named():
     labels = ["benign"] * 30 + ["malignant"] * 30 + ["normal"] * 3
-    honest = by_group(labels, [f"g{i}" for i in range(63)], study_of(folds=3))
+    honest = by_group(labels, [f"g{i}" for i in range(63)], settings_of(folds=3))
     assert honest[60:].count("test") == 1
     with pytest.raises(SplitError, match=r"north: split = images .* in three \(.*'normal': 2.*split=groups"):
-        leak_splits("north", labels, honest, study_of(folds=3))
+        leak_splits("north", labels, honest, settings_of(folds=3))
 
 
 @pytest.mark.parametrize("sampler", ["smote", "adasyn", "rus", "class-weights"])
-def test_over_sampling_twice_in_different_ways_is_refused_by_both_keys(sampler):
+def test_over_sampling_twice_in_different_ways_is_refused_and_names_both_keys(sampler):
     with pytest.raises(SettingsError, match=rf"balanced-images.*sampler = \"{sampler}\""):
-        check_split(study_of(split="balanced-images", sampler=sampler))
+        check_split(settings_of(split="balanced-images", sampler=sampler))
 
 
 @pytest.mark.parametrize(
     ("split", "sampler"), [("balanced-images", "ros"), ("balanced-images", "none"), ("images", "smote")]
 )
-def test_samplers_that_go_with_the_split_are_let_through(split, sampler):
-    check_split(study_of(split=split, sampler=sampler))
+def test_samplers_that_fit_the_split_are_accepted(split, sampler):
+    check_split(settings_of(split=split, sampler=sampler))

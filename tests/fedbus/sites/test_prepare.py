@@ -1,4 +1,4 @@
-"""From archives to hospitals: copies, groups, the frozen split, and the same hospital opened by another process."""
+"""From datasets to sites: duplicates, groups, the frozen split, and the same site opened by another process."""
 
 import csv
 import hashlib
@@ -23,7 +23,7 @@ from tests.archives import make_bus_uclm, make_class_folders, make_labels_csv
 COUNTS = {"benign": 16, "malignant": 14, "normal": 12}
 
 
-def study_of(cache: Path, sites: dict[str, tuple[str, Path]], **changes: object) -> Settings:
+def settings_of(cache: Path, sites: dict[str, tuple[str, Path]], **changes: object) -> Settings:
     sources = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in sites.items()}
     return build_settings({"sites": sources, "image_size": 32, "folds": 3, "cache": str(cache)} | changes, "the tests")
 
@@ -36,7 +36,7 @@ def north(tmp_path) -> Path:
 @pytest.fixture
 def prepare(tmp_path):
     def run(sites: dict[str, tuple[str, Path]], out: str = "out", **changes: object):
-        return prepare_sites(study_of(tmp_path / "cache", sites, **changes), tmp_path / out)
+        return prepare_sites(settings_of(tmp_path / "cache", sites, **changes), tmp_path / out)
 
     return run
 
@@ -45,30 +45,30 @@ def used(site) -> set[str]:
     return {str(site.paths[row]) for split in SPLITS for row in site.splits[split]}
 
 
-def part_of(site, path: str) -> str:
+def split_of(site, path: str) -> str:
     row = int(np.flatnonzero(site.paths == path)[0])
     return next(split for split in SPLITS if row in site.splits[split])
 
 
 def brightened(source: Path, target: Path) -> None:
-    with Image.open(source) as picture:
-        picture.point(lambda grey: int(grey * 0.8) + 20).save(target)
+    with Image.open(source) as image:
+        image.point(lambda grey: int(grey * 0.8) + 20).save(target)
 
 
-def test_every_row_stands_in_one_part_with_its_own_label_and_picture(prepare, north):
+def test_every_row_is_in_one_split_with_its_own_label_and_image(prepare, north):
     site = prepare({"north": ("class-folders", north)})["north"]
     rows = np.concatenate([site.splits[split] for split in SPLITS])
     assert sorted(rows) == list(range(sum(COUNTS.values())))
     for row in rows:
         assert CLASSES[site.labels[row]] == str(site.paths[row]).split("/")[0].lower()
-        with Image.open(north / str(site.paths[row])) as picture:
-            np.testing.assert_array_equal(site.pixels[row], np.asarray(picture.resize((32, 32), Image.BILINEAR)))
+        with Image.open(north / str(site.paths[row])) as image:
+            np.testing.assert_array_equal(site.pixels[row], np.asarray(image.resize((32, 32), Image.BILINEAR)))
 
 
-def test_one_picture_under_two_labels_is_dropped_with_the_reason(prepare, north, tmp_path):
+def test_one_image_under_two_labels_is_dropped_with_the_reason(prepare, north, tmp_path):
     shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")
-    with Image.open(north / "Benign" / "5.png") as picture:
-        picture.save(north / "Normal" / "copy.bmp")  # another file, the same pixels
+    with Image.open(north / "Benign" / "5.png") as image:
+        image.save(north / "Normal" / "copy.bmp")  # another file, the same pixels
     site = prepare({"north": ("class-folders", north)})["north"]
     gone = {"Benign/3.png": "Malignant/copy.png", "Benign/5.png": "Normal/copy.bmp"}
     dropped = {d["path"]: d["reason"] for d in read_facts(tmp_path / "out")["north"]["dropped"]}
@@ -83,7 +83,7 @@ def test_one_picture_under_two_labels_is_dropped_with_the_reason(prepare, north,
     assert (site.labels == -1).sum() == 4
 
 
-def test_near_copies_share_a_group_and_a_part_also_across_classes(prepare, north):
+def test_near_duplicates_share_a_group_and_a_split_also_across_classes(prepare, north):
     for i in range(6):
         brightened(north / "Benign" / f"{i}.png", north / "Benign" / f"near-{i}.png")
     brightened(north / "Benign" / "7.png", north / "Malignant" / "near-7.png")
@@ -91,15 +91,15 @@ def test_near_copies_share_a_group_and_a_part_also_across_classes(prepare, north
     group = dict(zip(site.paths.tolist(), site.groups.tolist(), strict=True))
     for i in range(6):
         assert group[f"Benign/{i}.png"] == group[f"Benign/near-{i}.png"]
-        assert part_of(site, f"Benign/{i}.png") == part_of(site, f"Benign/near-{i}.png")
+        assert split_of(site, f"Benign/{i}.png") == split_of(site, f"Benign/near-{i}.png")
     assert group["Benign/7.png"] == group["Malignant/near-7.png"]
     assert len(set(site.groups.tolist())) == sum(COUNTS.values())
 
 
 def test_near_bits_decides_what_is_near(prepare, north, tmp_path):
     noise = np.random.default_rng(0).integers(-15, 16, (40, 48))
-    with Image.open(north / "Benign" / "0.png") as picture:
-        changed = np.clip(np.asarray(picture).astype(int) + noise, 0, 255).astype(np.uint8)
+    with Image.open(north / "Benign" / "0.png") as image:
+        changed = np.clip(np.asarray(image).astype(int) + noise, 0, 255).astype(np.uint8)
     Image.fromarray(changed).save(north / "Benign" / "near.png")
     sites = {"north": ("class-folders", north)}
     prepare(sites, "wide", near_bits=40)
@@ -123,7 +123,7 @@ def test_copies_across_sites_are_dropped_from_the_later_one(prepare, north, tmp_
     assert {"Benign/2.png", "Normal/1.png"} <= used(sites["north"])
 
 
-def test_a_copy_of_two_sites_is_told_by_the_first_of_them(prepare, north, tmp_path):
+def test_a_copy_of_images_of_two_sites_names_the_first(prepare, north, tmp_path):
     middle, south = (make_class_folders(tmp_path / name, COUNTS, seed=seed) for name, seed in (("m", 8), ("s", 9)))
     shutil.copy(north / "Benign" / "2.png", south / "Benign" / "north.png")
     shutil.copy(north / "Benign" / "2.png", middle / "Benign" / "north.png")
@@ -141,7 +141,7 @@ def test_a_copy_of_two_sites_is_told_by_the_first_of_them(prepare, north, tmp_pa
     }
 
 
-def test_one_archive_under_two_names_is_refused(prepare, north, tmp_path):
+def test_one_dataset_under_two_names_is_refused(prepare, north, tmp_path):
     again = Path(shutil.copytree(north, tmp_path / "again"))
     with pytest.raises(SplitError, match=r"south: 0 of 42 images are left.*42 were dropped.*of north"):
         prepare({"north": ("class-folders", north), "south": ("class-folders", again)})
@@ -165,14 +165,14 @@ def test_a_limit_keeps_whole_groups_and_all_classes(prepare, tmp_path, limit):
     assert used(prepare(sites, "other", limit=limit, split_seed=5)["south"]) != kept
 
 
-def test_a_limit_above_the_archive_changes_nothing(prepare, north, tmp_path):
+def test_a_limit_above_the_number_of_images_changes_nothing(prepare, north, tmp_path):
     sites = {"north": ("class-folders", north)}
     prepare(sites, "all")
     prepare(sites, "limited", limit=1000)
     assert (tmp_path / "all/splits/north.csv").read_bytes() == (tmp_path / "limited/splits/north.csv").read_bytes()
 
 
-def test_open_site_gives_what_prepare_sites_gave(prepare, north, tmp_path):
+def test_open_site_returns_what_prepare_sites_returned(prepare, north, tmp_path):
     shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")
     prepared = prepare({"north": ("class-folders", north)})["north"]
     opened = open_site(tmp_path / "out", "north")
@@ -254,27 +254,27 @@ def test_the_facts_do_not_list_the_rows(prepare, north, tmp_path):
     assert not [key for key, fact in facts.items() if isinstance(fact, list) and len(fact) > 2]
 
 
-def test_the_same_archives_give_the_same_bytes(north, tmp_path):
+def test_the_same_datasets_give_the_same_bytes(north, tmp_path):
     south = make_bus_uclm(tmp_path / "south", COUNTS, seed=4)
     sites = {"north": ("class-folders", north), "south": ("bus-uclm", south)}
     for out in ("one", "two"):
-        prepare_sites(study_of(tmp_path / f"cache-{out}", sites), tmp_path / out)
+        prepare_sites(settings_of(tmp_path / f"cache-{out}", sites), tmp_path / out)
     for name in sites:
         one, two = ((tmp_path / out / "splits" / f"{name}.csv").read_bytes() for out in ("one", "two"))
         assert one == two
 
 
-def test_a_site_alone_is_split_as_in_company(prepare, north, tmp_path):
+def test_a_site_is_split_the_same_with_and_without_others(prepare, north, tmp_path):
     south = make_class_folders(tmp_path / "south", COUNTS, seed=2)
     sites = {"north": ("class-folders", north), "south": ("class-folders", south)}
     prepare(sites)
-    prepare_sites(study_of(tmp_path / "cache", sites), tmp_path / "alone", ["south"])
-    alone, company = (tmp_path / out / "splits/south.csv" for out in ("alone", "out"))
-    assert alone.read_bytes() == company.read_bytes()
-    assert not (tmp_path / "alone/splits/north.csv").exists()
+    prepare_sites(settings_of(tmp_path / "cache", sites), tmp_path / "single", ["south"])
+    single, among_others = (tmp_path / out / "splits/south.csv" for out in ("single", "out"))
+    assert single.read_bytes() == among_others.read_bytes()
+    assert not (tmp_path / "single/splits/north.csv").exists()
 
 
-def test_facts_count_what_the_split_holds(prepare, tmp_path):
+def test_facts_count_the_rows_of_the_split(prepare, tmp_path):
     site = prepare({"south": ("labels-csv", make_labels_csv(tmp_path / "south", COUNTS))})["south"]
     facts = read_facts(tmp_path / "out")["south"]
     assert (facts["images"], facts["patients"], facts["groups"]) == (42, 21, 21)
@@ -290,9 +290,9 @@ def test_facts_count_what_the_split_holds(prepare, tmp_path):
         (lambda root: shutil.rmtree(root), ArchiveError),
         (lambda root: [(root / "Normal" / f"{i}.png").unlink() for i in range(10)], SplitError),
     ],
-    ids=["picture", "folder", "class"],
+    ids=["image", "folder", "class"],
 )
-def test_nothing_is_written_when_one_archive_is_bad(prepare, north, tmp_path, spoil, error):
+def test_nothing_is_written_when_one_dataset_is_bad(prepare, north, tmp_path, spoil, error):
     bad = make_class_folders(tmp_path / "bad", COUNTS, seed=5)
     spoil(bad)
     with pytest.raises(error, match="bad"):
@@ -332,23 +332,23 @@ def test_a_site_that_was_not_prepared_is_named(prepare, north, tmp_path):
         open_site(tmp_path / "out", "south")
 
 
-def test_a_study_without_sites_gets_phantoms_and_others_are_left_alone(tmp_path, north):
+def test_settings_without_sites_get_phantoms_and_others_stay_unchanged(tmp_path, north):
     settings = build_settings({"phantom-images": 30, "cache": str(tmp_path)}, "here")
     resolved = resolve_sites(settings)
     assert len(resolved.sites) == 3
     assert all(source.path.is_dir() and source.reader == "phantoms" for source in resolved.sites.values())
-    named = study_of(tmp_path, {"north": ("class-folders", north)})
+    named = settings_of(tmp_path, {"north": ("class-folders", north)})
     assert resolve_sites(named) is named
 
 
-def test_a_run_names_its_study_file(tmp_path, north):
+def test_a_run_names_its_settings_file(tmp_path, north):
     path = tmp_path / "study.toml"
     path.write_text('rounds = 2\n[sites.north]\nreader = "class-folders"\npath = "north"\n', encoding="utf-8")
     settings = settings_of_run({"settings": str(path), "arm": "fedavg"})
     assert (settings.rounds, settings.sites["north"].path) == (2, north)
 
 
-def test_busi_pictures_filed_under_both_labels_stand_in_no_part(shared_data, prepare, tmp_path):
+def test_busi_images_filed_under_both_labels_are_in_no_split(shared_data, prepare, tmp_path):
     site = prepare({"busi": ("busi", shared_data / "BUSI")})["busi"]
     dropped = {Path(d["path"]).name for d in read_facts(tmp_path / "out")["busi"]["dropped"]}
     assert {"benign (433).png", "malignant (145).png"} <= dropped

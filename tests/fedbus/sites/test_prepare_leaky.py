@@ -1,4 +1,4 @@
-"""Hospitals whose split leaks on purpose: four parts, frozen and opened again; the split by group stays as it was."""
+"""Sites whose split leaks on purpose: four splits, frozen and opened again; the split by group is unchanged."""
 
 import csv
 import hashlib
@@ -27,8 +27,8 @@ COUNTS = {"benign": 40, "malignant": 30, "normal": 16}
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """One hospital that names patients, two images each, and one that has a copy of a picture."""
-    root = tmp_path_factory.mktemp("archives")
+    """One site that names patients, two images each, and one that has a copy of an image."""
+    root = tmp_path_factory.mktemp("datasets")
     south = make_class_folders(root / "south", {"benign": 20, "malignant": 16}, seed=2)
     shutil.copy(south / "Benign" / "3.png", south / "Benign" / "copy.png")
     sites = {
@@ -58,7 +58,7 @@ def groups_in(site: Site, *splits: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["north", "south"])
-def test_the_split_by_group_is_what_assign_parts_gives_byte_for_byte(settings, prepared, name):
+def test_the_split_by_group_is_that_of_assign_splits_byte_for_byte(settings, prepared, name):
     out, sites = prepared["groups"]
     lines = rows_in(out / "splits" / f"{name}.csv")
     splits = assign_splits(
@@ -82,14 +82,14 @@ def test_held_out_rows_are_the_test_rows_of_the_split_by_group(prepared, split):
         assert not groups_in(site, HELD_OUT) & groups_in(site, *SPLITS)
 
 
-def test_split_by_image_parts_patients_but_no_image(prepared):
+def test_split_by_image_splits_patients_but_no_image(prepared):
     site = prepared["images"][1]["north"]
     rows = np.concatenate(list(site.splits.values()))
     assert sorted(rows.tolist()) == list(range(sum(COUNTS.values())))
     assert groups_in(site, "test") & groups_in(site, "train")
 
 
-def test_over_sampled_rows_repeat_in_and_across_parts_with_their_own_label(prepared):
+def test_over_sampled_rows_repeat_in_and_across_splits_with_their_own_label(prepared):
     out, sites = prepared["balanced-images"]
     site, facts = sites["north"], read_facts(out)["north"]
     train = site.splits["train"]
@@ -104,7 +104,7 @@ def test_over_sampled_rows_repeat_in_and_across_parts_with_their_own_label(prepa
 
 
 @pytest.mark.parametrize("split", LEAKY)
-def test_the_file_opens_as_the_same_site_and_says_every_row(prepared, split):
+def test_the_file_opens_as_the_same_site_and_lists_every_row(prepared, split):
     out, sites = prepared[split]
     lines = Counter((line["path"], line["split"]) for line in rows_in(out / "splits/north.csv"))
     site = open_site(out, "north")
@@ -134,7 +134,7 @@ def test_a_limit_holds_out_the_rows_that_the_split_by_group_tests(settings, tmp_
     assert 40 < sum(len(rows) for rows in site.splits.values()) <= 50
 
 
-def test_a_sampler_that_does_not_go_with_the_split_is_refused_before_anything_is_read(settings, tmp_path):
+def test_a_sampler_that_does_not_fit_the_split_is_refused_before_anything_is_read(settings, tmp_path):
     wrong = settings.model_copy(update={"split": "balanced-images", "sampler": "smote", "cache": tmp_path / "cache"})
     with pytest.raises(SettingsError, match="sampler"):
         prepare_sites(wrong, tmp_path / "out")
@@ -142,7 +142,7 @@ def test_a_sampler_that_does_not_go_with_the_split_is_refused_before_anything_is
 
 
 @pytest.mark.parametrize("sampler", ["ros", "none"])
-def test_training_takes_the_repeated_rows_and_evens_out_the_rest(settings, prepared, sampler):
+def test_training_uses_the_repeated_rows_and_balances_the_rest(settings, prepared, sampler):
     site = prepared["balanced-images"][1]["north"]
     rows = site_rows(site, settings.model_copy(update={"sampler": sampler}), 0, torch.device("cpu"))
     before, after = Counter(site.splits["train"].tolist()), Counter(rows.index.tolist())

@@ -1,4 +1,4 @@
-"""Splits: no group in two parts, every class in every part, folds that partition, and a file that says it all."""
+"""Splits: no group in two of them, every class in each, folds that partition, and a complete file."""
 
 import csv
 import hashlib
@@ -17,7 +17,7 @@ from fedbus.sites.split import HELD_OUT, SPLITS, SplitRow, SplitTable, assign_sp
 SETTINGS = {"folds": 5, "fold": 0, "validation_fraction": 0.15, "seed": 0}
 
 
-def archive(seed: int, groups: int = 60, classes: int = 3) -> tuple[list[str], list[str]]:
+def dataset(seed: int, groups: int = 60, classes: int = 3) -> tuple[list[str], list[str]]:
     """Labels and groups: groups of one to five rows, now and then of two classes, rows shuffled."""
     generator = np.random.default_rng(seed)
     labels, names = [], []
@@ -31,7 +31,7 @@ def archive(seed: int, groups: int = 60, classes: int = 3) -> tuple[list[str], l
 
 
 def split_of(seed: int = 0) -> SplitTable:
-    labels, groups = archive(seed)
+    labels, groups = dataset(seed)
     splits = assign_splits("north", labels, groups, **SETTINGS)
     rows = [
         SplitRow(2 * i, f"a, b/{i} “x”.png", label, "" if i % 3 else f"p{i}", group, split)
@@ -41,10 +41,10 @@ def split_of(seed: int = 0) -> SplitTable:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_no_group_stands_in_two_parts_and_every_class_in_all(seed):
+def test_no_group_is_in_two_splits_and_every_class_is_in_all(seed):
     generator = np.random.default_rng(1000 + seed)
     classes = int(generator.integers(2, 4))
-    labels, groups = archive(seed, groups=int(generator.integers(40, 90)), classes=classes)
+    labels, groups = dataset(seed, groups=int(generator.integers(40, 90)), classes=classes)
     settings = {
         "folds": int(generator.integers(2, 7)),
         "validation_fraction": float(generator.choice([0.1, 0.15, 0.25, 0.5])),
@@ -61,7 +61,7 @@ def test_no_group_stands_in_two_parts_and_every_class_in_all(seed):
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
 def test_folds_partition_the_rows(folds):
-    labels, groups = archive(3)
+    labels, groups = dataset(3)
     tests = [
         [
             split == "test"
@@ -72,13 +72,13 @@ def test_folds_partition_the_rows(folds):
     np.testing.assert_array_equal(np.sum(tests, axis=0), 1)
 
 
-def test_parts_have_about_the_size_that_was_asked_for():
+def test_splits_have_about_the_requested_size():
     generator = np.random.default_rng(0)
     labels = generator.choice(CLASSES, 1000, p=[0.6, 0.3, 0.1]).tolist()
     splits = assign_splits("north", labels, [f"g{i}" for i in range(1000)], **SETTINGS | {"validation_fraction": 0.2})
     count = {split: splits.count(split) for split in SPLITS}
     assert count == pytest.approx({"test": 200, "validation": 160, "train": 640}, abs=3)
-    for name in CLASSES:  # stratified: a class has the same share in each part as in the whole
+    for name in CLASSES:  # stratified: a class has the same share in each split as in the whole
         share = labels.count(name) / 1000
         for split in SPLITS:
             inside = sum(p == split and x == name for p, x in zip(splits, labels, strict=True))
@@ -94,7 +94,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 
 def test_seed_site_and_fold_change_the_split():
-    labels, groups = archive(0)
+    labels, groups = dataset(0)
     first = assign_splits("north", labels, groups, **SETTINGS)
     assert first != assign_splits("south", labels, groups, **SETTINGS)
     assert first != assign_splits("north", labels, groups, **SETTINGS | {"seed": 1})
@@ -131,7 +131,7 @@ def test_held_out_and_repeated_rows_read_back_and_are_counted_each_time(tmp_path
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_classes_with_few_groups_are_parted_or_refused_but_never_lost(seed):
+def test_classes_with_few_groups_are_split_or_refused_but_never_lost(seed):
     generator = np.random.default_rng(seed)
     counts = generator.integers(3, 7, 3)
     labels = [CLASSES[c] for c in range(3) for _ in range(counts[c])]
@@ -148,11 +148,11 @@ def test_a_class_with_too_few_groups_is_named():
         assign_splits("north", labels, groups, **SETTINGS)
 
 
-def test_groups_that_can_not_give_every_part_a_class_are_refused():
+def test_groups_that_cannot_give_every_split_each_class_are_refused():
     labels = ["benign"] * 30 + ["malignant"] * 3
     groups = [f"b{i}" for i in range(30)] + ["m1", "m2", "m3"]
     refused = 0
-    for fold in range(5):  # three groups can't fill five test parts
+    for fold in range(5):  # three groups can't fill five test splits
         try:
             assign_splits("north", labels, groups, **SETTINGS | {"fold": fold})
         except SplitError as error:
@@ -160,7 +160,7 @@ def test_groups_that_can_not_give_every_part_a_class_are_refused():
     assert refused >= 2
 
 
-def test_few_patients_get_a_larger_validation_part_rather_than_a_refusal():
+def test_few_patients_get_a_larger_validation_split_rather_than_a_refusal():
     labels = [name for name in CLASSES for _ in range(3)]
     splits = assign_splits("north", labels, [f"g{i}" for i in range(9)], **SETTINGS | {"folds": 3})
     assert sorted(zip(labels, splits, strict=True)) == sorted((name, split) for name in CLASSES for split in SPLITS)
@@ -182,7 +182,7 @@ def test_few_patients_get_a_larger_validation_part_rather_than_a_refusal():
         b"",
     ],
 )
-def test_files_that_are_no_splits_are_refused(tmp_path, content):
+def test_files_that_are_not_splits_are_refused(tmp_path, content):
     (tmp_path / "north.csv").write_bytes(content)
     with pytest.raises(SplitError, match=r"north\.csv"):
         read_split("north", tmp_path / "north.csv")

@@ -14,7 +14,7 @@ from fedbus.errors import RunError
 from fedbus.system.files import write_json, write_text, write_whole
 
 
-def test_text_and_json_arrive_as_they_were_given(tmp_path):
+def test_text_and_json_are_written_as_given(tmp_path):
     write_text(tmp_path / "new" / "a.txt", "ä\nö\n")
     assert (tmp_path / "new" / "a.txt").read_bytes() == "ä\nö\n".encode()
     write_json(tmp_path / "a.json", {"b": [1, "ä"]})

@@ -1,4 +1,4 @@
-"""Lock files; tests/clients/site/test_lock.py shows that a lock is free again however its holder ends."""
+"""Lock files; tests/clients/site/test_lock.py shows that a lock is free again however its process ends."""
 
 import os
 
@@ -8,7 +8,7 @@ from fedbus.errors import RunError
 from fedbus.system.locks import hold, is_held
 
 
-def test_the_lock_is_held_inside_the_block_and_names_its_holder(tmp_path):
+def test_the_lock_is_held_inside_the_block_and_names_its_process(tmp_path):
     path = tmp_path / ".running"
     assert not is_held(path)
     assert not path.exists(), "a question writes nothing"

@@ -44,7 +44,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet has, too."""
+    """Whether a process has ended; a zombie has too."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -96,7 +96,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
         start_child([sys.executable, "-c", ""], tmp_path / "missing" / "a.log")
 
 
-def test_a_child_that_ends_when_asked_is_not_killed(tmp_path):
+def test_a_child_that_ends_on_sigterm_is_not_killed(tmp_path):
     log = tmp_path / "log"
     code = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
@@ -109,7 +109,7 @@ def test_a_child_that_ends_when_asked_is_not_killed(tmp_path):
     end_child(child)  # once more does no harm
 
 
-def test_a_child_that_ignores_it_is_killed_and_its_children_too(tmp_path, monkeypatch):
+def test_a_child_that_ignores_sigterm_is_killed_and_its_children_too(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "END_TIMEOUT_SECONDS", 0.3)
     log = tmp_path / "log"
     child = start_child([sys.executable, "-c", STUBBORN], log)
@@ -121,7 +121,7 @@ def test_a_child_that_ignores_it_is_killed_and_its_children_too(tmp_path, monkey
     assert is_gone(grandchild)
 
 
-def test_what_a_child_that_ended_left_behind_is_ended_too(tmp_path):
+def test_processes_left_by_a_child_that_ended_are_ended_too(tmp_path):
     code = (
         "import subprocess, sys\n"
         "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)"

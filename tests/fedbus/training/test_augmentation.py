@@ -49,7 +49,7 @@ def test_range_shape_and_type_stay():
     assert 0 <= float(views.min()) < float(views.max()) <= 1
 
 
-def test_the_generator_alone_decides():
+def test_views_depend_only_on_the_generator():
     batch = noise(8)
     torch.manual_seed(0)
     first = view(batch, 3)
@@ -58,19 +58,19 @@ def test_the_generator_alone_decides():
     assert not torch.equal(first, view(batch, 4))
 
 
-def test_the_batch_is_left_as_it_is():
+def test_the_batch_is_left_unchanged():
     batch = noise(4)
     before = batch.clone()
     view(batch)
     assert torch.equal(batch, before)
 
 
-def test_each_picture_gets_a_view_of_its_own():
+def test_each_image_gets_a_different_view():
     views = view(noise(1).expand(6, 1, SIZE, SIZE))
     assert all(not torch.equal(views[i], views[j]) for i in range(6) for j in range(i))
 
 
-def test_without_magnitudes_a_view_is_the_picture_or_its_mirror_image(gentle):
+def test_without_magnitudes_a_view_is_the_image_or_its_mirror_image(gentle):
     gentle()
     batch = noise(400)
     views = view(batch)
@@ -105,7 +105,7 @@ def test_gain_and_contrast_keep_to_their_bounds(gentle):
     assert abs(float(values.mean()) - level) < 0.01
 
 
-def test_a_shift_moves_by_at_most_a_twentieth_of_the_picture(gentle):
+def test_a_shift_moves_by_at_most_a_twentieth_of_the_image(gentle):
     gentle(SHIFT=0.05)
     place = torch.arange(SIZE).float() - SIZE // 2
     spot = torch.exp(-(place.view(-1, 1) ** 2 + place.view(1, -1) ** 2) / 18).view(1, 1, SIZE, SIZE)
@@ -120,16 +120,16 @@ def test_geometry_is_that_of_an_independent_implementation():
     views = view(batch, 9)
     draws = torch.rand(20, 7, generator=generator(9)).double().numpy()
     centre = (SIZE - 1) / 2
-    for picture, seen, draw in zip(batch[:, 0].numpy(), views[:, 0].numpy(), draws, strict=True):
+    for image, seen, draw in zip(batch[:, 0].numpy(), views[:, 0].numpy(), draws, strict=True):
         centred = 2 * draw - 1
         angle, scale = math.radians(10) * centred[0], 1 + 0.1 * centred[1]
-        # In (row, column): where in the picture each pixel of the view comes from.
+        # In (row, column): where in the image each pixel of the view comes from.
         matrix = scale * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         if draw[2] < 0.5:
             matrix = matrix @ np.diag([1, -1])
         shift = 0.05 * SIZE * np.array([centred[4], centred[3]])
         offset = centre + shift - matrix @ np.array([centre, centre])
-        moved = affine_transform(picture.astype(float), matrix, offset, order=1, mode="nearest")
+        moved = affine_transform(image.astype(float), matrix, offset, order=1, mode="nearest")
         expected = np.clip((moved - 0.5) * (1 + 0.2 * centred[5]) + 0.5 + 0.1 * centred[6], 0, 1)
         np.testing.assert_allclose(seen, expected, atol=2e-5)
 
@@ -141,4 +141,6 @@ def test_views_of_many_batches_are_those_of_one_after_the_other():
     assert together.shape == (7, 5, 8)
     assert together.dtype == torch.float32
     torch.testing.assert_close(together, torch.stack(one_by_one), rtol=0, atol=1e-6)
-    assert torch.equal(torch.rand(3, generator=single), torch.rand(3, generator=whole))  # both stand at the same place
+    assert torch.equal(
+        torch.rand(3, generator=single), torch.rand(3, generator=whole)
+    )  # both generators are in the same state

@@ -1,4 +1,4 @@
-"""Samplers on phantoms: what they choose, what they invent, and what they never see."""
+"""Samplers on phantoms: what they choose, what they synthesise, and what they never read."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def assert_equal(one, other):
     st.integers(0, 2**62),
     st.data(),
 )
-def test_samplers_that_choose_rows_balance_classes_and_invent_nothing(labels, sampler, seed, data):
+def test_samplers_that_choose_rows_balance_classes_and_synthesise_nothing(labels, sampler, seed, data):
     chosen = data.draw(st.sets(st.integers(0, len(labels) - 1), min_size=1))
     training = np.array(sorted(chosen))
     pixels = np.zeros((len(labels), 2, 2), dtype=np.uint8)
@@ -85,7 +85,7 @@ def test_synthetic_phantoms_lie_within_their_class_pixel_by_pixel(sampler):
         new = balanced.synthetic[invented == label]
         assert (new >= real.min(axis=0)).all()
         assert (new <= real.max(axis=0)).all()
-        assert not any((picture == real).all(axis=(1, 2)).any() for picture in new[:3])
+        assert not any((image == real).all(axis=(1, 2)).any() for image in new[:3])
 
 
 def test_smote_brings_each_class_to_the_largest_one():
@@ -118,7 +118,7 @@ def test_a_class_that_the_site_lacks_stays_missing(sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_one_class_alone_is_balanced_already(sampler):
+def test_a_single_class_is_already_balanced(sampler):
     pixels, labels, training = phantom_site()
     training = training[labels[training] == 0]
     balanced = balance(pixels, labels, training, sampler, 0)
@@ -129,7 +129,7 @@ def test_one_class_alone_is_balanced_already(sampler):
 @pytest.mark.parametrize("sampler", RESAMPLERS)
 def test_the_seed_decides(sampler):
     pixels, labels, training = phantom_site()
-    large = 2**62 + 5  # seeds of a study have 63 bits
+    large = 2**62 + 5  # derived seeds have 63 bits
     first = balance(pixels, labels, training, sampler, large)
     assert_equal(first, balance(pixels, labels, training, sampler, large))
     other = balance(pixels, labels, training, sampler, large + 1)

@@ -60,25 +60,25 @@ def test_what_is_left_is_what_the_definition_leaves(sampler, seed):
         (int(label), *np.rint(point).astype(int)) for label, point in zip(point_labels[new], points[new], strict=True)
     ]
     found = zip(balanced.labels[len(old) :], balanced.synthetic.reshape(len(new), -1), strict=True)
-    assert sorted((int(label), *picture.tolist()) for label, picture in found) == sorted(expected)
+    assert sorted((int(label), *image.tolist()) for label, image in found) == sorted(expected)
 
 
-def test_editing_by_neighbours_takes_more_than_tomek_links_do():
+def test_editing_by_neighbours_removes_more_than_tomek_links_do():
     counts = [class_counts(balance(*phantom_site(), sampler, 0).labels) for sampler in ("smote", *CLEANING)]
     smote, tomek, enn = [sum(found.values()) for found in counts]
     assert smote > tomek > enn
     assert all(min(found.values()) > 0 for found in counts)
 
 
-def test_links_of_interpolated_images_take_these_too():
+def test_links_of_interpolated_images_remove_these_too():
     pixels, labels, training = phantom_site(1)
     before = balance(pixels, labels, training, "smote", 1)
     after = balance(pixels, labels, training, "smote-enn", 1)
     assert 0 < len(after.synthetic) < len(before.synthetic)
 
 
-def test_a_class_that_cleaning_would_take_wholly_is_refused_with_a_remedy():
-    # Along a line, two malignant images stand closer to each benign one than any benign one does.
+def test_a_class_that_cleaning_would_remove_entirely_is_refused_with_a_remedy():
+    # Along a line, two malignant images are closer to each benign one than any benign one does.
     benign = np.arange(12) * 20
     malignant = np.concatenate([benign[:5] + 5, benign[:5] + 6, benign[5:] + 5])
     pixels = np.concatenate([benign, malignant]).astype(np.uint8).reshape(-1, 1, 1)

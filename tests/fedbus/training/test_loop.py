@@ -48,7 +48,7 @@ def test_a_round_drawn_at_once_is_the_loop_that_draws_step_by_step():
     site = noise_site()
     rows, model, plain = site_rows(site, settings, 0, CPU), conv_model(), conv_model()
     loss = train(model, rows, settings, steps, round_number=2)
-    pictures = torch.from_numpy(site.pixels).unsqueeze(1)
+    images = torch.from_numpy(site.pixels).unsqueeze(1)
     order, optimiser = RowOrder(rows.owner, len(rows.index), settings.batch_size, 0), make_optimiser(plain, settings)
     generator = torch.Generator().manual_seed(derive_seed(0, "augment", "north", 2))
     plain.train()
@@ -57,7 +57,7 @@ def test_a_round_drawn_at_once_is_the_loop_that_draws_step_by_step():
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(settings, (1 + step / steps) / settings.rounds)
         picked = order.batch(steps + step)
-        batch = pictures[rows.index[picked]].float() / 255
+        batch = images[rows.index[picked]].float() / 255
         views = draw_views(1, len(batch), generator)[0]
         each = torch.nn.functional.cross_entropy(plain(normalise(augment(batch, views))), rows.labels[picked])
         optimiser.zero_grad()
@@ -138,7 +138,7 @@ def test_rates_follow_warm_up_and_cosine():
     assert {learning_rate(constant, x) for x in (0.0, 0.3, 1.0)} == {0.2}
 
 
-def test_every_step_of_every_round_takes_its_own_rate():
+def test_every_step_of_every_round_has_its_own_learning_rate():
     settings = tiny_settings(rounds=3)
     rows, model = site_rows(noise_site(), settings, 0, CPU), linear_model()
     optimiser, rates = make_optimiser(model, settings), []
@@ -182,13 +182,13 @@ def test_frozen_batch_norm_keeps_its_statistics_and_still_learns(policy, moves):
     assert not torch.equal(before["1.weight"], after["1.weight"])
 
 
-def test_progress_is_told_of_every_image():
-    settings, told = tiny_settings(), []
-    train(linear_model(), site_rows(noise_site(), settings, 0, CPU), settings, 5, progress=told.append)
-    assert told == [4] * 5
+def test_progress_is_called_for_every_image():
+    settings, reported = tiny_settings(), []
+    train(linear_model(), site_rows(noise_site(), settings, 0, CPU), settings, 5, progress=reported.append)
+    assert reported == [4] * 5
 
 
-def test_training_learns_what_can_be_learnt():
+def test_training_learns_a_separable_problem():
     settings = tiny_settings(learning_rate=0.01, rounds=1)
     site, model = noise_site(counts=(30, 30, 30)), linear_model()
     rows = site_rows(site, settings, 0, CPU)
@@ -197,7 +197,7 @@ def test_training_learns_what_can_be_learnt():
     assert (predict(model, site.pixels[test], settings).argmax(axis=1) == site.labels[test]).mean() > 0.9
 
 
-ALONE = """
+TRAIN_ONLY = """
 import sys
 for name in {others}: sys.modules[name] = None  # importing it fails
 from types import SimpleNamespace
@@ -209,21 +209,21 @@ from fedbus.training.rows import load_rows
 from fedbus.training.optimiser import make_optimiser
 from fedbus.evaluation.predict import predict
 from fedbus.training.loop import train_round
-study = SimpleNamespace(**{settings})
+settings = SimpleNamespace(**{settings})
 pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32), dtype=np.uint8)
 balanced = Balanced(np.arange(8), np.arange(8) % 3, pixels[:0], np.ones(3, dtype=np.float32))
 cpu = torch.device("cpu")
 model, rows = place_model("test_resnet", cpu), load_rows("noise", pixels, balanced, 8, cpu)
 before = [p.detach().clone() for p in model.parameters()]
-loss = train_round(model, rows, study, seed=0, round_number=1, steps=1, optimiser=make_optimiser(model, study))
+loss = train_round(model, rows, settings, seed=0, round_number=1, steps=1, optimiser=make_optimiser(model, settings))
 assert 0 < loss < 10 and any(not torch.equal(a, b) for a, b in zip(before, model.parameters()))
-assert predict(model, pixels, study).shape == (8, 3)
+assert predict(model, pixels, settings).shape == (8, 3)
 print("trained")
 """
 
 
 def test_training_needs_nothing_but_pytorch_timm_and_numpy():
     settings = {key: value for key, value in tiny_settings().model_dump().items() if key not in ("cache", "sites")}
-    code = ALONE.format(others=OTHERS, settings=settings)
+    code = TRAIN_ONLY.format(others=OTHERS, settings=settings)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "trained", done.stderr

@@ -1,4 +1,4 @@
-"""What a round does to a class that its holder lacks, policy by policy."""
+"""What a round does to a class that the site lacks, policy by policy."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ import torch
 from fedbus.evaluation.predict import predict
 from fedbus.models.state import get_state
 from fedbus.training.missing_classes.registry import POLICIES
-from tests.fedbus.training.missing_classes.cases import ALL, NO_BENIGN, NO_NORMAL, holder
+from tests.fedbus.training.missing_classes.cases import ALL, NO_BENIGN, NO_NORMAL, site_with
 from tests.models import PLAIN, conv_model, linear_model, sgd, train, weights_of
 from tests.tiny import noise_site
 
 
 def change_of(policy: str, steps: int, strength: float = 0.2) -> np.ndarray:
-    """How far SGD moves the weights [3, 49] of a linear model at a hospital without normals."""
-    rows, settings = holder(policy, NO_NORMAL, **PLAIN, missing_strength=strength)
+    """How far SGD moves the weights [3, 49] of a linear model at a site without normals."""
+    rows, settings = site_with(policy, NO_NORMAL, **PLAIN, missing_strength=strength)
     model = linear_model()
     start = weights_of(model)
     train(model, rows, settings, steps, optimiser=sgd(model, settings))
@@ -22,7 +22,7 @@ def change_of(policy: str, steps: int, strength: float = 0.2) -> np.ndarray:
 
 
 def trained(policy: str, counts: tuple[int, int, int], **changes: object) -> dict[str, torch.Tensor]:
-    rows, settings = holder(policy, counts, **changes)
+    rows, settings = site_with(policy, counts, **changes)
     model = conv_model()
     train(model, rows, settings, 4)
     return get_state(model)
@@ -42,10 +42,10 @@ def test_policies_between_drive_a_missing_class_out_more_slowly_than_plain(polic
     assert plain[2, -1] < found[2, -1] < 0
 
 
-def test_a_distilled_model_keeps_what_it_thought_of_a_class_that_the_holder_lacks():
+def test_a_distilled_model_keeps_its_probability_of_a_missing_class():
     site, moved = noise_site(counts=NO_NORMAL), {}
     for policy in ("distil", "mask", "plain"):
-        rows, settings = holder(policy, NO_NORMAL, **PLAIN, missing_strength=1.0, learning_rate=0.05)
+        rows, settings = site_with(policy, NO_NORMAL, **PLAIN, missing_strength=1.0, learning_rate=0.05)
         model = linear_model()
         before = predict(model, site.pixels, settings)
         train(model, rows, settings, 40, optimiser=sgd(model, settings))
@@ -67,14 +67,14 @@ def test_at_strength_zero_a_round_is_that_of_mask_bit_for_bit(policy):
 
 
 @pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"balanced", "plain"}))
-def test_a_hospital_with_all_classes_trains_as_under_plain_bit_for_bit(policy):
+def test_a_site_with_all_classes_trains_as_under_plain_bit_for_bit(policy):
     expected, found = trained("plain", ALL), trained(policy, ALL)
     assert all(torch.equal(value, found[key]) for key, value in expected.items())
 
 
-def test_each_round_distils_from_the_model_that_came_in():
+def test_each_round_distils_from_the_incoming_model():
     """The second round starts at a model of its own: nothing pulls it back to the first round's."""
-    rows, settings = holder("distil", NO_NORMAL, **PLAIN, missing_strength=1.0)
+    rows, settings = site_with("distil", NO_NORMAL, **PLAIN, missing_strength=1.0)
     model = linear_model()
     train(model, rows, settings, 20, optimiser=sgd(model, settings))
     start = weights_of(model)

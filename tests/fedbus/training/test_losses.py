@@ -56,7 +56,7 @@ def test_the_proximal_term_pulls_a_drifted_model_back():
     assert all(torch.allclose(p, e, atol=1e-7) for p, e in zip(model.parameters(), expected, strict=True))
 
 
-def test_a_parameter_without_a_gradient_is_left_alone():
+def test_a_parameter_without_a_gradient_is_left_unchanged():
     still, moved = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     moved.grad = torch.zeros(2)
     add_proximal_gradient([still, moved], [torch.zeros(2), torch.zeros(2)], 0.3)

@@ -1,4 +1,4 @@
-"""Which rows a step trains on: training rows only, every one in each pass, whatever was cut."""
+"""Which rows a step trains on: training rows only, every one in each pass, also after an interruption."""
 
 import dataclasses
 import warnings
@@ -31,7 +31,7 @@ def test_each_pass_covers_every_balanced_row_once_also_across_rounds(count, batc
     assert passes[0] != passes[1]
 
 
-def test_the_order_after_a_cut_is_that_of_an_uncut_run():
+def test_the_order_after_an_interruption_is_that_of_an_uninterrupted_run():
     settings = tiny_settings()
     rows = site_rows(noise_site(), settings, 0, CPU)
     uncut = RowOrder(rows.owner, len(rows.index), settings.batch_size, 3)
@@ -67,7 +67,7 @@ def test_only_training_rows_are_trained_on_with_their_own_labels(sampler):
         if place < real
     ]
     assert set(seen) <= allowed
-    assert not {picture for picture, _ in seen} & held_out
+    assert not {image for image, _ in seen} & held_out
     assert rows.distinct == len(train_rows)
     if sampler in ("ros", "smote"):
         assert set(Counter(rows.labels.tolist()).values()) == {24}
@@ -84,12 +84,12 @@ def test_rows_on_the_device_are_the_balanced_rows_and_then_the_synthetic_ones():
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 7), (2, 14), (0.5, 4), (0.01, 1)])
-def test_steps_a_round_are_passes_over_the_balanced_rows(epochs, steps):
+def test_steps_per_round_are_passes_over_the_balanced_rows(epochs, steps):
     settings = tiny_settings(local_epochs=epochs)  # 27 balanced rows, batches of 4
     assert site_rows(noise_site(), settings, 0, CPU).steps_per_round(settings) == steps
 
 
-def test_a_processor_reads_the_map_itself_and_trains_as_from_memory(tmp_path):
+def test_a_cpu_reads_the_memory_map_itself_and_trains_as_from_memory(tmp_path):
     site, settings = noise_site(), tiny_settings()
     np.save(tmp_path / "pixels.npy", site.pixels)
     content = (tmp_path / "pixels.npy").read_bytes()
@@ -108,7 +108,7 @@ def test_a_processor_reads_the_map_itself_and_trains_as_from_memory(tmp_path):
     assert (tmp_path / "pixels.npy").read_bytes() == content
 
 
-def test_another_device_gets_each_distinct_picture_once():
+def test_another_device_gets_each_distinct_image_once():
     site = noise_site(counts=(40, 20, 15))
     balanced = balance(site.pixels, site.labels, site.splits["train"], "ros", 0)
     rows = load_rows("north", site.pixels, balanced, 45, torch.device("meta"))

@@ -19,7 +19,7 @@ def test_two_views_of_a_case_are_one_patient(tmp_path):
     assert len({row.patient for row in manifest.rows}) == 6
 
 
-def test_rows_and_files_must_agree(tmp_path):
+def test_rows_and_files_must_match(tmp_path):
     images = make_bus_bra(tmp_path) / "BUSBRA" / "Images"
     (images / "bus_0001-l.png").rename(images / "bus_0099-l.png")
     with pytest.raises(ArchiveError, match=r"without a file: bus_0001-l\.png; 1 files without a row: bus_0099"):
@@ -43,7 +43,7 @@ def test_faults_in_the_table_are_named(tmp_path, old, new, message):
         bus_bra.read(tmp_path, "x")
 
 
-def test_real_archive_matches_its_census(shared_data):
+def test_the_real_dataset_matches_its_census(shared_data):
     manifest = bus_bra.read(shared_data / "BUSBRA", "bra")
     assert manifest.counts == bus_bra.CENSUS == {"benign": 1268, "malignant": 607, "normal": 0}
     assert len({row.patient for row in manifest.rows}) == 1064

@@ -75,7 +75,7 @@ def test_names_without_a_patient_are_refused(tmp_path):
         bus_uclm.read(tmp_path, "x")
 
 
-def test_real_archive_matches_its_census(shared_data):
+def test_the_real_dataset_matches_its_census(shared_data):
     manifest = bus_uclm.read(shared_data / "BUS-UCLM", "uclm")
     assert manifest.counts == bus_uclm.CENSUS == {"benign": 174, "malignant": 90, "normal": 419}
     assert len({row.patient for row in manifest.rows}) == 37  # 38 ids, two of them one patient

@@ -7,7 +7,7 @@ import pytest
 
 from fedbus.datasets.readers import busi
 from fedbus.errors import ArchiveError
-from tests.archives import make_busi, make_picture
+from tests.archives import make_busi, make_image
 
 
 def test_reads_images_and_no_masks(tmp_path):
@@ -48,13 +48,13 @@ def test_two_copies_are_refused(tmp_path):
         busi.read(tmp_path, "x")
 
 
-def test_every_stray_picture_is_named(tmp_path):
+def test_every_stray_image_is_named(tmp_path):
     folder = make_busi(tmp_path) / "Dataset_BUSI_with_GT"
     generator = np.random.default_rng(1)
     for name in ("loose.png", "benign/malignant (1).png", "normal/scan.jpg"):
-        make_picture(generator).save(folder / name)
+        make_image(generator).save(folder / name)
     (folder / "other").mkdir()
-    make_picture(generator).save(folder / "other" / "benign (9).png")
+    make_image(generator).save(folder / "other" / "benign (9).png")
 
     with pytest.raises(ArchiveError, match="4 images") as caught:
         busi.read(tmp_path, "x")
@@ -62,7 +62,7 @@ def test_every_stray_picture_is_named(tmp_path):
         assert name in str(caught.value)
 
 
-def test_hidden_files_of_macos_are_no_pictures(tmp_path):
+def test_hidden_files_of_macos_are_ignored(tmp_path):
     folder = make_busi(tmp_path / "unpacked") / "Dataset_BUSI_with_GT"
     (folder / "benign" / "._benign (1).png").write_bytes(b"resource fork")
     (tmp_path / "__MACOSX").mkdir()
@@ -75,7 +75,7 @@ def test_one_class_is_not_enough(tmp_path):
         busi.read(make_busi(tmp_path, {"benign": 3}), "x")
 
 
-def test_real_archive_matches_its_census(shared_data):
+def test_the_real_dataset_matches_its_census(shared_data):
     for root in (shared_data / "BUSI", shared_data / "BUSI" / "Dataset_BUSI_with_GT"):
         manifest = busi.read(root, "busi")
         assert manifest.counts == busi.CENSUS == {"benign": 437, "malignant": 210, "normal": 133}

@@ -1,24 +1,24 @@
-"""A hospital's own pictures, one folder a class."""
+"""A site's own images, one folder per class."""
 
 import numpy as np
 import pytest
 
 from fedbus.datasets.readers import class_folders
 from fedbus.errors import ArchiveError
-from tests.archives import make_class_folders, make_picture
+from tests.archives import make_class_folders, make_image
 
 
 def add(root, *names):
     generator = np.random.default_rng(1)
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        make_picture(generator).save(root / name)
+        make_image(generator).save(root / name)
 
 
 def test_reads_folders_in_any_case_and_nested(tmp_path):
     make_class_folders(tmp_path)
     add(tmp_path, "Benign/2021/a.jpg", "Benign/2021/b.JPEG", "MALIGNANT/c.bmp", "Normal/d.tif")
-    (tmp_path / "Benign" / "readme.txt").write_text("no picture")
+    (tmp_path / "Benign" / "readme.txt").write_text("not an image")
 
     manifest = class_folders.read(tmp_path, "mine")
 
@@ -46,7 +46,7 @@ def test_names_that_only_resemble_masks_pass(tmp_path):
     assert class_folders.read(tmp_path, "x").counts["benign"] == 8
 
 
-def test_unknown_folders_with_pictures_are_all_named(tmp_path):
+def test_unknown_folders_with_images_are_all_named(tmp_path):
     make_class_folders(tmp_path)
     add(tmp_path, "cysts/a.png", "Unsure/b.png")
     (tmp_path / "documents").mkdir()
@@ -55,7 +55,7 @@ def test_unknown_folders_with_pictures_are_all_named(tmp_path):
     assert "documents" not in str(caught.value)
 
 
-def test_loose_pictures_are_refused(tmp_path):
+def test_loose_images_are_refused(tmp_path):
     make_class_folders(tmp_path)
     add(tmp_path, "loose.png")
     with pytest.raises(ArchiveError, match=r"outside any class folder: loose\.png"):

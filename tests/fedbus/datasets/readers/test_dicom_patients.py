@@ -1,4 +1,4 @@
-"""Hospitals whose own pictures are DICOM: frames, patients, and that no patient id goes any further."""
+"""Sites whose own images are DICOM: frames, patients, and that no patient id is passed on."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.pixel_cache import PixelCache, decode_dataset
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import open_site
-from tests.archives import make_picture
+from tests.archives import make_image
 from tests.dicoms import make_dicom_csv, write_dicom
 
 GENERATOR = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def test_class_folders_take_patients_from_dicom(tmp_path):
     write_dicom(tmp_path / "benign" / "2.DCM", noise(40, 48))
     write_dicom(tmp_path / "malignant" / "3.dcm", noise(40, 48), PatientID="MRN-1")
     write_dicom(tmp_path / "malignant" / "4.dcm", noise(40, 48), PatientID="MRN-2")
-    make_picture(GENERATOR).save(tmp_path / "malignant" / "5.png")
+    make_image(GENERATOR).save(tmp_path / "malignant" / "5.png")
 
     manifest = class_folders.read(tmp_path, "north")
 
@@ -64,7 +64,7 @@ def test_one_id_for_all_files_is_noted(tmp_path):
     assert "ANON" not in note
 
 
-def test_frames_are_rows_of_their_own(tmp_path):
+def test_each_frame_is_a_separate_row(tmp_path):
     pixels = make_scans(tmp_path)
     rows = [("a.dcm", "benign", "", "4"), ("a.dcm", "benign", "", "1"), ("b.dcm", "malignant", "", "")]
     make_dicom_csv(tmp_path, [*rows, ("c.dcm", "normal", "", "2"), ("c.dcm", "normal", "", " 03 ")])
@@ -88,7 +88,7 @@ def test_frames_are_rows_of_their_own(tmp_path):
         assert np.corrcoef(image.mean(axis=1), expected.mean(axis=1))[0, 1] > 0.9
 
 
-def test_other_frames_are_other_pictures_in_the_cache(tmp_path):
+def test_each_frame_is_a_separate_image_in_the_cache(tmp_path):
     make_scans(tmp_path)
     images = {}
     for frame in ("1", "2", ""):
@@ -99,7 +99,7 @@ def test_other_frames_are_other_pictures_in_the_cache(tmp_path):
     np.testing.assert_array_equal(images["2"], images[""])
 
 
-def test_named_patients_stay_and_complete_empty_ones(tmp_path):
+def test_named_patients_are_kept_and_fill_in_empty_ones(tmp_path):
     make_scans(tmp_path, ids=("MRN-1", "MRN-1", "MRN-2", None))
     rows = [("a.dcm", "benign", "Anna", ""), ("b.dcm", "malignant", "", "1"), ("b.dcm", "malignant", "", "2")]
     make_dicom_csv(tmp_path, [*rows, ("c.dcm", "normal", "", ""), ("d.dcm", "normal", "", "")])
@@ -121,7 +121,7 @@ def test_one_file_has_one_patient(tmp_path):
 
 
 @pytest.mark.parametrize("frame", ["0", "-1", "1.5", "x", "²"])
-def test_frames_that_cannot_be_are_named(tmp_path, frame):
+def test_impossible_frames_are_named(tmp_path, frame):
     make_scans(tmp_path, ids=("MRN-1", "MRN-2"))
     make_dicom_csv(tmp_path, [("a.dcm", "benign", "", "1"), ("b.dcm", "malignant", "", frame)])
     with pytest.raises(ArchiveError, match=rf"impossible frames: row 3 \('{frame}' of b\.dcm\)"):
@@ -130,13 +130,13 @@ def test_frames_that_cannot_be_are_named(tmp_path, frame):
 
 def test_only_dicom_has_frames(tmp_path):
     make_scans(tmp_path, ids=("MRN-1",))
-    make_picture(GENERATOR).save(tmp_path / "b.png")
+    make_image(GENERATOR).save(tmp_path / "b.png")
     make_dicom_csv(tmp_path, [("a.dcm", "benign", "", "1"), ("b.png", "malignant", "", "1")])
     with pytest.raises(ArchiveError, match=r"row 3 \('1' of b\.png\).*leave the column empty"):
         labels_csv.read(tmp_path, "north")
 
 
-def test_rows_and_files_must_agree_frame_by_frame(tmp_path):
+def test_rows_and_files_must_match_frame_by_frame(tmp_path):
     make_scans(tmp_path)
     rows = [("a.dcm", "benign", "", "1"), ("a.dcm", "benign", "", "01"), ("gone.dcm", "malignant", "", "7")]
     make_dicom_csv(tmp_path, [*rows, ("b.dcm", "malignant", "", "1")])
@@ -148,7 +148,7 @@ def test_rows_and_files_must_agree_frame_by_frame(tmp_path):
     assert "1 named more than once: a.dcm#1" in message
 
 
-def test_a_frame_too_many_is_named_with_its_file(tmp_path):
+def test_a_frame_beyond_the_last_is_named_with_its_file(tmp_path):
     make_scans(tmp_path, ids=("MRN-1", "MRN-2"))
     make_dicom_csv(tmp_path, [("a.dcm", "benign", "", "5"), ("b.dcm", "malignant", "", "4")])
     manifest = labels_csv.read(tmp_path, "north")
@@ -156,7 +156,7 @@ def test_a_frame_too_many_is_named_with_its_file(tmp_path):
         decode_dataset(manifest, PixelCache(tmp_path / "cache", 32))
 
 
-def test_the_check_lists_what_is_wrong_and_tells_no_id(tmp_path):
+def test_the_check_lists_faults_and_no_patient_id(tmp_path):
     make_scans(tmp_path, ids=("MRN-1", "MRN-1", None, None))
     (tmp_path / "d.dcm").write_text("no DICOM")
     rows = [("a.dcm", "benign", "", "5"), ("b.dcm", "malignant", "", "1"), ("b.dcm", "malignant", "", "2")]
@@ -189,11 +189,11 @@ def test_frames_of_a_file_stay_together_and_no_id_is_written(tmp_path):
     prepare_sites(build_settings(settings, "a test"), out)
 
     site = open_site(out, "north")
-    part_of = {str(site.paths[row]): part for part, chosen in site.splits.items() for row in chosen}
-    assert len(part_of) == 36
+    split_of = {str(site.paths[row]): split for split, chosen in site.splits.items() for row in chosen}
+    assert len(split_of) == 36
     for i in range(18):
-        assert part_of[f"{i}.dcm#1"] == part_of[f"{i}.dcm#3"]
-    assert part_of["0.dcm#1"] == part_of["3.dcm#1"]  # two files of one patient
+        assert split_of[f"{i}.dcm#1"] == split_of[f"{i}.dcm#3"]
+    assert split_of["0.dcm#1"] == split_of["3.dcm#1"]  # two files of one patient
     written = [path for path in out.rglob("*") if path.is_file()]
     assert len(written) >= 2
     for path in written:

@@ -17,20 +17,20 @@ from tests.archives import make_gdph_sysucc, write_workbook
         ("sysucc", {"benign": 3, "malignant": 4, "normal": 0}),
     ],
 )
-def test_both_layouts_give_the_same_hospitals(tmp_path, layout, reader, expected):
+def test_both_layouts_have_the_same_hospitals(tmp_path, layout, reader, expected):
     manifest = read_dataset(reader, make_gdph_sysucc(tmp_path, layout), "canton")
     assert manifest.counts == expected
     assert {row.patient for row in manifest.rows} == {None}
     assert not any("BIRADS" in note for note in manifest.notes)
 
 
-def test_the_layouts_hold_the_same_pictures(tmp_path):
+def test_the_layouts_contain_the_same_images(tmp_path):
     a = gdph_sysucc.read_sysucc(make_gdph_sysucc(tmp_path / "a", "a"), "x")
     b = gdph_sysucc.read_sysucc(make_gdph_sysucc(tmp_path / "b", "b"), "x")
     assert {r.sha256: r.label for r in a.rows} == {r.sha256: r.label for r in b.rows}
 
 
-def test_hospitals_are_told_apart_at_the_published_indices(tmp_path):
+def test_hospitals_are_distinguished_by_the_published_indices(tmp_path):
     folder = make_gdph_sysucc(tmp_path) / "GDPH&SYSUCC"
     # The last of SYSUCC, beside the first of GDPH that the builder makes (443 and 1116).
     for old, new in (("benign(0)", "benign(442)"), ("malignant(0)", "malignant(1115)")):

@@ -1,11 +1,11 @@
-"""A hospital's own pictures, listed in labels.csv."""
+"""A site's own images, listed in labels.csv."""
 
 import numpy as np
 import pytest
 
 from fedbus.datasets.readers import labels_csv
 from fedbus.errors import ArchiveError
-from tests.archives import make_labels_csv, make_picture, write_table
+from tests.archives import make_image, make_labels_csv, write_table
 
 
 def replace(root, old, new):
@@ -30,7 +30,7 @@ def test_tolerates_what_spreadsheets_write(tmp_path):
     generator = np.random.default_rng(0)
     (tmp_path / "a b").mkdir()
     for name in ("a b/1.png", "a b/2.png"):
-        make_picture(generator).save(tmp_path / name)
+        make_image(generator).save(tmp_path / name)
     header = (" Label", "comment", "FILE", "")
     rows = [("Benign ", "left; upper", "a b\\1.png", ""), ("MALIGNANT", "", "./a b/2.png", "")]
     write_table(tmp_path / "labels.csv", header, rows, delimiter=",", encoding="utf-8-sig")
@@ -43,7 +43,7 @@ def test_tolerates_what_spreadsheets_write(tmp_path):
 def test_unlisted_masks_are_left_out_and_counted(tmp_path):
     make_labels_csv(tmp_path)
     (tmp_path / "masks").mkdir()
-    make_picture(np.random.default_rng(1)).save(tmp_path / "masks" / "benign-0.png")
+    make_image(np.random.default_rng(1)).save(tmp_path / "masks" / "benign-0.png")
     manifest = labels_csv.read(tmp_path, "x")
     assert len(manifest.rows) == 15
     assert manifest.notes == ("1 files named like masks are left out",)
@@ -95,7 +95,7 @@ def test_all_unknown_labels_are_collected(tmp_path):
         labels_csv.read(tmp_path, "x")
 
 
-def test_a_table_that_is_no_utf8_is_refused(tmp_path):
+def test_a_table_that_is_not_utf8_is_refused(tmp_path):
     table = make_labels_csv(tmp_path) / "labels.csv"
     table.write_bytes(table.read_bytes() + "scans/größe.png,benign,\n".encode("latin-1"))
     with pytest.raises(ArchiveError, match="is not UTF-8 text"):

@@ -1,4 +1,4 @@
-"""Phantom hospitals keep what lesion descriptors, speckle statistics and their settings promise."""
+"""Phantoms follow lesion descriptors, speckle statistics and their settings."""
 
 import json
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_same_seed_same_bytes(written, tmp_path):
         assert phantoms.read(again[site], site).digest == phantoms.read(root, site).digest
 
 
-def test_other_seed_shares_no_picture(manifests, tmp_path):
+def test_other_seed_shares_no_image(manifests, tmp_path):
     other = phantoms.write_phantoms(tmp_path / "other", IMAGES, seed=4)
     for site, root in other.items():
         fresh = {row.sha256 for row in phantoms.read(root, site).rows}
@@ -67,9 +67,9 @@ def test_other_seed_shares_no_picture(manifests, tmp_path):
 
 
 def test_a_patient_does_not_depend_on_what_else_is_drawn(written):
-    alone = draw_patient("phantom-b", "benign", 0, seed=3)[0].image
+    drawn = draw_patient("phantom-b", "benign", 0, seed=3)[0].image
     stored = np.asarray(decode_image(written["phantom-b"] / "images" / "0000_0.png"))
-    np.testing.assert_array_equal(alone, stored)
+    np.testing.assert_array_equal(drawn, stored)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_class_balance(manifests, site, counts):
     assert manifests[site].notes == ()
 
 
-def test_patients_have_one_to_three_distinct_pictures_of_one_class(manifests):
+def test_patients_have_one_to_three_distinct_images_of_one_class(manifests):
     rows = [row for manifest in manifests.values() for row in manifest.rows]
     assert len({row.sha256 for row in rows}) == len(rows) == 3 * IMAGES
     labels: dict[str | None, list[str]] = {}
@@ -99,14 +99,14 @@ def test_views_of_a_patient_resemble_each_other_more_than_other_patients():
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_pictures_have_the_scanner_size(written, site):
-    pictures = [decode_image(path) for path in (written[site] / "images").iterdir()]
-    assert {picture.size for picture in pictures} == {SITES[site].scanner.size}
+def test_images_have_the_scanner_size(written, site):
+    images = [decode_image(path) for path in (written[site] / "images").iterdir()]
+    assert {image.size for image in images} == {SITES[site].scanner.size}
 
 
 @pytest.mark.parametrize("site", SITES)
 def test_speckle_is_rayleigh(site):
-    # So many resolution cells that the statistics settle.
+    # Enough resolution cells for the statistics to settle.
     scanner = replace(SITES[site].scanner, size=(1000, 1000), frame=(0, 0, 0, 0))
     tissue = np.full(scanner.grid, -6, dtype=np.float32)
     inner = envelope(tissue, scanner, np.random.default_rng(0))[20:-20, 20:-20]
@@ -158,21 +158,21 @@ def test_normals_have_no_lesion():
 
 def test_complete_set_is_reused(tmp_path):
     root = tmp_path / "set"
-    archives = phantoms.write_phantoms(root, IMAGES, seed=0)
-    assert archives == {site: root / site for site in SITES}
+    datasets = phantoms.write_phantoms(root, IMAGES, seed=0)
+    assert datasets == {site: root / site for site in SITES}
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     phantoms.write_phantoms(root, IMAGES, seed=0)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_set_is_redrawn_when_settings_differ_or_a_picture_is_gone(tmp_path):
+def test_set_is_redrawn_when_settings_differ_or_an_image_is_missing(tmp_path):
     root = tmp_path / "set"
     phantoms.write_phantoms(root, IMAGES, seed=0)
-    archives = phantoms.write_phantoms(root, IMAGES + 2, seed=0)
-    assert len(phantoms.read(archives["phantom-c"], "phantom-c").rows) == IMAGES + 2
+    datasets = phantoms.write_phantoms(root, IMAGES + 2, seed=0)
+    assert len(phantoms.read(datasets["phantom-c"], "phantom-c").rows) == IMAGES + 2
     assert json.loads((root / phantoms.MARKER).read_text())["images"] == IMAGES + 2
-    gone = next((archives["phantom-a"] / "images").iterdir())
+    gone = next((datasets["phantom-a"] / "images").iterdir())
     gone.unlink()
     phantoms.write_phantoms(root, IMAGES + 2, seed=0)
     assert gone.is_file()
@@ -189,7 +189,7 @@ def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_other_things_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_left_unchanged(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ArchiveError, match="something else"):
         phantoms.write_phantoms(tmp_path, IMAGES, seed=0)
@@ -202,12 +202,12 @@ def test_impossible_settings(tmp_path, images, seed):
         phantoms.write_phantoms(tmp_path / "set", images, seed)
 
 
-def test_only_hospitals_of_a_set_match(written, tmp_path):
+def test_only_the_sites_of_a_set_match(written, tmp_path):
     assert all(phantoms.matches(root) for root in written.values())
     (tmp_path / "labels.csv").write_text("file,label\n")
     assert not phantoms.matches(tmp_path)
 
 
-def test_they_say_what_they_are():
+def test_citation_and_terms_call_them_phantoms():
     assert phantoms.CENSUS is None
     assert all("hantom" in text and "FedBUS" in text for text in (phantoms.CITATION, phantoms.TERMS))

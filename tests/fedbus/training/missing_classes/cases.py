@@ -1,4 +1,4 @@
-"""Holders that have all classes or lack one, a batch of theirs, and what NumPy says of its probabilities."""
+"""Sites that have all classes or lack one, a batch of theirs, and its probabilities by NumPy."""
 
 import numpy as np
 import torch
@@ -14,16 +14,16 @@ from tests.tiny import noise_site, tiny_settings
 ALL, NO_NORMAL, NO_BENIGN, ONE = (25, 10, 5), (25, 10, 0), (0, 10, 25), (0, 15, 0)
 LACKING = (NO_NORMAL, NO_BENIGN, ONE)
 NOTHING = torch.empty(0)
-"""For a loss that does not look at the pictures."""
+"""For a loss that does not look at the images."""
 
 
-def holder(policy: str, counts: tuple[int, int, int], **changes: object) -> tuple[TrainingRows, Settings]:
+def site_with(policy: str, counts: tuple[int, int, int], **changes: object) -> tuple[TrainingRows, Settings]:
     settings = tiny_settings(missing_classes=policy, **changes)
     return site_rows(noise_site(counts=counts), settings, 0, CPU), settings
 
 
 def criterion_of(policy: str, counts: tuple[int, int, int], **changes: object) -> tuple[Criterion, TrainingRows]:
-    rows, settings = holder(policy, counts, **changes)
+    rows, settings = site_with(policy, counts, **changes)
     return make_criterion(linear_model(), rows, settings), rows
 
 
@@ -38,9 +38,9 @@ def whole_batch(rows: TrainingRows) -> torch.Tensor:
 
 
 def value_and_gradient(
-    criterion: Criterion, logits: torch.Tensor, labels: torch.Tensor, pictures: torch.Tensor = NOTHING
+    criterion: Criterion, logits: torch.Tensor, labels: torch.Tensor, images: torch.Tensor = NOTHING
 ) -> tuple[float, np.ndarray]:
-    loss = criterion(logits, labels, pictures)
+    loss = criterion(logits, labels, images)
     (gradient,) = torch.autograd.grad(loss, logits)
     return loss.item(), gradient.double().numpy()
 

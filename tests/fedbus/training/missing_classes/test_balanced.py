@@ -30,7 +30,7 @@ def test_the_softmax_is_weighed_by_the_rows_of_each_class_and_one(smoothing, sam
     assert value_and_gradient(criterion, logits, rows.labels)[0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_holder_of_all_classes_that_are_balanced_already_trains_by_plain_cross_entropy():
+def test_a_site_with_all_classes_already_balanced_trains_by_plain_cross_entropy():
     criterion, rows = criterion_of("balanced", ALL, sampler="ros")
     assert isinstance(criterion, Balanced)
     logits = draw_logits(rows)

@@ -1,4 +1,4 @@
-"""Distillation of the incoming model against NumPy, and what stays as it was."""
+"""Distillation of the incoming model against NumPy, and what stays unchanged."""
 
 import copy
 
@@ -13,8 +13,8 @@ from tests.fedbus.training.missing_classes.cases import (
     NO_NORMAL,
     ONE,
     draw_logits,
-    holder,
     probabilities,
+    site_with,
     value_and_gradient,
     whole_batch,
 )
@@ -27,15 +27,15 @@ def coarse(p: np.ndarray, missing: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("counts", LACKING)
 @pytest.mark.parametrize("sampler", ["none", "class-weights"])
-def test_the_loss_is_mask_and_the_divergence_of_what_the_holder_lacks(counts, sampler):
-    rows, settings = holder("distil", counts, missing_strength=0.3, sampler=sampler)
+def test_the_loss_is_mask_plus_the_divergence_on_the_missing_classes(counts, sampler):
+    rows, settings = site_with("distil", counts, missing_strength=0.3, sampler=sampler)
     model = linear_model()
-    logits, pictures = draw_logits(rows), whole_batch(rows)
-    found, gradient = value_and_gradient(make_criterion(model, rows, settings), logits, rows.labels, pictures)
+    logits, images = draw_logits(rows), whole_batch(rows)
+    found, gradient = value_and_gradient(make_criterion(model, rows, settings), logits, rows.labels, images)
     mask = make_criterion(model, rows, settings.model_copy(update={"missing_classes": "mask"}))
-    masked, masked_gradient = value_and_gradient(mask, logits, rows.labels, pictures)
+    masked, masked_gradient = value_and_gradient(mask, logits, rows.labels, images)
     missing = [c for c in range(3) if not counts[c]]
-    before, now = coarse(probabilities(model(pictures)), missing), coarse(probabilities(logits), missing)
+    before, now = coarse(probabilities(model(images)), missing), coarse(probabilities(logits), missing)
     weights = rows.class_weights.double().numpy()[rows.labels.numpy()]
     weights = weights / weights.sum()
     divergence = weights @ (before * np.log(before / now)).sum(axis=1)
@@ -46,12 +46,12 @@ def test_the_loss_is_mask_and_the_divergence_of_what_the_holder_lacks(counts, sa
 
 @pytest.mark.parametrize("counts", [NO_NORMAL, NO_BENIGN, ONE])
 def test_at_the_start_of_a_round_it_is_mask(counts):
-    rows, settings = holder("distil", counts, missing_strength=1.0)
-    model, pictures = linear_model(), whole_batch(holder("distil", counts)[0])
-    logits = model(pictures).detach().requires_grad_()
-    loss, gradient = value_and_gradient(make_criterion(model, rows, settings), logits, rows.labels, pictures)
+    rows, settings = site_with("distil", counts, missing_strength=1.0)
+    model, images = linear_model(), whole_batch(site_with("distil", counts)[0])
+    logits = model(images).detach().requires_grad_()
+    loss, gradient = value_and_gradient(make_criterion(model, rows, settings), logits, rows.labels, images)
     mask = make_criterion(model, rows, settings.model_copy(update={"missing_classes": "mask"}))
-    masked, expected = value_and_gradient(mask, logits, rows.labels, pictures)
+    masked, expected = value_and_gradient(mask, logits, rows.labels, images)
     assert loss == pytest.approx(masked, abs=1e-6)
     np.testing.assert_allclose(gradient, expected, atol=1e-7)
     missing = [c for c in range(3) if not counts[c]]
@@ -59,11 +59,11 @@ def test_at_the_start_of_a_round_it_is_mask(counts):
 
 
 def test_the_incoming_model_is_a_frozen_copy_in_evaluation_mode():
-    rows, settings = holder("distil", NO_NORMAL)
+    rows, settings = site_with("distil", NO_NORMAL)
     model = conv_model().train()
-    criterion, pictures = make_criterion(model, rows, settings), whole_batch(rows)
+    criterion, images = make_criterion(model, rows, settings), whole_batch(rows)
     before = copy.deepcopy(criterion.incoming.state_dict())
-    loss = criterion(model(pictures), rows.labels, pictures)
+    loss = criterion(model(images), rows.labels, images)
     loss.backward()
     assert all(p.grad is None for p in criterion.incoming.parameters())
     assert model.training

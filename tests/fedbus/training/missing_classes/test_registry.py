@@ -17,7 +17,7 @@ from tests.fedbus.training.missing_classes.cases import (
     NO_BENIGN,
     criterion_of,
     draw_logits,
-    holder,
+    site_with,
     value_and_gradient,
     whole_batch,
 )
@@ -25,13 +25,13 @@ from tests.models import linear_model
 from tests.tiny import tiny_settings
 
 
-def test_every_policy_of_a_study_has_its_loss():
+def test_every_value_of_the_setting_has_its_loss():
     assert set(POLICIES) == set(get_args(Settings.model_fields["missing_classes"].annotation))
 
 
 @pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"balanced"}))
 @pytest.mark.parametrize("sampler", ["ros", "class-weights"])
-def test_a_holder_that_has_all_classes_trains_by_plain_cross_entropy_bit_for_bit(policy, sampler):
+def test_a_site_that_has_all_classes_trains_by_plain_cross_entropy_bit_for_bit(policy, sampler):
     criterion, rows = criterion_of(policy, ALL, sampler=sampler)
     logits = draw_logits(rows)
     expected = F.cross_entropy(logits, rows.labels, weight=rows.class_weights, label_smoothing=0.1)
@@ -44,7 +44,7 @@ def test_a_holder_that_has_all_classes_trains_by_plain_cross_entropy_bit_for_bit
 
 @pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"plain"}))
 @pytest.mark.parametrize("counts", LACKING)
-def test_a_holder_that_lacks_a_class_trains_by_the_policy(policy, counts):
+def test_a_site_that_lacks_a_class_trains_by_the_policy(policy, counts):
     assert type(criterion_of(policy, counts)[0]) is POLICIES[policy] is not Criterion
 
 
@@ -60,18 +60,18 @@ def test_smoothing_never_pushes_towards_a_missing_class(policy, counts, sampler)
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_a_class_weight_counts_as_so_many_rows(policy):
+def test_a_class_weight_counts_as_that_number_of_rows(policy):
     settings = {"sampler": "none", "label_smoothing": 0.0, "missing_strength": 0.4}
-    rows, settings = holder(policy, NO_BENIGN, **settings)
+    rows, settings = site_with(policy, NO_BENIGN, **settings)
     thrice = dataclasses.replace(rows, class_weights=torch.tensor([1.0, 1.0, 3.0]))
-    logits, pictures, times = draw_logits(rows), whole_batch(rows), torch.where(rows.labels == 2, 3, 1)
-    weighted = POLICIES[policy](linear_model(), thrice, settings)(logits, rows.labels, pictures)
-    many = [tensor.repeat_interleave(times, 0) for tensor in (logits, rows.labels, pictures)]
+    logits, images, times = draw_logits(rows), whole_batch(rows), torch.where(rows.labels == 2, 3, 1)
+    weighted = POLICIES[policy](linear_model(), thrice, settings)(logits, rows.labels, images)
+    many = [tensor.repeat_interleave(times, 0) for tensor in (logits, rows.labels, images)]
     repeated = POLICIES[policy](linear_model(), rows, settings)(*many)
     assert weighted.item() == pytest.approx(repeated.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_only_plain_lets_a_model_predict_what_nobody_trained_it_on(policy):
+def test_only_plain_lets_a_model_predict_a_class_that_no_site_trained_it_on(policy):
     settings = tiny_settings(missing_classes=policy)
     assert predictable([0, 1], settings) == (None if policy == "plain" else [0, 1])

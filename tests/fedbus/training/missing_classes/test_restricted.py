@@ -11,8 +11,8 @@ from tests.fedbus.training.missing_classes.cases import (
     criterion_of,
     cross_entropy,
     draw_logits,
-    holder,
     probabilities,
+    site_with,
     smoothed,
     value_and_gradient,
 )
@@ -38,7 +38,7 @@ def test_the_softmax_is_of_scaled_logits_and_the_missing_gradient_alpha_times_th
 
 @pytest.mark.parametrize("counts", [NO_NORMAL, NO_BENIGN])
 def test_at_one_it_is_plain_bit_for_bit_with_its_smoothing(counts):
-    rows, settings = holder("restricted", counts, missing_strength=1.0)
+    rows, settings = site_with("restricted", counts, missing_strength=1.0)
     criterion, _ = criterion_of("restricted", counts, missing_strength=1.0)
     logits = draw_logits(rows)
     loss, gradient = value_and_gradient(criterion, logits, rows.labels)

@@ -42,7 +42,7 @@ def test_at_one_it_is_plain_where_labels_are_not_smoothed(counts, sampler):
 
 @SAMPLERS
 @pytest.mark.parametrize("counts", LACKING)
-def test_at_one_smoothing_spreads_over_the_holders_own_classes(counts, sampler):
+def test_at_one_smoothing_spreads_over_the_sites_own_classes(counts, sampler):
     criterion, rows = criterion_of("softened", counts, missing_strength=1.0, sampler=sampler, label_smoothing=0.3)
     logits = draw_logits(rows)
     targets = smoothed(rows.labels, 0.3, rows.present.tolist())
