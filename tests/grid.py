@@ -38,9 +38,8 @@ class LocalGrid(Grid):
         self.replies: dict[str, Message] = {}
         self.sent: list[Message] = []
 
-        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = (
-            1  # the sender, which Flower's processes set
-        )
+        # The sender, which Flower's own processes set.
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 
         def find_workspace(context: Context, instruction: Instruction) -> Workspace:
             return Workspace(out, self.names[context.node_id], "cpu", self.models)

@@ -152,7 +152,7 @@ def _facts(inspection: Inspection) -> RenderableType:
 
 def _patients(inspection: Inspection) -> str:
     if inspection.patients is None or inspection.images_per_patient is None:
-        return "not published, so a patient's images may be split"
+        return "unknown: one patient's images may be in both training and test"
     middle, most = inspection.images_per_patient
     return f"{inspection.patients} (images of each: {middle:g} in the median, {most} at most)"
 
@@ -162,15 +162,15 @@ def _spread(values: tuple[int, float, int]) -> str:
     return f"{low} pixels" if low == high else f"{low} to {high} pixels, median {middle:g}"
 
 
-def _pairs(copies: Sequence[DuplicatePair], distance: str = "") -> str:
-    if not copies:
+def _pairs(pairs: Sequence[DuplicatePair], distance: str = "") -> str:
+    if not pairs:
         return "none"
-    conflicts = sum(pair.labels[0] != pair.labels[1] for pair in copies)
-    return f"{_count(copies)}{distance}" + (f"; {conflicts} under two labels, see below" if conflicts else "")
+    conflicts = sum(pair.labels[0] != pair.labels[1] for pair in pairs)
+    return f"{_count(pairs)}{distance}" + (f"; {conflicts} under two labels, see below" if conflicts else "")
 
 
-def _count(copies: Sequence[DuplicatePair]) -> str:
-    return f"{len(copies)} pair{'' if len(copies) == 1 else 's'}"
+def _count(pairs: Sequence[DuplicatePair]) -> str:
+    return f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
 
 
 def _unreadable(inspection: Inspection) -> RenderableType:

@@ -168,7 +168,7 @@ def _why_unsplittable(site: str, rows: Sequence[Row], digests: NDArray[np.uint8]
             build_settings({"folds": len(SPLITS)}, "the least demanding split"),
         )
     except SplitError as error:
-        return f"{error.problem} {error.remedy}"
+        return str(error)
     return None
 
 

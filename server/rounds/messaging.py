@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
 from fedbus.deployment.application import NOT_ALLOWED
-from fedbus.errors import FedbusError, RunError
+from fedbus.errors import RunError
 from fedbus.transport.messages import CONFIG, METRICS, Registration
 from server.flower_internals import ErrorCode
 
@@ -149,8 +149,3 @@ def read_record(message: Message, name: str) -> object:
     if name not in message.content:
         raise RunError(f"A site's message has no record {name!r}.", "Run the same version of FedBUS everywhere.")
     return message.content[name]
-
-
-def explain(error: FedbusError) -> str:
-    """Return an error as one clause for the list of refusals."""
-    return f"{error.problem} {error.remedy}"

@@ -13,7 +13,7 @@ from fedbus.settings.schema import Settings
 from fedbus.transport.messages import Registration, Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import read_update
-from server.rounds.messaging import Participants, Replies, explain, read_metrics
+from server.rounds.messaging import Participants, Replies, read_metrics
 
 MAX_LOSS = 1e6
 """A larger training loss only shows that the training diverged; sums of losses below it stay finite."""
@@ -59,7 +59,7 @@ def screen_updates(
             update = read_update(message, codec)
             reason = check_update(update, before, settings.update_limit)
         except FedbusError as error:
-            reason = explain(error)
+            reason = str(error)
         if reason:
             refused[site] = reason
         else:
@@ -77,7 +77,7 @@ def screen_scores(replies: Replies, participants: Participants, split: str) -> S
                 Report.from_metrics(read_metrics(message)), participants.registration(site), split
             )
         except FedbusError as error:
-            refused[site] = explain(error)
+            refused[site] = str(error)
     return Screened(reports, {}, refused)
 
 

@@ -87,13 +87,8 @@ def test_strategies_read_arrays_sorted_by_name():
 def test_messages_are_sorted_by_site_and_leave_out_excluded_and_unregistered_ones():
     sent = training_messages(planned(7, 5, 9, 8), state(), participants(), codec("dict"), 30)
     assert [message.metadata.dst_node_id for message in sent] == [8, 9, 7]
-    assert [
-        m.metadata.dst_node_id
-        for m in training_messages(planned(7, 9, 8), state(), participants(), codec("dict"), 30, ("north",))
-    ] == [
-        8,
-        7,
-    ]
+    without_north = training_messages(planned(7, 9, 8), state(), participants(), codec("dict"), 30, ("north",))
+    assert [message.metadata.dst_node_id for message in without_north] == [8, 7]
     assert training_messages(planned(7), state(), participants(), codec("dict"), 30, ["south"]) == []
 
 

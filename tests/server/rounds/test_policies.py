@@ -106,14 +106,12 @@ def test_every_model_is_scored_with_each_sites_own_batch_norm_of_that_round(make
     plain = federation.settings.model_copy(update={"batch_norm": "average"})
     last = folder.read_history()[-1]["sites"]
     for name in federation.settings.sites:
-        place, classes = Workspace(federation.out, name, "cpu"), tuple(facts["classes"])
+        workspace, classes = Workspace(federation.out, name, "cpu"), tuple(facts["classes"])
         mine = best | local_batch_norm(federation.out, ARM, name, facts["best_round"])
-        assert (
-            facts["test"]["sites"][name]
-            == work.evaluate(place, Instruction(plain, 7, classes, "test"), mine).score.summary()
-        )
+        report = work.evaluate(workspace, Instruction(plain, 7, classes, "test"), mine)
+        assert facts["test"]["sites"][name] == report.score.summary()
         mine = folder.load_weights("final") | local_batch_norm(federation.out, ARM, name, 3)
-        assert last[name] == work.evaluate(place, Instruction(plain, 7, classes), mine).score.summary()
+        assert last[name] == work.evaluate(workspace, Instruction(plain, 7, classes), mine).score.summary()
 
 
 @pytest.mark.parametrize(
