@@ -24,7 +24,7 @@ from server.rounds.loop import Job, run_rounds
 from tests.archives import make_image
 from tests.grid import LocalGrid
 from tests.models import CPU, linear_model
-from tests.server.rounds.test_loop import meet
+from tests.server.rounds.test_loop import register
 from tests.tiny import noise_site, tiny_settings
 
 PAGE = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_a_strategy(two_site_settings, tiny_folder, tmp_path, monkeypatch):
     start, final = start_state(settings.model, "none", 7), {}
     for arm in ("fedavg", "halfstep"):
         grid, folder = LocalGrid(tiny_folder, list(settings.sites)), ArmFolder(tmp_path / arm)
-        run_rounds(grid, meet(grid, settings), Job(settings, arm, 7, start, folder))
+        run_rounds(grid, register(grid, settings), Job(settings, arm, 7, start, folder))
         final[arm] = folder.load_weights("final")
     for name, value in final["halfstep"].items():
         torch.testing.assert_close(value, (start[name] + final["fedavg"][name]) / 2)
