@@ -78,6 +78,11 @@ class SiteState:
         return sorted(int(name) for name in names if name.isdigit())
 
 
+def state_folder(out: Path, title: str) -> Path:
+    """Locate the states of all sites in a training; arguments as in `site_state`."""
+    return out / "memory" / title
+
+
 def site_state(out: Path, title: str, site: str) -> SiteState:
     """Locate the state of a site in a training.
 
@@ -86,7 +91,7 @@ def site_state(out: Path, title: str, site: str) -> SiteState:
         title: Title of the training, one per arm and seed.
         site: Name of the site.
     """
-    return SiteState(out / "memory" / title / site)
+    return SiteState(state_folder(out, title) / site)
 
 
 def local_batch_norm(out: Path, title: str, site: str, round_number: int) -> State:

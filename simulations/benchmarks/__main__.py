@@ -36,12 +36,12 @@ def main(
     parts = [part for part in PARTS if part.quick or not quick]
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / SETTINGS_FILE, settings)
-    found, holes = run_parts(parts, out, quick, console)
-    result = figures(found) | {"missing": holes, "quick": quick, "settings": settings}
+    found, missing = run_parts(parts, out, quick, console)
+    result = figures(found) | {"missing": missing, "quick": quick, "settings": settings}
     write_json(out / "bench.json", result | describe_environment() | {"parts": found})
     console.print(table(result, pick_device("auto").type))
     console.print(f"Figures: {out / 'bench.json'}", markup=False, soft_wrap=True)
-    raise typer.Exit(1 if holes.keys() - {"peer"} else 0)  # the peer needs a network
+    raise typer.Exit(1 if missing.keys() - {"peer"} else 0)  # the peer needs a network
 
 
 def run_parts(
@@ -53,7 +53,7 @@ def run_parts(
         What each part measured, and why parts failed, by name.
     """
     found: dict[str, dict[str, Any]] = {}
-    holes: dict[str, str] = {}
+    missing: dict[str, str] = {}
     columns = (
         TextColumn("{task.description}"),
         BarColumn(30),
@@ -67,12 +67,12 @@ def run_parts(
             bars.update(task, description=part.title)
             why = run_part(part, out, quick)
             if why:
-                holes[part.name] = why
+                missing[part.name] = why
                 bars.console.print(f"{part.title}: {why}", markup=False)
             else:
                 found[part.name] = read_json(out / f"{part.name}.json")
             bars.advance(task, part.minutes)
-    return found, holes
+    return found, missing
 
 
 def run_part(part: Part, out: Path, quick: bool) -> str:

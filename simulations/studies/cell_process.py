@@ -1,8 +1,8 @@
-"""Run one cell of a study in a process of its own: a comparison in the cell's folder, resumed if it was started.
+"""Run one cell of a study in a separate process: a comparison in the cell's folder, resumed if it was started.
 
     python -m simulations.studies.cell_process REQUEST.json FOLDER
 
-A separate process, because a federated arm starts its own Ray, and because a cell that crashes must not end the others.
+It is separate because a federated arm starts its own Ray, and because a cell that crashes must not end the others.
 Exit status: 0 finished, 1 failed, 130 stopped.
 """
 
@@ -21,6 +21,7 @@ from fedbus.errors import FedbusError, RunError
 from fedbus.reports.comparison.results import RESULTS_FILE
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import is_run, record_run
+from fedbus.runs.site_state import state_folder
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
@@ -81,9 +82,9 @@ def copy_weights(settings: Settings, folder: Path, source: Path) -> None:
         arm.folder.path.mkdir(parents=True, exist_ok=True)
         for name in WEIGHT_FILES:
             shutil.copyfile(trained / name, arm.folder.path / name)
-        own_state = Path("memory") / arm.title
-        if (source / own_state).is_dir():  # the BatchNorm state that sites keep is part of the model
-            shutil.copytree(source / own_state, folder / own_state, dirs_exist_ok=True)
+        own_state = state_folder(source, arm.title)
+        if own_state.is_dir():  # the BatchNorm state that sites keep is part of the model
+            shutil.copytree(own_state, state_folder(folder, arm.title), dirs_exist_ok=True)
     record_run(folder, settings)
 
 

@@ -83,7 +83,7 @@ def test_both_loops_are_scored_on_the_same_test_rows_after_equal_steps(tiny_case
     assert not torch.equal(get_state(runs[0].model)["fc.weight"], get_state(runs[1].model)["fc.weight"])
 
 
-def test_one_command_measures_a_study_and_writes_one_file(two_site_settings, tmp_path, monkeypatch):
+def test_one_command_measures_everything_and_writes_one_file(two_site_settings, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "STEPS", 1)
     monkeypatch.setattr(engine, "TURNS", 1)
     monkeypatch.setattr(engine, "SEEDS", [3])

@@ -1,4 +1,4 @@
-"""The bare loop is FedAvg, and a simulation that ends elsewhere is not measured against it."""
+"""The bare loop is FedAvg; a simulation that ends with other weights is not compared with it."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from simulations.benchmarks.federation import Measured, add_to_mean, measure, wi
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
-def test_a_weighted_mean_is_made_in_place():
+def test_a_weighted_mean_is_computed_in_place():
     states = [{"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 6.0])}]
     mean: dict[str, np.ndarray] = {}
     for state, share in zip(states, (0.25, 0.75), strict=True):
@@ -30,7 +30,7 @@ def test_a_simulation_takes_the_bare_loops_steps_and_is_timed_against_it(tiny_ca
     assert found["federation_startup_s"] > 0
 
 
-def test_other_weights_are_no_measurement(tiny_case: Case, tmp_path, monkeypatch):
+def test_other_final_weights_are_an_error(tiny_case: Case, tmp_path, monkeypatch):
     def elsewhere(case: Case, folder: object) -> Measured:
         return Measured([1.0, 1.0], [], 2.0, 0.0, {key: value + 1 for key, value in case.start.items()})
 
@@ -39,7 +39,7 @@ def test_other_weights_are_no_measurement(tiny_case: Case, tmp_path, monkeypatch
         measure(tiny_case, tmp_path)
 
 
-def test_the_wire_carries_four_bytes_a_value_and_half_of_that_in_half_precision():
+def test_a_message_has_four_bytes_per_value_and_two_in_half_precision():
     state = {"a": torch.zeros(3, 4), "b": torch.zeros(8)}
     assert wire(state, "flat") == {"arrays": 1, "megabytes": pytest.approx(80e-6)}
     assert wire(state, "flat-fp16") == {"arrays": 1, "megabytes": pytest.approx(40e-6)}

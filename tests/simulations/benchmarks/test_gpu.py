@@ -1,4 +1,4 @@
-"""The script for a machine with a GPU, dry-run on the processor with nothing but what such a machine has."""
+"""The benchmark for a GPU, run on the CPU with only the packages that such a machine needs."""
 
 import json
 import re
@@ -45,12 +45,12 @@ def test_the_script_runs_where_only_pytorch_and_timm_are_installed(tmp_path):
     assert found["settings"]["steps"] == 2
 
 
-def test_settings_are_the_study_s_own_with_its_defaults():
+def test_settings_are_those_of_a_comparison_with_the_same_defaults():
     for name, value in vars(GpuSettings()).items():
         assert Settings.model_fields[name].default == value, name
 
 
-def test_settings_hold_all_that_training_reads():
+def test_settings_contain_all_that_training_reads():
     read = {
         name
         for path in [
@@ -63,7 +63,7 @@ def test_settings_hold_all_that_training_reads():
     assert read <= set(vars(GpuSettings()))
 
 
-def test_what_was_measured_is_kept_if_a_later_part_fails(tmp_path, monkeypatch):
+def test_results_are_kept_if_a_later_part_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "measure_speed", lambda *_: {"images_per_second": {"ours": 7.0}})
     monkeypatch.setattr(gpu, "measure_bare", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -71,7 +71,7 @@ def test_what_was_measured_is_kept_if_a_later_part_fails(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "gpu.json").read_text())["images_per_second"] == {"ours": 7.0}
 
 
-def test_only_a_missing_package_is_excused():
+def test_only_a_missing_package_is_tolerated():
     assert where_installed(lambda: {"a": 1}) == {"a": 1}
     assert "nowhere" in where_installed(lambda: __import__("nowhere_at_all"))["missing"]
     with pytest.raises(ValueError, match="broken"):
@@ -87,7 +87,7 @@ def test_the_plain_loop_reads_the_images_that_ours_trains_on(tmp_path):
     assert len(list(tmp_path.rglob("*.png"))) == 7
 
 
-def test_the_bare_loop_hands_every_site_the_mean_of_the_round_before(monkeypatch):
+def test_the_bare_loop_gives_every_site_the_mean_of_the_previous_round(monkeypatch):
     load, loaded, shifts = gpu.set_state, [], {"noise-0": 1.0, "noise-1": 2.0, "noise-2": 6.0}
 
     def note(model, state):

@@ -1,4 +1,4 @@
-"""Parts run as processes of their own; one that fails leaves a hole with its reason and not an old result."""
+"""Each part runs in its own process; one that fails is missing with its reason, and leaves no old result."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from simulations.benchmarks import __main__ as bench
 from simulations.benchmarks.parts import PARTS, Part
 
 
-def test_a_part_is_given_its_files_and_the_quick_option_where_it_has_one():
+def test_a_part_gets_its_files_and_the_quick_option_if_it_has_one():
     part = Part("growth", "", ("growth", "rounds", "{out}", "{quick}"), 1)
     assert part.command(Path("s.json"), Path("o.json"), quick=False) == [
         "simulations.benchmarks.growth",
@@ -26,7 +26,7 @@ def test_every_part_is_a_program(part: Part):
     assert "__main__" in path.read_text()
 
 
-def test_a_part_that_fails_is_a_hole_the_others_go_on_and_old_results_are_gone(tmp_path, monkeypatch):
+def test_a_failed_part_is_missing_the_others_continue_and_old_results_are_deleted(tmp_path, monkeypatch):
     (tmp_path / "bad.json").write_text("{}")
     (tmp_path / "bad").mkdir()
     parts = [
@@ -42,15 +42,15 @@ def test_a_part_that_fails_is_a_hole_the_others_go_on_and_old_results_are_gone(t
 
     monkeypatch.setattr(Part, "command", words)
     (tmp_path / bench.SETTINGS_FILE).write_text('{"a": 1}')
-    found, holes = bench.run_parts(parts, tmp_path, False, Console(quiet=True))
+    found, missing = bench.run_parts(parts, tmp_path, False, Console(quiet=True))
     assert found == {"good": {"a": 1}}
-    assert list(holes) == ["bad"]
-    assert "No module named" in holes["bad"]
+    assert list(missing) == ["bad"]
+    assert "No module named" in missing["bad"]
     assert not (tmp_path / "bad.json").exists()
     assert not (tmp_path / "bad").exists()
 
 
-def test_a_peer_that_can_not_be_had_is_a_hole_with_its_reason(tmp_path, monkeypatch):
+def test_a_peer_that_can_not_be_installed_is_missing_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "install_peer", lambda: "no network")
     peer = next(part for part in PARTS if part.name == "peer")
     assert bench.run_part(peer, tmp_path, quick=True) == "no network"

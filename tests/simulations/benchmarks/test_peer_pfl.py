@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("epochs", [0.5, 1.0, 2.0])
-def test_one_pass_over_the_rows_makes_our_number_of_full_batches(tiny_case, epochs):
+def test_one_pass_over_the_rows_gives_our_number_of_full_batches(tiny_case, epochs):
     settings = tiny_case.settings.model_copy(update={"local_epochs": epochs})
     for site in tiny_case.sites.values():
         rows = site_rows(site, settings, 0, CPU)
@@ -46,12 +46,12 @@ def test_images_are_stored_normalised_in_plain_and_as_bytes_if_matched(tiny_case
     np.testing.assert_allclose(plain.numpy(), expected, atol=1e-5)
 
 
-def test_an_empty_folder_holds_no_peer(tmp_path):
+def test_an_empty_folder_contains_no_peer(tmp_path):
     assert not peer_pfl.find_peer(tmp_path)
     assert not peer_pfl.find_peer(tmp_path / "missing")
 
 
-def test_every_requirement_must_be_there_in_its_version(tmp_path):
+def test_every_requirement_must_be_installed_in_its_version(tmp_path):
     lines = peer_pfl.REQUIREMENTS.read_text().splitlines()
     pins = [line.split()[0].split("==") for line in lines if "==" in line]
     assert ["pfl", "0.6.0"] in pins
@@ -61,7 +61,7 @@ def test_every_requirement_must_be_there_in_its_version(tmp_path):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     assert peer_pfl.find_peer(tmp_path)
-    assert peer_pfl.install_peer(tmp_path) == tmp_path, "what is there is not fetched again"
+    assert peer_pfl.install_peer(tmp_path) == tmp_path, "an installed peer is not downloaded again"
 
 
 def test_no_network_is_a_reason_and_not_an_error(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_no_network_is_a_reason_and_not_an_error(tmp_path, monkeypatch):
 @pytest.mark.skipif(
     not peer_pfl.find_peer(peer_pfl.PEER_FOLDER), reason=f"pfl is not installed in {peer_pfl.PEER_FOLDER}"
 )
-def test_pfl_makes_our_number_of_steps(tiny_case, tmp_path):
+def test_pfl_takes_our_number_of_steps(tiny_case, tmp_path):
     settings, out = tmp_path / "settings.json", tmp_path / "peer.json"
     settings = tiny_case.settings.model_copy(update={"rounds": 2})
     settings.write_text(json.dumps(settings.as_dict()))

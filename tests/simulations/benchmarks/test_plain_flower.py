@@ -1,4 +1,4 @@
-"""FedAvg as Flower's quickstart writes it: whole state dicts travel, and the steps made are those stated."""
+"""FedAvg as Flower's quickstart writes it: whole state dicts are sent, and the steps are those that it reports."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_a_site_scores_its_validation_rows(tiny_case, tmp_path):
     assert "arrays" not in content
 
 
-def test_a_round_from_end_to_end(tiny_case: Case):
+def test_a_whole_round(tiny_case: Case):
     settings = tiny_case.settings.model_copy(update={"rounds": 1, "local_epochs": 0.5})
     case = Case(settings, tiny_case.out, tiny_case.sites, tiny_case.start)
     before = set(case.out.iterdir())
@@ -62,7 +62,7 @@ def test_a_round_from_end_to_end(tiny_case: Case):
     assert set(case.out.iterdir()) == before, "the trees are gone"
 
 
-def test_sites_share_gpus_and_otherwise_get_flower_s_defaults(tiny_case, monkeypatch):
+def test_sites_share_gpus_and_otherwise_get_flowers_defaults(tiny_case, monkeypatch):
     anywhere = tiny_case.settings.model_copy(update={"device": "auto"})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert resources(anywhere, 3) == {"client_resources": {"num_cpus": 2, "num_gpus": 1 / 3}}

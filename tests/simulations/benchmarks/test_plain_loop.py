@@ -39,7 +39,7 @@ def batches(count):
     return list(zip(images, torch.randint(0, 3, (count, 4), generator=generator), strict=True))
 
 
-def test_it_starts_from_the_case_s_weights(tiny_case, folders):
+def test_it_starts_from_the_weights_of_the_case(tiny_case, folders):
     still = with_settings(tiny_case, learning_rate=1e-12)
     run = train_plain(folders["north"], still, steps=1, seed=0)
     parameters = dict(run.model.named_parameters())
@@ -48,7 +48,7 @@ def test_it_starts_from_the_case_s_weights(tiny_case, folders):
         torch.testing.assert_close(value.detach(), tiny_case.start[name], rtol=0, atol=1e-9)
 
 
-def test_its_steps_are_adamw_with_the_study_s_smoothing_and_schedule(tiny_case):
+def test_its_steps_are_adamw_with_the_smoothing_and_schedule_of_the_settings(tiny_case):
     settings = tiny_case.settings.model_copy(update={"learning_rate": 0.02, "weight_decay": 0.3, "warmup": 0.25})
     given, steps = batches(4), 4
     run = train_steps(load_model(settings, tiny_case.start), given, settings, steps)
@@ -73,7 +73,7 @@ def test_its_steps_are_adamw_with_the_study_s_smoothing_and_schedule(tiny_case):
         torch.testing.assert_close(get_state(run.model)[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_rounds_go_through_the_schedule_in_turn(tiny_case, monkeypatch):
+def test_rounds_follow_consecutive_parts_of_the_schedule(tiny_case, monkeypatch):
     positions = []
     monkeypatch.setattr(
         "simulations.benchmarks.plain_loop.learning_rate", lambda settings, done: positions.append(done) or 1e-3

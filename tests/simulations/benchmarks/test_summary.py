@@ -1,4 +1,4 @@
-"""The figures of a bench, and a table that shows its holes."""
+"""The figures of a benchmark run, and the table, which shows missing figures."""
 
 import io
 
@@ -24,7 +24,7 @@ def shown(result: dict[str, object], device: str = "cpu") -> str:
     return console.export_text()
 
 
-def test_other_simulators_are_set_against_our_round_without_their_first():
+def test_other_simulators_are_compared_with_our_round_without_their_first():
     found = figures(FOUND)
     assert found["plain_flower_over_ours"] == pytest.approx(5.0)
     assert (found["pfl_over_ours"], found["pfl_matched_over_ours"]) == pytest.approx((3.0, 1.2))
@@ -32,7 +32,7 @@ def test_other_simulators_are_set_against_our_round_without_their_first():
     assert found["memory_slope_mb_per_round"] == -0.02
 
 
-def test_what_is_missing_is_none_and_the_rest_is_there():
+def test_missing_figures_are_none_and_the_others_are_computed():
     found = figures({name: FOUND[name] for name in ("engine", "peer")})
     assert found["engine_over_ceiling"] == 0.98
     assert {key for key, value in found.items() if value is None} == found.keys() - {
@@ -41,7 +41,7 @@ def test_what_is_missing_is_none_and_the_rest_is_there():
     }
 
 
-def test_the_table_says_which_aims_are_reached_and_why_a_figure_is_missing():
+def test_the_table_shows_which_aims_are_reached_and_why_a_figure_is_missing():
     found = figures({name: each for name, each in FOUND.items() if name != "peer"})
     text = shown(found | {"missing": {"peer": "no network"}, "quick": False})
     ends = {line.split("  ")[1]: line.split()[-1] for line in text.splitlines() if line.rstrip().endswith("ed")}
@@ -56,14 +56,14 @@ def test_the_table_says_which_aims_are_reached_and_why_a_figure_is_missing():
     assert text.count("n/a") == 2
 
 
-def test_a_quick_run_is_not_held_against_the_aims():
+def test_a_quick_run_is_not_compared_with_the_aims():
     text = shown(figures(FOUND) | {"missing": {}, "quick": True})
     assert "aims apply to a full run" in text
     assert "reached" not in text
     assert "missed" not in text
 
 
-def test_a_gpu_has_aims_of_its_own():
+def test_a_gpu_has_its_own_aims():
     found = figures(FOUND) | {"missing": {}, "quick": False}
     assert "at least 5" in shown(found, "cuda")
     assert "at least 5" not in shown(found, "cpu")

@@ -23,7 +23,7 @@ from tests.models import CPU
 from tests.tiny import noise_site, tiny_settings
 
 
-def test_turns_are_taken_there_and_back_again():
+def test_turns_alternate_in_direction():
     called: list[tuple[str, int]] = []
 
     def loop(name: str):
@@ -39,7 +39,7 @@ def test_turns_are_taken_there_and_back_again():
     assert found == {"a": [1.0, 6.0, 7.0], "b": [2.0, 5.0, 8.0], "c": [3.0, 4.0, 9.0]}
 
 
-def test_the_ratio_is_the_median_turn_by_turn():
+def test_the_ratio_is_the_median_over_turns():
     assert median_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 4.0]) == 2.0  # of the medians it would be 1
 
 
