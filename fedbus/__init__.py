@@ -1,1 +1,1 @@
-"""What one hospital can do alone: read images, split, balance, train, evaluate, report; no Flower, no Ray."""
+"""What a site can do without others: read images, split, balance, train, evaluate, report; no Flower, no Ray."""

@@ -26,7 +26,7 @@ def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, An
     """Score one arm: the mean over its training seeds, with a bootstrap interval over test patients.
 
     The interval reflects the choice of test patients, not that of training seeds, which "spread" reflects. With few
-    groups it is too narrow, and with one group per site it has no width; "groups" tells.
+    groups it is too narrow, and with one group per site it has no width; see "groups".
 
     Args:
         runs: Predictions of each seed, over the same rows in the same order.

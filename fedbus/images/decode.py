@@ -57,7 +57,7 @@ def decode_image(path: Path) -> Image.Image:
         return decode_dicom(file, frame)
     try:
         with Image.open(path) as opened:
-            # Pillow opens 16-bit colour as 8-bit RGB; only the raw mode of its tiles (RGB;16B) tells.
+            # Pillow opens 16-bit colour as 8-bit RGB; only the raw mode of its tiles (RGB;16B) shows it.
             deep_colour = any(";16" in str(tile) for tile in opened.tile)
             if opened.mode.startswith("I") or opened.mode == "F" or deep_colour:
                 raise ImageError(

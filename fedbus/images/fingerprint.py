@@ -1,6 +1,6 @@
 """Fingerprints of images: a difference hash for near-duplicates, and a digest for identical images.
 
-Each bit of the hash tells whether a cell of the image, reduced to 17 x 16 cells, is brighter than its left neighbour
+Each bit of the hash states whether a cell of the image, reduced to 17 x 16 cells, is brighter than its left neighbour
 (imagehash's `dhash`). Gain, compression and size hardly change it.
 """
 

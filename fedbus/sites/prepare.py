@@ -47,7 +47,7 @@ def prepare_sites(
         progress: makes an `Advance` from a site's name and its number of images.
 
     Raises:
-        SettingsError: If the sampler does not go with the split; nothing has been read.
+        SettingsError: If the sampler does not fit the split; nothing has been read.
         ArchiveError, ImageError, SplitError: If a dataset can't be used; nothing has been written.
         RunError: If `out` already contains sites, and the datasets have changed since; or the disk is full.
     """

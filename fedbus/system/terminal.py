@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 GOOD, BAD, QUIET = "bold dodger_blue1", "bold dark_orange", "dim"
-"""Blue and orange can be told apart with every kind of colour blindness; words always carry the same meaning."""
+"""Blue and orange are distinguishable with every kind of colour blindness; words always carry the same meaning."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells define it: 128 + SIGINT."""

@@ -1,4 +1,4 @@
-"""The training loop, the same for a site alone, the centralised baseline and a federated client.
+"""The training loop, the same for local training, the centralised baseline and a federated client.
 
 The images are on the device as uint8, a batch is a gather, augmentation runs on the device, and nothing in the loop
 waits for the device before its end. Which rows a step uses depends only on the seed and the step, so that a run can be

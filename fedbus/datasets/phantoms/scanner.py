@@ -1,6 +1,6 @@
-"""The scanner of a phantom hospital: from tissue to the grey image that it would export.
+"""The scanner of a synthetic site: from tissue to the grey image that it would export.
 
-Fully developed speckle: tissue holds many scatterers in each resolution cell, so the echo is a complex
+Fully developed speckle: tissue has many scatterers in each resolution cell, so the echo is a complex
 Gaussian field seen through the point-spread function, and its envelope follows Rayleigh's distribution
 (Wagner, Smith, Sandrik and Lopez, "Statistics of speckle in ultrasound B-scans", IEEE Trans. Sonics
 Ultrason. 30, 1983). Log compression then maps the chosen dynamic range to 256 grey levels.
@@ -18,7 +18,7 @@ from fedbus.datasets.phantoms.tissue import Floats
 
 @dataclass(frozen=True)
 class Scanner:
-    """The properties of one hospital's scanner, and what it burns into its images.
+    """The properties of one site's scanner, and what it burns into its images.
 
     Attributes:
         size: width and height of the exported image in pixels, frame included.

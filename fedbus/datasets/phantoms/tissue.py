@@ -30,7 +30,7 @@ class Breast:
 
     Attributes:
         echo_db: [H, W] float32 backscatter in dB, about -20 (fat) to 6 (fascia).
-        gland_mm: depths between which glandular tissue lies, where lesions arise.
+        gland_mm: depths of the upper and lower edge of glandular tissue, where lesions arise.
     """
 
     echo_db: Floats
