@@ -1,12 +1,11 @@
 """The commands `fedbus site`: one short function per command, no logic."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedbus.system.terminal import print_line
+from fedbus.system.terminal import print_line, print_log_line
 
 app = typer.Typer(
     no_args_is_help=True, help="Take part as a site: images stay here; weights, counts and metrics are sent."
@@ -83,7 +82,7 @@ def join(
         return
     from clients.join import join as run  # imports PyTorch, which is slow and not needed for printing
 
-    run(site, lambda text: print_line(f"{datetime.now():%H:%M:%S}  {text}"))
+    run(site, print_log_line)
     print_line(f"{site.settings.name} has left the federation.")
 
 

@@ -1,12 +1,11 @@
 """The commands `fedbus hub`: one short function per command, no logic."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedbus.system.terminal import print_line, resumable
+from fedbus.system.terminal import print_line, print_log_line, resumable
 
 app = typer.Typer(no_args_is_help=True, help="Run a hub: approve sites, train with them, follow the progress.")
 
@@ -129,9 +128,9 @@ def run(
     if print_command:
         print_line(start_run(hub, application_folder(hub), target).shell_command)
         return
-    settings = load_deployed_settings(settings_file, set_ or (), _log)
+    settings = load_deployed_settings(settings_file, set_ or (), print_log_line)
     with resumable("Finished rounds", "--resume"):
-        report = run_deployed(hub, settings, target, resume=resume, log=_log)
+        report = run_deployed(hub, settings, target, resume=resume, log=print_log_line)
     print_line(f"Report: {report}")
 
 
@@ -151,7 +150,3 @@ def status(
         watch_status(hub, Console())
     else:
         print_status(hub, Console())
-
-
-def _log(text: str) -> None:
-    print_line(f"{datetime.now():%H:%M:%S}  {text}")

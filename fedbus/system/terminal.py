@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fedbus.system.progress import Advance
@@ -24,6 +25,11 @@ def print_line(text: str) -> None:
     from rich.console import Console
 
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_log_line(text: str) -> None:
+    """Print a line of text with the time of day, as `print_line`."""
+    print_line(f"{datetime.now():%H:%M:%S}  {text}")
 
 
 @contextmanager

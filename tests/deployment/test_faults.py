@@ -116,12 +116,12 @@ def test_a_site_with_a_full_disk_is_named_and_the_others_have_the_model(troubled
 def test_sites_with_another_image_size_or_other_classes_are_refused_at_the_start(troubled, federation, tmp_path):
     start_tampered(federation, "north", "size")
     start_tampered(federation, "south", "labels")
-    run = federation.run(write_settings(tmp_path, "misfits"))
+    run = federation.run(write_settings(tmp_path, "mismatches"))
     assert run.wait(PATIENCE_SECONDS) == 1
     said = words_of(federation, "run")
     assert "north prepared images of 48 pixels, not 32" in said
     assert "south has the classes benign, cancer, normal" in said
-    assert not history_of(federation.hub.runs / "misfits")
+    assert not history_of(federation.hub.runs / "mismatches")
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,11 @@ def simulate(settings: Settings, out: Path) -> ArmFolder:
         prepare_sites(settings, out / "sites")
         grid = LocalGrid(out / "sites", list(settings.sites))
         seed = settings.seeds[0]
-        roster = register_sites(
+        participants = register_sites(
             grid, len(settings.sites), Instruction(settings, seed, ()), len(settings.sites), 5, threading.Event()
         )
         start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
-        run_rounds(grid, roster, Job(settings, "fedavg", seed, start, ArmFolder(out / "arm")))
+        run_rounds(grid, participants, Job(settings, "fedavg", seed, start, ArmFolder(out / "arm")))
     finally:
         torch.set_num_threads(threads)
     return ArmFolder(out / "arm")

@@ -19,7 +19,7 @@ from tests.site_folders import make_site
 from tests.tiny import tiny_settings
 
 COUNTS = {"benign": 12, "malignant": 9, "normal": 6}
-STUDY = tiny_settings(folds=3)
+SETTINGS = tiny_settings(folds=3)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def inspect(root: Path, reader: str = "class-folders") -> Inspection:
     return inspect_dataset(reader, root, "st-mary", 20)
 
 
-def topics(inspection, settings=STUDY, steps=7, unsplittable=""):
-    return {finding.topic: finding for finding in check_data(inspection, settings, steps, unsplittable)}
+def topics(inspection, settings=SETTINGS, steps=7, unsplittable=""):
+    return {result.topic: result for result in check_data(inspection, settings, steps, unsplittable)}
 
 
 def test_a_complete_dataset_passes_every_check(inspection):

@@ -25,7 +25,7 @@ def site(tmp_path, ca):
 
 
 def topics(site):
-    return {finding.topic: finding for finding in check_hub(site)}
+    return {result.topic: result for result in check_hub(site)}
 
 
 @pytest.fixture

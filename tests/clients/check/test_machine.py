@@ -17,7 +17,7 @@ from tests.models import CPU
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings
 
-STUDY = tiny_settings()
+SETTINGS = tiny_settings()
 GB = 10**9
 Usage = namedtuple("Usage", "total used free")
 
@@ -48,7 +48,7 @@ def test_disk(site, monkeypatch, free, verdict):
 
 
 def test_a_requested_cpu(site):
-    device, found = check_device(with_device(site, "cpu"), STUDY)
+    device, found = check_device(with_device(site, "cpu"), SETTINGS)
     assert device == CPU
     assert (found.verdict, found.found.endswith("float32")) == ("pass", True)
 
@@ -56,24 +56,24 @@ def test_a_requested_cpu(site):
 def test_a_gpu_that_pytorch_does_not_see(site, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
-    device, found = check_device(site, STUDY)
+    device, found = check_device(site, SETTINGS)
     assert (device, found.verdict) == (CPU, "warn")
-    device, found = check_device(with_device(site, "cuda"), STUDY)
+    device, found = check_device(with_device(site, "cuda"), SETTINGS)
     assert (device, found.verdict) == (None, "fail")
-    assert [f.verdict for f in check_training(STUDY, None, 7)] == ["warn", "warn", "warn"]
+    assert [f.verdict for f in check_training(SETTINGS, None, 7)] == ["warn", "warn", "warn"]
 
 
 def test_a_gpu_is_named(site, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X100")
-    device, found = check_device(site, STUDY)
+    device, found = check_device(site, SETTINGS)
     assert device == torch.device("cuda")
     assert (found.verdict, found.found) == ("pass", "NVIDIA X100, float32")
 
 
 def test_the_training_probe_trains():
     advanced = []
-    memory, step, full_round = check_training(STUDY, CPU, 7, advanced.append)
+    memory, step, full_round = check_training(SETTINGS, CPU, 7, advanced.append)
     assert (memory.verdict, step.verdict, full_round.verdict) == ("pass", "pass", "pass")
     assert step.found.endswith("s: test_resnet, 32 pixels, batches of 4")
     assert "for 7 steps; the hub waits 60 min" in full_round.found
@@ -85,7 +85,7 @@ def test_the_training_probe_trains():
 )
 def test_memory(monkeypatch, needed, verdict):
     monkeypatch.setattr(machine, "run_probe", lambda *args: ProbeResult(0.1, int(needed), 10 * GB))
-    memory, step, _ = check_training(STUDY, CPU, 7)
+    memory, step, _ = check_training(SETTINGS, CPU, 7)
     assert memory.verdict == verdict
     assert "10.0 GB" in memory.found
     assert bool(memory.remedy) == (verdict != "pass")
@@ -95,7 +95,7 @@ def test_memory(monkeypatch, needed, verdict):
 def test_training_that_would_not_fit_in_memory_is_not_tried(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda device: 1000)
     monkeypatch.setattr(machine, "run_probe", lambda *args: pytest.fail("tried"))
-    assert [f.verdict for f in check_training(STUDY, CPU, 7)] == ["fail", "warn", "warn"]
+    assert [f.verdict for f in check_training(SETTINGS, CPU, 7)] == ["fail", "warn", "warn"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_memory_that_runs_out(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(machine, "run_probe", run_out)
-    memory, *others = check_training(STUDY, CPU, 7)
+    memory, *others = check_training(SETTINGS, CPU, 7)
     assert (memory.verdict, [f.verdict for f in others]) == ("fail", ["warn", "warn"])
     assert "needs more" in memory.found
 
@@ -138,7 +138,7 @@ def test_a_slow_probe_stops_early(monkeypatch):
     clock = iter(range(0, 10_000, 9))  # every reading of the clock is 9 s after the one before
     monkeypatch.setattr(training_probe.time, "monotonic", lambda: float(next(clock)))
     advanced = []
-    result = run_probe(place_model("test_resnet", CPU), STUDY, CPU, advanced.append)
+    result = run_probe(place_model("test_resnet", CPU), SETTINGS, CPU, advanced.append)
     assert advanced == [1]  # the next step would start after 20 s, and the warm-up must do
     assert result.step_seconds == 9
 

@@ -18,7 +18,7 @@ from tests.archives import make_labels_csv, write_table
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings
 
-STUDY = tiny_settings(folds=3)
+SETTINGS = tiny_settings(folds=3)
 COUNTS = {"benign": 12, "malignant": 12, "normal": 12}
 DIGEST = "ab" * 32
 
@@ -48,7 +48,7 @@ def test_a_site_that_can_join(site, console, tmp_path):
     dataset = make_labels_csv(tmp_path / "bus", COUNTS)
     before = site.settings_file.read_text()
 
-    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 0
+    assert check_site(site, ("labels-csv", dataset), SETTINGS, console) == 0
 
     assert f"✔ Next: fedbus site join {site.path}" in printed(console)
     assert "st-mary: 20 pass, 0 warn, 0 fail" in printed(console)
@@ -60,7 +60,7 @@ def test_a_site_that_can_join(site, console, tmp_path):
     assert before != site.settings_file.read_text()
 
     again = Console(file=io.StringIO(), width=100)
-    assert check_site(reopened, None, STUDY, again) == 0  # the data are known now
+    assert check_site(reopened, None, SETTINGS, again) == 0  # the data are known now
     made = {p.name for p in site.path.iterdir()} - {"site.toml", "site.key", "st-mary.pub", "ca.crt", "approved.json"}
     assert made == {"cache", "check.json"}
 
@@ -69,7 +69,7 @@ def test_every_image_is_decoded_once(site, console, tmp_path, monkeypatch):
     decoded = Counter()
     decode = decoding.decode_image
     monkeypatch.setattr(decoding, "decode_image", lambda path: decoded.update([path.name]) or decode(path))
-    assert check_site(site, ("labels-csv", make_labels_csv(tmp_path / "bus", COUNTS)), STUDY, console) == 0
+    assert check_site(site, ("labels-csv", make_labels_csv(tmp_path / "bus", COUNTS)), SETTINGS, console) == 0
     assert len(decoded) == sum(COUNTS.values())
     assert set(decoded.values()) == {1}
 
@@ -77,7 +77,7 @@ def test_every_image_is_decoded_once(site, console, tmp_path, monkeypatch):
 def test_a_site_with_warnings_can_join(site, console, tmp_path):
     dataset = make_labels_csv(tmp_path / "bus", {"benign": 12, "malignant": 12}, patients=False)
     site.withdraw(DIGEST)
-    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 0
+    assert check_site(site, ("labels-csv", dataset), SETTINGS, console) == 0
     assert [f["topic"] for f in result(site)["findings"] if f["verdict"] == "warn"] == [
         "Class normal", "Patients", "Application"
     ]  # fmt: skip
@@ -88,7 +88,7 @@ def test_data_that_cannot_be_used_are_not_remembered(site, console, tmp_path):
     dataset = make_labels_csv(tmp_path / "my bus", COUNTS)
     (dataset / "scans" / "benign-0.png").write_bytes(b"")
 
-    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
+    assert check_site(site, ("labels-csv", dataset), SETTINGS, console) == 1
 
     assert (result(site)["ready"], open_site_folder(site.path).settings.data) == (False, "")
     text = printed(console)
@@ -100,14 +100,14 @@ def test_data_that_cannot_be_used_are_not_remembered(site, console, tmp_path):
 def test_usable_data_are_remembered_though_the_hub_does_not_answer(site, console, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_module, "ask_hub", lambda asked: Contact(False, problem="no answer"))
     dataset = make_labels_csv(tmp_path / "bus", COUNTS)
-    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
+    assert check_site(site, ("labels-csv", dataset), SETTINGS, console) == 1
     assert "✘ Fix Hub, then check again." in printed(console)
     assert open_site_folder(site.path).settings.data == str(dataset)
 
 
 def test_a_split_that_fails(site, console, tmp_path):
     dataset = make_labels_csv(tmp_path / "bus", COUNTS | {"normal": 4})
-    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
+    assert check_site(site, ("labels-csv", dataset), SETTINGS, console) == 1
     (split,) = [f for f in result(site)["findings"] if f["topic"] == "Split"]
     assert (split["verdict"], split["found"][:29]) == ("fail", "normal has only 2 group(s) (p")
 
@@ -117,7 +117,7 @@ def test_a_dataset_that_cannot_be_read(site, console, tmp_path, reader):
     dataset = tmp_path / "bus"
     if reader == "busi":
         make_labels_csv(dataset, COUNTS)
-    assert check_site(site, (reader, dataset), STUDY, console) == 1
+    assert check_site(site, (reader, dataset), SETTINGS, console) == 1
     assert "✘ Fix Files, then check again." in printed(console)
     assert [f["verdict"] for f in result(site)["findings"] if f["topic"] == "Hub"] == [
         "pass"
@@ -127,7 +127,7 @@ def test_a_dataset_that_cannot_be_read(site, console, tmp_path, reader):
 def test_a_full_disk_is_not_filled_further(site, console, tmp_path, monkeypatch):
     dataset = make_labels_csv(tmp_path / "bus", COUNTS)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
-    assert check_site(site, ("labels-csv", dataset), STUDY, console) == 1
+    assert check_site(site, ("labels-csv", dataset), SETTINGS, console) == 1
     verdicts = {f["topic"]: f["verdict"] for f in result(site)["findings"]}
     assert (verdicts["Disk"], verdicts["Split"], verdicts["Round"]) == ("fail", "warn", "warn")
     assert not site.cache.exists()
@@ -136,13 +136,13 @@ def test_a_full_disk_is_not_filled_further(site, console, tmp_path, monkeypatch)
 
 def test_the_folder_of_the_images_is_unknown(site, console):
     with pytest.raises(SettingsError, match="does not name the folder of st-mary's images") as error:
-        check_site(site, None, STUDY, console)
+        check_site(site, None, SETTINGS, console)
     assert error.value.remedy == f"Run: fedbus site check {site.path} --data READER=FOLDER"
 
 
 def test_misspelt_names_stop_before_any_work(site, console, tmp_path):
     with pytest.raises(SettingsError, match="Did you mean labels-csv"):
-        check_site(site, ("labels-cvs", tmp_path), STUDY, console)
+        check_site(site, ("labels-cvs", tmp_path), SETTINGS, console)
     with pytest.raises(SettingsError, match="no model called"):
         check_site(site, ("labels-csv", tmp_path), tiny_settings(model="resnot"), console)
     assert not (site.path / "check.json").exists()
@@ -168,7 +168,7 @@ def test_no_name_of_a_patient_or_file_leaves(site, console, tmp_path, caplog, da
         (dataset / "scans" / "secret-scan-1-jane-doe.png").write_bytes(b"")
 
     with caplog.at_level(0):
-        code = check_site(site, ("labels-csv", dataset), STUDY, console)
+        code = check_site(site, ("labels-csv", dataset), SETTINGS, console)
 
     assert code == (damage != "none")
     text = (site.path / "check.json").read_text()
