@@ -48,9 +48,7 @@ def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, An
     result: dict[str, Any] = {name: summarise(points[name][:, 0], sampled[name]) for name in METRICS}
     for name in CLASS_METRICS:
         result[name] = {label: summarise(points[name][:, 0, c], sampled[name][:, c]) for c, label in enumerate(CLASSES)}
-    confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
-    for run in runs:
-        np.add.at(confusion, (run.labels, run.probabilities.argmax(axis=1)), 1)
+    confusion = np.sum([metrics.confusion_matrix(run.labels, run.probabilities.argmax(axis=1)) for run in runs], axis=0)
     groups = len(set(zip(rows.sites.tolist(), rows.groups.tolist(), strict=True)))
     return {**result, "confusion": confusion.tolist(), "images": len(rows.labels), "groups": groups}
 

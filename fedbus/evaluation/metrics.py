@@ -50,6 +50,13 @@ def _chunk_metrics(labels: NDArray[np.int64], probabilities: FloatArray, weights
     }
 
 
+def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count rows, int64 [3, 3]: truth in rows, prediction in columns; both int64 [N], positions in `CLASSES`."""
+    counts = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
 def weighted_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: FloatArray) -> FloatArray:
     """Compute the confusion matrix of each weighting: truth in rows, prediction in columns.
 

@@ -80,10 +80,10 @@ class SiteScores:
                 the counts contradict each other.
         """
         try:
-            counts = _whole(metrics, CONFUSION, CELLS, MOST_IMAGES)
-            scatter = _whole(metrics, SCATTER, CELLS**2, MOST_IMAGES**2).reshape(CELLS, CELLS)
-            images, groups = (int(_whole(metrics, key, 1, MOST_IMAGES)[0]) for key in (IMAGES, GROUPS))
-            figures = {key: _figure(metrics, key) for key in FIGURES}
+            counts = _read_whole_numbers(metrics, CONFUSION, CELLS, MOST_IMAGES)
+            scatter = _read_whole_numbers(metrics, SCATTER, CELLS**2, MOST_IMAGES**2).reshape(CELLS, CELLS)
+            images, groups = (int(_read_whole_numbers(metrics, key, 1, MOST_IMAGES)[0]) for key in (IMAGES, GROUPS))
+            figures = {key: _read_figure(metrics, key) for key in FIGURES}
         except KeyError as error:
             raise _unusable(f"{error} is missing") from error
         _check_counts(counts, scatter, images, groups)
@@ -197,7 +197,7 @@ def _bounds(figure: dict[str, float] | None) -> list[float]:
     return [] if figure is None else [figure["value"], figure["low"], figure["high"]]
 
 
-def _whole(metrics: Mapping[str, Any], key: str, length: int, most: int) -> NDArray[np.int64]:
+def _read_whole_numbers(metrics: Mapping[str, Any], key: str, length: int, most: int) -> NDArray[np.int64]:
     """Read integers in 0..`most`, int64 [length]; a single number counts as a list of one."""
     try:
         numbers = np.atleast_1d(np.array(metrics[key]))
@@ -210,7 +210,7 @@ def _whole(metrics: Mapping[str, Any], key: str, length: int, most: int) -> NDAr
     return numbers.astype(np.int64)
 
 
-def _figure(metrics: Mapping[str, Any], key: str) -> dict[str, float] | None:
+def _read_figure(metrics: Mapping[str, Any], key: str) -> dict[str, float] | None:
     """Read [value, low, high] in 0..1, or an empty list."""
     numbers = metrics[key]
     if not isinstance(numbers, list) or not all(isinstance(n, float) and 0 <= n <= 1 for n in numbers):

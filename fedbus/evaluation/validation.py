@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedbus.classes import CLASSES
 from fedbus.evaluation.evaluate import confusion_metrics
+from fedbus.evaluation.metrics import confusion_matrix
 from fedbus.evaluation.predict import predict
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
@@ -57,8 +58,7 @@ class Score:
 
 def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Score:
     """Score predicted probabilities, float64 [N, 3], against labels, int64 [N]."""
-    confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
-    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    confusion = confusion_matrix(labels, probabilities.argmax(axis=1))
     likelihood = np.clip(probabilities[np.arange(len(labels)), labels], LEAST_PROBABILITY, 1.0)
     return Score(confusion, float(-np.log(likelihood).sum()))
 
