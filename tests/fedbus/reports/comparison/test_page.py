@@ -2,7 +2,6 @@
 
 import html
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -10,37 +9,8 @@ import pytest
 from fedbus.errors import RunError
 from fedbus.reports import wording
 from fedbus.reports.comparison import page
+from tests.html_reader import HtmlReader
 from tests.report_sample import sample_histories, sample_images, sample_results
-
-VOID = {"meta", "img", "br", "path", "use"}
-
-
-class Reader(HTMLParser):
-    """Collects ids, what would be loaded, captions, and whether tags are nested properly."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.loaded, self.links, self.tags, self.open = [], [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [attrs["id"]] if "id" in attrs else []
-        self.links += [attrs["href"]] if tag == "a" else []
-        names = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
-        self.loaded += [attrs[name] for name in names if name in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +55,7 @@ def test_the_record_of_the_run_is_on_the_page(report):
 
 
 def test_the_page_is_complete_and_loads_nothing(report):
-    reader = Reader(report)
+    reader = HtmlReader(report)
     assert reader.open == []
     assert len(reader.ids) == len(set(reader.ids))
     assert not {"script", "link", "iframe", "object", "embed", "form"} & set(reader.tags)
@@ -148,7 +118,7 @@ def test_names_and_notes_from_outside_are_text():
         "machine": {"cpu": hostile},
     }
     text = page.render_report(results, sample_histories(), {renamed["BUSI"]: sample_images()["BUSI"]})
-    reader = Reader(text)
+    reader = HtmlReader(text)
     assert "script" not in reader.tags
     assert reader.open == []
     assert "&lt;script&gt;" in text
@@ -215,7 +185,7 @@ def test_missing_data_leave_a_complete_page(change):
     results = sample_results(seeds=3)
     change(results)
     text = page.render_report(results, {"fedprox": sample_histories(rounds=1)["fedprox"]}, {})
-    assert Reader(text).open == []
+    assert HtmlReader(text).open == []
     assert text.rstrip().endswith("</html>")
     assert "None" not in re.sub(r"<(svg|style).*?</\1>", "", text, flags=re.DOTALL)
 

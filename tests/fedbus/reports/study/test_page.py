@@ -2,7 +2,6 @@
 
 import html
 import re
-from html.parser import HTMLParser
 
 import pytest
 from markupsafe import Markup
@@ -10,35 +9,8 @@ from markupsafe import Markup
 from fedbus.errors import RunError
 from fedbus.reports import wording
 from fedbus.reports.study import page
+from tests.html_reader import HtmlReader
 from tests.study_report_sample import REASON, SKILL, federation_content, leakage_content, study_content
-
-VOID = {"meta", "img", "br", "path", "use"}
-
-
-class Reader(HTMLParser):
-    """Collects ids and links, and checks that tags are nested properly."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.links, self.tags, self.open = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [attrs["id"]] if "id" in attrs else []
-        self.links += [attrs[name] for name in ("src", "href", "xlink:href") if name in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
 
 
 def _holes_only():
@@ -62,11 +34,11 @@ CONTENTS = {
 @pytest.mark.parametrize("name", CONTENTS)
 def test_the_page_is_complete_and_loads_nothing(name):
     text = page.render_study(CONTENTS[name], {"The paper": Markup("<p id='x'>A fragment.</p>")})
-    reader = Reader(text)
+    reader = HtmlReader(text)
     assert reader.open == []
     assert len(reader.ids) == len(set(reader.ids))
     assert not {"script", "link", "iframe", "object", "embed", "form", "img"} & set(reader.tags)
-    assert {link.removeprefix("#") for link in reader.links} <= set(reader.ids)
+    assert {link.removeprefix("#") for link in reader.loaded} <= set(reader.ids)
     assert "<p id='x'>A fragment.</p>" in text
     assert "None" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
     assert text == page.render_study(CONTENTS[name], {"The paper": Markup("<p id='x'>A fragment.</p>")})
