@@ -57,7 +57,9 @@ def gap_table(content: dict[str, Any]) -> FittedTable:
 
 def gap_fragment(content: dict[str, Any]) -> Markup:
     """Lay out the rows for the page, with all text escaped."""
-    return render_fragment("study/gap.html", rows=gap_rows(content), sites=list(content["sites"]), note=NOTE)
+    return render_fragment(
+        "study/gap.html", results=content, rows=gap_rows(content), sites=list(content["sites"]), note=NOTE
+    )
 
 
 def _table(content: dict[str, Any], sites: list[str], *, pooled: bool = True, stacked: bool = False) -> Table:

@@ -50,6 +50,7 @@ def test_the_page_says_in_words_what_excludes_0_and_escapes_names():
     assert "−.004 <small>" in page  # inconclusive: not in bold
     assert "&lt;b&gt;" in page
     assert "AUC at <b>" not in page
+    assert "PHANTOMS" in page
 
 
 def test_a_study_without_references_has_no_rows():
