@@ -61,7 +61,7 @@ def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
     if changed:
         changes = [f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in changed]
         raise RunError(
-            f"{out} was started with other settings: {listed(changes)}.",
+            f"{out} was started with other settings: {listed(changes, most=12)}.",
             "Resume with the same settings, or choose another --out.",
         )
 

@@ -110,7 +110,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"{path} does not exist.", "Give a settings file, for example fedbus/settings/presets/phantoms.toml."
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:  # a folder, or a file of another user
+        raise SettingsError(
+            f"{path} can't be read ({error.strerror}).", "Name a settings file that you can read."
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} is not a TOML file ({error}).", "Fix that line.") from error
     sites = settings.get("sites")
     for source in sites.values() if isinstance(sites, dict) else ():
