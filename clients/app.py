@@ -13,7 +13,7 @@ from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
 from fedbus.models.state import State
 from fedbus.system.threads import let_threads_sleep
-from fedbus.transport.allow_list import check_answer, check_registration
+from fedbus.transport.allow_list import check_registration, check_reply
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
@@ -59,7 +59,7 @@ def make_client_app(
         codec = codec_for(instruction)
         state, report = work.train(find_workspace(context, instruction), instruction, _read_state(message, codec))
         packed, metrics = codec.pack(state), report.to_metrics()
-        check_answer(metrics, {name: values.shape for name, values in packed.items()}, codec.layout)
+        check_reply(metrics, {name: values.shape for name, values in packed.items()}, codec.layout)
         arrays = ArrayRecord({name: Array(values) for name, values in codec.to_message(packed).items()})
         return Message(content=RecordDict({ARRAYS: arrays, METRICS: MetricRecord(metrics)}), reply_to=message)
 
@@ -70,7 +70,7 @@ def make_client_app(
         codec = codec_for(instruction)
         report = work.evaluate(find_workspace(context, instruction), instruction, _read_state(message, codec))
         metrics = report.to_metrics()
-        check_answer(metrics, {}, codec.layout)
+        check_reply(metrics, {}, codec.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
     return app

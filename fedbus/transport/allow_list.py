@@ -82,7 +82,7 @@ def check_registration(config: Mapping[str, Any], metrics: Mapping[str, Any]) ->
     _check_numbers(metrics, REGISTRATION)
 
 
-def check_answer(metrics: Mapping[str, Any], arrays: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
+def check_reply(metrics: Mapping[str, Any], arrays: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
     """Check the reply to an instruction before it leaves the site.
 
     Args:

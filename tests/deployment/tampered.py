@@ -26,7 +26,7 @@ def spoil_updates(modes: dict[int, str]) -> None:
             update = {key: value * 1000 for key, value in update.items()}
         return update, report
 
-    work.train, app.check_answer = spoiled, lambda *answer: None
+    work.train, app.check_reply = spoiled, lambda *reply: None
 
 
 def change_registration(**changes: object) -> None:
@@ -34,7 +34,7 @@ def change_registration(**changes: object) -> None:
 
     register = work.register
     work.register = lambda workspace, instruction: replace(register(workspace, instruction), **changes)
-    app.check_registration = lambda *answer: None
+    app.check_registration = lambda *reply: None
 
 
 def fill_disk() -> None:

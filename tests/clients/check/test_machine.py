@@ -24,7 +24,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    return make_site(tmp_path_factory.mktemp("hospital"))
+    return make_site(tmp_path_factory.mktemp("site"))
 
 
 def with_device(site, device):

@@ -75,10 +75,10 @@ def test_the_builders_make_no_near_duplicates(tmp_path):
 def test_duplicates_are_listed_by_kind_and_label(tmp_path):
     benign = make_class_folders(tmp_path) / "Benign"
     shutil.copy(benign / "0.png", benign / "copy.png")
-    with Image.open(benign / "2.png") as picture:  # other bytes and another mode, equal pixels
-        picture.convert("RGB").save(tmp_path / "Malignant" / "recoloured.png")
+    with Image.open(benign / "2.png") as image:  # other bytes and another mode, equal pixels
+        image.convert("RGB").save(tmp_path / "Malignant" / "recoloured.png")
     pixels = np.asarray(Image.open(benign / "1.png")).copy()
-    pixels[20, 20] ^= 1  # too little to move the hash, yet not the same picture
+    pixels[20, 20] ^= 1  # too little to move the hash, yet not the same image
     Image.fromarray(pixels).save(tmp_path / "Normal" / "retouched.png")
 
     found = inspect_dataset("class-folders", tmp_path, "x", 20)

@@ -12,7 +12,7 @@ from fedbus.errors import RunError
 from fedbus.evaluation.predictions import Predictions
 from fedbus.evaluation.site_scores import score_site
 from fedbus.evaluation.validation import Score
-from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT, check_answer, check_registration
+from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT, check_registration, check_reply
 from fedbus.transport.messages import Registration, Report
 
 LAYOUT = {"conv.weight": (4, 3, 3, 3), "fc.bias": (3,), "fc.weight": (3, 4)}
@@ -42,16 +42,16 @@ test_answer.__test__ = False
 
 def stopped(key: str, metrics: dict, arrays: dict | None = None) -> None:
     with pytest.raises(RunError, match="must not leave a site: ") as error:
-        check_answer(metrics, arrays or {}, LAYOUT)
+        check_reply(metrics, arrays or {}, LAYOUT)
     assert error.value.problem == f"A reply contains what must not leave a site: {key}."
 
 
 def test_replies_of_sites_pass():
     check_registration(*registration())
-    check_answer(answer(), LAYOUT, LAYOUT)
-    check_answer(answer(), {"flat": (FLAT_SIZE,)}, LAYOUT)
-    check_answer(answer(), {}, LAYOUT)
-    check_answer(test_answer(), {}, LAYOUT)
+    check_reply(answer(), LAYOUT, LAYOUT)
+    check_reply(answer(), {"flat": (FLAT_SIZE,)}, LAYOUT)
+    check_reply(answer(), {}, LAYOUT)
+    check_reply(test_answer(), {}, LAYOUT)
 
 
 def test_the_list_has_no_unused_entry():
@@ -64,7 +64,7 @@ def test_the_list_has_no_unused_entry():
 def test_one_number_too_many_is_stopped_at_every_key(make):
     most = {item.key: item.values for item in (*REPORT, *TEST_REPORT)}
     for key in make():
-        check_answer(make() | {key: [0.5] * most[key]}, {}, LAYOUT)
+        check_reply(make() | {key: [0.5] * most[key]}, {}, LAYOUT)
         stopped(key, make() | {key: [0.5] * (most[key] + 1)})
 
 
@@ -102,7 +102,7 @@ def test_of_any_entry_only_listed_numbers_pass(key, value):
     numbers = value if isinstance(value, list) else [value]
     allowed = key in limits and len(numbers) <= limits[key] and all(type(number) in (int, float) for number in numbers)
     if allowed:
-        check_answer(answer() | {key: value}, {}, LAYOUT)
+        check_reply(answer() | {key: value}, {}, LAYOUT)
     else:
         stopped(key, answer() | {key: value})
 
@@ -121,12 +121,12 @@ def test_of_any_value_in_a_registration_only_numbers_pass(key, value):
 
 
 def test_numpys_float64_is_a_float():
-    check_answer(answer() | {"seconds": np.float64(1.5)}, {}, LAYOUT)
+    check_reply(answer() | {"seconds": np.float64(1.5)}, {}, LAYOUT)
 
 
 def test_numbers_that_are_not_finite_may_leave():
     """So a site can report that its training diverged; the hub refuses such a report."""
-    check_answer(answer() | {"train-loss": math.nan, "loss-sum": math.inf}, {}, LAYOUT)
+    check_reply(answer() | {"train-loss": math.nan, "loss-sum": math.inf}, {}, LAYOUT)
 
 
 @pytest.mark.parametrize("key", ["patient", "paths", "confusion ", "Confusion", "images-train", ""])
@@ -161,7 +161,7 @@ def test_another_key_in_a_registration_is_stopped(key):
 )
 def test_arrays_that_are_not_the_models_are_stopped(arrays, named):
     with pytest.raises(RunError, match="must not leave") as error:
-        check_answer(answer(), arrays, LAYOUT)
+        check_reply(answer(), arrays, LAYOUT)
     said = error.value.problem.partition(": ")[2].rstrip(".").split(", ")
     assert set(named.split(", ")) <= set(said)
     assert set(said) <= {"flat", *arrays, *LAYOUT}

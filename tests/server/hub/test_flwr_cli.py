@@ -34,7 +34,7 @@ class Program:
 
 
 def calls(hub: HubFolder) -> dict[str, tuple[flwr_cli.FlwrCommand, list[str]]]:
-    out = Path("/runs/my study")
+    out = Path("/runs/my run")
     return {
         "register": (
             flwr_cli.register(hub, Path("/keys/st mary.pub"), "st-mary"),
@@ -44,7 +44,7 @@ def calls(hub: HubFolder) -> dict[str, tuple[flwr_cli.FlwrCommand, list[str]]]:
         "list_nodes": (flwr_cli.list_nodes(hub), ["flwr", "supernode", "list", "hub"]),
         "start_run": (
             flwr_cli.start_run(hub, Path("/app"), out),
-            ["flwr", "run", "/app", "hub", "--run-config", 'hub-run="/runs/my study"'],
+            ["flwr", "run", "/app", "hub", "--run-config", 'hub-run="/runs/my run"'],
         ),
         "stop_run": (flwr_cli.stop_run(hub, "5"), ["flwr", "stop", "5", "hub"]),
         "list_runs": (flwr_cli.list_runs(hub), ["flwr", "list", "hub"]),

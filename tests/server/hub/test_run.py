@@ -34,20 +34,20 @@ def test_a_run_folder_must_be_directly_in_the_hubs_runs(hub, tmp_path):
 
 def test_a_hub_opened_through_a_symlink_is_the_same_hub(hub, tmp_path):
     (tmp_path / "link").symlink_to(hub.path)
-    refuse(open_hub(tmp_path / "link"), hub.runs / "study", "No site is approved", RunError)
+    refuse(open_hub(tmp_path / "link"), hub.runs / "first", "No site is approved", RunError)
 
 
-@pytest.mark.parametrize("name", ["my study", "étude", "_x", "x" * 95])
+@pytest.mark.parametrize("name", ["my run", "étude", "_x", "x" * 95])
 def test_a_name_that_sites_refuse_is_refused_at_the_hub(hub, name):
     refuse(hub, hub.runs / name, "can't be the name of a run")
 
 
 def test_a_hub_without_sites_says_how_to_approve_one(hub):
-    refuse(hub, hub.runs / "study", "No site is approved", RunError)
+    refuse(hub, hub.runs / "first", "No site is approved", RunError)
 
 
 def test_arms_that_need_images_are_left_out_and_logged(tmp_path):
-    path, said = tmp_path / "study.toml", []
+    path, said = tmp_path / "settings.toml", []
     path.write_text('arms = ["local", "centralised", "fedprox"]\n')
     settings = load_deployed_settings(path, (), said.append)
     assert settings.arms == ("fedprox",)
@@ -58,7 +58,7 @@ def test_arms_that_need_images_are_left_out_and_logged(tmp_path):
 
 
 def test_a_split_that_leaks_on_purpose_is_not_deployed(tmp_path):
-    path = tmp_path / "study.toml"
+    path = tmp_path / "settings.toml"
     path.write_text('arms = ["fedavg"]\nsplit = "images"\n')
     with pytest.raises(SettingsError, match=r"split = images.*leaks on purpose"):
         load_deployed_settings(path, (), print)

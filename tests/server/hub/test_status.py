@@ -85,8 +85,8 @@ def test_the_run_with_the_latest_status_is_shown(hub, nodes):
 
 
 def test_a_damaged_status_is_named(hub, nodes):
-    write_status(hub.runs / "study", Status("waiting"))
-    (hub.runs / "study" / STATUS_FILE).write_text("{}")
+    write_status(hub.runs / "first", Status("waiting"))
+    (hub.runs / "first" / STATUS_FILE).write_text("{}")
     with pytest.raises(RunError, match=STATUS_FILE):
         shown(hub)
 

@@ -99,9 +99,9 @@ def test_markup_and_unicode_in_site_names_are_plain_text():
 def test_the_headline_figure_is_a_repeatable_png(tmp_path):
     for name in ("a.png", "b.png"):
         figures.headline_figure_png(sample_results(), tmp_path / name)
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.width == 2000
-        assert "Software" not in picture.info
+    with Image.open(tmp_path / "a.png") as figure:
+        assert figure.width == 2000
+        assert "Software" not in figure.info
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 

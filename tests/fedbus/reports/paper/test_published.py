@@ -110,7 +110,7 @@ def test_phantoms_and_sites_own_images_are_not_compared():
     own = results_of({"H1": "class-folders", "H2": "labels-csv"})
     between = results_of(THREE)
     for site in between["sites"].values():
-        del site["reader"]  # a run between hospitals
+        del site["reader"]  # a deployed run
     for results in (results_of({"P": "phantoms"}, phantoms=True), results_of(THREE, phantoms=True), own, between):
         assert pair_with_paper(results) == []
         assert census(results) == []

@@ -72,6 +72,6 @@ def test_missing_metrics_and_a_study_of_holes_are_drawn(tmp_path):
         cell.pop("arms", None)
         cell |= {"state": "failed", "reason": "the disk is full"}
     study_figure.study_figure_png(content, tmp_path / "figure.png")
-    with Image.open(tmp_path / "figure.png") as picture:
-        assert picture.width == 2000
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width == 2000
     assert study_figure.study_figure(content | {"cells": {}}) == ""

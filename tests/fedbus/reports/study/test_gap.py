@@ -11,7 +11,7 @@ def difference(value, half=0.01):
     return {"value": value, "low": value - half, "high": value + half}
 
 
-def made_up():
+def gap_content():
     """A made-up study: one cell below centralised training, one without references, one that failed."""
     gap = {
         "fedavg": {
@@ -29,7 +29,7 @@ def made_up():
 
 
 def test_each_federated_arm_of_a_cell_is_one_row_with_its_differences():
-    (row,) = gap_rows(made_up())
+    (row,) = gap_rows(gap_content())
     assert (row["cell"], row["arm"], row["validation"]) == ("mask", "fedavg", 0.701)
     assert row["pooled"]["auc"]["value"] == -0.05
     assert row["own"]["north"]["value"] == 0.031
@@ -38,13 +38,13 @@ def test_each_federated_arm_of_a_cell_is_one_row_with_its_differences():
 
 def test_the_terminal_shows_the_differences_and_says_phantoms():
     out = io.StringIO()
-    Console(file=out, width=140).print(gap_table(made_up()))
+    Console(file=out, width=140).print(gap_table(gap_content()))
     text = out.getvalue()
     assert all(words in text for words in ("PHANTOMS", "−.050", "+.031", "n/a", ".701"))
 
 
 def test_the_page_says_in_words_what_excludes_0_and_escapes_names():
-    page = str(gap_fragment(made_up()))
+    page = str(gap_fragment(gap_content()))
     assert "<b>−.050</b> <small>(−.060 to −.040) lower</small>" in page
     assert "<b>+.031</b> <small>(.021–.041) higher</small>" in page
     assert "−.004 <small>" in page  # inconclusive: not in bold
