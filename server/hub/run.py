@@ -148,6 +148,7 @@ def _start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) ->
                 _check_still_running(hub, number, out)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
+        # Flower ends the run's process, which therefore can't write its own end into the status.
         flwr_cli.stop_run(hub, number).run()
         write_status(out, replace(status, state="stopped", words="ended with Ctrl-C; rerun with --resume"))
         raise
