@@ -16,10 +16,10 @@ class Row:
     """One image of a dataset.
 
     Attributes:
-        path: relative to the dataset's folder, with forward slashes; `scan.dcm#12` is the file's twelfth frame.
-        label: one of `CLASSES`.
-        patient: the dataset's own patient id, or a pseudonym; None where it publishes none.
-        sha256: of the file's bytes, hexadecimal.
+        path: Path relative to the dataset's folder, with forward slashes; `scan.dcm#12` is the file's twelfth frame.
+        label: One of `CLASSES`.
+        patient: The dataset's own patient id, or a pseudonym; None where it publishes none.
+        sha256: SHA-256 of the file's bytes, hexadecimal.
     """
 
     path: str
@@ -39,10 +39,10 @@ class Manifest:
     """The images of a dataset.
 
     Attributes:
-        site: name of the site.
-        root: the folder that the user named.
-        rows: sorted by path.
-        notes: what the reader noticed, and differences from the published numbers.
+        site: Name of the site.
+        root: The folder that the user named.
+        rows: Sorted by path.
+        notes: What the reader noticed, and differences from the published numbers.
     """
 
     site: str
@@ -73,11 +73,11 @@ def build_manifest(
     """Turn the (file, label, patient) triples of a reader into a checked manifest.
 
     Args:
-        site: name of the site.
-        root: the folder that the user named; row paths are relative to it.
-        found: absolute image paths with their label and patient; a DICOM file's path may end in #FRAME.
-        census: published images of each class; differences become notes.
-        notes: what the reader noticed.
+        site: Name of the site.
+        root: The folder that the user named; row paths are relative to it.
+        found: Absolute image paths with their label and patient; a DICOM file's path may end in #FRAME.
+        census: Published images of each class; differences become notes.
+        notes: What the reader noticed.
 
     Raises:
         ArchiveError: If there is no image, a label outside `CLASSES`, or fewer than two classes.

@@ -27,12 +27,12 @@ class Reader:
     """One way to read a dataset.
 
     Attributes:
-        name: its name in settings and on the command line.
-        read: see `ReaderModule`.
-        matches: see `ReaderModule`.
-        census: published images of each class, None for a site's own images.
-        citation: the paper to cite.
-        terms: under which the images are published.
+        name: Its name in settings and on the command line.
+        read: See `ReaderModule`.
+        matches: See `ReaderModule`.
+        census: Published images of each class, None for a site's own images.
+        citation: The paper to cite.
+        terms: Terms under which the images are published.
     """
 
     name: str

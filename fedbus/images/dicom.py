@@ -60,8 +60,8 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
     image, or with less than `SMALLEST_REGION` pixels left in either direction.
 
     Args:
-        path: a DICOM file (Part 10, with preamble).
-        frame: counted from 1, as viewers do; None: the middle one (the earlier of two).
+        path: A DICOM file (Part 10, with preamble).
+        frame: Number of the frame, counted from 1, as viewers do; None: the middle one (the earlier of two).
 
     Returns:
         An image of mode L. `fedbus.images.dicom_grey` describes how grey values are mapped to 8 bits, after cropping.

@@ -35,7 +35,7 @@ def to_grey(stored: NDArray[Any], header: Dataset) -> Image.Image:
 
     Args:
         stored: [H, W] as stored, or [H, W, 3] in RGB; integers of any width.
-        header: contains those of `TAGS` that the file has.
+        header: Dataset that contains those of `TAGS` that the file has.
 
     Returns:
         An image of mode L, W by H pixels.

@@ -22,9 +22,9 @@ def decode_images(manifest: Manifest, visit: Visit, advance: Advance = lambda _:
     """Decode every image and pass it to `visit`; a broken image does not stop the others.
 
     Args:
-        manifest: whose images to decode.
-        visit: called once for each image that can be decoded, in no fixed order.
-        advance: called after every image.
+        manifest: Manifest of the images to decode.
+        visit: Called once for each image that can be decoded, in no fixed order.
+        advance: Called after every image.
 
     Returns:
         The error of each row that can't be decoded, in the order of the manifest.

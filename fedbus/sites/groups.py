@@ -76,8 +76,8 @@ def group_rows(patients: Sequence[str | None], pairs: Sequence[Pair]) -> list[st
     """Join rows of one patient and rows of one pair, transitively, and name each group.
 
     Args:
-        patients: one id per row, None where the dataset publishes none.
-        pairs: near-duplicates as row indices.
+        patients: One id per row, None where the dataset publishes none.
+        pairs: Near-duplicates as row indices.
 
     Returns:
         One name per row (`g0001`, `g0002`, ... in order of first appearance).

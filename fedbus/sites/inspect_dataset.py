@@ -39,11 +39,11 @@ def inspect_dataset(
     """Read a dataset and inspect it.
 
     Args:
-        reader: name of the reader.
-        root: the dataset's folder.
-        site: name of the site.
-        near_bits: hashes that differ in at most this many of 256 bits count as near-duplicates.
-        progress: makes an `Advance` from the site's name and its number of images.
+        reader: Name of the reader.
+        root: The dataset's folder.
+        site: Name of the site.
+        near_bits: Hashes that differ in at most this many of 256 bits count as near-duplicates.
+        progress: Function that makes an `Advance` from the site's name and its number of images.
 
     Raises:
         SettingsError: If there is no such reader.
@@ -63,11 +63,11 @@ def inspect_manifest(
     """Decode every image of a manifest once and compare each with each.
 
     Args:
-        manifest: the dataset.
-        reader: that read it.
-        near_bits: hashes that differ in at most this many of 256 bits count as near-duplicates.
-        progress: makes an `Advance` from the site's name and its number of images.
-        cache: stores the images too, if all can be decoded, so that `prepare_sites` need not decode them again.
+        manifest: The dataset.
+        reader: Name of the reader that read it.
+        near_bits: Hashes that differ in at most this many of 256 bits count as near-duplicates.
+        progress: Function that makes an `Advance` from the site's name and its number of images.
+        cache: Where to store the images too, if all can be decoded; `prepare_sites` then need not decode them again.
 
     Raises:
         RunError: If the disk is full.

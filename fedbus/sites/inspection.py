@@ -13,11 +13,11 @@ class DuplicatePair:
     """Two images of one dataset that are identical, or nearly.
 
     Attributes:
-        first: path in the dataset, before `second` in its order.
-        second: path in the dataset.
-        labels: of the two.
-        bits: in which their 256-bit difference hashes differ.
-        identical: equal in every decoded pixel.
+        first: Path in the dataset, before `second` in its order.
+        second: Path in the dataset.
+        labels: Labels of the two.
+        bits: Number of bits in which their 256-bit difference hashes differ.
+        identical: Whether they are equal in every decoded pixel.
     """
 
     first: str
@@ -41,23 +41,23 @@ class Inspection:
     """What was found in one dataset.
 
     Attributes:
-        site: name of the site.
-        reader: that read the dataset.
-        root: the folder that the user named.
-        digest: of the manifest.
-        counts: images of each class.
-        census: published images of each class, None for a site's own images.
-        patients: number of patient ids, None where none are published.
-        images_per_patient: median and maximum, None where no ids are published.
-        widths: minimum, median and maximum in pixels, None if no image can be read.
-        heights: likewise.
-        modes: images of each colour mode (Pillow's names: L grey, RGB, RGBA, P palette, 1 black and white), or DICOM.
-        duplicates: every pair of identical images or near-duplicates.
-        near_bits: hashes that differ in at most this many of 256 bits count as near-duplicates.
-        unreadable: every image that can't be decoded.
-        unsplittable: why no settings could split it into train, validation and test; None if some can.
-        masks: images with as few grey values as a mask has; a note names them.
-        notes: what the reader noticed, and images that look like masks.
+        site: Name of the site.
+        reader: Name of the reader that read the dataset.
+        root: The folder that the user named.
+        digest: Digest of the manifest.
+        counts: Images of each class.
+        census: Published images of each class, None for a site's own images.
+        patients: Number of patient ids, None where none are published.
+        images_per_patient: Median and maximum, None where no ids are published.
+        widths: Minimum, median and maximum in pixels, None if no image can be read.
+        heights: The same for heights.
+        modes: Images of each colour mode (Pillow's names: L grey, RGB, RGBA, P palette, 1 black and white), or DICOM.
+        duplicates: Every pair of identical images or near-duplicates.
+        near_bits: Hashes that differ in at most this many of 256 bits count as near-duplicates.
+        unreadable: Every image that can't be decoded.
+        unsplittable: Why no settings could split it into train, validation and test; None if some can.
+        masks: Images with as few grey values as a mask has; a note names them.
+        notes: What the reader noticed, and images that look like masks.
     """
 
     site: str

@@ -47,10 +47,10 @@ def leak_splits(
     """Split a site's rows again so that they leak, with the test rows of its split by group set aside.
 
     Args:
-        site: named in errors, and part of the seeds.
-        labels: one of `CLASSES` per row.
-        splits: result of `assign_splits` for the true groups.
-        settings: its `split`, which is not `groups`, `folds`, `fold`, `validation-fraction` and `split-seed`.
+        site: Name of the site, for errors, and part of the seeds.
+        labels: One of `CLASSES` per row.
+        splits: Result of `assign_splits` for the true groups.
+        settings: Its `split`, which is not `groups`, `folds`, `fold`, `validation-fraction` and `split-seed`.
 
     Returns:
         Positions in `labels`, ascending, over-sampled ones repeated; and the split of each entry. Held-out rows occur

@@ -33,7 +33,7 @@ class Pixels:
         images: uint8 [N, size, size], memory-mapped read-only.
         hashes: uint8 [N, 32], 256-bit difference hashes of the full-size images.
         digests: uint8 [N, 32], SHA-256 of the full-size decoded pixels, equal where images are identical.
-        path: file of `images`, for other processes to map.
+        path: File of `images`, for other processes to map.
     """
 
     images: NDArray[np.uint8]
@@ -47,9 +47,9 @@ class PixelCache:
     """A folder of decoded images of one size.
 
     Attributes:
-        folder: created on the first write.
-        size: pixels per side.
-        mask_annotations: whether burned-in annotations are painted over before an image is resized. Hashes and digests
+        folder: The folder, created on the first write.
+        size: Pixels per side.
+        mask_annotations: Whether burned-in annotations are painted over before an image is resized. Hashes and digests
             stay those of the original image, so that rows are grouped and split the same way with and without.
     """
 
@@ -81,9 +81,9 @@ class PixelCache:
         """Decode the images of a manifest and store them.
 
         Args:
-            manifest: whose images to decode.
-            advance: called after every image.
-            visit: called with every full-size image too, see `decode_images`.
+            manifest: Manifest of the images to decode.
+            advance: Called after every image.
+            visit: Called with every full-size image too, see `decode_images`.
 
         Returns:
             The error of each row that can't be decoded. If there is one, nothing is stored.

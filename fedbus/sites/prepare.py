@@ -41,10 +41,10 @@ def prepare_sites(
     Writes `out/splits/SITE.csv`, and `out/sites.json` with what the report says about each site.
 
     Args:
-        settings: name the datasets.
-        out: the run folder.
-        names: prepare only these sites (a deployed site knows no other); None: all.
-        progress: makes an `Advance` from a site's name and its number of images.
+        settings: Settings that name the datasets.
+        out: The run folder.
+        names: Prepare only these sites (a deployed site knows no other); None: all.
+        progress: Function that makes an `Advance` from a site's name and its number of images.
 
     Raises:
         SettingsError: If the sampler does not fit the split; nothing has been read.

@@ -27,12 +27,12 @@ class Site:
     """One site, ready to train on.
 
     Attributes:
-        name: its name in the settings.
+        name: Its name in the settings.
         pixels: uint8 [N, H, W], memory-mapped, all images of the dataset.
         labels: int64 [N], position in `CLASSES`; -1 for rows that were dropped.
-        groups: group name of each row; empty for rows that were dropped.
-        paths: path of each row relative to the dataset's folder; empty for rows that were dropped.
-        splits: rows of `train`, `validation` and `test`, int64, distinct; and, where the split leaks on purpose, of
+        groups: Group name of each row; empty for rows that were dropped.
+        paths: Path of each row relative to the dataset's folder; empty for rows that were dropped.
+        splits: Rows of `train`, `validation` and `test`, int64, distinct; and, where the split leaks on purpose, of
             `held-out` (see `fedbus.sites.leaky_split`). Only under `split = "balanced-images"` do rows repeat.
     """
 

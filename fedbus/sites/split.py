@@ -40,12 +40,12 @@ class SplitRow:
     A split that over-samples first has several rows of one image, also in different splits.
 
     Attributes:
-        row: position in the manifest, from 0, and so in the pixel cache.
-        path: relative to the dataset's folder.
-        label: one of `CLASSES`.
-        patient: empty where none is published.
-        group: rows of a group are in the same split.
-        split: one of `SPLITS`, or `HELD_OUT`.
+        row: Position in the manifest, from 0, and so in the pixel cache.
+        path: Path relative to the dataset's folder.
+        label: One of `CLASSES`.
+        patient: Id or pseudonym of the patient; empty where none is published.
+        group: Name of the group; rows of a group are in the same split.
+        split: One of `SPLITS`, or `HELD_OUT`.
     """
 
     row: int
@@ -99,9 +99,9 @@ def read_split(site: str, path: Path, positions: Sequence[int] | None = None) ->
     """Read a frozen split.
 
     Args:
-        site: name of the site.
-        path: the CSV file.
-        positions: of the rows in the manifest, for a file of version 0.1, which has no column `row`.
+        site: Name of the site.
+        path: The CSV file.
+        positions: Positions of the rows in the manifest, for a file of version 0.1, which has no column `row`.
 
     Raises:
         SplitError: If the file is missing or empty, or has other columns, or an unknown split or label.
@@ -143,14 +143,14 @@ def assign_splits(
     """Assign every row to a split.
 
     Args:
-        site: named in errors, and part of the seed.
-        labels: one of `CLASSES` per row.
-        groups: rows with equal names stay together.
-        folds: the test split is one `folds`-th of the rows.
-        fold: which fold is the test split, 0 to folds - 1.
-        validation_fraction: of the rows that are not test rows, 0 < fraction <= 0.5; more where a class has too few
-            groups for that.
-        seed: of the split.
+        site: Name of the site, for errors, and part of the seed.
+        labels: One of `CLASSES` per row.
+        groups: Rows with equal names stay together.
+        folds: The test split is one `folds`-th of the rows.
+        fold: Which fold is the test split, 0 to folds - 1.
+        validation_fraction: Share of the rows that are not test rows, 0 < fraction <= 0.5; more where a class has too
+            few groups for that.
+        seed: Seed of the split.
 
     Raises:
         SplitError: If a class has too few groups for every split to have one.

@@ -21,10 +21,10 @@ class GroupedRows:
     """The rows of one dataset, ready to be split.
 
     Attributes:
-        site: name of the site.
-        rows: in the order of the manifest.
-        groups: group name of each row; rows of a group stay together.
-        dropped: reason of each row that is left out.
+        site: Name of the site.
+        rows: Rows in the order of the manifest.
+        groups: Group name of each row; rows of a group stay together.
+        dropped: Reason of each row that is left out.
     """
 
     site: str
@@ -42,10 +42,10 @@ def group_dataset(site: str, rows: Sequence[Row], digests: NDArray[np.uint8], pa
     """Group the rows of a dataset and drop those whose labels contradict each other.
 
     Args:
-        site: name of the site.
-        rows: in the order of the manifest.
+        site: Name of the site.
+        rows: Rows in the order of the manifest.
         digests: uint8 [N, 32], equal where images are identical.
-        pairs: near-duplicates, identical images included.
+        pairs: Near-duplicates, identical images included.
     """
     return GroupedRows(site, rows, group_rows([row.patient for row in rows], pairs), _conflicting_labels(rows, digests))
 

@@ -82,9 +82,9 @@ class View:
     """One image of a patient.
 
     Attributes:
-        image: as exported, [height, width] uint8, with frame and text.
-        field: only the field of view, [H, W] uint8.
-        mask: of the lesion in the field of view, [H, W] bool, empty for a normal.
+        image: The image as exported, [height, width] uint8, with frame and text.
+        field: Only the field of view, [H, W] uint8.
+        mask: Mask of the lesion in the field of view, [H, W] bool, empty for a normal.
     """
 
     image: NDArray[np.uint8]
@@ -96,10 +96,10 @@ def draw_patient(site: str, label: str, number: int, seed: int) -> list[View]:
     """Draw one to three views of one patient.
 
     Args:
-        site: one of `SITES`.
-        label: one of `CLASSES`.
-        number: of the patient, counted within site and class.
-        seed: of the whole set; together with the other three it determines every pixel.
+        site: One of `SITES`.
+        label: One of `CLASSES`.
+        number: Number of the patient, counted within site and class.
+        seed: Seed of the whole set; together with the other three it determines every pixel.
     """
     scanner = SITES[site].scanner
     rng = np.random.default_rng(np.random.SeedSequence((seed, list(SITES).index(site), CLASSES.index(label), number)))

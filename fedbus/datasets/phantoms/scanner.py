@@ -21,17 +21,17 @@ class Scanner:
     """The properties of one site's scanner, and what it burns into its images.
 
     Attributes:
-        size: width and height of the exported image in pixels, frame included.
-        frame: black margin in pixels: left, top, right, bottom.
-        pixel_mm: side of a pixel; together with the size it determines the depth.
-        spread_mm: standard deviation of the point-spread function, axial and lateral.
-        gain_db: overall gain.
-        dynamic_range_db: shown between black and white; a small range gives high contrast.
-        slope_db: error of the time-gain compensation at the bottom; negative darkens the depth.
-        noise_db: electronic noise relative to glandular tissue at the skin; it increases with depth.
-        logo: text block burned into a corner.
-        corner: of the text block, as shares of the free width and height.
-        calipers: share of lesion images with calipers.
+        size: Width and height of the exported image in pixels, frame included.
+        frame: Black margin in pixels: left, top, right, bottom.
+        pixel_mm: Side of a pixel; together with the size it determines the depth.
+        spread_mm: Standard deviation of the point-spread function, axial and lateral.
+        gain_db: Overall gain.
+        dynamic_range_db: Range of levels shown between black and white; a small range gives high contrast.
+        slope_db: Error of the time-gain compensation at the bottom; negative darkens the depth.
+        noise_db: Electronic noise relative to glandular tissue at the skin; it increases with depth.
+        logo: Text block burned into a corner.
+        corner: Position of the text block, as shares of the free width and height.
+        calipers: Share of lesion images with calipers.
     """
 
     size: tuple[int, int]
@@ -58,8 +58,8 @@ def envelope(echo_db: Floats, scanner: Scanner, rng: np.random.Generator) -> Flo
 
     Args:
         echo_db: [H, W] float32 backscatter in dB.
-        scanner: has the point-spread function.
-        rng: of this view; no two views share their speckle.
+        scanner: Its point-spread function is used.
+        rng: Generator of this view; no two views share their speckle.
 
     Returns:
         [H, W] float32, Rayleigh where tissue is homogeneous, with mean square 1 at 0 dB.
@@ -82,8 +82,8 @@ def compress(signal: Floats, scanner: Scanner, gain_db: float) -> NDArray[np.uin
 
     Args:
         signal: [H, W] float32 envelope.
-        scanner: has slope, noise floor and dynamic range.
-        gain_db: of this examination.
+        scanner: Its slope, noise floor and dynamic range are used.
+        gain_db: Gain of this examination.
 
     Returns:
         [H, W] uint8.
@@ -103,9 +103,9 @@ def annotate(
 
     Args:
         grey: [H, W] uint8 field of view.
-        scanner: has frame and text.
-        calipers: column and row of each caliper in the field of view.
-        note: line of text of this examination.
+        scanner: Its frame and text are used.
+        calipers: Column and row of each caliper in the field of view.
+        note: Line of text of this examination.
 
     Returns:
         An image of the scanner's export size, [height, width] uint8.

@@ -30,7 +30,7 @@ class Breast:
 
     Attributes:
         echo_db: [H, W] float32 backscatter in dB, about -20 (fat) to 6 (fascia).
-        gland_mm: depths of the upper and lower edge of glandular tissue, where lesions arise.
+        gland_mm: Depths of the upper and lower edge of glandular tissue, where lesions arise.
     """
 
     echo_db: Floats
@@ -42,16 +42,16 @@ class Lesion:
     """One lesion, in millimetres of the patient's canvas; depth counts from the skin.
 
     Attributes:
-        centre_mm: lateral position and depth.
-        radius_mm: of the circle of the same area.
-        aspect: height over width; below 1 is parallel to the skin.
-        tilt: radians.
+        centre_mm: Lateral position and depth.
+        radius_mm: Radius of the circle of the same area.
+        aspect: Height over width; below 1 is parallel to the skin.
+        tilt: Angle in radians.
         waves: [K, 2] amplitude (share of the radius) and phase of the outline's harmonics 3 to K+2.
-        margin_mm: over which the border fades; wide is indistinct.
-        echo_db: backscatter inside; glandular tissue has -4 to 0, so less is hypoechoic.
-        texture_db: standard deviation of the backscatter inside.
-        capsule_db: brightness of the rim.
-        posterior_db: behind the lesion; positive enhances, negative shadows.
+        margin_mm: Width over which the border fades; wide is indistinct.
+        echo_db: Backscatter inside; glandular tissue has -4 to 0, so less is hypoechoic.
+        texture_db: Standard deviation of the backscatter inside.
+        capsule_db: Brightness of the rim.
+        posterior_db: Change of the backscatter behind the lesion; positive enhances, negative shadows.
     """
 
     centre_mm: tuple[float, float]
@@ -95,7 +95,7 @@ def grow_breast(x_mm: Floats, z_mm: Floats, rng: np.random.Generator) -> Breast:
     Args:
         x_mm: [W] float32 lateral positions, evenly spaced.
         z_mm: [H] float32 depths from the skin, evenly spaced.
-        rng: of this patient.
+        rng: Generator of this patient.
     """
     depth = float(z_mm[-1])
     fat_end = depth * rng.uniform(0.16, 0.28)
@@ -127,9 +127,9 @@ def grow_lesion(label: str, breast: Breast, middle_mm: float, rng: np.random.Gen
 
     Args:
         label: "benign" or "malignant".
-        breast: where it grows.
-        middle_mm: lateral middle of the patient's canvas.
-        rng: of this patient.
+        breast: Tissue in which it grows.
+        middle_mm: Lateral middle of the patient's canvas.
+        rng: Generator of this patient.
     """
     malignant = label == "malignant"
     top, bottom = breast.gland_mm

@@ -47,9 +47,9 @@ def find_folder(root: Path, recognises: Callable[[Path], bool], expected: str) -
     """Return the only folder with a layout.
 
     Args:
-        root: the folder that the user named.
-        recognises: returns whether a folder has the layout.
-        expected: the layout in words, for the error.
+        root: The folder that the user named.
+        recognises: Function that returns whether a folder has the layout.
+        expected: The layout in words, for the error.
 
     Raises:
         ArchiveError: If no folder, or more than one, has the layout.
@@ -68,8 +68,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
     """Read a comma- or semicolon-separated UTF-8 table with or without a byte order mark.
 
     Args:
-        path: the file.
-        columns: names that its header must have, in lower case; the header's own case does not matter.
+        path: The file.
+        columns: Names that its header must have, in lower case; the header's own case does not matter.
 
     Returns:
         (line in the file, value of each column without surrounding blanks); header names in lower case.
@@ -114,9 +114,9 @@ def check_rows_and_files(table: Path, named: Sequence[str], present: Sequence[st
     """Check that a table and a folder contain the same images, each once.
 
     Args:
-        table: the table's file, for the message.
-        named: the images that its rows name.
-        present: the images on disk, named the same way.
+        table: The table's file, for the message.
+        named: The images that its rows name.
+        present: The images on disk, named the same way.
 
     Raises:
         ArchiveError: If there are rows without a file, files without a row, or images named twice; all are listed.

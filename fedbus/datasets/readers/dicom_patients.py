@@ -15,9 +15,9 @@ def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[st
     be split.
 
     Args:
-        root: the dataset's folder.
-        paths: of images below root, DICOM with or without a frame.
-        site: name of the site, part of the pseudonym.
+        root: The dataset's folder.
+        paths: Paths of images below root, DICOM with or without a frame.
+        site: Name of the site, part of the pseudonym.
 
     Returns:
         A pseudonym for each path, None where there is none; and notes on patients that can't be distinguished.
@@ -54,10 +54,10 @@ def complete_patients(
     If the rows of one pseudonym name exactly one patient, empty rows of that pseudonym get that patient.
 
     Args:
-        table: for the message.
-        paths: the image of each row.
-        named: the patient that each row names, or None.
-        found: the patient that each file names, or None.
+        table: The table's file, for the message.
+        paths: The image of each row.
+        named: The patient that each row names, or None.
+        found: The patient that each file names, or None.
 
     Raises:
         ArchiveError: If rows for frames of one file name different patients.

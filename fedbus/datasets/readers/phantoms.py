@@ -59,9 +59,9 @@ def write_phantoms(root: Path, images: int, seed: int) -> dict[str, Path]:
     The folder is written whole or not at all, and is replaced if it contains phantoms of other settings.
 
     Args:
-        root: folder of the three; created with its parents.
-        images: images per site, at least 20.
-        seed: determines every patient's anatomy, lesion and speckle.
+        root: Folder of the three; created with its parents.
+        images: Images per site, at least 20.
+        seed: Determines every patient's anatomy, lesion and speckle.
 
     Returns:
         The dataset of each site, by its name.
