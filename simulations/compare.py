@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedbus.classes import CLASSES
+from fedbus.datasets.registry import check_folder
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
@@ -51,6 +52,9 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
     settings = requested = resolve_precision(settings)
     check_run(out, settings, resume=resume)
     check_input_size(settings.model, settings.image_size)
+    if not resume:  # a resumed run checks its datasets against the frozen rows
+        for name, source in settings.sites.items():
+            check_folder(source.reader, source.path, name)  # before weights are downloaded
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     settings = resolve_sites(settings)
     phantoms = any(source.reader == "phantoms" for source in settings.sites.values())

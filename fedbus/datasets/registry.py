@@ -112,17 +112,37 @@ def read_dataset(reader: str, root: Path, site: str) -> Manifest:
         SettingsError: If there is no such reader.
         ArchiveError: If root is missing, empty, not a folder or of another layout, or the reader refuses it.
     """
-    chosen = find_reader(reader)
-    _check_root(root, site)
+    chosen = check_folder(reader, root, site)
     try:
         if not chosen.matches(root):
             _refuse_other_layout(chosen, root)
         return chosen.read(root, site)
     except OSError as error:
-        raise ArchiveError(
-            f"{error.filename or root} can't be read ({error.strerror}).",
-            "Check that it exists and that you may read it.",
-        ) from error
+        raise _unreadable(root, error) from error
+
+
+def check_folder(reader: str, root: Path, site: str) -> Reader:
+    """Check that a reader and a folder exist, without reading an image.
+
+    Returns:
+        The reader.
+
+    Raises:
+        SettingsError: If there is no such reader.
+        ArchiveError: If root is missing, empty or not a folder.
+    """
+    chosen = find_reader(reader)
+    try:
+        _check_root(root, site)
+    except OSError as error:
+        raise _unreadable(root, error) from error
+    return chosen
+
+
+def _unreadable(root: Path, error: OSError) -> ArchiveError:
+    return ArchiveError(
+        f"{error.filename or root} can't be read ({error.strerror}).", "Check that it exists and that you may read it."
+    )
 
 
 def _check_root(root: Path, site: str) -> None:

@@ -33,4 +33,4 @@ def _explain_one(error: dict[str, Any], known: Sequence[str]) -> str:
 def nearest(word: str, known: Sequence[str]) -> str:
     """Return the end of an error message about an unknown name: the closest known name, or all of them."""
     close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})"

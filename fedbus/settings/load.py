@@ -40,7 +40,10 @@ def load_settings(path: Path | None = None, overrides: Sequence[str] = (), sites
     settings |= given
     if sites:
         settings["sites"] = parse_sites(sites)
-    return build_settings(settings, where=str(path) if path else "the command line")
+    sources = [str(path)] if path else []
+    if given or sites or not path:
+        sources.append("the command line")
+    return build_settings(settings, where=" and ".join(sources))
 
 
 def build_settings(values: Mapping[str, Any], where: str) -> Settings:
