@@ -18,8 +18,8 @@ def render(template: str, **values: Any) -> str:
     """Render a template with `words` (the wording module), `style` (the style sheet) and `values`; text is escaped.
 
     Args:
-        template: its path below `fedbus/reports`, such as `comparison/page.html`.
-        values: the variables of the template.
+        template: Its path below `fedbus/reports`, such as `comparison/page.html`.
+        values: The variables of the template.
     """
     style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
     return _environment().get_template(template).render(words=wording, style=style, **values)

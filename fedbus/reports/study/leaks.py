@@ -30,7 +30,7 @@ def leak_table(content: dict[str, Any]) -> FittedTable | None:
     """Lay out claims against truths, three rows per cell and arm; None if nothing leaks.
 
     Args:
-        content: the content of `study.json`.
+        content: The content of `study.json`.
     """
     leaks = leaks_of(content)
     if not leaks:

@@ -51,7 +51,7 @@ def study_table(content: dict[str, Any]) -> FittedTable:
     The names are beside the figures if the terminal has 100 columns, above them if it has 80.
 
     Args:
-        content: the content of `study.json`.
+        content: The content of `study.json`.
     """
     longest = max((len(row.cell) for block in blocks(content) for row in block.rows), default=0)
     shortest_width, longest_width = _NAME_WIDTHS
