@@ -24,7 +24,7 @@ from server.rounds.loop import Job, run_rounds
 from tests.archives import make_image
 from tests.grid import LocalGrid
 from tests.models import CPU, linear_model
-from tests.server.rounds.test_loop import register
+from tests.server.rounds.federation import register
 from tests.tiny import noise_site, tiny_settings
 
 PAGE = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")

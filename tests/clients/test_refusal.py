@@ -42,7 +42,7 @@ def test_an_approved_and_installed_application_is_run(site):
     assert said == []
 
 
-def test_an_application_that_is_not_approved_is_refused_and_the_log_says_how_to_approve_it(site):
+def test_an_application_that_is_not_approved_is_refused_and_the_log_says_how_to_approve(site):
     fab, said = fab_of(SOURCES), []
     site.approve("0" * 64)  # the digest that the hub states
     refusal = refusal_of(fab, site, INSTALLED, said.append)

@@ -1,8 +1,6 @@
 """From datasets to sites: duplicates, groups, the frozen split, and the same site opened by another process."""
 
 import csv
-import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -11,48 +9,14 @@ import pytest
 from PIL import Image
 
 from fedbus.classes import CLASSES
-from fedbus.errors import ArchiveError, FedbusError, ImageError, RunError, SplitError
+from fedbus.errors import ArchiveError, ImageError, SplitError
 from fedbus.settings.load import build_settings
-from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites, settings_of_run
 from fedbus.sites.prepare import prepare_sites
-from fedbus.sites.site import open_site, read_facts
+from fedbus.sites.site import read_facts
 from fedbus.sites.split import SPLITS
 from tests.archives import make_bus_uclm, make_class_folders, make_labels_csv
-
-COUNTS = {"benign": 16, "malignant": 14, "normal": 12}
-
-
-def settings_of(cache: Path, sites: dict[str, tuple[str, Path]], **changes: object) -> Settings:
-    sources = {name: {"reader": reader, "path": str(path)} for name, (reader, path) in sites.items()}
-    return build_settings({"sites": sources, "image_size": 32, "folds": 3, "cache": str(cache)} | changes, "the tests")
-
-
-@pytest.fixture
-def north(tmp_path) -> Path:
-    return make_class_folders(tmp_path / "north", COUNTS, seed=1)
-
-
-@pytest.fixture
-def prepare(tmp_path):
-    def run(sites: dict[str, tuple[str, Path]], out: str = "out", **changes: object):
-        return prepare_sites(settings_of(tmp_path / "cache", sites, **changes), tmp_path / out)
-
-    return run
-
-
-def used(site) -> set[str]:
-    return {str(site.paths[row]) for split in SPLITS for row in site.splits[split]}
-
-
-def split_of(site, path: str) -> str:
-    row = int(np.flatnonzero(site.paths == path)[0])
-    return next(split for split in SPLITS if row in site.splits[split])
-
-
-def brightened(source: Path, target: Path) -> None:
-    with Image.open(source) as image:
-        image.point(lambda grey: int(grey * 0.8) + 20).save(target)
+from tests.fedbus.sites.small_sites import COUNTS, brightened, settings_of, split_of, used
 
 
 def test_every_row_is_in_one_split_with_its_own_label_and_image(prepare, north):
@@ -172,88 +136,6 @@ def test_a_limit_above_the_number_of_images_changes_nothing(prepare, north, tmp_
     assert (tmp_path / "all/splits/north.csv").read_bytes() == (tmp_path / "limited/splits/north.csv").read_bytes()
 
 
-def test_open_site_returns_what_prepare_sites_returned(prepare, north, tmp_path):
-    shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")
-    prepared = prepare({"north": ("class-folders", north)})["north"]
-    opened = open_site(tmp_path / "out", "north")
-    for name in ("pixels", "labels", "groups", "paths"):
-        np.testing.assert_array_equal(getattr(opened, name), getattr(prepared, name))
-    for split in SPLITS:
-        np.testing.assert_array_equal(opened.splits[split], prepared.splits[split])
-    with (tmp_path / "out/splits/north.csv").open(encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            row = int(np.flatnonzero(opened.paths == line["path"])[0])
-            assert CLASSES[opened.labels[row]] == line["label"]
-            assert opened.groups[row] == line["group"]
-            assert row in opened.splits[line["split"]]
-
-
-def as_version_0_1(out: Path) -> None:
-    """Rewrite a run folder as version 0.1 wrote it: positions and `parts` in sites.json, a column `part`."""
-    facts = json.loads((out / "sites.json").read_text(encoding="utf-8"))
-    for name, site in facts.items():
-        path = out / "splits" / f"{name}.csv"
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
-        columns = ("path", "label", "patient", "group", "part")
-        old = [
-            ",".join(columns),
-            *(",".join((line | {"part": line["split"]})[key] for key in columns) for line in lines),
-        ]
-        path.write_text("\n".join([*old, ""]), encoding="utf-8")
-        site["parts"], site["rows"] = site.pop("splits"), [int(line["row"]) for line in lines]
-        site["split_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        for each in site["dropped"]:
-            each["reason"] = each["reason"].replace("image", "picture")
-    (out / "sites.json").write_text(json.dumps(facts), encoding="utf-8")
-
-
-def test_folders_of_version_0_1_open_as_the_same_site(prepare, north, tmp_path):
-    shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")  # drops rows
-    new = prepare({"north": ("class-folders", north)})["north"]
-    facts = read_facts(tmp_path / "out")["north"]
-    as_version_0_1(tmp_path / "out")
-    old = open_site(tmp_path / "out", "north")
-    for name in ("pixels", "labels", "groups", "paths"):
-        np.testing.assert_array_equal(getattr(old, name), getattr(new, name))
-    for split in SPLITS:
-        np.testing.assert_array_equal(old.splits[split], new.splits[split])
-    old_facts = read_facts(tmp_path / "out")["north"]
-    changed = {"split_digest", "dropped"}
-    assert {key: old_facts[key] for key in facts.keys() - changed} == {
-        key: facts[key] for key in facts.keys() - changed
-    }
-    assert [each["path"] for each in old_facts["dropped"]] == [each["path"] for each in facts["dropped"]]
-
-    edit(tmp_path / "out/splits/north.csv", "test\n", "train\n")
-    with pytest.raises(RunError, match="was changed"):
-        open_site(tmp_path / "out", "north")
-
-
-def test_folders_of_version_0_1_are_resumed_with_the_same_rows(prepare, north, tmp_path):
-    shutil.copy(north / "Benign" / "3.png", north / "Malignant" / "copy.png")  # drops rows
-    sites = {"north": ("class-folders", north)}
-    prepare(sites)
-    before = (tmp_path / "out/sites.json").read_bytes()
-    as_version_0_1(tmp_path / "out")
-    prepare(sites)
-    assert (tmp_path / "out/sites.json").read_bytes() == before
-
-
-def test_folders_of_version_0_1_are_not_resumed_with_other_rows(prepare, north, tmp_path):
-    sites = {"north": ("class-folders", north)}
-    prepare(sites)
-    as_version_0_1(tmp_path / "out")
-    with pytest.raises(RunError, match="changed since"):
-        prepare(sites, split_seed=5)
-
-
-def test_the_facts_do_not_list_the_rows(prepare, north, tmp_path):
-    prepare({"north": ("class-folders", north)})
-    facts = json.loads((tmp_path / "out/sites.json").read_text(encoding="utf-8"))["north"]
-    assert not [key for key, fact in facts.items() if isinstance(fact, list) and len(fact) > 2]
-
-
 def test_the_same_datasets_give_the_same_bytes(north, tmp_path):
     south = make_bus_uclm(tmp_path / "south", COUNTS, seed=4)
     sites = {"north": ("class-folders", north), "south": ("bus-uclm", south)}
@@ -298,38 +180,6 @@ def test_nothing_is_written_when_one_dataset_is_bad(prepare, north, tmp_path, sp
     with pytest.raises(error, match="bad"):
         prepare({"north": ("class-folders", north), "bad": ("class-folders", bad)})
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda out: (out / "sites.json").unlink(),
-        lambda out: (out / "sites.json").write_text("{"),
-        lambda out: (out / "sites.json").write_text("{}"),
-        lambda out: (out / "splits/north.csv").unlink(),
-        lambda out: shutil.rmtree(out.parent / "cache"),
-        lambda out: edit(out / "splits/north.csv", "test\n", "train\n"),
-        lambda out: edit(out / "splits/north.csv", "Benign/0.png", "Benign/00.png"),
-    ],
-    ids=["no facts", "broken facts", "other facts", "no split", "no pixels", "leak", "renamed"],
-)
-def test_a_prepared_folder_that_was_changed_is_refused(prepare, north, tmp_path, spoil):
-    prepare({"north": ("class-folders", north)})
-    spoil(tmp_path / "out")
-    with pytest.raises(FedbusError, match=r"north|sites"):
-        open_site(tmp_path / "out", "north")
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def test_a_site_that_was_not_prepared_is_named(prepare, north, tmp_path):
-    prepare({"north": ("class-folders", north)})
-    with pytest.raises(RunError, match="south"):
-        open_site(tmp_path / "out", "south")
 
 
 def test_settings_without_sites_get_phantoms_and_others_stay_unchanged(tmp_path, north):

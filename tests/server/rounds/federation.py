@@ -1,0 +1,47 @@
+"""A federation in this process: sites are registered, then one arm is trained."""
+
+import threading
+from pathlib import Path
+
+import torch
+
+from fedbus.models.start import start_state
+from fedbus.models.state import State
+from fedbus.runs.checkpoint import ArmFolder
+from fedbus.settings.schema import Settings
+from fedbus.transport.messages import Instruction
+from server.rounds.loop import Job, run_rounds
+from server.rounds.messaging import Participants
+from server.rounds.registration import register_sites
+from tests.grid import Hook, LocalGrid, Spoil
+
+
+def federate(
+    settings: Settings,
+    prepared: Path,
+    out: Path,
+    arm: str = "fedavg",
+    hook: Hook | None = None,
+    spoil: Spoil | None = None,
+    **job,
+) -> ArmFolder:
+    """Run one federated training in `out`, or resume the one in it."""
+    grid = LocalGrid(
+        prepared, list(settings.sites), hook, spoil or (lambda site, reply: None), job.get("shared_arrays")
+    )
+    folder = ArmFolder(out)
+    run_rounds(
+        grid, register(grid, settings), Job(settings, arm, 7, start_state(settings.model, "none", 7), folder, **job)
+    )
+    return folder
+
+
+def register(grid: LocalGrid, settings: Settings, stop: threading.Event | None = None) -> Participants:
+    """Register all sites of a grid."""
+    return register_sites(
+        grid, len(grid.names), Instruction(settings, 7, ()), len(grid.names), 5, stop or threading.Event()
+    )
+
+
+def same(left: State, right: State) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
