@@ -13,22 +13,23 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clients.received_model import keep_model
+from clients.site_training import train_site
 from clients.workspace import Workspace
 from fedbus.classes import CLASSES
 from fedbus.device import pick_device
+from fedbus.evaluation.kept import kept_rounds
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.site_scores import score_site
-from fedbus.evaluation.validation import score_probabilities, score_split
-from fedbus.models.batch_norm import own_names
+from fedbus.evaluation.validation import score_probabilities
 from fedbus.models.build import build_model, place_model
 from fedbus.models.state import State, get_state, set_state
-from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, OPTIMISER_ROUNDS, own_model, site_state
+from fedbus.runs.site_state import own_model, site_state
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, open_site, read_facts
 from fedbus.sites.split import SPLITS
-from fedbus.training.loop import train_round
+from fedbus.training.federation import FederationRows
 from fedbus.training.missing_classes.registry import predictable
-from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
+from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows, site_rows
 from fedbus.transport.messages import Instruction, Registration, Report
 from fedbus.transport.packing import Layout, layout_of
@@ -57,60 +58,42 @@ def layout(instruction: Instruction) -> Layout:
 
 
 def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple[State, Report]:
-    """Score the received model on the validation rows, then train it for one round.
-
-    The optimiser is reset each round, because its state belongs to weights that have been averaged since, unless
-    `optimiser-state` is `kept`. BatchNorm arrays that are the site's own replace the received ones, which are sent back
-    unchanged.
-    """
+    """Score the received model on the validation rows, then train it for one round: see `train_site`."""
     started = time.monotonic()
-    settings, device, previous = instruction.settings, pick_device(workspace.device), instruction.round - 1
-    model, rows = _build_model(settings.model, device), _training_rows(workspace, settings, instruction.seed, device)
-    memory = site_state(workspace.folder, instruction.memory, workspace.name)
-    own_state = own_model(state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, previous)
-    set_state(model, own_state)
-    score = score_split(model, _open_site(workspace), "validation", settings, _predictable(instruction))
-    steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
-    if settings.optimiser_state == "kept":
-        restore_optimiser(optimiser, memory.load(OPTIMISER, previous))
-    loss = train_round(
-        model, rows, settings, seed=instruction.seed, round_number=instruction.round, steps=steps,
-        optimiser=optimiser, proximal_mu=instruction.proximal_mu,
+    settings, device = instruction.settings, pick_device(workspace.device)
+    rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)
+    trained, score, loss = train_site(
+        _build_model(settings.model, device), _open_site(workspace), rows,
+        site_state(workspace.folder, instruction.memory, workspace.name), state, settings,
+        seed=instruction.seed, round_number=instruction.round, present=_predictable(instruction),
+        proximal_mu=instruction.proximal_mu,
     )  # fmt: skip
-    trained = get_state(model)
-    if settings.optimiser_state == "kept":
-        memory.save(OPTIMISER, instruction.round, optimiser_tensors(optimiser), OPTIMISER_ROUNDS)
-    if own := own_names(settings.batch_norm, trained):
-        memory.save(BATCH_NORM, instruction.round, {name: trained[name] for name in own})
-        trained |= {name: state[name] for name in own}
-    report = Report(site_weight(rows, settings), score, loss, steps, time.monotonic() - started)
-    return trained, report
+    steps = rows.steps_per_round(settings)
+    return trained, Report(rows.weight(settings), score, loss, steps, time.monotonic() - started)
 
 
 def evaluate(workspace: Workspace, instruction: Instruction, state: State) -> Report:
     """Score the received model on the requested split.
 
-    Only the best model of a run is scored on the test rows. A deployed site keeps that model, and reports its metrics
-    with intervals, because the hub never sees the site's predictions.
+    Only one model of a run is scored on the test rows: the one that `keep` chooses. A deployed site keeps that model,
+    and reports its metrics with intervals, because the hub never sees the site's predictions.
     """
     started = time.monotonic()
-    settings, site = instruction.settings, _open_site(workspace)
-    model = _build_model(settings.model, pick_device(workspace.device))
-    state = own_model(
-        state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, instruction.round
-    )
+    settings, site, device = instruction.settings, _open_site(workspace), pick_device(workspace.device)
+    model, testing = _build_model(settings.model, device), instruction.split == "test"
+    rounds = kept_rounds(settings, instruction.round) if testing else [instruction.round]
+    state = own_model(state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, rounds)
     set_state(model, state)
+    if testing and settings.recalibrate:
+        rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)
+        recalibrate(model, rows, settings)
+        state = get_state(model)
     predictions = predict_split(model, site, instruction.split, settings, _predictable(instruction))
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
-    if instruction.split == "test" and workspace.models is not None:
+    if testing and workspace.models is not None:
         test = score_site(predictions, settings.bootstrap, settings.draw_seed)
         keep_model(workspace.models / instruction.title, workspace.name, instruction, state, test)
     return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - started, test=test)
-
-
-def site_weight(rows: TrainingRows, settings: Settings) -> float:
-    """Return the weight of this site in the average."""
-    return {"distinct": float(rows.distinct), "balanced": float(len(rows.index)), "equal": 1.0}[settings.site_weights]
 
 
 def _count(labels: NDArray[np.int64]) -> tuple[int, ...]:
@@ -138,5 +121,7 @@ def _open_site(workspace: Workspace) -> Site:
 
 
 @lru_cache(maxsize=64)
-def _training_rows(workspace: Workspace, settings: Settings, seed: int, device: torch.device) -> TrainingRows:
-    return site_rows(_open_site(workspace), settings, seed, device)
+def _training_rows(
+    workspace: Workspace, settings: Settings, seed: int, device: torch.device, federation: FederationRows | None = None
+) -> TrainingRows:
+    return site_rows(_open_site(workspace), settings, seed, device, federation)

@@ -1,8 +1,9 @@
-"""Personalisation: the best model of a federated arm, fine-tuned at each site on the site's own training rows.
+"""Personalisation: the tested model of a federated arm, fine-tuned at each site on the site's own training rows.
 
 This is fine-tuning as in Yu, Bagdasaryan and Shmatikov, "Salvaging Federated Learning by Local Adaptation", 2020,
 section 3. It takes more optimiser steps than the other arms; `done.json` records how many. The model of each site is in
-OUT/arms/ARM-tuned/SITE.
+OUT/arms/ARM-tuned/SITE. Whatever `keep` is, it is the one with the lowest validation loss, the untuned model included:
+tuning that does not help is not used.
 """
 
 from collections.abc import Mapping
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor
 
 from fedbus.device import pick_device
+from fedbus.evaluation.kept import kept_rounds, load_kept
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.predictions import Predictions, join
-from fedbus.evaluation.validation import score_split
+from fedbus.evaluation.validation import score_split, selection_loss
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
@@ -60,9 +62,9 @@ class FineTuning(LocalTraining):
         model = place_model(self.settings.model, pick_device(self.settings.device))
         set_state(model, self.start)
         (site,) = self.validation
-        rank = score_split(model, site, "validation", self.settings, self.present).rank
+        loss = selection_loss([score_split(model, site, "validation", self.settings, self.present)])
         folder.save_weights("best", self.start, round=0)
-        folder.save(Checkpoint(0, self.start, best_round=0, best_rank=rank))
+        folder.save(Checkpoint(0, self.start, best_round=0, best_loss=loss))
 
 
 def fine_tune_arm(
@@ -88,7 +90,7 @@ def fine_tune_arm(
     """
     shared_name = tuned_from(arm.name)
     shared = arm_folder(out, settings, shared_name, arm.seed)
-    before, start = shared.read_facts(), shared.load_weights("best")
+    before, start = shared.read_facts(), load_kept(shared, settings)
     classes = None if before["classes"] is None else tuple(before["classes"])
     rate = settings.learning_rate * RATE_SHARE
     tuned_settings = settings.model_copy(update={"rounds": tuning_rounds(settings), "learning_rate": rate})
@@ -96,9 +98,8 @@ def fine_tune_arm(
     for name, site in sites.items():
         folder, steps = ArmFolder(arm.folder.path / name), rows[name].steps_per_round(settings)
         if not folder.finished:
-            own = own_model(
-                start, settings.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, before["best_round"]
-            )
+            kept = kept_rounds(settings, before["best_round"])
+            own = own_model(start, settings.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, kept)
             tuning = FineTuning(tuned_settings, arm.seed, rows[name], [site], steps, own, classes)
             if folder.load() is None:
                 tuning.score_start(folder)

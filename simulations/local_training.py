@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedbus.device import pick_device
-from fedbus.evaluation.validation import Score, record, score_split, total
+from fedbus.evaluation.kept import finish_round, keep_best, save_last
+from fedbus.evaluation.validation import record, score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
@@ -71,13 +72,14 @@ class LocalTraining:
             scores = {
                 site.name: score_split(model, site, "validation", settings, self.present) for site in self.validation
             }
-            at = self._after_round(folder, at, number, get_state(model), scores)
+            finish_round(at, number, get_state(model), settings.rounds)
+            keep_best(at, scores.values(), folder)
             at.history.append(
                 {"round": number, "train_loss": loss, "seconds": time.monotonic() - started, **record(scores)}
             )
             at.extra = optimiser_tensors(optimiser)
             folder.save(at)
-        folder.save_weights("final", at.state, round=settings.rounds)
+        save_last(at, folder)
         folder.finish(
             {
                 "steps": settings.rounds * self.steps,
@@ -86,12 +88,3 @@ class LocalTraining:
                 "classes": self.present.tolist() if self.present is not None else None,
             }
         )
-
-    def _after_round(
-        self, folder: ArmFolder, before: Checkpoint, number: int, state: State, scores: dict[str, Score]
-    ) -> Checkpoint:
-        rank = total(scores.values()).rank
-        if rank > before.best_rank:
-            folder.save_weights("best", state, round=number)
-            return Checkpoint(number, state, before.history, number, rank)
-        return Checkpoint(number, state, before.history, before.best_round, before.best_rank)

@@ -1,4 +1,4 @@
-"""Score each arm on the test rows of all sites, once, with the round that validation chose."""
+"""Score each arm on the test rows of all sites, once, with the weights that `keep` chooses."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,7 @@ import torch
 
 from fedbus.device import pick_device
 from fedbus.errors import SettingsError
+from fedbus.evaluation.kept import kept_rounds, load_kept
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.predictions import Predictions, join
 from fedbus.models.build import place_model
@@ -14,17 +15,19 @@ from fedbus.runs.site_state import own_model
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.sites.split import HELD_OUT
+from fedbus.training.recalibration import recalibrate
+from fedbus.training.rows import federation_rows, site_rows
 from simulations.arm import Arm
 from simulations.fine_tuning import predict_fine_tuned
 
 
 def score_arm(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
-    """Predict the test rows of all sites with the arm's best round, or read the predictions of an earlier call."""
+    """Predict the test rows of all sites with the arm's kept weights, or read the predictions of an earlier call."""
     return _score(arm, settings, sites, "test", "predictions.csv")
 
 
 def score_held_out(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
-    """Predict the held-out rows of all sites with the arm's best round, or read the predictions of an earlier call.
+    """Predict the held-out rows of all sites with the arm's kept weights, or read the predictions of an earlier call.
 
     Raises:
         SettingsError: If a site has none, because its split does not leak.
@@ -39,16 +42,22 @@ def score_held_out(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> P
 
 
 def predict_rows(arm: Arm, settings: Settings, sites: Mapping[str, Site], split: str) -> Predictions:
-    """Predict one split of all sites with the best round, and with a site's own BatchNorm state if it keeps one."""
-    model = place_model(settings.model, pick_device(settings.device))
-    state, facts = arm.folder.load_weights("best"), arm.folder.read_facts()
+    """Predict one split of all sites with the weights that `keep` chooses, at each site with its own BatchNorm state.
+
+    A site has its own state if it kept one in training, or if `recalibrate` is on.
+    """
+    device = pick_device(settings.device)
+    model = place_model(settings.model, device)
+    state, facts = load_kept(arm.folder, settings), arm.folder.read_facts()
     present = None if facts["classes"] is None else torch.tensor(facts["classes"])
+    rounds = kept_rounds(settings, facts["best_round"])
+    federation = federation_rows(settings, sites, arm.seed)
     predictions = []
     for name, site in sites.items():
-        own = state
-        if arm.federated:
-            own = own_model(state, settings.batch_norm, arm.out, arm.title, name, facts["best_round"])
+        own = own_model(state, settings.batch_norm, arm.out, arm.title, name, rounds) if arm.federated else state
         set_state(model, own)
+        if settings.recalibrate:
+            recalibrate(model, site_rows(site, settings, arm.seed, device, federation), settings)
         predictions.append(predict_split(model, site, split, settings, present))
     return join(predictions)
 

@@ -10,11 +10,12 @@ from fedbus.device import pick_device
 from fedbus.models.state import State
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
-from fedbus.training.rows import TrainingRows, pooled_rows, site_rows
+from fedbus.training.rows import TrainingRows, federation_rows, pooled_rows, site_rows
 from server.rounds.loop import Job
 from simulations.arm import Arm, list_arms
 from simulations.fine_tuning import fine_tune_arm
 from simulations.flower_simulation import simulate
+from simulations.in_process import InProcessTraining
 from simulations.local_training import LocalTraining
 from simulations.progress import ArmProgress
 
@@ -50,7 +51,11 @@ def run_arms(
         for arm in of_seed:
             if not arm.federated and not arm.tuned:
                 _train_locally(arm, settings, sites, rows, start, progress)
-        jobs += [_make_job(arm, settings, rows, start, progress, stop) for arm in of_seed if arm.federated]
+        if settings.engine == "in-process":
+            for arm in (arm for arm in of_seed if arm.federated):
+                _train_in_process(arm, settings, sites, rows, start, progress)
+        else:
+            jobs += [_make_job(arm, settings, rows, start, progress, stop) for arm in of_seed if arm.federated]
     if jobs:
         torch.cuda.empty_cache()  # the workers share the GPU with this process
         progress.note("starting the simulation")
@@ -59,13 +64,21 @@ def run_arms(
         fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress)
 
 
-def steps_per_round(settings: Settings, rows: Mapping[str, TrainingRows]) -> dict[str, int]:
-    """Optimiser steps per round of each site; the centralised arm takes their sum."""
-    return {name: site.steps_per_round(settings) for name, site in rows.items()}
+def centralised_steps(settings: Settings, rows: Mapping[str, TrainingRows]) -> int:
+    """Optimiser steps per round of the centralised arm: as many images as all sites use, in batches of `batch-size`.
+
+    Args:
+        settings: The settings.
+        rows: The rows that each site trains on in the federation.
+    """
+    steps = [site.steps_per_round(settings) for site in rows.values()]
+    return steps[0] if settings.batches == "proportional" else sum(steps)
 
 
 def _load_rows(settings: Settings, sites: Mapping[str, Site], seed: int) -> dict[str, TrainingRows]:
-    return {name: site_rows(site, settings, seed, pick_device(settings.device)) for name, site in sites.items()}
+    """Load the rows that each site trains on in the federation."""
+    device, federation = pick_device(settings.device), federation_rows(settings, sites, seed)
+    return {name: site_rows(site, settings, seed, device, federation) for name, site in sites.items()}
 
 
 def _train_locally(
@@ -76,13 +89,13 @@ def _train_locally(
     start: State,
     progress: ArmProgress,
 ) -> None:
-    steps = steps_per_round(settings, rows)
     if arm.name == "centralised":
-        validation, count = list(sites.values()), sum(steps.values())
+        validation, count = list(sites.values()), centralised_steps(settings, rows)
         training = pooled_rows(validation, settings, arm.seed, pick_device(settings.device))
     else:
-        name = arm.name.removeprefix("local-")
-        validation, count, training = [sites[name]], steps[name], rows[name]
+        site = sites[arm.name.removeprefix("local-")]
+        validation, training = [site], site_rows(site, settings, arm.seed, pick_device(settings.device))
+        count = training.steps_per_round(settings)
     with progress.arm(arm.name, arm.seed, count * settings.rounds * settings.batch_size) as advance:
         LocalTraining(settings, arm.seed, training, validation, count, start).run(arm.folder, advance)
 
@@ -95,6 +108,20 @@ def _make_job(
     progress: ArmProgress,
     stop: threading.Event,
 ) -> Job:
-    images = sum(steps_per_round(settings, rows).values()) * settings.batch_size
+    images = centralised_steps(settings, rows) * settings.batch_size
     on_round = progress.rounds(arm.name, arm.seed, images, settings.rounds)
     return Job(settings, arm.name, arm.seed, start, arm.folder, title=arm.title, on_round=on_round, stop=stop)
+
+
+def _train_in_process(
+    arm: Arm,
+    settings: Settings,
+    sites: Mapping[str, Site],
+    rows: Mapping[str, TrainingRows],
+    start: State,
+    progress: ArmProgress,
+) -> None:
+    images = centralised_steps(settings, rows) * settings.batch_size
+    on_round = progress.rounds(arm.name, arm.seed, images, settings.rounds)
+    training = InProcessTraining(settings, arm.out, sites, rows, arm.name, arm.seed, start, arm.folder, arm.title)
+    training.run(on_round)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from fedbus.classes import CLASSES
 from fedbus.evaluation.evaluate import confusion_metrics
 from fedbus.evaluation.metrics import confusion_matrix
 from fedbus.evaluation.predict import predict
-from fedbus.settings.schema import Settings
-from fedbus.sites.site import Site
+
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
+    from fedbus.sites.site import Site
 
 LEAST_PROBABILITY = 1e-12
 """Bound on the probability of the truth: a single confident error must not make the loss infinite."""
@@ -25,45 +27,51 @@ class Score:
 
     Attributes:
         confusion: int64 [3, 3], truth in rows, prediction in columns.
-        loss_sum: Negative log-likelihood (natural logarithm) summed over the images.
+        loss_sums: float64 [3], negative log-likelihood (natural logarithm) summed over the images of each class.
     """
 
     confusion: NDArray[np.int64]
-    loss_sum: float
+    loss_sums: NDArray[np.float64]
 
     def __add__(self, other: "Score") -> "Score":
-        return Score(self.confusion + other.confusion, self.loss_sum + other.loss_sum)
+        return Score(self.confusion + other.confusion, self.loss_sums + other.loss_sums)
 
     def summary(self) -> dict[str, Any]:
         """Summarise the score as a history records it.
 
         Returns:
-            "images", "loss" (the mean over images), "accuracy", "macro_f1" and "recall" by class.
+            "images", "loss" (the mean over images), "class_loss" (see that property), "accuracy", "macro_f1" and
+            "recall" by class.
 
         Raises:
             RunError: If no image was counted.
         """
         metrics, images = confusion_metrics(self.confusion), int(self.confusion.sum())
-        return {"images": images, "loss": self.loss_sum / images, **metrics}
+        return {
+            "images": images,
+            "loss": float(self.loss_sums.sum()) / images,
+            "class_loss": self.class_loss,
+            **metrics,
+        }
 
     @property
-    def rank(self) -> tuple[float, float]:
-        """Key by which the best round is chosen, higher is better: macro F1, then the negative mean loss.
-
-        Macro F1 takes few values on a small validation set, so rounds often tie; the loss then decides.
-        """
-        summary = self.summary()
-        return (float(summary["macro_f1"]), -float(summary["loss"]))
+    def class_loss(self) -> float:
+        """The mean over the classes that have images of each class's mean loss."""
+        counts = self.confusion.sum(axis=1)
+        return float(np.mean(self.loss_sums[counts > 0] / counts[counts > 0]))
 
 
 def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Score:
     """Score predicted probabilities, float64 [N, 3], against labels, int64 [N]."""
     confusion = confusion_matrix(labels, probabilities.argmax(axis=1))
     likelihood = np.clip(probabilities[np.arange(len(labels)), labels], LEAST_PROBABILITY, 1.0)
-    return Score(confusion, float(-np.log(likelihood).sum()))
+    loss_sums = np.bincount(labels, -np.log(likelihood), minlength=len(CLASSES))
+    return Score(confusion, loss_sums.astype(np.float64))
 
 
-def score_split(model: nn.Module, site: Site, split: str, settings: Settings, present: Tensor | None = None) -> Score:
+def score_split(
+    model: nn.Module, site: "Site", split: str, settings: "Settings", present: Tensor | None = None
+) -> Score:
     """Score a model on one split of a site; the arguments are those of `predict_split`."""
     rows = site.splits[split]
     return score_probabilities(site.labels[rows], predict(model, site.pixels[rows], settings, present))
@@ -71,10 +79,19 @@ def score_split(model: nn.Module, site: Site, split: str, settings: Settings, pr
 
 def total(scores: Iterable[Score]) -> Score:
     """Add scores, giving the score of all rows together."""
-    result = Score(np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64), 0.0)
+    result = Score(np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64), np.zeros(len(CLASSES)))
     for score in scores:
         result = result + score
     return result
+
+
+def selection_loss(scores: Iterable[Score]) -> float:
+    """Return the loss by which the best round is chosen, lower is better: averaged over classes, then over sites.
+
+    So no site and no class counts less for having few images. Macro F1 takes few values on a small validation set: the
+    round with the highest is often a lucky one.
+    """
+    return float(np.mean([score.class_loss for score in scores]))
 
 
 def record(scores: Mapping[str, Score]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The files of one arm: checkpoint, weights, history, and the facts recorded at the end."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,8 +13,10 @@ from torch import Tensor
 from fedbus.errors import RunError
 from fedbus.models.state import State
 from fedbus.runs.old_names import rename_old_facts
-from fedbus.settings.schema import Settings
 from fedbus.system.files import write_json, write_text, write_whole
+
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 
 @dataclass
@@ -25,7 +28,8 @@ class Checkpoint:
         state: Model after that round.
         history: One dict per finished round.
         best_round: Round with the best validation score so far, None before any was scored.
-        best_rank: `Score.rank` of that round. The default is below every real one.
+        best_loss: `selection_loss` of that round.
+        tail: Mean of the models of the rounds that `keep=tail` averages, as far as they are finished.
         extra: Further tensors, such as the state of an optimiser or of a strategy.
     """
 
@@ -33,7 +37,8 @@ class Checkpoint:
     state: State
     history: list[dict[str, Any]] = field(default_factory=list)
     best_round: int | None = None
-    best_rank: tuple[float, float] = (-1.0, 0.0)
+    best_loss: float = math.inf
+    tail: State = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -61,9 +66,10 @@ class ArmFolder:
             "round": str(checkpoint.round),
             "history": json.dumps(checkpoint.history),
             "best_round": json.dumps(checkpoint.best_round),
-            "best_rank": json.dumps(checkpoint.best_rank),
+            "best_loss": json.dumps(checkpoint.best_loss),
         }
         tensors = {f"model/{k}": v for k, v in checkpoint.state.items()}
+        tensors |= {f"tail/{k}": v for k, v in checkpoint.tail.items()}
         tensors |= {f"extra/{k}": v for k, v in checkpoint.extra.items()}
         write_whole(self.path / "checkpoint.safetensors", lambda temporary: save_file(tensors, temporary, notes))
         self.write_history(checkpoint.history)
@@ -81,20 +87,26 @@ class ArmFolder:
         if not path.is_file():
             return None
         tensors, notes = self._read(path)
+        if "best_rank" in notes:
+            raise RunError(
+                f"{path} was made by an earlier version, which chose the best round by another rule.",
+                f"Finish it with that version, or delete {self.path} to run this arm again.",
+            )
         try:
             return Checkpoint(
                 round=int(notes["round"]),
                 state={k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")},
                 history=json.loads(notes["history"]),
                 best_round=json.loads(notes["best_round"]),
-                best_rank=tuple(json.loads(notes["best_rank"])),
+                best_loss=json.loads(notes["best_loss"]),
+                tail={k.removeprefix("tail/"): v for k, v in tensors.items() if k.startswith("tail/")},
                 extra={k.removeprefix("extra/"): v for k, v in tensors.items() if k.startswith("extra/")},
             )
         except (KeyError, ValueError) as error:
             raise self._damaged(path, error) from error
 
     def save_weights(self, which: str, state: State, **notes: str | int) -> None:
-        """Write `WHICH.safetensors` (`best` or `final`), with notes in its header."""
+        """Write `WHICH.safetensors` (`best`, `final` or `tail`), with notes in its header."""
         text = {key: str(value) for key, value in notes.items()}
         write_whole(self.path / f"{which}.safetensors", lambda temporary: save_file(state, temporary, text))
 
@@ -135,7 +147,7 @@ class ArmFolder:
         return rename_old_facts(json.loads((self.path / "done.json").read_text(encoding="utf-8")))
 
 
-def arm_folder(out: Path, settings: Settings, arm: str, seed: int) -> ArmFolder:
+def arm_folder(out: Path, settings: "Settings", arm: str, seed: int) -> ArmFolder:
     """Locate an arm's files: `OUT/arms/ARM`, or `OUT/arms/ARM/seed-SEED` if there are several seeds."""
     path = out / "arms" / arm
     return ArmFolder(path if len(settings.seeds) == 1 else path / f"seed-{seed}")

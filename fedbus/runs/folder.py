@@ -25,7 +25,7 @@ ENVIRONMENT_FILE = "environment.json"
 START_FILE = "start.json"
 """Digests of the start weights, by seed."""
 
-MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache"}
+MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache", "engine"}
 """Settings that may differ when a run is resumed: they do not affect finished arms."""
 
 
@@ -56,7 +56,8 @@ def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
         return
     if not resume:
         raise RunError(f"{out} already contains a run.", "Resume it with --resume, or choose another --out.")
-    before, now = rename_old_keys(read_json(_settings_path(out)))[0], settings.as_dict()
+    defaults = Settings().as_dict()  # of keys that the version that recorded the run did not have
+    before, now = defaults | rename_old_keys(read_json(_settings_path(out)))[0], settings.as_dict()
     changed = sorted(k for k in before.keys() | now.keys() if k not in MAY_CHANGE and before.get(k) != now.get(k))
     if changed:
         changes = [f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in changed]

@@ -100,6 +100,11 @@ class Settings(BaseModel):
         description="How the classes of the training images are balanced: random over-sampling (ros), random "
         "under-sampling (rus), weights in the loss (class-weights), a synthetic method, or not at all (none).",
     )
+    balance: Literal["site", "federation"] = Field(
+        "site",
+        description="To which class sizes a site over-samples: each class to the site's largest (site), or each by the "
+        "factor that equalises the classes of all sites together (federation).",
+    )
     missing_classes: Literal["mask", "plain", "restricted", "softened", "balanced", "distil"] = Field(
         "mask",
         description="What a site's loss does with classes the site lacks: leave them out (mask), treat them like any "
@@ -118,11 +123,17 @@ class Settings(BaseModel):
         description="How the classifier is aggregated: averaged like all other weights, or each class's row averaged "
         "only over the sites that have the class (by-class).",
     )
-    batch_norm: Literal["average", "frozen", "local", "local-statistics", "pooled"] = Field(
+    batch_norm: Literal["average", "fix", "frozen", "local", "local-statistics", "pooled"] = Field(
         "average",
-        description="BatchNorm layers: averaged like all other weights; running statistics fixed to those of the start "
-        "weights (frozen); never shared (local); running statistics never shared (local-statistics); or running "
-        "statistics combined over sites, including the variance between sites (pooled).",
+        description="BatchNorm layers: averaged like all other weights; averaged, with running statistics that are "
+        "fixed in the second half of the rounds (fix); running statistics fixed to those of the start weights "
+        "(frozen); never shared (local); running statistics never shared (local-statistics); or running statistics "
+        "combined over sites, including the variance between sites (pooled).",
+    )
+    recalibrate: bool = Field(
+        False,
+        description="Whether each site estimates BatchNorm's running statistics again, from its own training images, "
+        "before a trained model is scored there.",
     )
 
     rounds: int = Field(12, ge=1, le=10_000, description="Number of federated rounds.")
@@ -133,6 +144,11 @@ class Settings(BaseModel):
         0, ge=0, le=100_000, description="Optimiser steps of each site per round. 0: as many as local-epochs takes."
     )
     batch_size: int = Field(32, ge=2, le=4096, description="Images per optimiser step.")
+    batches: Literal["equal", "proportional"] = Field(
+        "equal",
+        description="Batches of the sites: batch-size images at each, and steps by its own images (equal); or the same "
+        "number of steps at each, with its share of batch-size as its batch and its weight (proportional).",
+    )
     optimiser_state: Literal["reset", "kept"] = Field(
         "reset", description="A site's optimiser state at the start of a round: reset, or kept from the last round."
     )
@@ -162,6 +178,11 @@ class Settings(BaseModel):
     strategy_options: dict[str, dict[str, float | int | bool]] = Field(
         {}, description="Arguments of Flower's strategies, by arm; for example strategy-options.fedadam.eta."
     )
+    keep: Literal["best", "last", "tail"] = Field(
+        "best",
+        description="Which weights of an arm are tested: those of the round with the lowest validation loss, averaged "
+        "over classes, then sites (best); of the last round; or their mean over the last third of the rounds (tail).",
+    )
     quorum: int = Field(0, ge=0, description="Number of sites whose updates a round needs. 0: all sites.")
     round_timeout: float = Field(3600, gt=0, description="How long a round waits for its sites, in seconds.")
     update_limit: float = Field(
@@ -170,6 +191,11 @@ class Settings(BaseModel):
         description="An update is refused if it changes the model by more than this many times the model's norm.",
     )
 
+    engine: Literal["flower", "in-process"] = Field(
+        "flower",
+        description="What simulates the federation: Flower's messages and Ray's workers (flower), or a plain loop over "
+        "the sites in one process, with the same results for fedavg and fedprox (in-process).",
+    )
     payload: Literal["dict", "flat", "flat-fp16"] = Field(
         "flat",
         description="How models are sent: one array per parameter (dict), or one array in full (flat) or half "
@@ -218,6 +244,12 @@ class Settings(BaseModel):
             raise ValueError(
                 f"batch-norm=pooled can't be combined with {', '.join(robust)}: robust strategies discard sites"
             )
+        if self.balance == "federation" and self.sampler != "ros":
+            raise ValueError(f"balance=federation over-samples at random: it needs sampler=ros, not {self.sampler}")
+        if self.engine == "in-process" and (others := [arm for arm in self.federated_arms if arm not in AVERAGING]):
+            raise ValueError(
+                f"engine=in-process knows {' and '.join(AVERAGING)}; {_not_one_of_them(others)}: use engine=flower"
+            )
         if self.fold >= self.folds:
             raise ValueError(f"fold: {self.fold} is out of range; the folds are 0 to {self.folds - 1}")
         if self.sites and self.quorum > len(self.sites):
@@ -242,7 +274,7 @@ class Settings(BaseModel):
 
     def for_sites(self) -> str:
         """Return the settings that a hub sends to its sites, as JSON without paths, site names and addresses."""
-        hidden = {"sites", "cache", "weights", "ray_address", "workers", "device", "quorum"}
+        hidden = {"sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "engine"}
         return self.model_dump_json(by_alias=True, exclude=hidden)
 
     def as_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ neighbours are of another class. All six come from imbalanced-learn (Lemaître e
 by the samplers that use it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,7 @@ def balance(
     training_rows: NDArray[np.int64],
     sampler: str,
     seed: int,
+    targets: Mapping[int, int] | None = None,
 ) -> Balanced:
     """Balance the classes that a site has; a class that it lacks remains missing.
 
@@ -67,6 +68,8 @@ def balance(
         training_rows: int64 [T], positions in `pixels`.
         sampler: "none", "class-weights", or one of `ROW_SAMPLERS` or `INTERPOLATING`.
         seed: At least 0. The same seed and rows give the same result.
+        targets: Rows of each class after over-sampling, see `fedbus.training.federation`; only for ros. None: as many
+            as the largest class has.
 
     Raises:
         SettingsError: If the sampler is unknown, there are no training rows, they can't be interpolated, or smote-tomek
@@ -86,6 +89,8 @@ def balance(
     state = seed % 2**32  # the range of imbalanced-learn's random state
     if sampler == "class-weights":
         weights = _inverse_frequencies(labels[rows])
+    elif targets is not None:
+        rows = over_sample_to(rows, labels[rows], targets, state)
     elif sampler in ROW_SAMPLERS and several:
         rows = ROW_SAMPLERS[sampler](rows, labels[rows], state)
     elif sampler in INTERPOLATING and several:
@@ -111,6 +116,22 @@ def over_sample(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -
 
     chosen, _ = RandomOverSampler(random_state=seed).fit_resample(rows[:, None], labels)
     return np.asarray(chosen[:, 0], dtype=np.int64)
+
+
+def over_sample_to(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], targets: Mapping[int, int], seed: int
+) -> NDArray[np.int64]:
+    """Keep every row and append repetitions until each class has as many rows as `targets` says."""
+    from imblearn.over_sampling import RandomOverSampler
+
+    strategy = {label: target for label, target in targets.items() if (labels == label).any()}
+    if len(strategy) > 1:
+        chosen, _ = RandomOverSampler(sampling_strategy=strategy, random_state=seed).fit_resample(rows[:, None], labels)
+        return np.asarray(chosen[:, 0], dtype=np.int64)
+    # imbalanced-learn rejects a single class; drawn as it would.
+    (target,) = strategy.values()
+    extra = np.random.RandomState(seed).randint(low=0, high=len(rows), size=target - len(rows))
+    return np.concatenate([rows, rows[extra]])
 
 
 def under_sample(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

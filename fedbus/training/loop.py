@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedbus.device import autocast, pick_dtype
 from fedbus.errors import RunError
-from fedbus.models.batch_norm import freeze_batch_norm
+from fedbus.models.batch_norm import freeze_batch_norm, holds_statistics
 from fedbus.models.inputs import normalise
 from fedbus.seeds import derive_seed
 from fedbus.system.progress import Progress
@@ -61,7 +61,7 @@ def train_round(
     """
     criterion = make_criterion(model, rows, settings)
     model.train()
-    if settings.batch_norm == "frozen":
+    if holds_statistics(settings, round_number):
         freeze_batch_norm(model)
     device = rows.images.device
     dtype = pick_dtype(settings.precision, device)
@@ -97,13 +97,13 @@ def _draw_round(
         Positions in `rows.images` and labels, both int64 [steps, B], and the views of `draw_views`, or None without
         augmentation.
     """
-    device = rows.images.device
-    order = RowOrder(rows.owner, len(rows.index), settings.batch_size, seed)
+    device, batch_size = rows.images.device, rows.batch_size(settings)
+    order = RowOrder(rows.owner, len(rows.index), batch_size, seed)
     picked = torch.stack([order.batch((round_number - 1) * steps + step) for step in range(steps)]).to(device)
     views = None
     if settings.augmentation:
         generator = torch.Generator().manual_seed(derive_seed(seed, "augment", rows.owner, round_number))
-        views = draw_views(steps, settings.batch_size, generator).to(device)
+        views = draw_views(steps, batch_size, generator).to(device)
     return rows.index[picked], rows.labels[picked], views
 
 

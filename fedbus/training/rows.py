@@ -1,7 +1,7 @@
 """Balanced training rows, of one site or of all sites pooled, on the device that trains."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedbus.classes import CLASSES
 from fedbus.seeds import derive_seed
 from fedbus.training.balance import Balanced, balance
+from fedbus.training.federation import FederationRows, add_rows
 
 if TYPE_CHECKING:
     from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 POOLED = "pooled"
 """Owner of the rows of all sites together. No site can have this name."""
+
+LEAST_BATCH = 4
+"""Images in the smallest share of a batch: BatchNorm's statistics of fewer are mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class TrainingRows:
         class_weights: float32 [3], weights of the loss.
         present: int64 [K], the classes that the rows contain, ascending.
         distinct: Number of distinct training images before balancing.
+        shared_rows: Balanced rows of the federation, of which this owner takes its share of every batch; 0: its batches
+            are its own.
     """
 
     owner: str
@@ -44,24 +51,67 @@ class TrainingRows:
     class_weights: Tensor
     present: Tensor
     distinct: int
+    shared_rows: int = 0
 
     def steps_per_round(self, settings: "Settings") -> int:
-        """Number of optimiser steps per round: as set, or those of `local-epochs` passes, at least 1."""
+        """Number of optimiser steps per round: as set, or those of `local-epochs` passes, at least 1.
+
+        With shared batches, the passes are over the rows of the federation, so that all sites take the same number.
+        """
         if settings.steps_per_round:
             return settings.steps_per_round
-        batches = -(-len(self.index) // settings.batch_size)  # rounded up
+        batches = -(-(self.shared_rows or len(self.index)) // settings.batch_size)  # rounded up
         return max(1, round(settings.local_epochs * batches))
 
+    def batch_size(self, settings: "Settings") -> int:
+        """Number of images per optimiser step: `batch-size`, or the owner's share of it if batches are shared."""
+        if not self.shared_rows:
+            return settings.batch_size
+        return max(LEAST_BATCH, round(settings.batch_size * len(self.index) / self.shared_rows))
 
-def site_rows(site: "Site", settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
+    def weight(self, settings: "Settings") -> float:
+        """Return the weight of this owner in the average: by `site-weights`, or its share of every batch."""
+        if self.shared_rows:
+            return float(len(self.index))
+        return {"distinct": float(self.distinct), "balanced": float(len(self.index)), "equal": 1.0}[
+            settings.site_weights
+        ]
+
+
+def site_rows(
+    site: "Site", settings: "Settings", seed: int, device: torch.device, federation: FederationRows | None = None
+) -> TrainingRows:
     """Balance the training rows of a site and put them on the device.
+
+    Args:
+        site: The site.
+        settings: Settings of the comparison.
+        seed: The training seed.
+        device: Device that trains.
+        federation: The sums over all sites, which `balance=federation` and `batches=proportional` need. None: the site
+            trains alone, balances its own classes and takes whole batches.
 
     Raises:
         SettingsError: If the sampler fails on these rows, see `balance`.
     """
     train = site.splits["train"]
-    balanced = balance(site.pixels, site.labels, train, settings.sampler, derive_seed(seed, "balance", site.name))
-    return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device)
+    targets = None
+    if federation and settings.balance == "federation":
+        targets = federation.targets(np.bincount(site.labels[train], minlength=len(CLASSES)).tolist())
+    drawn = derive_seed(seed, "balance", site.name)
+    balanced = balance(site.pixels, site.labels, train, settings.sampler, drawn, targets)
+    shared = federation.balanced if federation and settings.batches == "proportional" else 0
+    return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device, shared)
+
+
+def federation_rows(settings: "Settings", sites: Mapping[str, "Site"], seed: int) -> FederationRows:
+    """Add up what the sites have: see `fedbus.training.federation`."""
+    counts, balanced = [], []
+    for site in sites.values():
+        train = site.splits["train"]
+        counts.append(np.bincount(site.labels[train], minlength=len(CLASSES)).tolist())
+        balanced.append(len(site_rows(site, settings, seed, torch.device("cpu")).index))
+    return add_rows(counts, balanced, settings.balance)
 
 
 def pooled_rows(sites: Sequence["Site"], settings: "Settings", seed: int, device: torch.device) -> TrainingRows:
@@ -80,7 +130,12 @@ def pooled_rows(sites: Sequence["Site"], settings: "Settings", seed: int, device
 
 
 def load_rows(
-    owner: str, pixels: NDArray[np.uint8], balanced: Balanced, distinct: int, device: torch.device
+    owner: str,
+    pixels: NDArray[np.uint8],
+    balanced: Balanced,
+    distinct: int,
+    device: torch.device,
+    shared_rows: int = 0,
 ) -> TrainingRows:
     """Put balanced rows on the device, each distinct image once.
 
@@ -93,6 +148,7 @@ def load_rows(
         balanced: Rows of `pixels`, and synthetic images.
         distinct: Number of distinct training images before balancing.
         device: Device that trains.
+        shared_rows: As in `TrainingRows`.
     """
     images, index = pixels, balanced.rows
     if device.type != "cpu" or len(balanced.synthetic):
@@ -107,6 +163,7 @@ def load_rows(
         class_weights=torch.from_numpy(balanced.class_weights).to(device),
         present=torch.from_numpy(np.unique(balanced.labels)).to(device),
         distinct=distinct,
+        shared_rows=shared_rows,
     )
 
 

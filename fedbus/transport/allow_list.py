@@ -48,7 +48,7 @@ REGISTRATION = (
 REPORT = (
     Item(WEIGHT, 1, "weight of the site in the average: its training images"),
     Item("confusion", CLASS_COUNT**2, "validation or test images by true and predicted class"),
-    Item("loss-sum", 1, "their summed loss"),
+    Item("loss-sums", CLASS_COUNT, "their loss, summed by true class"),
     Item("train-loss", 1, "mean training loss"),
     Item("steps", 1, "optimiser steps"),
     Item("seconds", 1, "time spent"),

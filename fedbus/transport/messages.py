@@ -20,6 +20,7 @@ from fedbus.evaluation.validation import Score
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings, check_site_name
 from fedbus.sites.split import SPLITS
+from fedbus.training.federation import FederationRows
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 """Names of the records in a message."""
@@ -33,6 +34,9 @@ ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 RUN = r"[0-9a-f]{0,16}"
 """Pattern of the code that distinguishes a run from another of the same name."""
 
+MAX_ROWS = 10**9
+"""More training rows than any federation has."""
+
 TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Pattern of a name that is safe as the name of a folder at a site."""
 
@@ -45,6 +49,7 @@ class Instruction:
         settings: The settings, without paths and names of sites.
         seed: The training seed.
         classes: The classes that at least one site of the federation has, as positions in `CLASSES`.
+        federation: Sums over the sites; None in the request for a registration, from which they are made.
         split: Which rows an evaluation is about.
         title: Names the run, arm and seed, and the folder in which a site keeps the model that it receives.
         run: Distinguishes the run from an earlier one with that title; empty if each run has its own folder.
@@ -60,6 +65,7 @@ class Instruction:
     round: int = 0
     proximal_mu: float = 0.0
     run: str = ""
+    federation: FederationRows | None = None
 
     @property
     def memory(self) -> str:
@@ -68,10 +74,13 @@ class Instruction:
 
     def to_config(self) -> dict[str, Any]:
         """Return the instruction as a config record; the strategy adds round and mu."""
+        federation = self.federation
         return {
             "settings": self.settings.for_sites(),
             "seed": self.seed,
             "classes": list(self.classes),
+            "class-counts": list(federation.class_counts) if federation else [],
+            "balanced-rows": federation.balanced if federation else 0,
             "split": self.split,
             "title": self.title,
             "run": self.run,
@@ -90,6 +99,7 @@ class Instruction:
                 settings=build_settings(json.loads(str(config["settings"])), "the server"),
                 seed=int(config["seed"]),
                 classes=tuple(int(c) for c in config["classes"]),
+                federation=_read_federation(config),
                 split=str(config["split"]),
                 title=str(config["title"]),
                 run=str(config["run"]),
@@ -211,7 +221,7 @@ class Report:
         return {
             WEIGHT: self.weight,
             "confusion": [int(count) for count in self.score.confusion.ravel()],
-            "loss-sum": self.score.loss_sum,
+            "loss-sums": self.score.loss_sums.tolist(),
             "train-loss": self.loss,
             "steps": self.steps,
             "seconds": self.seconds,
@@ -227,9 +237,10 @@ class Report:
         """
         try:
             confusion = np.array(metrics["confusion"], dtype=np.int64).reshape(len(CLASSES), len(CLASSES))
+            loss_sums = np.array(metrics["loss-sums"], dtype=np.float64).reshape(len(CLASSES))
             report = cls(
                 weight=float(metrics[WEIGHT]),
-                score=Score(confusion, float(metrics["loss-sum"])),
+                score=Score(confusion, loss_sums),
                 loss=float(metrics["train-loss"]),
                 steps=int(metrics["steps"]),
                 seconds=float(metrics["seconds"]),
@@ -237,12 +248,26 @@ class Report:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("A site's report", error) from error
-        numbers = (report.weight, report.score.loss_sum, report.loss, report.seconds, report.steps)
+        numbers = (report.weight, *loss_sums.tolist(), report.loss, report.seconds, report.steps)
         if not all(math.isfinite(n) and n >= 0 for n in numbers) or confusion.min() < 0 or report.weight == 0:
             raise _bad_message("A site's report", "a number is negative, zero or not finite")
         if not confusion.any():
             raise _bad_message("A site's report", "it scored no image")
         return report
+
+
+def _read_federation(config: Mapping[str, Any]) -> FederationRows | None:
+    """Read the sums over sites; None if an instruction has none.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: If they are missing or out of range.
+    """
+    counts, balanced = tuple(int(count) for count in config["class-counts"]), int(config["balanced-rows"])
+    if not counts and not balanced:
+        return None
+    if len(counts) != len(CLASSES) or min(counts) < 0 or not 0 < max(counts) <= balanced < MAX_ROWS:
+        raise ValueError("the sums over sites are out of range")
+    return FederationRows(counts, balanced)
 
 
 def _bad_message(what: str, why: object) -> RunError:

@@ -15,8 +15,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedbus.errors import RunError
-from fedbus.evaluation.validation import record, total
-from fedbus.models.batch_norm import pool_statistics, still_names
+from fedbus.evaluation.kept import finish_round, keep_best, kept_rounds, load_kept, save_last
+from fedbus.evaluation.validation import record
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.settings.schema import Settings
@@ -25,7 +25,7 @@ from fedbus.transport.messages import Instruction, Report
 from fedbus.transport.packing import layout_of
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
-from server.rounds.classifier import average_by_class, classifier_arrays
+from server.rounds.classifier import classifier_arrays
 from server.rounds.flower_messages import (
     evaluation_messages,
     from_array_record,
@@ -34,15 +34,10 @@ from server.rounds.flower_messages import (
     training_messages,
 )
 from server.rounds.messaging import Participants, Replies
+from server.rounds.policies import apply_policies
 from server.rounds.registration import OnWait, register_sites, send_until_quorum, wait_for_nodes
 from server.rounds.screening import Screened, screen_scores, screen_updates
-from server.rounds.strategies import (
-    SERVER_OPTIMISERS,
-    average_statistics,
-    make_strategy,
-    restore_strategy,
-    strategy_state,
-)
+from server.rounds.strategies import make_strategy, restore_strategy, strategy_state
 
 REGISTRATION_SECONDS = 600.0
 """How long the sites of a simulation may take to start and to read their datasets."""
@@ -128,7 +123,10 @@ class RoundLoop:
         self.quorum = self.settings.quorum or len(participants.registrations)
         self.strategy: Strategy = make_strategy(job.arm, self.settings)
         self.by_class = classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
-        self.instruction = Instruction(self.settings, job.seed, participants.classes, title=job.title, run=job.run)
+        self.instruction = Instruction(
+            self.settings, job.seed, participants.classes, title=job.title, run=job.run,
+            federation=participants.federation(self.settings),
+        )  # fmt: skip
         self.codec = WeightCodec(self.settings.payload, layout_of(job.start), job.shared_arrays)
         self.checkpoint = job.folder.load() or Checkpoint(0, job.start)
         restore_strategy(self.strategy, self.checkpoint.extra)
@@ -141,12 +139,10 @@ class RoundLoop:
         for number in range(checkpoint.round + 1, self.settings.rounds + 1):
             self._run_round(number)
         self._record_validation(self._evaluate(checkpoint.state, checkpoint.round, "validation"))
+        save_last(checkpoint, folder)
         folder.save(checkpoint)
-        folder.save_weights("final", checkpoint.state, round=self.settings.rounds)
-        if checkpoint.best_round is None:  # no round was scored by all sites: the last has had the most training
-            checkpoint.best_round = checkpoint.round
-            folder.save_weights("best", checkpoint.state, round=checkpoint.round)
-        test = self._evaluate(folder.load_weights("best"), checkpoint.best_round, "test")
+        kept = kept_rounds(self.settings, checkpoint.best_round or checkpoint.round)
+        test = self._evaluate(load_kept(folder, self.settings), kept[-1], "test")
         folder.finish(
             {
                 "steps": sum(line["steps"] for line in checkpoint.history),
@@ -182,8 +178,8 @@ class RoundLoop:
             )
         self._record_validation(reports)
         weights = [report.weight for report in reports.values()]
-        checkpoint.state = self._aggregate(number, replies, screened)
-        checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
+        finish_round(checkpoint, number, self._aggregate(number, replies, screened), self.settings.rounds)
+        checkpoint.extra = strategy_state(self.strategy)
         checkpoint.history.append(
             {
                 "round": number,
@@ -209,18 +205,11 @@ class RoundLoop:
                 f"{self.job.arm}, round {number}: Flower's strategy can't aggregate {len(weights)} updates.",
                 "It needs more sites (Bulyan at least 3); choose another arm.",
             )
-        state = from_array_record(arrays)
-        if self.settings.batch_norm == "pooled":
-            state |= pool_statistics(list(updates.values()), list(weights.values()))
-        elif frozen := still_names(self.settings.batch_norm, before):
-            # The sites return these arrays unchanged, but a weighted mean of equal values may round.
-            state |= {name: before[name] for name in frozen}
-        elif self.job.arm in SERVER_OPTIMISERS:
-            state |= average_statistics(list(updates.values()), list(weights.values()))
-        if self.by_class:
-            classes = {site: self.participants.registration(site).classes for site in weights}
-            state |= average_by_class(self.by_class, before, updates, weights, classes)
-        return state
+        classes = {site: self.participants.registration(site).classes for site in weights}
+        return apply_policies(
+            from_array_record(arrays), before, updates, weights, self.settings,
+            arm=self.job.arm, round_number=number, classes=classes, classifier=self.by_class,
+        )  # fmt: skip
 
     def _record_validation(self, reports: Mapping[str, Report]) -> None:
         """Add the scores of the model that the sites received to the history of its round; save the best model."""
@@ -231,10 +220,7 @@ class RoundLoop:
         checkpoint.history[-1] |= record(scores)
         if scores.keys() != set(self.participants.names):
             return  # scores of fewer sites can't be compared with those of the other rounds
-        rank = total(scores.values()).rank
-        if rank > checkpoint.best_rank:
-            checkpoint.best_round, checkpoint.best_rank = checkpoint.round, rank
-            self.job.folder.save_weights("best", checkpoint.state, round=checkpoint.round)
+        keep_best(checkpoint, scores.values(), self.job.folder)
 
     def _evaluate(self, state: State, round_number: int, split: str) -> dict[str, Report]:
         self._wait_for_sites()

@@ -12,6 +12,8 @@ from flwr.serverapp import Grid
 
 from fedbus.deployment.application import NOT_ALLOWED
 from fedbus.errors import RunError
+from fedbus.settings.schema import Settings
+from fedbus.training.federation import FederationRows, add_rows
 from fedbus.transport.messages import CONFIG, METRICS, Registration
 from server.flower_internals import ErrorCode
 
@@ -50,6 +52,12 @@ class Participants:
         """Return the nodes of sites, in the order given."""
         node_of = {registration.site: node for node, registration in self.registrations.items()}
         return [node_of[site] for site in sites]
+
+    def federation(self, settings: Settings) -> FederationRows:
+        """Return the sums over all sites that a site needs for balance and batches."""
+        registrations = self.registrations.values()
+        counts = [registration.splits["train"] for registration in registrations]
+        return add_rows(counts, (sum(registration.balanced) for registration in registrations), settings.balance)
 
     @property
     def names(self) -> list[str]:

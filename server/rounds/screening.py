@@ -10,6 +10,7 @@ import torch
 from fedbus.errors import FedbusError, RunError
 from fedbus.models.state import State
 from fedbus.settings.schema import Settings
+from fedbus.training.federation import FederationRows
 from fedbus.transport.messages import Registration, Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import read_update
@@ -54,7 +55,10 @@ def screen_updates(
     for site, message in replies.messages.items():
         try:
             report = _check_report(
-                Report.from_metrics(read_metrics(message)), participants.registration(site), "validation"
+                Report.from_metrics(read_metrics(message)),
+                participants.registration(site),
+                "validation",
+                participants.federation(settings),
             )
             update = read_update(message, codec)
             reason = check_update(update, before, settings.update_limit)
@@ -81,18 +85,22 @@ def screen_scores(replies: Replies, participants: Participants, split: str) -> S
     return Screened(reports, {}, refused)
 
 
-def _check_report(report: Report, registration: Registration, split: str) -> Report:
+def _check_report(
+    report: Report, registration: Registration, split: str, federation: FederationRows | None = None
+) -> Report:
     """Return a report if it agrees with the counts that its site registered.
 
     Raises:
         RunError: If it can't be about that site's rows.
     """
-    rows = np.array(registration.splits[split])
-    max_weight = max(1, sum(registration.splits["train"]), sum(registration.balanced), int(rows.sum()))
+    rows, train = np.array(registration.splits[split]), registration.splits["train"]
+    over_sampled = sum(federation.targets(train).values()) if federation else 0
+    max_weight = max(1, sum(train), sum(registration.balanced), over_sampled, int(rows.sum()))
     faults = {
         "another number of images": bool((report.score.confusion.sum(axis=1) != rows).any()),
         "a larger weight than its number of images": report.weight > max_weight,
-        "an impossible loss": report.loss > MAX_LOSS or report.score.loss_sum > rows.sum() * MAX_LOSS_PER_IMAGE,
+        "an impossible loss": report.loss > MAX_LOSS
+        or bool((report.score.loss_sums > rows * MAX_LOSS_PER_IMAGE).any()),
         "test metrics of another number of images": (
             report.test is not None and int(report.test.metrics["images"]) != rows.sum()
         ),

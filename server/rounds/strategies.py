@@ -9,7 +9,6 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedbus.errors import SettingsError
-from fedbus.models.state import State
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import WEIGHT
 
@@ -27,10 +26,6 @@ STRATEGY_CLASSES: dict[str, type[Strategy]] = {
     "multikrum": flower.MultiKrum,
     "bulyan": flower.Bulyan,
 }
-
-SERVER_OPTIMISERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "qfedavg")
-"""Arms with an optimiser step at the server. A step can overshoot, and a running variance below zero breaks the model,
-so these arms take BatchNorm's running statistics from a plain average."""
 
 STATE_ATTRIBUTES = ("m_t", "v_t", "momentum_vector")
 """Attributes in which Flower's strategies keep moments between rounds."""
@@ -65,13 +60,6 @@ def make_strategy(arm: str, settings: Settings) -> Strategy:
             f"strategy-options.{arm}: {error}.",
             f"See the arguments of {STRATEGY_CLASSES[arm].__name__} in Flower.",
         ) from error
-
-
-def average_statistics(updates: list[State], weights: list[float]) -> State:
-    """Return the weighted mean of BatchNorm's running statistics."""
-    names = [key for key in updates[0] if key.endswith(("running_mean", "running_var"))]
-    shares = [weight / sum(weights) for weight in weights]
-    return {key: torch.stack([u[key] * s for u, s in zip(updates, shares, strict=True)]).sum(0) for key in names}
 
 
 def strategy_state(strategy: Strategy) -> dict[str, Tensor]:

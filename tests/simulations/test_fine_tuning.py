@@ -42,10 +42,10 @@ def tune(settings, tuned: Arm, tmp_path) -> None:
     fine_tune_arm(tuned, settings, tmp_path, SITES, rows, ArmProgress(Console(file=io.StringIO()), 1))
 
 
-def rank_of(settings, state, site):
+def loss_of(settings, state, site):
     model = place_model(settings.model, CPU)
     set_state(model, state)
-    return score_split(model, site, "validation", settings, torch.tensor([0, 1, 2])).rank
+    return score_split(model, site, "validation", settings, torch.tensor([0, 1, 2])).class_loss
 
 
 def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
@@ -62,14 +62,14 @@ def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
     for name, site in SITES.items():
         folder = ArmFolder(tuned.folder.path / name)
         kept = folder.load_weights("best")
-        assert rank_of(settings, kept, site) >= rank_of(settings, start, site)
+        assert loss_of(settings, kept, site) <= loss_of(settings, start, site)
         assert any(not torch.equal(start[key], value) for key, value in folder.load_weights("final").items())
 
 
 def test_if_tuning_harms_the_shared_model_is_kept(tmp_path, monkeypatch):
     settings, shared, tuned = finished_fedavg(tmp_path)
     monkeypatch.setattr(
-        "fedbus.evaluation.validation.Score.rank", property(lambda _: (0.5, 0.0))
+        "fedbus.evaluation.validation.Score.class_loss", property(lambda _: 0.5)
     )  # no round is any better
     tune(settings, tuned, tmp_path)
     start = shared.folder.load_weights("best")
@@ -126,9 +126,9 @@ def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
     memory = site_state(tmp_path, "fedavg-seed-0", "north")
     memory.save(BATCH_NORM, 2, {"b": torch.ones(2)})
     memory.save(BATCH_NORM, 3, {"b": torch.full((2,), 9.0)})
-    own = own_model(state, settings.batch_norm, tmp_path, "fedavg-seed-0", "north", 2)
+    own = own_model(state, settings.batch_norm, tmp_path, "fedavg-seed-0", "north", [2])
     assert (own["a"].tolist(), own["b"].tolist()) == ([0, 0], [1, 1])
-    assert own_model(state, tiny_settings().batch_norm, tmp_path, "fedavg-seed-0", "north", 2) is state
+    assert own_model(state, tiny_settings().batch_norm, tmp_path, "fedavg-seed-0", "north", [2]) is state
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Scores that add up, against scikit-learn, and the order in which rounds rank."""
+"""Scores that add up, against scikit-learn, and the loss by which the best round is chosen."""
 
 import numpy as np
 import pytest
@@ -8,17 +8,13 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.evaluation.predict import predict
-from fedbus.evaluation.validation import Score, record, score_probabilities, score_split, total
+from fedbus.evaluation.validation import Score, record, score_probabilities, score_split, selection_loss, total
 from tests.tiny import noise_site, tiny_settings
 
 
 def answers(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     return generator.integers(0, 3, count), generator.dirichlet((1, 1, 1), count)
-
-
-def score_of(confusion: list[list[int]], loss_sum: float) -> Score:
-    return Score(np.array(confusion), loss_sum)
 
 
 def test_a_score_is_that_of_scikit_learn():
@@ -39,8 +35,7 @@ def test_scores_of_sites_add_up_to_the_score_of_their_rows_together():
     pooled = score_probabilities(*(np.concatenate(columns) for columns in zip(*sites, strict=True)))
     added = total(score_probabilities(*site) for site in sites)
     np.testing.assert_array_equal(added.confusion, pooled.confusion)
-    assert added.loss_sum == pytest.approx(pooled.loss_sum)
-    assert added.rank == pytest.approx(pooled.rank)
+    np.testing.assert_allclose(added.loss_sums, pooled.loss_sums)
 
 
 def test_a_score_of_no_image_is_an_error():
@@ -52,21 +47,24 @@ def test_a_score_of_no_image_is_an_error():
 
 def test_a_probability_of_zero_costs_much_and_not_infinity():
     score = score_probabilities(np.array([2]), np.array([[0.5, 0.5, 0.0]]))
-    assert score.loss_sum == pytest.approx(-np.log(1e-12))
+    assert score.loss_sums == pytest.approx([0, 0, -np.log(1e-12)])
     assert score.confusion[2, 0] == 1
 
 
-def test_rounds_rank_by_macro_f1_and_then_by_loss():
-    good = score_of([[4, 0, 0], [0, 4, 0], [0, 0, 4]], 20.0)
-    fair = score_of([[4, 0, 0], [0, 4, 0], [0, 2, 2]], 1.0)
-    calmer = score_of([[4, 0, 0], [0, 4, 0], [0, 2, 2]], 0.5)
-    assert good.rank > calmer.rank > fair.rank > (-1.0, 0.0)
+def test_the_class_loss_is_the_mean_of_log_losses_within_each_class():
+    labels, probabilities = answers(80, 0)
+    expected = [log_loss(labels[labels == c], probabilities[labels == c], labels=[0, 1, 2]) for c in range(3)]
+    assert score_probabilities(labels, probabilities).class_loss == pytest.approx(np.mean(expected))
+    two = labels < 2
+    assert score_probabilities(labels[two], probabilities[two]).class_loss == pytest.approx(np.mean(expected[:2]))
 
 
-def test_macro_f1_and_not_accuracy_decides():
-    lost = score_of([[90, 0, 0], [0, 5, 0], [5, 0, 0]], 1.0)  # accuracy .95, one class lost
-    kept = score_of([[80, 5, 5], [0, 5, 0], [0, 0, 5]], 1.0)  # accuracy .90
-    assert kept.rank > lost.rank
+def test_the_best_round_is_chosen_by_a_loss_in_which_every_site_and_class_counts_the_same():
+    large, small = score_probabilities(*answers(300, 1)), score_probabilities(*answers(12, 2))
+    assert selection_loss([large, small]) == pytest.approx((large.class_loss + small.class_loss) / 2)
+    tenfold = np.array([10, 1, 1])
+    more_of_one_class = Score(large.confusion * tenfold[:, None], large.loss_sums * tenfold)
+    assert selection_loss([more_of_one_class]) == pytest.approx(large.class_loss)
 
 
 def test_a_split_is_scored_on_its_own_rows():
@@ -77,7 +75,7 @@ def test_a_split_is_scored_on_its_own_rows():
         expected = score_probabilities(site.labels[rows], predict(model, site.pixels[rows], settings))
         score = score_split(model, site, split, settings)
         np.testing.assert_array_equal(score.confusion, expected.confusion)
-        assert score.loss_sum == expected.loss_sum
+        np.testing.assert_array_equal(score.loss_sums, expected.loss_sums)
     masked = score_split(model, site, "test", settings, torch.tensor([0, 1]))
     assert masked.confusion[:, 2].sum() == 0
 

@@ -1,6 +1,7 @@
 """The run folder: what may be resumed, what a checkpoint contains, and the errors of damaged files."""
 
 import json
+import math
 import re
 import tempfile
 from importlib import metadata
@@ -34,7 +35,8 @@ def checkpoint() -> Checkpoint:
         state={"a/b.weight": torch.rand(2, 3, generator=generator), "bias": torch.rand(4, generator=generator)},
         history=[{"round": 1, "validation": {"loss": 0.1 + 0.2}}, {"round": 2, "name": "ä"}],
         best_round=2,
-        best_rank=(1 / 3, -0.1 - 0.2),
+        best_loss=1 / 3,
+        tail={"a/b.weight": torch.rand(2, 3, generator=generator)},
         extra={"0/step": torch.tensor(7.0), "0/exp_avg": torch.rand(2, generator=generator), "model/x": torch.ones(1)},
     )
 
@@ -66,7 +68,7 @@ def test_other_settings_are_refused_by_name_and_the_folder_stays(tmp_path):
 
 CHANGES = {
     "arms": "fedavg,krum", "bootstrap": 7, "workers": 3, "ray-address": "a:1", "round-timeout": 5.0, "quorum": 1,
-    "cache": "/other",
+    "cache": "/other", "engine": "in-process",
 }  # fmt: skip
 
 
@@ -125,7 +127,8 @@ TENSORS = st.dictionaries(
         state=TENSORS,
         history=st.lists(st.dictionaries(NAMES, NUMBERS | NAMES | st.none() | st.integers(), max_size=3), max_size=3),
         best_round=st.none() | st.integers(0, 10_000),
-        best_rank=st.tuples(NUMBERS, NUMBERS),
+        best_loss=NUMBERS | st.just(math.inf),
+        tail=TENSORS,
         extra=TENSORS,
     )
 )
@@ -136,9 +139,9 @@ def test_a_checkpoint_is_read_as_it_was_written(given_checkpoint):
         folder.save(given_checkpoint)
         back = folder.load()
         assert folder.read_history() == given_checkpoint.history
-    for field in ("round", "history", "best_round", "best_rank"):
+    for field in ("round", "history", "best_round", "best_loss"):
         assert getattr(back, field) == getattr(given_checkpoint, field)
-    for field in ("state", "extra"):
+    for field in ("state", "tail", "extra"):
         one, other = getattr(back, field), getattr(given_checkpoint, field)
         assert one.keys() == other.keys()
         for key, value in one.items():
@@ -150,8 +153,7 @@ def test_a_first_checkpoint_has_no_best_round(tmp_path):
     folder = ArmFolder(tmp_path)
     folder.save(Checkpoint(0, {"a": torch.zeros(1)}))
     back = folder.load()
-    assert (back.best_round, back.best_rank, back.history, back.extra) == (None, (-1.0, 0.0), [], {})
-    assert back.best_rank < (0.0, -1e9)
+    assert (back.best_round, back.best_loss, back.history, back.tail, back.extra) == (None, math.inf, [], {}, {})
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
@@ -166,7 +168,7 @@ def test_a_truncated_checkpoint_is_a_run_error_with_a_remedy(tmp_path, length):
 
 
 @pytest.mark.parametrize(
-    "notes", [None, {"round": "1"}, {"round": "x", "history": "[]", "best_round": "1", "best_rank": "[0, 0]"}]
+    "notes", [None, {"round": "1"}, {"round": "x", "history": "[]", "best_round": "1", "best_loss": "0.5"}]
 )
 def test_a_file_that_is_not_a_checkpoint_is_a_run_error(tmp_path, notes):
     save_file({"model/a": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", notes)

@@ -96,12 +96,15 @@ def test_the_arms_of_an_old_folder_are_read_under_the_present_names(old_folder):
     assert shared.finished
     assert shared.read_facts() == {"steps": 72, "best_round": 2, "seconds": 1.5, "classes": [0, 1, 2]}
     assert [line["train_loss"] for line in shared.read_history()] == [0.9, 0.8]
-    checkpoint = shared.load()
-    assert (checkpoint.round, checkpoint.best_round, checkpoint.best_rank) == (2, 2, (0.5, -0.8))
-    assert checkpoint.history == shared.read_history()
     tuned = ArmFolder(old_folder / "arms" / "fedavg-tuned").read_facts()
     assert (tuned["best_round"], tuned["best_tuning_rounds"]) == (2, {"north": 1, "south": 0})
     assert not {"kept_round", "kept_tuning_rounds"} & tuned.keys()
+
+
+def test_an_unfinished_arm_of_an_old_folder_is_not_continued_under_another_rule_for_the_best_round(old_folder):
+    with pytest.raises(RunError, match="made by an earlier version") as caught:
+        ArmFolder(old_folder / "arms" / "fedavg").load()
+    assert "Finish it with that version" in caught.value.remedy
 
 
 def test_present_settings_win_over_an_old_file_beside_them(old_folder):

@@ -25,7 +25,9 @@ def registration() -> tuple[dict, dict]:
 
 
 def answer() -> dict:
-    return Report(12.0, Score(np.arange(9).reshape(3, 3), 3.5), loss=0.7, steps=9, seconds=1.25).to_metrics()
+    return Report(
+        12.0, Score(np.arange(9).reshape(3, 3), np.array([1.0, 2.0, 0.5])), loss=0.7, steps=9, seconds=1.25
+    ).to_metrics()
 
 
 def test_answer() -> dict:
@@ -34,7 +36,7 @@ def test_answer() -> dict:
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], len(labels))
     groups, paths = [f"north/p{i // 2}" for i in range(18)], [f"{i}.png" for i in range(18)]
     test = score_site(Predictions(labels, probabilities, groups, ["north"] * 18, paths), 20, 0)
-    return Report(18.0, Score(np.arange(9).reshape(3, 3), 3.5), test=test).to_metrics()
+    return Report(18.0, Score(np.arange(9).reshape(3, 3), np.array([1.0, 2.0, 0.5])), test=test).to_metrics()
 
 
 test_answer.__test__ = False
@@ -126,7 +128,7 @@ def test_numpys_float64_is_a_float():
 
 def test_numbers_that_are_not_finite_may_leave():
     """So a site can report that its training diverged; the hub refuses such a report."""
-    check_reply(answer() | {"train-loss": math.nan, "loss-sum": math.inf}, {}, LAYOUT)
+    check_reply(answer() | {"train-loss": math.nan, "loss-sums": [math.inf] * 3}, {}, LAYOUT)
 
 
 @pytest.mark.parametrize("key", ["patient", "paths", "confusion ", "Confusion", "images-train", ""])

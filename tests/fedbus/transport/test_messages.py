@@ -17,6 +17,7 @@ from server.rounds.screening import check_update
 from tests.tiny import tiny_settings
 
 CONFUSION = np.arange(9).reshape(3, 3)
+LOSSES = np.array([1.0, 2.0, 0.5])
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=8)
 VALUES = SCALARS | st.lists(SCALARS, max_size=5)
@@ -32,7 +33,7 @@ def instruction_config() -> dict:
 
 
 def report() -> Report:
-    return Report(weight=12.0, score=Score(CONFUSION, 3.5), loss=0.7, steps=9, seconds=1.25)
+    return Report(weight=12.0, score=Score(CONFUSION, LOSSES), loss=0.7, steps=9, seconds=1.25)
 
 
 def state(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -154,7 +155,13 @@ def test_a_report_is_received_unchanged():
     back = Report.from_metrics(report().to_metrics())
     np.testing.assert_array_equal(back.score.confusion, CONFUSION)
     assert back.score.confusion.dtype == np.int64
-    assert (back.weight, back.score.loss_sum, back.loss, back.steps, back.seconds) == (12.0, 3.5, 0.7, 9, 1.25)
+    assert (back.weight, back.score.loss_sums.tolist(), back.loss, back.steps, back.seconds) == (
+        12.0,
+        LOSSES.tolist(),
+        0.7,
+        9,
+        1.25,
+    )
 
 
 @pytest.mark.parametrize("key", sorted(report().to_metrics()))
@@ -179,7 +186,7 @@ def test_any_value_in_a_report_is_refused_or_finite(key, value):
         found = Report.from_metrics(report().to_metrics() | {key: value})
     except RunError:
         return
-    numbers = (found.weight, found.score.loss_sum, found.loss, found.seconds, found.steps)
+    numbers = (found.weight, *found.score.loss_sums.tolist(), found.loss, found.seconds, found.steps)
     assert all(0 <= number < math.inf for number in numbers)
     assert found.weight > 0
     assert found.score.confusion.min() >= 0
@@ -196,7 +203,7 @@ def test_a_report_with_a_wrong_confusion_is_refused(confusion):
 def test_a_weight_of_zero_is_refused_and_an_idle_report_is_not():
     with pytest.raises(RunError, match="zero"):
         Report.from_metrics(report().to_metrics() | {"num-examples": 0.0})
-    idle = Report(1.0, Score(CONFUSION, 0.0))
+    idle = Report(1.0, Score(CONFUSION, np.zeros(3)))
     assert Report.from_metrics(idle.to_metrics()).steps == 0
 
 

@@ -126,7 +126,7 @@ def test_a_strategy_that_needs_more_sites_says_so(two_site_settings, tiny_folder
         federate(two_site_settings, tiny_folder, tmp_path, "bulyan")
 
 
-def test_the_best_round_has_the_best_validation_score_over_all_sites(
+def test_the_best_round_has_the_lowest_validation_loss_averaged_over_sites(
     two_site_settings, tiny_folder, tiny_sites, tmp_path
 ):
     folder = federate(two_site_settings, tiny_folder, tmp_path)
@@ -137,8 +137,8 @@ def test_the_best_round_has_the_best_validation_score_over_all_sites(
         assert line["participants"] == ["north", "south"]
         assert line["validation"]["images"] == expected
         assert line["sites"].keys() == two_site_settings.sites.keys()
-    ranks = [(line["validation"]["macro_f1"], -line["validation"]["loss"]) for line in history]
-    assert folder.read_facts()["best_round"] == 1 + ranks.index(max(ranks))
+    losses = [sum(site["class_loss"] for site in line["sites"].values()) for line in history]
+    assert folder.read_facts()["best_round"] == 1 + losses.index(min(losses))
 
 
 def test_the_test_scores_are_those_of_the_best_weights(two_site_settings, tiny_folder, tmp_path):

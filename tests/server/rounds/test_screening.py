@@ -20,7 +20,9 @@ from tests.tiny import tiny_settings
 SPLITS = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
 PARTICIPANTS = Participants({7: Registration("north", CLASSES, 32, SPLITS, (12, 0, 12), 20, 18, 0)})
 BEFORE = {"fc.weight": torch.ones(3, 2)}
-VALID = Report(16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), 3.5), loss=0.7, steps=9, seconds=1.0)
+VALID = Report(
+    16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), np.array([2.5, 0.0, 1.0])), loss=0.7, steps=9, seconds=1.0
+)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,7 @@ def changed(**changes: object) -> MetricRecord:
 
 
 def score(*rows: list[int], loss: float = 3.5) -> Score:
-    return Score(np.array(rows), loss)
+    return Score(np.array(rows), np.array([loss, 0.0, 0.0]))
 
 
 def test_a_valid_reply_is_used():

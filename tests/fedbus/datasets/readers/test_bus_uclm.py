@@ -79,4 +79,4 @@ def test_the_real_dataset_matches_its_census(shared_data):
     manifest = bus_uclm.read(shared_data / "BUS-UCLM", "uclm")
     assert manifest.counts == bus_uclm.CENSUS == {"benign": 174, "malignant": 90, "normal": 419}
     assert len({row.patient for row in manifest.rows}) == 37  # 38 ids, two of them one patient
-    assert manifest.notes == ("the 4 images of patient CHCO are identical to CHVI's: counted as patient CHVI",)
+    assert manifest.notes == ("4 images of patient CHCO are identical to CHVI's: counted as patient CHVI",)

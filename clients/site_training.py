@@ -1,0 +1,74 @@
+"""One round of training at a site: the part of a site's work that needs no messages."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from fedbus.evaluation.validation import Score, score_split
+from fedbus.models.batch_norm import OWN_PARTS, own_names
+from fedbus.models.state import State, get_state, set_state
+from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, OPTIMISER_ROUNDS, SiteState
+from fedbus.sites.site import Site
+from fedbus.training.loop import train_round
+from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
+from fedbus.training.rows import TrainingRows
+
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
+
+
+def train_site(
+    model: nn.Module,
+    site: Site,
+    rows: TrainingRows,
+    memory: SiteState,
+    received: State,
+    settings: "Settings",
+    *,
+    seed: int,
+    round_number: int,
+    present: Tensor | None,
+    proximal_mu: float,
+) -> tuple[State, Score, float]:
+    """Score the received model on the validation rows, then train it for one round.
+
+    The optimiser is reset each round, because its state belongs to weights that have been averaged since, unless
+    `optimiser-state` is `kept`. BatchNorm arrays that are the site's own replace the received ones, which are sent back
+    unchanged.
+
+    Args:
+        model: A model on the device of `rows`; its weights are replaced.
+        site: The site.
+        rows: Its training rows.
+        memory: Where it stores what later rounds need.
+        received: The shared model.
+        settings: Settings of the comparison.
+        seed: The training seed.
+        round_number: Number of the round, from 1.
+        present: The classes that the model may predict; None: all.
+        proximal_mu: FedProx's mu, 0 for every other strategy.
+
+    Returns:
+        The update, the score of the received model, and the mean training loss.
+
+    Raises:
+        RunError: If the loss is not finite, or a file is damaged or can't be written.
+    """
+    previous = round_number - 1
+    own = memory.load(BATCH_NORM, previous) if settings.batch_norm in OWN_PARTS else {}
+    set_state(model, received | own)
+    score = score_split(model, site, "validation", settings, present)
+    steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
+    if settings.optimiser_state == "kept":
+        restore_optimiser(optimiser, memory.load(OPTIMISER, previous))
+    loss = train_round(
+        model, rows, settings, seed=seed, round_number=round_number, steps=steps, optimiser=optimiser,
+        proximal_mu=proximal_mu,
+    )  # fmt: skip
+    trained = get_state(model)
+    if settings.optimiser_state == "kept":
+        memory.save(OPTIMISER, round_number, optimiser_tensors(optimiser), OPTIMISER_ROUNDS)
+    if names := own_names(settings.batch_norm, trained):
+        memory.save(BATCH_NORM, round_number, {name: trained[name] for name in names})
+        trained |= {name: received[name] for name in names}
+    return trained, score, loss

@@ -1,0 +1,52 @@
+"""What a site needs to know of the other sites to balance its classes and choose its batches as a part of the whole.
+
+With these sums, the batches of all sites together contain each class as often as a batch of pooled, over-sampled
+training does. With one step per round, the average of the sites' gradients then has the same expectation as the
+gradient of pooled training; with more steps per round, the sites' weights drift apart in between (McMahan et al.,
+"Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FederationRows:
+    """Sums over the sites of a federation.
+
+    Attributes:
+        class_counts: Training images of each class, before balancing.
+        balanced: Training rows after balancing.
+    """
+
+    class_counts: tuple[int, ...]
+    balanced: int
+
+    def targets(self, counts: Sequence[int]) -> dict[int, int]:
+        """Return the rows of each class after over-sampling at a site that has `counts` training images of each.
+
+        Every class grows by the factor that brings it to the size of the largest class of the federation. Classes that
+        the site lacks are left out.
+        """
+        largest = max(self.class_counts)
+        return {
+            label: round(count * largest / total)
+            for label, (count, total) in enumerate(zip(counts, self.class_counts, strict=True))
+            if count
+        }
+
+
+def add_rows(class_counts: Iterable[Sequence[int]], balanced: Iterable[int], balance: str) -> FederationRows:
+    """Add up what the sites have.
+
+    Args:
+        class_counts: Training images of each class, per site.
+        balanced: Training rows of each site after balancing among its own classes.
+        balance: The setting. Under `federation`, the balanced rows follow from the class counts.
+    """
+    counts = [tuple(site) for site in class_counts]
+    total = tuple(sum(column) for column in zip(*counts, strict=True))
+    rows = FederationRows(total, sum(balanced))
+    if balance == "site":
+        return rows
+    return FederationRows(total, sum(sum(rows.targets(site).values()) for site in counts))

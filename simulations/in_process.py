@@ -1,0 +1,168 @@
+"""Federated training without messages: the sites train one after another in this process (`engine=in-process`).
+
+For studies. It trains, stores, resumes and reports as the simulation with Flower does, and ends with the same bits. It
+needs neither Flower nor Ray, and so runs where only PyTorch, timm, NumPy, scikit-learn and safetensors are installed.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from clients.site_training import train_site
+from fedbus.device import pick_device
+from fedbus.evaluation.kept import finish_round, keep_best, kept_rounds, load_kept, save_last
+from fedbus.evaluation.validation import Score, record, score_split
+from fedbus.models.build import place_model
+from fedbus.models.state import State, set_state
+from fedbus.runs.checkpoint import ArmFolder, Checkpoint
+from fedbus.runs.site_state import own_model, site_state
+from fedbus.sites.site import Site
+from fedbus.training.missing_classes.registry import predictable
+from fedbus.training.recalibration import recalibrate
+from fedbus.training.rows import TrainingRows
+from server.rounds.classifier import classifier_arrays
+from server.rounds.policies import apply_policies
+
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
+
+
+@dataclass(frozen=True)
+class InProcessTraining:
+    """One federated training.
+
+    Attributes:
+        settings: The settings.
+        out: The run folder, in which the sites store what they need in later rounds.
+        sites: The prepared sites, by name.
+        rows: The rows that each site trains on.
+        arm: `fedavg` or `fedprox`.
+        seed: The training seed.
+        start: The start weights.
+        folder: Where checkpoints and weights are stored.
+        title: Name of the training, unique in the run.
+    """
+
+    settings: "Settings"
+    out: Path
+    sites: Mapping[str, Site]
+    rows: Mapping[str, TrainingRows]
+    arm: str
+    seed: int
+    start: State
+    folder: ArmFolder
+    title: str
+
+    @property
+    def present(self) -> Tensor | None:
+        """The classes that the model may predict, int64 [K]: those that a site trains on; None: all."""
+        return predictable(torch.unique(torch.cat([rows.present for rows in self.rows.values()])).cpu(), self.settings)
+
+    def run(self, on_round: Callable[[dict[str, Any]], object] = lambda line: None) -> None:
+        """Run the remaining rounds, score the last model, and test the one that `keep` chooses.
+
+        Args:
+            on_round: Called with the history line of every finished round.
+
+        Raises:
+            RunError: If a loss is not finite, or a file is damaged or can't be written.
+        """
+        settings, folder = self.settings, self.folder
+        checkpoint = folder.load() or Checkpoint(0, self.start)
+        for line in checkpoint.history:
+            on_round(line)
+        for number in range(checkpoint.round + 1, settings.rounds + 1):
+            on_round(self._run_round(checkpoint, number))
+        self._record_validation(checkpoint, self._score(checkpoint.state, "validation", [checkpoint.round]))
+        save_last(checkpoint, folder)
+        folder.save(checkpoint)
+        rounds = kept_rounds(settings, checkpoint.best_round or checkpoint.round)
+        test = self._score(load_kept(folder, settings), "test", rounds)
+        present = self.present
+        folder.finish(
+            {
+                "steps": sum(line["steps"] for line in checkpoint.history),
+                "best_round": checkpoint.best_round,
+                "seconds": sum(line["seconds"] for line in checkpoint.history),
+                "classes": present.tolist() if present is not None else None,
+                "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in checkpoint.history],
+                "test": record(test),
+                "site_scores": {},
+            }
+        )
+
+    def _run_round(self, checkpoint: Checkpoint, number: int) -> dict[str, Any]:
+        settings, before, started = self.settings, checkpoint.state, time.monotonic()
+        model, present = place_model(settings.model, pick_device(settings.device)), self.present
+        updates: dict[str, State] = {}
+        scores: dict[str, Score] = {}
+        losses: dict[str, float] = {}
+        seconds: dict[str, float] = {}
+        for name in sorted(self.sites):
+            site_started = time.monotonic()
+            updates[name], scores[name], losses[name] = train_site(
+                model, self.sites[name], self.rows[name], site_state(self.out, self.title, name), before, settings,
+                seed=self.seed, round_number=number, present=present,
+                proximal_mu=settings.proximal_mu if self.arm == "fedprox" else 0.0,
+            )  # fmt: skip
+            seconds[name] = time.monotonic() - site_started
+        self._record_validation(checkpoint, scores)
+        weights = {name: self.rows[name].weight(settings) for name in updates}
+        state = apply_policies(
+            weighted_mean(updates, weights), before, updates, weights, settings,
+            arm=self.arm, round_number=number, classifier=self._classifier(),
+            classes={name: self.rows[name].present.tolist() for name in updates},
+        )  # fmt: skip
+        finish_round(checkpoint, number, state, settings.rounds)
+        checkpoint.history.append(
+            {
+                "round": number,
+                "train_loss": sum(losses[name] * weights[name] for name in losses) / sum(weights.values()),
+                "steps": sum(self.rows[name].steps_per_round(settings) for name in updates),
+                "seconds": time.monotonic() - started,
+                "site_seconds": seconds,
+                "participants": list(updates),
+                "refused": {},
+            }
+        )
+        self.folder.save(checkpoint)
+        return checkpoint.history[-1]
+
+    def _classifier(self) -> tuple[str, ...]:
+        return classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
+
+    def _record_validation(self, checkpoint: Checkpoint, scores: Mapping[str, Score]) -> None:
+        """Add the scores of the model that the sites received to the history of its round; save the best model."""
+        if checkpoint.round:
+            checkpoint.history[-1] |= record(scores)
+            keep_best(checkpoint, scores.values(), self.folder)
+
+    def _score(self, state: State, split: str, rounds: range | list[int]) -> dict[str, Score]:
+        settings, device, scores = self.settings, pick_device(self.settings.device), {}
+        model = place_model(settings.model, device)
+        for name in sorted(self.sites):
+            set_state(model, own_model(state, settings.batch_norm, self.out, self.title, name, rounds))
+            if split == "test" and settings.recalibrate:
+                recalibrate(model, self.rows[name], settings)
+            scores[name] = score_split(model, self.sites[name], split, settings, self.present)
+        return scores
+
+
+def weighted_mean(updates: Mapping[str, State], weights: Mapping[str, float]) -> State:
+    """Average the updates of the sites, in the order of operations of Flower's FedAvg: so the bits are equal."""
+    total, mean = sum(weights.values()), dict[str, Any]()
+    for name, update in updates.items():
+        share = weights[name] / total
+        for key, value in update.items():
+            if key in mean:
+                mean[key] += value.numpy() * share
+            else:
+                mean[key] = value.numpy() * share
+    return {
+        key: torch.from_numpy(value.reshape(updates[next(iter(updates))][key].shape)) for key, value in mean.items()
+    }
