@@ -26,7 +26,10 @@ ROBUST = ("fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan")
 TUNED = "-tuned"
 """Suffix of arms that fine-tune the best round of a federated arm at each site."""
 
-RESERVED_NAMES = ("all", "pooled")
+BLENDED = "-blended"
+"""Suffix of arms that blend, at each site, the predictions of another arm and of the site's own model."""
+
+RESERVED_NAMES = ("all", "mean", "pooled")
 """Names that mean several sites in tables, so that no site can have them."""
 
 
@@ -57,7 +60,8 @@ class Settings(BaseModel):
     arms: tuple[str, ...] = Field(
         ("local", "centralised", "fedavg", "fedprox"),
         description="Ways of training to compare: local, centralised, any federated strategy, or a strategy followed "
-        "by fine-tuning at each site (fedavg-tuned).",
+        "by fine-tuning at each site (fedavg-tuned). With -blended (fedavg-blended, centralised-blended), each site "
+        "averages the predictions of that arm and of its own model; this needs no training.",
     )
     seeds: tuple[int, ...] = Field((0,), description="Random seeds; every arm is trained once with each.")
 
@@ -200,10 +204,16 @@ class Settings(BaseModel):
     def _consistent(self) -> Self:
         known = (*CENTRAL_ARMS, *STRATEGIES)
         for arm in self.arms:
-            if arm not in known and tuned_from(arm) not in STRATEGIES:
+            blendable = blended_from(arm) in ("centralised", *STRATEGIES)
+            if arm not in known and tuned_from(arm) not in STRATEGIES and not blendable:
                 raise ValueError(f"arms: unknown arm {arm!r}{nearest(arm, known)}")
             if is_tuned(arm) and tuned_from(arm) not in self.arms:
                 raise ValueError(f"arms: {arm} fine-tunes {tuned_from(arm)}; add {tuned_from(arm)} to arms")
+            lacking = [other for other in ("local", blended_from(arm)) if other not in self.arms]
+            if blendable and lacking:
+                raise ValueError(
+                    f"arms: {arm} blends {blended_from(arm)} with local; add {' and '.join(lacking)} to arms"
+                )
         for arm in self.strategy_options:
             if arm not in STRATEGIES:
                 raise ValueError(f"strategy-options: unknown strategy {arm!r}{nearest(arm, STRATEGIES)}")
@@ -266,6 +276,21 @@ def is_tuned(arm: str) -> bool:
 def tuned_from(arm: str) -> str:
     """Return the federated arm that a fine-tuned arm starts from; empty for other arms."""
     return arm.removesuffix(TUNED) if is_tuned(arm) else ""
+
+
+def is_blended(arm: str) -> bool:
+    """Return whether an arm blends another arm's predictions with each site's own model, such as `fedavg-blended`."""
+    return arm.endswith(BLENDED)
+
+
+def blended_from(arm: str) -> str:
+    """Return the arm that a blended arm blends with the sites' own models; empty for other arms."""
+    return arm.removesuffix(BLENDED) if is_blended(arm) else ""
+
+
+def is_federated(arm: str) -> bool:
+    """Return whether an arm is federated, or derived from a federated arm by fine-tuning or blending."""
+    return (tuned_from(arm) or blended_from(arm) or arm) in STRATEGIES
 
 
 def check_site_name(name: str) -> None:

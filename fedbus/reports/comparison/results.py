@@ -31,6 +31,8 @@ def assemble(
     sites: Mapping[str, dict[str, Any]],
     arms: Mapping[str, dict[str, Any]],
     differences: Sequence[dict[str, Any]],
+    claims: Mapping[str, dict[str, Any]] | None = None,
+    site_known: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Build the content of `results.json`.
 
@@ -40,8 +42,11 @@ def assemble(
         folders: By arm, one finished folder per seed.
         phantoms: Whether the images are synthetic.
         sites: Facts about each site: source, counts by split and class, digests.
-        arms: By arm, its metrics at each site and at `all`, as `fedbus.evaluation.evaluate.evaluate` returns them.
+        arms: By arm, its metrics at each site and at `all`, as `fedbus.evaluation.evaluate.evaluate` returns them; in a
+            simulation also their `mean` over sites.
         differences: Paired differences between arms.
+        claims: By federated arm, what `fedbus.evaluation.claims.claims` returns; None between sites.
+        site_known: The metrics of `fedbus.evaluation.site_known`, by place; None between sites.
     """
     environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
     return {
@@ -51,6 +56,8 @@ def assemble(
         "sites": dict(sites),
         "arms": dict(arms),
         "differences": list(differences),
+        "claims": dict(claims or {}),
+        "site_known": site_known,
         "work": {name: _work(seeds) for name, seeds in folders.items()},
         "federation": {
             name: {"rounds": [_without_error_texts(line) for line in seeds[0].read_facts()["rounds"]]}
