@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
-from fedbus.settings.schema import STRATEGIES, Settings, is_blended, is_tuned
+from fedbus.settings.arms import STRATEGIES, is_blended, is_tuned
+from fedbus.settings.schema import Settings
 
 
 @dataclass(frozen=True)

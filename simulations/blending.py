@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from fedbus.evaluation.blend import blend
 from fedbus.evaluation.predictions import Predictions, join
 from fedbus.runs.checkpoint import arm_folder
-from fedbus.settings.schema import Settings, blended_from
+from fedbus.settings.arms import blended_from
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from simulations.arm import Arm
 

@@ -17,7 +17,8 @@ from fedbus.evaluation.predictions import Predictions
 from fedbus.evaluation.site_known import predict_class_shares
 from fedbus.evaluation.site_mean import ALL, MEAN, Folds, measure_places
 from fedbus.reports.comparison.results import assemble
-from fedbus.settings.schema import Settings, blended_from, is_federated
+from fedbus.settings.arms import blended_from, is_federated
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, read_facts
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm

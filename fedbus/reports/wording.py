@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fedbus.evaluation.site_mean import ALL, MEAN
-from fedbus.settings.schema import blended_from, is_blended, is_tuned, tuned_from
+from fedbus.settings.arms import blended_from, is_blended, is_tuned, tuned_from
 
 PHANTOMS = "PHANTOMS: synthetic images. No figure here describes patients."
 """Shown with everything that is made from phantoms."""

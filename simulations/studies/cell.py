@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import SettingsError
+from fedbus.settings.arms import is_blended, is_tuned
 from fedbus.settings.explain import nearest
-from fedbus.settings.schema import Settings, is_blended, is_tuned, kebab
+from fedbus.settings.schema import Settings, kebab
 
 WEIGHTS_OF = "weights-of"
 """Key by which a cell names another whose trained weights it scores."""

@@ -16,7 +16,8 @@ from fedbus.evaluation.measured import Measured
 from fedbus.evaluation.predictions import Predictions
 from fedbus.reports.comparison.results import describe_weights, read_results, shown_settings
 from fedbus.runs.checkpoint import arm_folder
-from fedbus.settings.schema import STRATEGIES, Settings, is_federated
+from fedbus.settings.arms import STRATEGIES, is_federated
+from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.site import open_site
 from simulations.arm import list_arms

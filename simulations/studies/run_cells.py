@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.ray_security import protect_own_ray
-from fedbus.settings.schema import is_blended
+from fedbus.settings.arms import is_blended
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.third_party import SETTINGS

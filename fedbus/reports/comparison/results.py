@@ -13,7 +13,8 @@ from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.folder import START_FILE
 from fedbus.runs.old_names import rename_old_facts, rename_old_site_facts
-from fedbus.settings.schema import STRATEGIES, Settings
+from fedbus.settings.arms import STRATEGIES
+from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedbus.reports import wording
-from fedbus.settings.schema import STRATEGIES, TUNED, is_tuned, tuned_from
+from fedbus.settings.arms import STRATEGIES, TUNED, is_tuned, tuned_from
 
 COMPARED = ("auc", "macro_f1")
 """The metrics whose paired difference to the default is shown."""
