@@ -35,7 +35,7 @@ def sample_results(phantoms: bool = True, seeds: int = 1) -> dict[str, Any]:
         }
         total = np.sum(list(at_sites.values()), axis=0)
         arms[arm] = {site: _scores(found, seeds) for site, found in (at_sites | {"all": total}).items()}
-        arms[arm]["mean"] = _mean_of_sites([arms[arm][site] for site in TEST])
+        arms[arm]["mean"] = mean_of_sites([arms[arm][site] for site in TEST])
     return {
         "fedbus": "0.1.0",
         "created": "2026-03-02T14:05:11+00:00",
@@ -137,7 +137,7 @@ def _differences(arms: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean_of_sites(found: list[dict[str, Any]]) -> dict[str, Any]:
+def mean_of_sites(found: list[dict[str, Any]]) -> dict[str, Any]:
     """As `fedbus.evaluation.site_mean.mean_of_sites` summarises: fewer metrics, and no confusion matrix."""
     keys = list(found[0]["auc"])
     means = {

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
 from fedbus.settings.arms import STRATEGIES, TUNED, is_tuned, tuned_from
 
@@ -22,7 +23,7 @@ class Row:
         leaky: Whether it was scored on test rows of its own, which may have been used for training.
         hole: Why there are no figures; empty if there are.
         metrics: Metrics on the block's test rows, as `fedbus.evaluation.evaluate.evaluate` returns them.
-        everywhere: The same by place: each site and `all`.
+        everywhere: The same by place: each site, `all`, and the `mean` of the sites.
         differences: By place and metric, paired differences to the default; empty if there is nothing to pair.
         validation: Validation score of this arm's best round; may be empty.
         work: Steps and seconds of this arm; may be empty.
@@ -39,6 +40,11 @@ class Row:
     validation: dict[str, Any]
     work: dict[str, Any]
 
+    def figure(self, metric: str, place: str) -> dict[str, Any] | None:
+        """Return a metric with its interval; None if it is undefined or was not computed."""
+        found: dict[str, Any] | None = (self.everywhere.get(place) or {}).get(metric)
+        return found
+
     def difference(self, metric: str, place: str) -> dict[str, Any] | None:
         """Return the paired difference to the default, in [-1, 1]; None if there is none."""
         found: dict[str, Any] | None = (self.differences.get(place) or {}).get(metric)
@@ -53,6 +59,7 @@ class Block:
         title: The arm and its test set, for readers.
         family: Family of the arms, as `wording.family` returns it.
         place: The site on whose test rows the arm is shown, or `all`.
+        primary: The place of the primary AUC: the `mean` of the sites if it was computed, else `place`.
         size: Number of test images and groups, for readers; empty if unknown.
         rows: One per cell, in the order of the study's file.
     """
@@ -60,8 +67,23 @@ class Block:
     title: str
     family: str
     place: str
+    primary: str
     size: str
     rows: list[Row]
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether the primary AUC is the mean of the sites."""
+        return self.primary == MEAN
+
+    def place_of(self, metric: str) -> str:
+        """Return where a metric is compared: the primary AUC at its place, all else on the block's test rows."""
+        return self.primary if metric == "auc" else self.place
+
+    def name_of(self, metric: str) -> str:
+        """Return the name of a compared metric for readers."""
+        suffix = " (mean of sites)" if metric == "auc" and self.has_mean else ""
+        return wording.METRICS[metric] + suffix
 
     @property
     def default(self) -> Row | None:
@@ -93,7 +115,7 @@ def blocks(content: dict[str, Any]) -> list[Block]:
     placed = {row.cell for block in found for row in block.rows}
     lost = [_row(content, name, "", "all") for name in content["cells"] if name not in placed]
     if lost:
-        found.append(Block("Without figures", wording.FEDERATED, "all", "", lost))
+        found.append(Block("Without figures", wording.FEDERATED, ALL, ALL, "", lost))
     return found
 
 
@@ -122,7 +144,7 @@ def _kind(arm: str) -> str:
 
 
 def _block(content: dict[str, Any], arms: list[str]) -> Block:
-    place = wording.home(arms[0]) or "all"
+    place = wording.home(arms[0]) or ALL
     labels = wording.FEDERATED if len(arms) > 1 else arm_label(arms[0])
     usual = (content["cells"].get(content["default"], {}).get("arms") or {}) if len(arms) > 1 else arms
     rows = []
@@ -133,7 +155,8 @@ def _block(content: dict[str, Any], arms: list[str]) -> Block:
     # Leaky rows have test rows of their own, so the size is that of the first other row.
     sizes = [wording.size({"arms": {"": row.everywhere}}, place) for row in rows if not row.leaky and not row.hole]
     where = "its own test images" if wording.home(arms[0]) else wording.site_label(place)
-    return Block(f"{labels}, {where}", wording.family(arms[0]), place, sizes[0] if sizes else "", rows)
+    primary = MEAN if place == ALL and any(MEAN in row.everywhere for row in rows) else place
+    return Block(f"{labels}, {where}", wording.family(arms[0]), place, primary, sizes[0] if sizes else "", rows)
 
 
 def arm_label(arm: str) -> str:
