@@ -13,7 +13,7 @@ from fedbus.classes import CLASSES
 from fedbus.datasets.registry import find_reader
 from fedbus.evaluation.claims import claims
 from fedbus.evaluation.measured import Measured
-from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.predictions import Predictions, join
 from fedbus.evaluation.site_known import predict_class_shares
 from fedbus.evaluation.site_mean import ALL, MEAN, Folds, measure_places
 from fedbus.reports.comparison.results import assemble
@@ -22,6 +22,9 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, read_facts
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm
+
+OWN = "local"
+"""Arm of the results in which each site uses its own model."""
 
 SAMPLES = 3
 """Images of each class and site on the report page."""
@@ -46,7 +49,7 @@ def gather(
     """
     predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
     facts, names = read_facts(out), list(sites)
-    measured = {name: measure_arm([seeds], names, settings) for name, seeds in predictions.items()}
+    measured = measure_arms({name: [seeds] for name, seeds in predictions.items()}, names, settings)
     gaps = {name: gap(measured[name], measured, names) for name in measured if is_federated(name)}
     first = next(iter(predictions.values()))[0]
     return assemble(
@@ -67,6 +70,29 @@ def gather(
         claims={name: claims(found) for name, found in gaps.items()},
         site_known=measure_site_known([(first, facts)], names, settings),
     )
+
+
+def measure_arms(arms: Mapping[str, Folds], sites: Sequence[str], settings: Settings) -> dict[str, dict[str, Measured]]:
+    """Measure arms everywhere; if every site has a model of its own, also `local`: each site with its own model.
+
+    Args:
+        arms: Predictions by arm, as `measure_places` takes them.
+        sites: The sites' names.
+        settings: The settings.
+    """
+    own = [arms.get(f"local-{site}") for site in sites]
+    found = dict(arms)
+    if all(own):
+        found = {OWN: _own_predictions([folds for folds in own if folds], sites), **found}
+    return {name: measure_arm(folds, sites, settings) for name, folds in found.items()}
+
+
+def _own_predictions(own: Sequence[Folds], sites: Sequence[str]) -> Folds:
+    """Join the rows of each site as its own model predicts them; `own` has the predictions of each site's model."""
+    return [
+        [join([run.select(site) for site, run in zip(sites, runs, strict=True)]) for runs in zip(*seeds, strict=True)]
+        for seeds in zip(*own, strict=True)
+    ]
 
 
 def measure_arm(folds: Folds, sites: Sequence[str], settings: Settings) -> dict[str, Measured]:
@@ -98,7 +124,9 @@ def measure_site_known(
 def gap(
     arm: Mapping[str, Measured], references: Mapping[str, Mapping[str, Measured]], sites: Sequence[str]
 ) -> dict[str, Any]:
-    """Compare a federated arm with centralised ones everywhere, and with each local model at its site and on `all`.
+    """Compare a federated arm with centralised ones everywhere, and with the sites' own models.
+
+    All own models together are compared as the `mean` and on `all`, each one at its site and on `all`.
 
     Args:
         arm: The arm's metrics by place.
@@ -109,7 +137,8 @@ def gap(
         Paired differences by reference, place and metric, None where a metric is undefined.
     """
     pooled = [name for name in references if (blended_from(name) or name) == "centralised"]
-    places = dict.fromkeys(pooled, (MEAN, ALL, *sites))
+    places: dict[str, tuple[str, ...]] = dict.fromkeys(pooled, (MEAN, ALL, *sites))
+    places |= {OWN: (MEAN, ALL)} if OWN in references else {}
     places |= {f"local-{site}": (ALL, site) for site in sites if f"local-{site}" in references}
     return {
         name: {place: arm[place].minus(references[name][place]) for place in found} for name, found in places.items()

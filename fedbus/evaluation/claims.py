@@ -18,19 +18,18 @@ def claims(differences: Differences) -> dict[str, Any]:
 
     Returns:
         "margin": `MARGIN`. "not_worse": by centralised arm, the difference of the mean over sites with "verdict",
-        `shown` if the lower end of the interval is above -`MARGIN`, else `not shown`. "sites": by site, the difference
-        to the site's own model on the site's test rows with "verdict": `gains` or `loses` if the interval excludes 0,
-        else `not shown`. Undefined differences are left out.
+        `shown` if the lower end of the interval is above -`MARGIN`, else `not shown`. "sites": by site, and as `mean`
+        over the sites, the difference to the sites' own models with "verdict": `gains` or `loses` if the interval
+        excludes 0, else `not shown`. Undefined differences are left out.
     """
     not_worse, sites = {}, {}
     for reference, places in differences.items():
-        site = reference.removeprefix("local-") if reference.startswith("local-") else None
-        found = places.get(site or "mean", {}).get("auc")
-        if found is None:
-            continue
-        if site is None:
-            not_worse[reference] = {**found, "verdict": "shown" if found["low"] > -MARGIN else "not shown"}
-        else:
+        alone = reference == "local" or reference.startswith("local-")
+        place = reference.removeprefix("local-") if reference.startswith("local-") else "mean"
+        found = places.get(place, {}).get("auc")
+        if found is not None and alone:
             verdict = "gains" if found["low"] > 0 else "loses" if found["high"] < 0 else "not shown"
-            sites[site] = {**found, "verdict": verdict}
+            sites[place] = {**found, "verdict": verdict}
+        elif found is not None:
+            not_worse[reference] = {**found, "verdict": "shown" if found["low"] > -MARGIN else "not shown"}
     return {"margin": MARGIN, "not_worse": not_worse, "sites": sites}

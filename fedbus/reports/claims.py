@@ -19,7 +19,7 @@ def claim_sentences(arm: str, claims: dict[str, Any]) -> list[str]:
         difference = wording.with_interval(found, signed=True)
         sentences.append(f"{claim}, mean of sites: {found['verdict']}. Difference {difference}.")
     sites = [
-        f"{site} {found['verdict']}, {wording.with_interval(found, signed=True)}"
+        f"{wording.site_label(site)} {found['verdict']}, {wording.with_interval(found, signed=True)}"
         for site, found in claims["sites"].items()
     ]
     if sites:

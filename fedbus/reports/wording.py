@@ -98,7 +98,7 @@ def home(arm: str) -> str | None:
 def family(arm: str) -> str:
     """Return the family of an arm: `ALONE`, `POOLED` or `FEDERATED`."""
     pooled = (blended_from(arm) or arm) == "centralised"
-    return ALONE if home(arm) is not None else POOLED if pooled else FEDERATED
+    return ALONE if home(arm) is not None or arm == "local" else POOLED if pooled else FEDERATED
 
 
 def arm_label(arm: str) -> str:
@@ -106,6 +106,8 @@ def arm_label(arm: str) -> str:
     site = home(arm)
     if site is not None:
         return f"{site} alone"
+    if arm == "local":
+        return "Each its own model"
     if is_tuned(arm):
         return f"{arm_label(tuned_from(arm))}, fine-tuned"
     if is_blended(arm):

@@ -21,7 +21,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.site import open_site
 from simulations.arm import list_arms
-from simulations.results import gap, measure_arm, measure_site_known, summaries
+from simulations.results import gap, measure_arms, measure_site_known, summaries
 from simulations.studies.cell import Cell
 from simulations.studies.grid import Grid
 from simulations.studies.leakage import leakage_of
@@ -58,7 +58,7 @@ class FinishedCells:
         key = (name, settings.bootstrap)
         if key in self._figures:
             return self._figures[key]
-        found = {arm: measure_arm(folds, self.sites, settings) for arm, folds in self.runs[name].items()}
+        found = measure_arms(self.runs[name], self.sites, settings)
         if name in self.kept:
             self._figures[key] = found
         return found
@@ -87,6 +87,7 @@ def gather_study(
     )
     finished = FinishedCells(runs, list(found["sites"]), (grid.default, grid.references))
     scoring = track(grid.cells.items(), "intervals", console=console, transient=True)
+    cells = {name: _cell(grid, cell, tasks[name], failures, finished) for name, cell in scoring}
     return {
         "schema": SCHEMA,
         "fedbus": environment["versions"]["fedbus"],
@@ -102,9 +103,9 @@ def gather_study(
         "sites": site_counts(found["sites"]),
         "settings": public_settings(shown_settings(grid.shared)),
         "weights": describe_weights(grid.shared),
-        "arms": list(dict.fromkeys(arm for arms in runs.values() for arm in arms)),
+        "arms": list(dict.fromkeys(arm for cell in cells.values() for arm in cell.get("arms", {}))),
         "site_known": _site_known(grid, tasks[grid.default], finished),
-        "cells": {name: _cell(grid, cell, tasks[name], failures, finished) for name, cell in scoring},
+        "cells": cells,
         **environment,
     }
 

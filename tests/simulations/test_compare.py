@@ -81,7 +81,9 @@ ARMS = {"local-busi", "local-bus-uclm", "local-bus-bra", "centralised", "fedavg"
 
 def test_results_contain_every_arm_at_every_site_with_intervals(finished, datasets):
     results = json.loads((finished[0] / "results.json").read_text())
-    assert results["arms"].keys() == ARMS
+    assert results["arms"].keys() == {*ARMS, "local"}
+    for site in datasets:
+        assert results["arms"]["local"][site] == results["arms"][f"local-{site}"][site]
     for places in results["arms"].values():
         assert places.keys() == {*datasets, "all", "mean"}
         own = [places[site]["auc"]["value"] for site in datasets]
@@ -93,7 +95,7 @@ def test_results_contain_every_arm_at_every_site_with_intervals(finished, datase
     assert results["claims"].keys() == {"fedavg", "fedprox"}
     for claims in results["claims"].values():
         assert claims["not_worse"].keys() == {"centralised"}
-        assert claims["sites"].keys() == datasets.keys()
+        assert claims["sites"].keys() == {*datasets, "mean"}
     assert results["site_known"]["all"]["auc"]["value"] > results["site_known"]["mean"]["auc"]["value"] == 0.5
     assert not results["phantoms"]
     for name in ("results.json", "report.html"):

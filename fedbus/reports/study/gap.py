@@ -48,7 +48,7 @@ def gap_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
                 "validation": (cell.get("validation", {}).get(arm) or {}).get("macro_f1"),
                 "own": {site: places[site].get("auc") for site, places in own.items()},
             }
-            for reference in [key for key in references if not key.startswith("local-")] or ["centralised"]:
+            for reference in [key for key in references if not key.startswith("local")] or ["centralised"]:
                 places = references.get(reference) or {}
                 compared = {
                     "reference": reference,

@@ -6,7 +6,7 @@ from typing import Any
 
 from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
-from fedbus.settings.arms import STRATEGIES, TUNED, is_tuned, tuned_from
+from fedbus.settings.arms import BLENDED, STRATEGIES, TUNED, is_blended, is_tuned
 
 COMPARED = ("auc", "macro_f1")
 """The metrics whose paired difference to the default is shown."""
@@ -140,7 +140,7 @@ def _grouped(content: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _kind(arm: str) -> str:
-    return wording.family(arm) + (TUNED if is_tuned(arm) else "")
+    return wording.family(arm) + (TUNED if is_tuned(arm) else BLENDED if is_blended(arm) else "")
 
 
 def _block(content: dict[str, Any], arms: list[str]) -> Block:
@@ -160,10 +160,9 @@ def _block(content: dict[str, Any], arms: list[str]) -> Block:
 
 
 def arm_label(arm: str) -> str:
-    """Return the name of an arm for readers; of a fine-tuned one with the place of fine-tuning."""
-    if is_tuned(arm):
-        return f"{wording.arm_label(tuned_from(arm))}, fine-tuned at each site"
-    return wording.arm_label(arm)
+    """Return the name of an arm for readers; of a fine-tuned or blended one with the place."""
+    name = wording.arm_label(arm)
+    return f"{name} at each site" if is_tuned(arm) or is_blended(arm) else name
 
 
 def _expected(content: dict[str, Any], cell: dict[str, Any], arms: list[str]) -> bool:

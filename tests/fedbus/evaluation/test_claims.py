@@ -24,6 +24,11 @@ def test_a_site_gains_or_loses_if_the_interval_on_its_own_rows_excludes_0(low, h
     assert found["sites"]["busi"]["verdict"] == verdict
 
 
+def test_all_own_models_together_are_no_centralised_arm():
+    found = claims({"local": {"mean": difference(0.01, 0.02)}})
+    assert (found["not_worse"], found["sites"]["mean"]["verdict"]) == ({}, "gains")
+
+
 def test_undefined_differences_are_left_out():
     found = claims({"centralised": {"mean": {"auc": None}}, "local-busi": {"busi": {"auc": None}}})
     assert (found["not_worse"], found["sites"]) == ({}, {})
