@@ -23,8 +23,8 @@ HEADINGS = (
 
 NOTE = (
     "Paired differences on the same test images with 95 % intervals: federated minus centralised, as the mean of sites "
-    "and on all test images, and federated minus the site's own model on the site's test images. Bold: the interval "
-    "excludes 0. Not worse: the lower end of the mean of sites is above −.01."
+    "and on all test images, and federated minus the site's own model on the site's test images. Bold, gains, loses: "
+    "the interval excludes 0. Not worse: the lower end of the mean of sites is above −.01."
 )
 
 
@@ -105,8 +105,15 @@ def _table(content: dict[str, Any], sites: list[str], *, pooled: bool = True, st
             differences = (row["mean"].get("auc"), row["pooled"].get("auc"), row["pooled"].get("macro_f1"))
             mean, *others = (difference_cell(found, stacked=stacked) for found in differences)
             cells += [Text(wording.number(row["validation"])), mean, Text(row["not_worse"]), *others]
-        table.add_row(*cells, *(difference_cell(row["own"].get(site), stacked=stacked) for site in sites))
+        table.add_row(*cells, *(_own_cell(row["own"].get(site), stacked=stacked) for site in sites))
     return table
+
+
+def _own_cell(difference: dict[str, Any] | None, *, stacked: bool) -> Text:
+    """Write a site's difference to its own model, with the word gains or loses if the interval excludes 0."""
+    word = {"higher": "gains", "lower": "loses"}.get(wording.verdict(difference) if difference else "", "")
+    cell = difference_cell(difference, stacked=stacked)
+    return cell.append(("\n" if stacked else " ") + word) if word else cell
 
 
 def _split(content: dict[str, Any], per_table: int) -> Group:
