@@ -12,7 +12,7 @@ from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import open_run, run_id
 from fedbus.seeds import derive_seed
-from fedbus.settings.schema import STRATEGIES
+from fedbus.settings.arms import STRATEGIES
 from fedbus.sites.default_sites import settings_of_run
 from server.hub.deployed_run import format_round, run_deployment
 from server.rounds.loop import Job, run_jobs

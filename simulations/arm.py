@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
-from fedbus.settings.schema import STRATEGIES, Settings, is_tuned
+from fedbus.settings.arms import STRATEGIES, is_blended, is_tuned
+from fedbus.settings.schema import Settings
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Arm:
     """One arm of the comparison, for one seed.
 
     Attributes:
-        name: `local-SITE`, `centralised`, a strategy such as `fedavg`, or `STRATEGY-tuned`.
+        name: `local-SITE`, `centralised`, a strategy such as `fedavg`, `STRATEGY-tuned`, or
+            `centralised-blended` and `STRATEGY-blended`.
         seed: The training seed.
         folder: Files of the arm.
     """
@@ -40,6 +42,11 @@ class Arm:
     def tuned(self) -> bool:
         """Whether the arm fine-tunes the model of a federated arm at each site."""
         return is_tuned(self.name)
+
+    @property
+    def blended(self) -> bool:
+        """Whether the arm blends the predictions of another arm and of the sites' own models."""
+        return is_blended(self.name)
 
 
 def list_arms(settings: Settings, out: Path) -> list[Arm]:

@@ -62,6 +62,9 @@ def study(
     out: Annotated[Path | None, typer.Option(help="Folder of the study. Default: runs/STUDY-DATE-TIME.")] = None,
     set_: SetOptions = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the study in --out.")] = False,
+    folds: Annotated[
+        str, typer.Option(metavar="0,1,...", help="Use each of these folds as the test set in turn.")
+    ] = "",
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="Use every fold as the test set in turn, so that every image is tested.")
     ] = False,
@@ -69,12 +72,14 @@ def study(
     """Run a grid of comparisons, print one table with paired differences and write a report."""
     from rich.console import Console
 
+    from simulations.studies.folds import choose_folds
     from simulations.studies.grid import load_grid
     from simulations.studies.study import default_study_out, run_study
 
     grid = load_grid(name, set_ or (), site or ())
+    tested = choose_folds(folds, all_folds, grid.shared.folds)
     folder = out or default_study_out(grid.name)
     with resumable("Finished cells and rounds", f"--out {shlex.quote(str(folder))} --resume"):
-        finished = run_study(grid, folder, resume=resume, all_folds=all_folds, console=Console())
+        finished = run_study(grid, folder, resume=resume, folds=tested, console=Console())
     if not finished:
         raise typer.Exit(1)

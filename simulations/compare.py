@@ -10,6 +10,7 @@ from fedbus.datasets.registry import check_folder
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
+from fedbus.reports.claims import terminal_claims
 from fedbus.reports.comparison.results import RESULTS_FILE, write_results
 from fedbus.reports.comparison.tables import comparison_table, recall_table
 from fedbus.runs.folder import check_run, check_same_start, record_run
@@ -76,6 +77,8 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
     report = write_results(results, histories, sample_images(sites), out)
     console.print(comparison_table(results))
     console.print(recall_table(results))
+    if said := terminal_claims(results):
+        console.print(said, markup=False, highlight=False)
     console.print(f"Report: {report}   figures: {out / RESULTS_FILE}", markup=False, soft_wrap=True)
     return report
 

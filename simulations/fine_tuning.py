@@ -22,7 +22,8 @@ from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
 from fedbus.runs.site_state import own_model
-from fedbus.settings.schema import Settings, tuned_from
+from fedbus.settings.arms import tuned_from
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.training.rows import TrainingRows
 from simulations.arm import Arm

@@ -11,13 +11,20 @@ from PIL import Image
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.registry import find_reader
-from fedbus.evaluation.evaluate import differences, evaluate
-from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.claims import claims
+from fedbus.evaluation.measured import Measured
+from fedbus.evaluation.predictions import Predictions, join
+from fedbus.evaluation.site_known import predict_class_shares
+from fedbus.evaluation.site_mean import ALL, MEAN, Folds, measure_places
 from fedbus.reports.comparison.results import assemble
-from fedbus.settings.schema import STRATEGIES, Settings, tuned_from
+from fedbus.settings.arms import blended_from, is_federated
+from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, read_facts
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm
+
+OWN = "local"
+"""Arm of the results in which each site uses its own model."""
 
 SAMPLES = 3
 """Images of each class and site on the report page."""
@@ -41,51 +48,101 @@ def gather(
         phantoms: Whether the images are synthetic.
     """
     predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
+    facts, names = read_facts(out), list(sites)
+    measured = measure_arms({name: [seeds] for name, seeds in predictions.items()}, names, settings)
+    gaps = {name: gap(measured[name], measured, names) for name in measured if is_federated(name)}
+    first = next(iter(predictions.values()))[0]
     return assemble(
         settings,
         out,
         {name: [arm.folder for arm, _ in pairs] for name, pairs in runs.items()},
         phantoms=phantoms,
-        sites={name: _site_facts(facts, settings, sites[name]) for name, facts in read_facts(out).items()},
-        arms={name: score_everywhere(seeds, list(sites), settings) for name, seeds in predictions.items()},
-        differences=all_differences(predictions, list(sites), settings),
+        sites={name: _site_facts(facts[name], settings, sites[name]) for name in facts},
+        arms={name: summaries(places) for name, places in measured.items()},
+        differences=[
+            {"arm": arm, "reference": reference, "site": place, "metric": metric, **value}
+            for arm, references in gaps.items()
+            for reference, places in references.items()
+            for place, metrics in places.items()
+            for metric, value in metrics.items()
+            if value is not None
+        ],
+        claims={name: claims(found) for name, found in gaps.items()},
+        site_known=measure_site_known([(first, facts)], names, settings),
     )
 
 
-def score_everywhere(runs: list[Predictions], sites: list[str], settings: Settings) -> dict[str, Any]:
-    """Compute one arm's metrics with intervals, at each site and on `all` test rows."""
-    return {
-        place: evaluate(select_place(runs, place), settings.bootstrap, settings.draw_seed) for place in (*sites, "all")
-    }
+def measure_arms(arms: Mapping[str, Folds], sites: Sequence[str], settings: Settings) -> dict[str, dict[str, Measured]]:
+    """Measure arms everywhere; if every site has a model of its own, also `local`: each site with its own model.
 
-
-def select_place(runs: Sequence[Predictions], place: str) -> list[Predictions]:
-    """Select the rows of a site from the predictions of each seed, or of `all` sites."""
-    return list(runs) if place == "all" else [run.select(place) for run in runs]
-
-
-def all_differences(
-    predictions: Mapping[str, list[Predictions]], sites: list[str], settings: Settings
-) -> list[dict[str, Any]]:
-    """Compare each federated arm with the others, paired by test row.
-
-    It is compared with the centralised arm everywhere, and with each local model at its own site and on `all`.
+    Args:
+        arms: Predictions by arm, as `measure_places` takes them.
+        sites: The sites' names.
+        settings: The settings.
     """
-    found = []
-    for arm in (name for name in predictions if (tuned_from(name) or name) in STRATEGIES):
-        pairs = [("centralised", place) for place in ("all", *sites)]
-        pairs += [(f"local-{site}", place) for site in sites for place in ("all", site)]
-        for reference, place in pairs:
-            if reference not in predictions:
-                continue
-            ours, theirs = (select_place(predictions[name], place) for name in (arm, reference))
-            metrics = differences(ours, theirs, settings.bootstrap, settings.draw_seed)
-            found += [
-                {"arm": arm, "reference": reference, "site": place, "metric": metric, **value}
-                for metric, value in metrics.items()
-                if value is not None
-            ]
-    return found
+    own = [arms.get(f"local-{site}") for site in sites]
+    found = dict(arms)
+    if all(own):
+        found = {OWN: _own_predictions([folds for folds in own if folds], sites), **found}
+    return {name: measure_arm(folds, sites, settings) for name, folds in found.items()}
+
+
+def _own_predictions(own: Sequence[Folds], sites: Sequence[str]) -> Folds:
+    """Join the rows of each site as its own model predicts them; `own` has the predictions of each site's model."""
+    return [
+        [join([run.select(site) for site, run in zip(sites, runs, strict=True)]) for runs in zip(*seeds, strict=True)]
+        for seeds in zip(*own, strict=True)
+    ]
+
+
+def measure_arm(folds: Folds, sites: Sequence[str], settings: Settings) -> dict[str, Measured]:
+    """Measure one arm at each site, on `all` test rows, and as the `mean` over sites; folds as `measure_places`."""
+    return measure_places(folds, sites, settings.bootstrap, settings.draw_seed)
+
+
+def summaries(places: Mapping[str, Measured]) -> dict[str, Any]:
+    """Summarise one arm's metrics with intervals, by place."""
+    return {place: measured.summary() for place, measured in places.items()}
+
+
+def measure_site_known(
+    folds: Sequence[tuple[Predictions, Mapping[str, Any]]], sites: Sequence[str], settings: Settings
+) -> dict[str, Any]:
+    """Measure what knowing only the hospital is worth, by place.
+
+    Args:
+        folds: For each fold its test rows, and the facts of its sites with the class counts of the training rows.
+        sites: The sites' names.
+        settings: The settings.
+    """
+    known = [
+        [predict_class_shares(rows, {name: facts[name]["splits"]["train"] for name in sites})] for rows, facts in folds
+    ]
+    return summaries(measure_arm(known, sites, settings))
+
+
+def gap(
+    arm: Mapping[str, Measured], references: Mapping[str, Mapping[str, Measured]], sites: Sequence[str]
+) -> dict[str, Any]:
+    """Compare a federated arm with centralised ones everywhere, and with the sites' own models.
+
+    All own models together are compared as the `mean` and on `all`, each one at its site and on `all`.
+
+    Args:
+        arm: The arm's metrics by place.
+        references: Those of other arms by name; arms that are not compared with are ignored.
+        sites: The sites' names.
+
+    Returns:
+        Paired differences by reference, place and metric, None where a metric is undefined.
+    """
+    pooled = [name for name in references if (blended_from(name) or name) == "centralised"]
+    places: dict[str, tuple[str, ...]] = dict.fromkeys(pooled, (MEAN, ALL, *sites))
+    places |= {OWN: (MEAN, ALL)} if OWN in references else {}
+    places |= {f"local-{site}": (ALL, site) for site in sites if f"local-{site}" in references}
+    return {
+        name: {place: arm[place].minus(references[name][place]) for place in found} for name, found in places.items()
+    }
 
 
 def sample_images(sites: Mapping[str, Site]) -> dict[str, dict[str, list[bytes]]]:

@@ -18,6 +18,7 @@ from fedbus.sites.split import HELD_OUT
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import federation_rows, site_rows
 from simulations.arm import Arm
+from simulations.blending import predict_blended
 from simulations.fine_tuning import predict_fine_tuned
 
 
@@ -65,6 +66,10 @@ def predict_rows(arm: Arm, settings: Settings, sites: Mapping[str, Site], split:
 def _score(arm: Arm, settings: Settings, sites: Mapping[str, Site], split: str, file: str) -> Predictions:
     path = arm.folder.path / file
     if not path.is_file():
-        predict = predict_fine_tuned if arm.tuned else predict_rows
-        predict(arm, settings, sites, split).to_csv(path)
+        if arm.blended:
+            found = predict_blended(arm, settings, sites, lambda part: _score(part, settings, sites, split, file))
+        else:
+            predict = predict_fine_tuned if arm.tuned else predict_rows
+            found = predict(arm, settings, sites, split)
+        found.to_csv(path)
     return Predictions.from_csv(path)

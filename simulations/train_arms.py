@@ -13,6 +13,7 @@ from fedbus.sites.site import Site
 from fedbus.training.rows import TrainingRows, federation_rows, pooled_rows, site_rows
 from server.rounds.loop import Job
 from simulations.arm import Arm, list_arms
+from simulations.blending import finish_blended
 from simulations.fine_tuning import fine_tune_arm
 from simulations.flower_simulation import simulate
 from simulations.in_process import InProcessTraining
@@ -26,7 +27,7 @@ def run_arms(
     """Train every arm that is not finished.
 
     Arms that train in one place come first, then all federated arms in one simulation, since starting one takes about
-    ten seconds; last the fine-tuned arms, which continue from the federated ones.
+    ten seconds; last the fine-tuned arms, which continue from the federated ones. Blended arms need no training.
 
     Args:
         settings: The settings.
@@ -49,7 +50,7 @@ def run_arms(
         start = starts[seed]
         rows = _load_rows(settings, sites, seed)
         for arm in of_seed:
-            if not arm.federated and not arm.tuned:
+            if not arm.federated and not arm.tuned and not arm.blended:
                 _train_locally(arm, settings, sites, rows, start, progress)
         if settings.engine == "in-process":
             for arm in (arm for arm in of_seed if arm.federated):
@@ -62,6 +63,8 @@ def run_arms(
         simulate(settings, out, jobs, stop)
     for arm in (arm for arm in unfinished if arm.tuned):
         fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress)
+    for arm in (arm for arm in unfinished if arm.blended):
+        finish_blended(arm, settings)
 
 
 def centralised_steps(settings: Settings, rows: Mapping[str, TrainingRows]) -> int:

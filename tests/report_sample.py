@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fedbus.evaluation.claims import claims
+
 CLASSES = ("benign", "malignant", "normal")
 
 TRAIN = {"BUSI": (262, 126, 80), "BUS-UCLM": (104, 54, 251), "BUS-BRA": (761, 364, 0)}
@@ -33,6 +35,7 @@ def sample_results(phantoms: bool = True, seeds: int = 1) -> dict[str, Any]:
         }
         total = np.sum(list(at_sites.values()), axis=0)
         arms[arm] = {site: _scores(found, seeds) for site, found in (at_sites | {"all": total}).items()}
+        arms[arm]["mean"] = mean_of_sites([arms[arm][site] for site in TEST])
     return {
         "fedbus": "0.1.0",
         "created": "2026-03-02T14:05:11+00:00",
@@ -41,6 +44,8 @@ def sample_results(phantoms: bool = True, seeds: int = 1) -> dict[str, Any]:
         "sites": {site: _site(site) for site in TEST},
         "arms": arms,
         "differences": _differences(arms),
+        "claims": _claims(_differences(arms)),
+        "site_known": {"all": {"auc": {"value": 0.721, "low": 0.7, "high": 0.742}}},
         "work": {
             arm: {"steps": 544 if "local" in arm else 1632, "seconds": 301.4 + 40 * place, "best_round": 9}
             for place, arm in enumerate(arms)
@@ -118,7 +123,7 @@ def _scores(confusion: np.ndarray, seeds: int) -> dict[str, Any]:
 
 
 def _differences(arms: dict[str, Any]) -> list[dict[str, Any]]:
-    pairs = [("centralised", site) for site in ("all", *TEST)]
+    pairs = [("centralised", site) for site in ("mean", "all", *TEST)]
     pairs += [(f"local-{home}", site) for home in TEST for site in ("all", home)]
     rows = []
     for arm in ("fedavg", "fedprox"):
@@ -130,6 +135,24 @@ def _differences(arms: dict[str, Any]) -> list[dict[str, Any]]:
                 names = {"arm": arm, "reference": reference, "site": site, "metric": metric}
                 rows.append({**names, "value": value, "low": value - half, "high": value + half})
     return rows
+
+
+def mean_of_sites(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """As `fedbus.evaluation.site_mean.mean_of_sites` summarises: fewer metrics, and no confusion matrix."""
+    keys = list(found[0]["auc"])
+    means = {
+        metric: {key: float(np.mean([site[metric][key] for site in found])) for key in keys}
+        for metric in ("accuracy", "macro_f1", "auc")
+    }
+    return {**means, **{key: sum(site[key] for site in found) for key in ("images", "groups")}}
+
+
+def _claims(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for row in rows:
+        references = found.setdefault(row["arm"], {}).setdefault(row["reference"], {})
+        references.setdefault(row["site"], {})[row["metric"]] = {key: row[key] for key in ("value", "low", "high")}
+    return {arm: claims(references) for arm, references in found.items()}
 
 
 def _site(name: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from fedbus.datasets import registry as datasets
-from fedbus.evaluation import evaluate as evaluation
-from fedbus.evaluation import metrics
+from fedbus.evaluation import measured, metrics
+from fedbus.evaluation.evaluate import evaluate
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import ArmFolder
@@ -80,11 +80,11 @@ def test_a_strategy(two_site_settings, tiny_folder, tmp_path, monkeypatch):
 
 def test_a_metric(monkeypatch):
     monkeypatch.setitem(metrics.CONFUSION_METRICS, "balanced_accuracy", example("metric").balanced_accuracy)
-    monkeypatch.setattr(evaluation, "METRICS", (*evaluation.METRICS, "balanced_accuracy"))
+    monkeypatch.setattr(measured, "METRICS", (*measured.METRICS, "balanced_accuracy"))
     random = np.random.default_rng(0)
     probabilities = random.dirichlet([1, 1, 1], 60)
     names = np.array([str(row) for row in range(60)])
     run = Predictions(random.integers(0, 3, 60), probabilities, names, np.full(60, "north"), names)
-    found = evaluation.evaluate([run], draws=50, seed=0)["balanced_accuracy"]
+    found = evaluate([run], draws=50, seed=0)["balanced_accuracy"]
     assert found["value"] == pytest.approx(balanced_accuracy_score(run.labels, probabilities.argmax(axis=1)))
     assert found["low"] < found["value"] < found["high"]

@@ -8,18 +8,9 @@ from numpy.typing import NDArray
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
-from fedbus.evaluation import bootstrap, metrics
-from fedbus.evaluation.metrics import FloatArray
+from fedbus.evaluation import metrics
+from fedbus.evaluation.measured import measure
 from fedbus.evaluation.predictions import Predictions
-
-METRICS = ("accuracy", "macro_f1", "auc", "ece")
-"""Metrics with one value per model."""
-
-CLASS_METRICS = ("sensitivity", "specificity")
-"""Metrics with one value per model and class."""
-
-COMPARED = ("accuracy", "macro_f1", "auc")
-"""Metrics whose differences between arms are reported."""
 
 
 def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, Any]:
@@ -43,14 +34,7 @@ def evaluate(runs: Sequence[Predictions], draws: int, seed: int) -> dict[str, An
         SettingsError: If `draws` is less than 1.
         RunError: If there are no runs, or runs over different rows.
     """
-    rows = _same_rows(runs)
-    points, sampled = _measure(runs, draws, seed)
-    result: dict[str, Any] = {name: summarise(points[name][:, 0], sampled[name]) for name in METRICS}
-    for name in CLASS_METRICS:
-        result[name] = {label: summarise(points[name][:, 0, c], sampled[name][:, c]) for c, label in enumerate(CLASSES)}
-    confusion = np.sum([metrics.confusion_matrix(run.labels, run.probabilities.argmax(axis=1)) for run in runs], axis=0)
-    groups = len(set(zip(rows.sites.tolist(), rows.groups.tolist(), strict=True)))
-    return {**result, "confusion": confusion.tolist(), "images": len(rows.labels), "groups": groups}
+    return measure(runs, draws, seed).summary()
 
 
 def differences(
@@ -74,15 +58,7 @@ def differences(
         SettingsError: If `draws` is less than 1.
         RunError: If there are no runs, or runs over different rows.
     """
-    _same_rows([*arm, *reference])
-    points, sampled = _measure(arm, draws, seed)
-    other_points, other_sampled = _measure(reference, draws, seed)
-    return {
-        name: summarise(
-            points[name].mean(axis=0) - other_points[name].mean(axis=0), sampled[name] - other_sampled[name]
-        )
-        for name in COMPARED
-    }
+    return measure(arm, draws, seed).minus(measure(reference, draws, seed))
 
 
 def confusion_metrics(confusion: NDArray[np.integer]) -> dict[str, Any]:
@@ -106,46 +82,3 @@ def confusion_metrics(confusion: NDArray[np.integer]) -> dict[str, Any]:
         "macro_f1": float(metrics.macro_f1(counts)[0]),
         "recall": {name: None if np.isnan(r) else r for name, r in zip(CLASSES, recall, strict=True)},
     }
-
-
-def _same_rows(runs: Sequence[Predictions]) -> Predictions:
-    """Return the first run, after checking that all runs are over its rows."""
-    if not runs:
-        raise RunError("There are no runs to score.", "Give at least one.")
-    for run in runs[1:]:
-        for name in ("sites", "paths", "labels", "groups"):
-            if not np.array_equal(getattr(run, name), getattr(runs[0], name)):
-                raise RunError(
-                    f"Runs differ in the {name} of their rows, so they can't be compared.",
-                    "Score all of them on the same split, in the same order.",
-                )
-    return runs[0]
-
-
-def _measure(runs: Sequence[Predictions], draws: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Compute each metric on all rows by seed, [R, 1, ...], and by draw averaged over seeds, [B, ...]."""
-    weights = bootstrap.draw_weights(runs[0].groups, runs[0].sites, draws, seed)
-    once = np.ones((1, weights.shape[1]), dtype=np.uint8)
-    points = [metrics.weighted_metrics(run.labels, run.probabilities, once) for run in runs]
-    sampled = [metrics.weighted_metrics(run.labels, run.probabilities, weights) for run in runs]
-    return (
-        {name: np.stack([point[name] for point in points]) for name in points[0]},
-        {name: np.mean([sample[name] for sample in sampled], axis=0) for name in sampled[0]},
-    )
-
-
-def summarise(points: FloatArray, sampled: FloatArray) -> dict[str, float] | None:
-    """Summarise a metric: its mean over seeds, and the interval of its draws.
-
-    Args:
-        points: float64 [R], one value per seed.
-        sampled: float64 [B], one value per draw, NaN where a draw leaves it undefined.
-
-    Returns:
-        {"value", "low", "high"}, and "spread" with several seeds; None if the metric is undefined.
-    """
-    if np.isnan(points).any() or np.isnan(sampled).all():
-        return None
-    low, high = bootstrap.interval(sampled)
-    summary = {"value": float(points.mean()), "low": low, "high": high}
-    return summary if len(points) == 1 else {**summary, "spread": float(points.std(ddof=1))}

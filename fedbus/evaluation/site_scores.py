@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
-from fedbus.evaluation.evaluate import CLASS_METRICS, METRICS, evaluate, summarise
+from fedbus.evaluation.evaluate import evaluate
+from fedbus.evaluation.measured import CLASS_METRICS, METRICS, summarise
 from fedbus.evaluation.metrics import CONFUSION_METRICS, FloatArray
 from fedbus.evaluation.predictions import Predictions
 from fedbus.seeds import derive_seed

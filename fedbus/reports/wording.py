@@ -5,7 +5,8 @@ import json
 import math
 from typing import Any
 
-from fedbus.settings.schema import is_tuned, tuned_from
+from fedbus.evaluation.site_mean import ALL, MEAN
+from fedbus.settings.arms import blended_from, is_blended, is_tuned, tuned_from
 
 PHANTOMS = "PHANTOMS: synthetic images. No figure here describes patients."
 """Shown with everything that is made from phantoms."""
@@ -96,7 +97,8 @@ def home(arm: str) -> str | None:
 
 def family(arm: str) -> str:
     """Return the family of an arm: `ALONE`, `POOLED` or `FEDERATED`."""
-    return ALONE if home(arm) is not None else POOLED if arm == "centralised" else FEDERATED
+    pooled = (blended_from(arm) or arm) == "centralised"
+    return ALONE if home(arm) is not None or arm == "local" else POOLED if pooled else FEDERATED
 
 
 def arm_label(arm: str) -> str:
@@ -104,8 +106,12 @@ def arm_label(arm: str) -> str:
     site = home(arm)
     if site is not None:
         return f"{site} alone"
+    if arm == "local":
+        return "Each its own model"
     if is_tuned(arm):
         return f"{arm_label(tuned_from(arm))}, fine-tuned"
+    if is_blended(arm):
+        return f"{arm_label(blended_from(arm))}, blended"
     return "Centralised" if arm == "centralised" else _STRATEGIES.get(arm, arm)
 
 
@@ -116,7 +122,7 @@ def long_arm_label(arm: str) -> str:
 
 def site_label(site: str) -> str:
     """Return the name of a test set for readers."""
-    return "all test images" if site == "all" else site
+    return {ALL: "all test images", MEAN: "mean of sites"}.get(site, site)
 
 
 def site_names(results: dict[str, Any]) -> list[str]:
@@ -124,9 +130,22 @@ def site_names(results: dict[str, Any]) -> list[str]:
     return list(results["sites"])
 
 
+def primary(results: dict[str, Any]) -> str:
+    """Return the test set of the primary AUC: the mean of the sites, or `all` where that was not computed."""
+    return MEAN if any(scores(results, arm, MEAN) for arm in results["arms"]) else ALL
+
+
+def site_known_note(results: dict[str, Any]) -> str:
+    """Describe what recognising the hospital alone is worth on all test images; empty if it was not computed."""
+    found = ((results.get("site_known") or {}).get(ALL) or {}).get("auc")
+    if not found:
+        return ""
+    return f"Hospital known, image not seen: AUC {with_interval(found)} on all test images, .500 at each site."
+
+
 def test_sets(results: dict[str, Any]) -> list[str]:
     """List the test sets: `all`, then every site."""
-    return ["all", *site_names(results)]
+    return [ALL, *site_names(results)]
 
 
 def ordered_arms(results: dict[str, Any]) -> list[str]:

@@ -8,25 +8,10 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedbus.seeds import derive_seed
+from fedbus.settings.arms import AVERAGING, CENTRAL_ARMS, ROBUST, STRATEGIES, blended_from, is_tuned, tuned_from
 from fedbus.settings.explain import nearest
 
-CENTRAL_ARMS = ("local", "centralised")
-STRATEGIES = (
-    "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "qfedavg",
-    "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan",
-)  # fmt: skip
-"""Federated arms: the names of Flower's strategies in lower case."""
-
-AVERAGING = ("fedavg", "fedprox")
-"""Arms whose model is the mean of the sites' models, so that a row of it can be averaged over fewer sites."""
-
-ROBUST = ("fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan")
-"""Arms that may discard the updates of some sites; statistics of all sites would bring them back in."""
-
-TUNED = "-tuned"
-"""Suffix of arms that fine-tune the best round of a federated arm at each site."""
-
-RESERVED_NAMES = ("all", "pooled")
+RESERVED_NAMES = ("all", "mean", "pooled")
 """Names that mean several sites in tables, so that no site can have them."""
 
 
@@ -57,7 +42,8 @@ class Settings(BaseModel):
     arms: tuple[str, ...] = Field(
         ("local", "centralised", "fedavg", "fedprox"),
         description="Ways of training to compare: local, centralised, any federated strategy, or a strategy followed "
-        "by fine-tuning at each site (fedavg-tuned).",
+        "by fine-tuning at each site (fedavg-tuned). With -blended (fedavg-blended, centralised-blended), each site "
+        "averages the predictions of that arm and of its own model; this needs no training.",
     )
     seeds: tuple[int, ...] = Field((0,), description="Random seeds; every arm is trained once with each.")
 
@@ -226,10 +212,16 @@ class Settings(BaseModel):
     def _consistent(self) -> Self:
         known = (*CENTRAL_ARMS, *STRATEGIES)
         for arm in self.arms:
-            if arm not in known and tuned_from(arm) not in STRATEGIES:
+            blendable = blended_from(arm) in ("centralised", *STRATEGIES)
+            if arm not in known and tuned_from(arm) not in STRATEGIES and not blendable:
                 raise ValueError(f"arms: unknown arm {arm!r}{nearest(arm, known)}")
             if is_tuned(arm) and tuned_from(arm) not in self.arms:
                 raise ValueError(f"arms: {arm} fine-tunes {tuned_from(arm)}; add {tuned_from(arm)} to arms")
+            lacking = [other for other in ("local", blended_from(arm)) if other not in self.arms]
+            if blendable and lacking:
+                raise ValueError(
+                    f"arms: {arm} blends {blended_from(arm)} with local; add {' and '.join(lacking)} to arms"
+                )
         for arm in self.strategy_options:
             if arm not in STRATEGIES:
                 raise ValueError(f"strategy-options: unknown strategy {arm!r}{nearest(arm, STRATEGIES)}")
@@ -288,16 +280,6 @@ def _hashable(value: Any) -> Any:
 
 def _not_one_of_them(arms: Sequence[str]) -> str:
     return f"{arms[0]} is not one" if len(arms) == 1 else f"{', '.join(arms)} are not"
-
-
-def is_tuned(arm: str) -> bool:
-    """Return whether an arm is a federated one with fine-tuning at each site, such as `fedavg-tuned`."""
-    return arm.endswith(TUNED)
-
-
-def tuned_from(arm: str) -> str:
-    """Return the federated arm that a fine-tuned arm starts from; empty for other arms."""
-    return arm.removesuffix(TUNED) if is_tuned(arm) else ""
 
 
 def check_site_name(name: str) -> None:

@@ -13,8 +13,9 @@ from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import check_run, check_same_start, record_run
 from fedbus.seeds import derive_seed
+from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.load import load_settings
-from fedbus.settings.schema import STRATEGIES, Settings
+from fedbus.settings.schema import Settings
 from fedbus.system.locks import hold
 from fedbus.transport.messages import TITLE
 from server.hub import flwr_cli

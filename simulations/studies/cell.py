@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fedbus.errors import SettingsError
+from fedbus.settings.arms import is_blended, is_tuned
 from fedbus.settings.explain import nearest
-from fedbus.settings.schema import Settings, is_tuned, kebab
+from fedbus.settings.schema import Settings, kebab
 
 WEIGHTS_OF = "weights-of"
 """Key by which a cell names another whose trained weights it scores."""
@@ -82,7 +83,8 @@ def _check_weights_of(path: Path, cell: Cell, source: Cell) -> None:
             f"{path}: cell {cell.name} takes its weights from {source.name} but sets {', '.join(other)}.",
             f"It inherits that cell's settings and may change only {', '.join(SCORING)}.",
         )
-    unknown = [arm for arm in cell.settings.arms if arm not in source.settings.arms or is_tuned(arm)]
+    trained = [arm for arm in cell.settings.arms if not is_blended(arm)]
+    unknown = [arm for arm in trained if arm not in source.settings.arms or is_tuned(arm)]
     if unknown:
         raise SettingsError(
             f"{path}: cell {cell.name} can't take the weights of {', '.join(unknown)} from {source.name}.",

@@ -75,7 +75,7 @@ def copy_weights(settings: Settings, folder: Path, source: Path) -> None:
     """
     from simulations.arm import list_arms
 
-    for arm in list_arms(resolve_sites(settings), folder):
+    for arm in (arm for arm in list_arms(resolve_sites(settings), folder) if not arm.blended):
         trained = arm_folder(source, settings, arm.name, arm.seed).path
         if not (trained / "done.json").is_file():
             raise RunError(f"{trained} is not trained.", "Run the cell that it belongs to first.")

@@ -13,14 +13,15 @@ import numpy as np
 
 from fedbus.errors import RunError
 from fedbus.evaluation.bootstrap import draw_weights
-from fedbus.evaluation.evaluate import COMPARED, summarise
+from fedbus.evaluation.measured import COMPARED, summarise
 from fedbus.evaluation.metrics import FloatArray, weighted_metrics
 from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.site_mean import ALL
 from fedbus.seeds import derive_seed
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from simulations.arm import Arm
-from simulations.results import score_everywhere, select_place
+from simulations.results import measure_arm, summaries
 from simulations.scoring import score_arm, score_held_out
 
 
@@ -36,7 +37,8 @@ def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: S
     Returns:
         JSON types. "split": the split's protocol. "leaked": by site, see `leaked_rows`. "arms": for each arm "claim"
         and "truth", by place, as `evaluate` returns them; and "difference", by place and metric, claim minus truth as
-        {"value", "low", "high"} in -1..1, or None where either is undefined. Places: each site, and `all`.
+        {"value", "low", "high"} in -1..1, or None where either is undefined. Places: each site, `all`, and for claim
+        and truth the `mean` over sites.
 
     Raises:
         RunError: If the split does not leak, or an arm is not finished.
@@ -55,12 +57,10 @@ def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: S
         claim = [score_arm(arm, settings, sites) for arm in seeds]
         truth = [score_held_out(arm, settings, sites) for arm in seeds]
         found[name] = {
-            "claim": score_everywhere(claim, list(sites), settings),
-            "truth": score_everywhere(truth, list(sites), settings),
+            "claim": summaries(measure_arm([claim], list(sites), settings)),
+            "truth": summaries(measure_arm([truth], list(sites), settings)),
             "difference": {
-                place: difference(
-                    select_place(claim, place), select_place(truth, place), settings.bootstrap, settings.draw_seed
-                )
+                place: difference(_select(claim, place), _select(truth, place), settings.bootstrap, settings.draw_seed)
                 for place in (*sites, "all")
             },
         }
@@ -69,6 +69,11 @@ def leakage_of(settings: Settings, out: Path, sites: Mapping[str, Site], arms: S
         "leaked": {name: leaked_rows(site) for name, site in sites.items()},
         "arms": found,
     }
+
+
+def _select(runs: Sequence[Predictions], place: str) -> list[Predictions]:
+    """Select the rows of a site from the predictions of each seed, or of `all` sites."""
+    return list(runs) if place == ALL else [run.select(place) for run in runs]
 
 
 def leaked_rows(site: Site) -> dict[str, int]:

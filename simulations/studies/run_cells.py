@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.ray_security import protect_own_ray
+from fedbus.settings.arms import is_blended
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.third_party import SETTINGS
@@ -56,7 +57,8 @@ class Task:
         """Number of rounds of all its arms and seeds."""
         settings = self.cell.settings
         sites = len(settings.sites) or 3  # phantoms
-        return settings.rounds * len(settings.seeds) * sum(sites if arm == "local" else 1 for arm in settings.arms)
+        trained = [arm for arm in settings.arms if not is_blended(arm)]
+        return settings.rounds * len(settings.seeds) * sum(sites if arm == "local" else 1 for arm in trained)
 
     @property
     def rounds_done(self) -> int:

@@ -1,5 +1,6 @@
 """`fedbus study`: run a grid of comparisons, each cell once, and report what its settings change."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -34,14 +35,15 @@ def default_study_out(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: Console) -> bool:
+def run_study(grid: Grid, out: Path, *, resume: bool, folds: Sequence[int] = (), console: Console) -> bool:
     """Run the cells that are not finished, then print the table and write the report.
 
     Args:
         grid: The study's cells.
         out: The study's folder.
         resume: Continue the study in `out`.
-        all_folds: Test on each fold in turn, so that every image is tested once.
+        folds: Use each of these folds as the test set in turn; all of them, so that every image is tested once. Empty:
+            the fold of the settings.
         console: Prints progress, tables and failures.
 
     Returns:
@@ -51,15 +53,10 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
         FedbusError: If the input can't be used, before anything is trained; a cell that fails is reported as failed.
         KeyboardInterrupt: On Ctrl-C; finished cells and rounds are kept.
     """
-    leaky = [name for name, cell in grid.cells.items() if cell.settings.split != "groups"]
-    if all_folds and leaky:
-        raise SettingsError(
-            f"Cell {leaky[0]} has split = {grid.cells[leaky[0]].settings.split}, whose folds overlap.",
-            "Leave out --all-folds.",
-        )
+    _check_folds(grid, folds)
     out, grid = out.resolve(), _with_precision(grid)
     environment = _open_folder(grid, out, resume=resume)
-    tasks = {name: _tasks(grid, name, out, all_folds=all_folds) for name in grid.cells}
+    tasks = {name: _tasks(grid, name, out, folds) for name in grid.cells}
     all_tasks = [task for cell in tasks.values() for task in cell]
     for task in all_tasks:
         _check_cell_folder(task)
@@ -84,6 +81,25 @@ def run_study(grid: Grid, out: Path, *, resume: bool, all_folds: bool, console: 
     if failures:
         console.print(f"Fix the failed cells, then run them with the same command and: --out {out} --resume")
     return not failures
+
+
+def _check_folds(grid: Grid, folds: Sequence[int]) -> None:
+    """Check that every cell can be tested on these folds.
+
+    Raises:
+        SettingsError: If a cell's folds overlap, or it has fewer folds.
+    """
+    for name, cell in grid.cells.items() if folds else ():
+        if cell.settings.split != "groups":
+            raise SettingsError(
+                f"Cell {name} has split = {cell.settings.split}, whose folds overlap.",
+                "Leave out --folds and --all-folds.",
+            )
+        if max(folds) >= cell.settings.folds:
+            raise SettingsError(
+                f"--folds: {max(folds)} is out of range; the folds are 0 to {cell.settings.folds - 1}.",
+                "Name existing folds, or set the number of folds with --set folds=N.",
+            )
 
 
 def _with_precision(grid: Grid) -> Grid:
@@ -119,14 +135,14 @@ def _open_folder(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
     return {key: before[key] for key in ("created", "command", "versions", "machine")}
 
 
-def _tasks(grid: Grid, name: str, out: Path, *, all_folds: bool) -> list[Task]:
-    """Make a cell's task, or one per fold."""
+def _tasks(grid: Grid, name: str, out: Path, folds: Sequence[int]) -> list[Task]:
+    """Make a cell's task, or one for each of the folds."""
     cell = grid.cells[name]
-    if not all_folds:
+    if not folds:
         source = out / "cells" / cell.weights_of if cell.weights_of else None
         return [Task(cell, out / "cells" / name, out / "requests" / name, source)]
     tasks = []
-    for fold in range(cell.settings.folds):
+    for fold in folds:
         subfolder = f"{name}/fold-{fold}"
         source = out / "cells" / f"{cell.weights_of}/fold-{fold}" if cell.weights_of else None
         cell_of_fold = replace(cell, settings=cell.settings.model_copy(update={"fold": fold}))

@@ -81,13 +81,22 @@ ARMS = {"local-busi", "local-bus-uclm", "local-bus-bra", "centralised", "fedavg"
 
 def test_results_contain_every_arm_at_every_site_with_intervals(finished, datasets):
     results = json.loads((finished[0] / "results.json").read_text())
-    assert results["arms"].keys() == ARMS
+    assert results["arms"].keys() == {*ARMS, "local"}
+    for site in datasets:
+        assert results["arms"]["local"][site] == results["arms"][f"local-{site}"][site]
     for places in results["arms"].values():
-        assert places.keys() == {*datasets, "all"}
+        assert places.keys() == {*datasets, "all", "mean"}
+        own = [places[site]["auc"]["value"] for site in datasets]
+        assert places["mean"]["auc"]["value"] == pytest.approx(sum(own) / len(own))
         for metrics in places.values():
             for name in ("accuracy", "macro_f1", "auc"):
                 assert 0 <= metrics[name]["low"] <= metrics[name]["high"] <= 1
                 assert 0 <= metrics[name]["value"] <= 1
+    assert results["claims"].keys() == {"fedavg", "fedprox"}
+    for claims in results["claims"].values():
+        assert claims["not_worse"].keys() == {"centralised"}
+        assert claims["sites"].keys() == {*datasets, "mean"}
+    assert results["site_known"]["all"]["auc"]["value"] > results["site_known"]["mean"]["auc"]["value"] == 0.5
     assert not results["phantoms"]
     for name in ("results.json", "report.html"):
         text = (finished[0] / name).read_text()

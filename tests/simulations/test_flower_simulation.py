@@ -6,7 +6,8 @@ import time
 import pytest
 
 from fedbus.errors import RunError
-from fedbus.settings.schema import STRATEGIES, Settings
+from fedbus.settings.arms import STRATEGIES
+from fedbus.settings.schema import Settings
 from fedbus.training.balance import INTERPOLATING, ROW_SAMPLERS
 from server.rounds.strategies import STRATEGY_CLASSES
 from simulations.flower_simulation import gpus_per_worker, simulate

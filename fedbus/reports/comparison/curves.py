@@ -69,13 +69,13 @@ def _curves(results: dict[str, Any], histories: Histories) -> Figure:
         ("validation loss", lambda entry: (entry.get("validation") or {}).get("loss")),
         ("validation macro F1", lambda entry: (entry.get("validation") or {}).get("macro_f1")),
     ]
-    arms = wording.ordered_arms(results)
+    arms = [arm for arm in wording.ordered_arms(results) if histories.get(arm)]
     figure = Figure(figsize=(10, 3.5), layout="constrained")
     panels = figure.subplots(1, len(series))
     for axes, (title, take) in zip(panels, series, strict=True):
         for arm, colour in _arm_colours(arms).items():
             family = wording.family(arm)
-            history = histories.get(arm, [])
+            history = histories[arm]
             _line(axes, history, take, colour, wording.arm_label(arm), DASHES[family], MARKERS[family])
             best = results.get("work", {}).get(arm, {}).get("best_round")
             ring = [(e["round"], take(e)) for e in history if e["round"] == best and take(e) is not None]

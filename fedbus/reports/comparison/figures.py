@@ -25,16 +25,17 @@ def forest_plot(results: dict[str, Any]) -> str:
         f"Forest plot: {shown} with 95 % intervals of every arm, on all test images and on those of each site. "
         "The comparison table contains the same figures."
     )
-    return style.svg("forest", description, results["phantoms"], lambda: _forest(results, wording.test_sets(results)))
+    sites = _with_primary(results, wording.test_sets(results))
+    return style.svg("forest", description, results["phantoms"], lambda: _forest(results, sites))
 
 
 def headline_figure_png(results: dict[str, Any], path: Path) -> None:
-    """Write the forest plot of all test images as PNG, complete or not at all.
+    """Write the forest plot of the mean of sites and of all test images as PNG, complete or not at all.
 
     Raises:
         RunError: If the disk is full or the folder can't be written.
     """
-    style.png(path, results["phantoms"], lambda: _forest(results, ["all"]))
+    style.png(path, results["phantoms"], lambda: _forest(results, _with_primary(results, ["all"])))
 
 
 def differences_plot(results: dict[str, Any]) -> str:
@@ -48,6 +49,11 @@ def differences_plot(results: dict[str, Any]) -> str:
     return style.svg("differences", description, results["phantoms"], lambda: _differences(results))
 
 
+def _with_primary(results: dict[str, Any], sites: list[str]) -> list[str]:
+    """Put the test set of the primary AUC first."""
+    return list(dict.fromkeys((wording.primary(results), *sites)))
+
+
 def _forest(results: dict[str, Any], sites: list[str]) -> Figure:
     arms, metrics = wording.ordered_arms(results), wording.leading(results)
     height = (ROW * len(arms) + 0.7) * len(sites) + 0.9
@@ -56,7 +62,7 @@ def _forest(results: dict[str, Any], sites: list[str]) -> Figure:
     for row, site in zip(grid, sites, strict=True):
         for axes, metric in zip(row, metrics, strict=True):
             _forest_panel(axes, results, arms, site, metric)
-        row[0].set_title("All test images" if site == "all" else site, pad=10)
+        row[0].set_title({"all": "All test images", "mean": "Mean of sites"}.get(site, site), pad=10)
         size = wording.size(results, site)
         row[-1].set_title(size, loc="right", pad=10, fontweight="normal", fontsize=8.5, color=style.MUTED)
     for axes, metric in zip(grid[-1], metrics, strict=True):
@@ -80,7 +86,7 @@ def _forest_panel(axes: Axes, results: dict[str, Any], arms: list[str], site: st
         scored = wording.scores(results, arm, site).get(metric)
         axes.text(1.015, place, wording.with_interval(scored), transform=beside, va="center", fontsize=8.5)
         if scored:
-            at_home = site == "all" or wording.home(arm) in (None, site)
+            at_home = site in ("all", "mean") or wording.home(arm) in (None, site)
             draw_mark(axes, place, scored, wording.family(arm), filled=at_home)
     axes.set_yticks(range(len(arms)), [wording.arm_label(arm) for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.6)

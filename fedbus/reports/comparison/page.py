@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fedbus.reports import wording
 from fedbus.reports.comparison import summary
-from fedbus.reports.comparison.tables import HEADLINE
+from fedbus.reports.comparison.tables import HEADLINE, MEAN_NOTE
 from fedbus.reports.templates import render
 from fedbus.system.files import write_text
 
@@ -46,6 +46,7 @@ def render_report(results: dict[str, Any], histories: "Histories", samples: Samp
         results=results,
         headline=list(HEADLINE) if wording.note_on_auc(results) else [*HEADLINE, "ece"],
         arms_by_family=[(name, list(arms)) for name, arms in groupby(wording.ordered_arms(results), wording.family)],
+        mean_note=MEAN_NOTE,
         findings=summary.findings(results),
         cautions=summary.cautions(results),
         differences=_differences(results),

@@ -13,7 +13,8 @@ from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.folder import START_FILE
 from fedbus.runs.old_names import rename_old_facts, rename_old_site_facts
-from fedbus.settings.schema import STRATEGIES, Settings
+from fedbus.settings.arms import STRATEGIES
+from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def assemble(
     sites: Mapping[str, dict[str, Any]],
     arms: Mapping[str, dict[str, Any]],
     differences: Sequence[dict[str, Any]],
+    claims: Mapping[str, dict[str, Any]] | None = None,
+    site_known: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Build the content of `results.json`.
 
@@ -40,8 +43,11 @@ def assemble(
         folders: By arm, one finished folder per seed.
         phantoms: Whether the images are synthetic.
         sites: Facts about each site: source, counts by split and class, digests.
-        arms: By arm, its metrics at each site and at `all`, as `fedbus.evaluation.evaluate.evaluate` returns them.
+        arms: By arm, its metrics at each site and at `all`, as `fedbus.evaluation.evaluate.evaluate` returns them; in a
+            simulation also their `mean` over sites.
         differences: Paired differences between arms.
+        claims: By federated arm, what `fedbus.evaluation.claims.claims` returns; None between sites.
+        site_known: The metrics of `fedbus.evaluation.site_known`, by place; None between sites.
     """
     environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
     return {
@@ -51,6 +57,8 @@ def assemble(
         "sites": dict(sites),
         "arms": dict(arms),
         "differences": list(differences),
+        "claims": dict(claims or {}),
+        "site_known": site_known,
         "work": {name: _work(seeds) for name, seeds in folders.items()},
         "federation": {
             name: {"rounds": [_without_error_texts(line) for line in seeds[0].read_facts()["rounds"]]}

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from fedbus.evaluation.site_mean import MEAN
 from fedbus.reports import wording
+from fedbus.reports.claims import claim_sentences
 
 
 def findings(results: dict[str, Any]) -> list[str]:
@@ -12,9 +14,10 @@ def findings(results: dict[str, Any]) -> list[str]:
     if not federated:
         sentences.append("No federated arm was run.")
         if "centralised" in results["arms"]:
-            sentences.append(f"Centralised training on the pooled images reached {_leading(results, 'centralised')}.")
+            sentences.append(f"Centralised training on the pooled images reached {_reached(results, 'centralised')}.")
     sentences.append(_alone(results))
-    sentences += [sentence(results, arm) for sentence in (_at_each_site, _gain_of_joining) for arm in federated]
+    sentences += [sentence(results, arm) for sentence in (_at_each_site, _claims) for arm in federated]
+    sentences.append(wording.site_known_note(results))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -50,18 +53,29 @@ def _auc(results: dict[str, Any], arm: str, site: str = "all") -> str:
     return wording.with_interval(wording.scores(results, arm, site).get("auc"))
 
 
+def _reached(results: dict[str, Any], arm: str) -> str:
+    """Write the leading figures of an arm, with the test set of each."""
+    if wording.primary(results) == MEAN:
+        return f"AUC {_auc(results, arm, MEAN)} as the mean of the sites and {_auc(results, arm)} on all test images"
+    return f"{_leading(results, arm)} on all test images"
+
+
 def _against_centralised(results: dict[str, Any], arm: str) -> str:
-    text = f"Federated training ({wording.arm_label(arm)}) reached {_leading(results, arm)} on all test images"
+    text = f"Federated training ({wording.arm_label(arm)}) reached {_reached(results, arm)}"
     if "centralised" not in results["arms"]:
         return f"{text}." if wording.apart(results) else f"{text}; no centralised arm was run."
-    lead = wording.leading(results)[0]
-    centralised = _auc(results, "centralised") if lead == "auc" else _leading(results, "centralised")
+    lead, place = wording.leading(results)[0], wording.primary(results)
+    if place == MEAN:
+        centralised = f"{_auc(results, 'centralised', MEAN)} and {_auc(results, 'centralised')}"
+    else:
+        centralised = _auc(results, "centralised") if lead == "auc" else _leading(results, "centralised")
     text += f"; centralised training on the pooled images reached {centralised}."
-    difference = find_difference(results, arm, "centralised", "all", lead)
+    difference = find_difference(results, arm, "centralised", place, lead)
     if difference is None:
         return text
     found = wording.with_interval(difference, signed=True)
-    return f"{text} Difference {found}: {wording.verdict_sentence(difference)}."
+    what = "Difference of the means" if place == MEAN else "Difference"
+    return f"{text} {what} {found}: {wording.verdict_sentence(difference)}."
 
 
 def _alone(results: dict[str, Any]) -> str:
@@ -90,18 +104,9 @@ def _at_each_site(results: dict[str, Any], arm: str) -> str:
     return f"AUC of {wording.arm_label(arm)} on each site's test images: {found}."
 
 
-def _gain_of_joining(results: dict[str, Any], arm: str) -> str:
-    parts = []
-    for site in wording.site_names(results):
-        difference = find_difference(results, arm, f"local-{site}", site, "auc")
-        if difference:
-            parts.append(f"{site} {wording.with_interval(difference, signed=True)}, {wording.verdict(difference)}")
-    if not parts:
-        return ""
-    return (
-        f"What a site gains by joining, on its own test images (AUC of {wording.arm_label(arm)} minus that of training "
-        f"alone): {'; '.join(parts)}."
-    )
+def _claims(results: dict[str, Any], arm: str) -> str:
+    found = (results.get("claims") or {}).get(arm)
+    return " ".join(claim_sentences(arm, found)) if found else ""
 
 
 def _lost(results: dict[str, Any], arm: str) -> list[str]:

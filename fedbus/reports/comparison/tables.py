@@ -8,16 +8,23 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
 from fedbus.reports.terminal_table import FittedTable, add_figure_column, add_label_column, figure_cell, new_table
 
 HEADLINE = ("accuracy", "macro_f1", "auc")
 """Metrics shown with their interval on all test images."""
 
+Column = tuple[str, str]
+"""A column of figures with intervals: its metric and its test set."""
+
 BY_SITE = ("auc", "macro_f1")
 """Metrics shown for each site."""
 
 NOTE = "Value and 95 % interval (bootstrap over test groups), ± standard deviation if several seeds were trained."
+
+MEAN_NOTE = "Mean of sites: the mean of the sites' own figures, each on its own test images; each site counts the same."
+"""Explains the primary figure under tables that have it."""
 
 
 def comparison_table(results: dict[str, Any]) -> FittedTable:
@@ -36,6 +43,12 @@ def comparison_table(results: dict[str, Any]) -> FittedTable:
     )
 
 
+def headline(results: dict[str, Any]) -> list[Column]:
+    """List the columns of figures with intervals: the primary AUC comes before the others."""
+    primary = [("auc", MEAN)] if wording.primary(results) == MEAN else []
+    return [("accuracy", ALL), ("macro_f1", ALL), *primary, ("auc", ALL)]
+
+
 def recall_table(results: dict[str, Any]) -> FittedTable:
     """Lay out the recall of each class (columns) on each test set, for the centralised and the federated arms.
 
@@ -47,15 +60,15 @@ def recall_table(results: dict[str, Any]) -> FittedTable:
 def markdown_table(results: dict[str, Any]) -> str:
     """Write the comparison as a GitHub markdown table, ending in a newline, with site names escaped."""
     sites = wording.site_names(results)
-    headings = ["", *(f"{wording.METRICS[metric]}, all" for metric in HEADLINE)]
+    headings = ["", *(_heading(metric, place, ", ") for metric, place in headline(results))]
     headings += [f"{site}: AUC macro F1" for site in sites]
     lines = [headings, ["---"] * len(headings)]
     for family, arms in groupby(wording.ordered_arms(results), key=wording.family):
         lines.append([f"**{family}**", *[""] * (len(headings) - 1)])
         for arm in arms:
-            everywhere = wording.scores(results, arm, "all")
-            metrics = [wording.with_interval(everywhere.get(metric)) for metric in HEADLINE]
-            lines.append([wording.arm_label(arm), *metrics, *(_site_values(results, arm, site) for site in sites)])
+            figures = [wording.scores(results, arm, place).get(metric) for metric, place in headline(results)]
+            shown = [wording.with_interval(figure) for figure in figures]
+            lines.append([wording.arm_label(arm), *shown, *(_site_values(results, arm, site) for site in sites)])
     head, rule, *body = ["| " + " | ".join(wording.markdown_cell(cell) for cell in line) + " |" for line in lines]
     above = [f"**{wording.PHANTOMS}**", ""] if results["phantoms"] else []
     return "\n".join([*above, head, rule, *body, "", _note(results)]) + "\n"
@@ -64,25 +77,26 @@ def markdown_table(results: dict[str, Any]) -> str:
 def _comparison(
     results: dict[str, Any],
     sites: list[str],
-    metrics: tuple[str, ...] = HEADLINE,
     *,
+    with_headline: bool = True,
     stacked: bool = False,
     long_labels: bool = False,
     title: str = "Comparison",
 ) -> Table:
-    caption = f"{_note(results)} all: all test images. F1: macro F1." if metrics else "F1: macro F1."
+    columns = headline(results) if with_headline else []
+    caption = f"{_note(results)} all: all test images. F1: macro F1." if columns else "F1: macro F1."
     table = new_table(title, caption, phantoms=results["phantoms"])
     add_label_column(table)
-    for metric in metrics:
-        add_figure_column(table, f"{wording.METRICS[metric]}\nall")
+    for metric, place in columns:
+        add_figure_column(table, _heading(metric, place, "\n"))
     for site in sites:
         add_figure_column(table, f"{site}\nAUC  F1")
     label = wording.long_arm_label if long_labels else wording.arm_label
     for _, arms in groupby(wording.ordered_arms(results), key=wording.family):
         table.add_section()
         for arm in arms:
-            everywhere = wording.scores(results, arm, "all")
-            cells = [figure_cell(everywhere.get(metric), stacked=stacked) for metric in metrics]
+            figures = [wording.scores(results, arm, place).get(metric) for metric, place in columns]
+            cells = [figure_cell(figure, stacked=stacked) for figure in figures]
             table.add_row(Text(label(arm)), *cells, *(Text(_site_values(results, arm, site)) for site in sites))
     return table
 
@@ -93,7 +107,7 @@ def _split_comparison(results: dict[str, Any], per_table: int, *, stacked: bool)
     chunks = [sites[start : start + per_table] for start in range(0, len(sites), per_table)]
     return Group(
         _comparison(results, [], stacked=stacked),
-        *(_comparison(results, chunk, (), title="Comparison by site") for chunk in chunks),
+        *(_comparison(results, chunk, with_headline=False, title="Comparison by site") for chunk in chunks),
     )
 
 
@@ -135,4 +149,10 @@ def _site_values(results: dict[str, Any], arm: str, site: str) -> str:
 
 
 def _note(results: dict[str, Any]) -> str:
-    return f"{NOTE} {wording.note_on_auc(results)}".rstrip()
+    mean = MEAN_NOTE if wording.primary(results) == MEAN else ""
+    notes = (NOTE, mean, wording.site_known_note(results), wording.note_on_auc(results))
+    return " ".join(note for note in notes if note)
+
+
+def _heading(metric: str, place: str, separator: str) -> str:
+    return f"{wording.METRICS[metric]}{separator}{'mean of sites' if place == MEAN else 'all'}"

@@ -47,7 +47,7 @@ def _forest(content: dict[str, Any]) -> Figure:
     for axes, block in zip(grid, found, strict=True):
         _block(list(axes), block)
     for column, metric in enumerate(COMPARED):
-        shown = [row.metrics.get(metric) for block in found for row in block.rows]
+        shown = [row.figure(metric, block.place_of(metric)) for block in found for row in block.rows]
         grid[-1, column].set_xlim(lowest(shown, divisions=20), 1.0)
         grid[-1, column + len(COMPARED)].set_xlim(-limit, limit)
         grid[-1, column].set_xlabel(wording.METRICS[metric])
@@ -80,7 +80,7 @@ def _block(panels: list[Axes], block: Block) -> None:
 
 def _panel(axes: Axes, block: Block, middles: list[float], metric: str, *, paired: bool) -> None:
     """Draw one metric of a block, or its paired differences to the default."""
-    name = wording.METRICS[metric]
+    name = block.name_of(metric)
     # The empty line makes room for the block's heading, which is wider than a panel.
     title = f"\n{name} minus default" if paired else f"\n{name}"
     axes.set_title(title, fontsize=8.5, pad=5, fontweight="normal", linespacing=1.7)
@@ -88,7 +88,7 @@ def _panel(axes: Axes, block: Block, middles: list[float], metric: str, *, paire
     axes.spines["left"].set_visible(False)
     # Reasons for missing figures are written across all panels, so no panel may cover another.
     axes.patch.set_visible(False)
-    reference = None if block.default is None else block.default.metrics.get(metric)
+    reference = None if block.default is None else block.default.figure(metric, block.place_of(metric))
     if paired:
         axes.axvline(0.0, color=style.INK, linewidth=0.9, zorder=1)
     elif reference:
@@ -97,9 +97,9 @@ def _panel(axes: Axes, block: Block, middles: list[float], metric: str, *, paire
         if row.hole or (paired and row.default):
             continue
         if paired:
-            _difference(axes, middle, row.difference(metric, block.place), block, row)
+            _difference(axes, middle, row.difference(metric, block.place_of(metric)), block, row)
         else:
-            _estimate(axes, middle, row.metrics.get(metric), block, row)
+            _estimate(axes, middle, row.figure(metric, block.place_of(metric)), block, row)
 
 
 def _block_heading(panels: list[Axes], block: Block) -> None:
@@ -153,7 +153,9 @@ def _height(row: Row) -> float:
 
 
 def _difference_limit(found: Iterable[Block]) -> float:
-    shown = (row.difference(metric, block.place) for block in found for row in block.rows for metric in COMPARED)
+    shown = (
+        row.difference(metric, block.place_of(metric)) for block in found for row in block.rows for metric in COMPARED
+    )
     return furthest(shown) or 0.1
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
-from fedbus.settings.schema import STRATEGIES, TUNED, is_tuned, tuned_from
+from fedbus.settings.arms import BLENDED, STRATEGIES, TUNED, is_blended, is_tuned
 
 COMPARED = ("auc", "macro_f1")
 """The metrics whose paired difference to the default is shown."""
@@ -22,7 +23,7 @@ class Row:
         leaky: Whether it was scored on test rows of its own, which may have been used for training.
         hole: Why there are no figures; empty if there are.
         metrics: Metrics on the block's test rows, as `fedbus.evaluation.evaluate.evaluate` returns them.
-        everywhere: The same by place: each site and `all`.
+        everywhere: The same by place: each site, `all`, and the `mean` of the sites.
         differences: By place and metric, paired differences to the default; empty if there is nothing to pair.
         validation: Validation score of this arm's best round; may be empty.
         work: Steps and seconds of this arm; may be empty.
@@ -39,6 +40,11 @@ class Row:
     validation: dict[str, Any]
     work: dict[str, Any]
 
+    def figure(self, metric: str, place: str) -> dict[str, Any] | None:
+        """Return a metric with its interval; None if it is undefined or was not computed."""
+        found: dict[str, Any] | None = (self.everywhere.get(place) or {}).get(metric)
+        return found
+
     def difference(self, metric: str, place: str) -> dict[str, Any] | None:
         """Return the paired difference to the default, in [-1, 1]; None if there is none."""
         found: dict[str, Any] | None = (self.differences.get(place) or {}).get(metric)
@@ -53,6 +59,7 @@ class Block:
         title: The arm and its test set, for readers.
         family: Family of the arms, as `wording.family` returns it.
         place: The site on whose test rows the arm is shown, or `all`.
+        primary: The place of the primary AUC: the `mean` of the sites if it was computed, else `place`.
         size: Number of test images and groups, for readers; empty if unknown.
         rows: One per cell, in the order of the study's file.
     """
@@ -60,8 +67,23 @@ class Block:
     title: str
     family: str
     place: str
+    primary: str
     size: str
     rows: list[Row]
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether the primary AUC is the mean of the sites."""
+        return self.primary == MEAN
+
+    def place_of(self, metric: str) -> str:
+        """Return where a metric is compared: the primary AUC at its place, all else on the block's test rows."""
+        return self.primary if metric == "auc" else self.place
+
+    def name_of(self, metric: str) -> str:
+        """Return the name of a compared metric for readers."""
+        suffix = " (mean of sites)" if metric == "auc" and self.has_mean else ""
+        return wording.METRICS[metric] + suffix
 
     @property
     def default(self) -> Row | None:
@@ -93,7 +115,7 @@ def blocks(content: dict[str, Any]) -> list[Block]:
     placed = {row.cell for block in found for row in block.rows}
     lost = [_row(content, name, "", "all") for name in content["cells"] if name not in placed]
     if lost:
-        found.append(Block("Without figures", wording.FEDERATED, "all", "", lost))
+        found.append(Block("Without figures", wording.FEDERATED, ALL, ALL, "", lost))
     return found
 
 
@@ -118,11 +140,11 @@ def _grouped(content: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _kind(arm: str) -> str:
-    return wording.family(arm) + (TUNED if is_tuned(arm) else "")
+    return wording.family(arm) + (TUNED if is_tuned(arm) else BLENDED if is_blended(arm) else "")
 
 
 def _block(content: dict[str, Any], arms: list[str]) -> Block:
-    place = wording.home(arms[0]) or "all"
+    place = wording.home(arms[0]) or ALL
     labels = wording.FEDERATED if len(arms) > 1 else arm_label(arms[0])
     usual = (content["cells"].get(content["default"], {}).get("arms") or {}) if len(arms) > 1 else arms
     rows = []
@@ -133,14 +155,14 @@ def _block(content: dict[str, Any], arms: list[str]) -> Block:
     # Leaky rows have test rows of their own, so the size is that of the first other row.
     sizes = [wording.size({"arms": {"": row.everywhere}}, place) for row in rows if not row.leaky and not row.hole]
     where = "its own test images" if wording.home(arms[0]) else wording.site_label(place)
-    return Block(f"{labels}, {where}", wording.family(arms[0]), place, sizes[0] if sizes else "", rows)
+    primary = MEAN if place == ALL and any(MEAN in row.everywhere for row in rows) else place
+    return Block(f"{labels}, {where}", wording.family(arms[0]), place, primary, sizes[0] if sizes else "", rows)
 
 
 def arm_label(arm: str) -> str:
-    """Return the name of an arm for readers; of a fine-tuned one with the place of fine-tuning."""
-    if is_tuned(arm):
-        return f"{wording.arm_label(tuned_from(arm))}, fine-tuned at each site"
-    return wording.arm_label(arm)
+    """Return the name of an arm for readers; of a fine-tuned or blended one with the place."""
+    name = wording.arm_label(arm)
+    return f"{name} at each site" if is_tuned(arm) or is_blended(arm) else name
 
 
 def _expected(content: dict[str, Any], cell: dict[str, Any], arms: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fedbus.reports import wording
+from fedbus.reports.claims import claim_sentences
 from fedbus.reports.study.rows import COMPARED, Block, Row, arm_label, blocks
 
 
@@ -18,7 +19,7 @@ def findings(content: dict[str, Any]) -> list[tuple[str, list[str]]]:
     shown = [block for block in blocks(content) if any(not row.hole for row in block.rows)]
     found = [(block.title, _sentences(block)) for block in shown]
     leaks = [_leak(leak) for leak in leaks_of(content)]
-    return [*found, ("Claim and truth", leaks)] if leaks else found
+    return [*found, *_claims(content), *([("Claim and truth", leaks)] if leaks else [])]
 
 
 def leaks_of(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -58,9 +59,9 @@ def _sentences(block: Block) -> list[str]:
     first = block.default
     if first is None:
         only = [row for row in block.rows if not row.hole]
-        reached = "; ".join(f"{row.cell} {_reached(row)}" for row in only)
+        reached = "; ".join(f"{row.cell} {_reached(block, row)}" for row in only)
         return [f"Reached: {reached}. The default cell has no figures here, so no difference is paired."]
-    found = [f"The default, {first.cell}, reached {_reached(first)}.", *_decided_differences(block)]
+    found = [f"The default, {first.cell}, reached {_reached(block, first)}.", *_decided_differences(block)]
     best = block.best
     if best is not None:
         score = wording.number(best.validation["macro_f1"])
@@ -80,18 +81,30 @@ def _leak(leak: dict[str, Any]) -> str:
     return f"{text}, {wording.with_interval(difference, signed=True)}: {wording.verdict_sentence(difference)}."
 
 
-def _reached(row: Row) -> str:
+def _claims(content: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Write what each cell with federated arms shows against the references, cell by cell."""
+    found = []
+    for name, cell in content["cells"].items():
+        by_arm = (cell.get("claims") or {}).items()
+        sentences = [sentence for arm, claims in by_arm for sentence in claim_sentences(arm, claims)]
+        if sentences:
+            found.append((f"{name}: claims", sentences))
+    return found
+
+
+def _reached(block: Block, row: Row) -> str:
     return " and ".join(
-        f"{wording.METRICS[metric]} {wording.with_interval(row.metrics.get(metric))}" for metric in COMPARED
+        f"{block.name_of(metric)} {wording.with_interval(row.figure(metric, block.place_of(metric)))}"
+        for metric in COMPARED
     )
 
 
 def _decided_differences(block: Block) -> list[str]:
     decided, inconclusive = [], []
     for row in block.rows:
-        paired = [(metric, row.difference(metric, block.place)) for metric in COMPARED]
+        paired = [(metric, row.difference(metric, block.place_of(metric))) for metric in COMPARED]
         apart = [
-            f"{wording.METRICS[metric]} {wording.with_interval(found, signed=True)}, {wording.verdict(found)}"
+            f"{block.name_of(metric)} {wording.with_interval(found, signed=True)}, {wording.verdict(found)}"
             for metric, found in paired
             if found and wording.is_decided(found)
         ]
@@ -111,7 +124,10 @@ def _decided_differences(block: Block) -> list[str]:
 def _multiple_comparisons(found: list[Block]) -> str:
     cells = {row.cell for block in found for row in block.rows if row.differences}
     intervals = sum(
-        row.difference(metric, block.place) is not None for block in found for row in block.rows for metric in COMPARED
+        row.difference(metric, block.place_of(metric)) is not None
+        for block in found
+        for row in block.rows
+        for metric in COMPARED
     )
     if not intervals:
         return ""

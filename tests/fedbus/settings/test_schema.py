@@ -6,8 +6,9 @@ from functools import lru_cache
 import pytest
 
 from fedbus.errors import SettingsError
+from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.load import build_settings, load_settings
-from fedbus.settings.schema import STRATEGIES, Settings
+from fedbus.settings.schema import Settings
 
 
 def test_lists_may_be_written_with_commas():

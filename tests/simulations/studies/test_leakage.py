@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
-from fedbus.evaluation.evaluate import COMPARED
+from fedbus.evaluation.measured import COMPARED
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.start import start_state
 from fedbus.settings.schema import Settings

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from fedbus.cli import app
@@ -41,6 +42,7 @@ device = "cpu"
 [cells.plain]
 [cells.again]
 weights-of = "plain"
+arms = ["local", "centralised", "centralised-blended"]
 [cells.federated]
 arms = ["fedavg"]
 batch-norm = "local"
@@ -103,6 +105,10 @@ def accuracy(found: Predictions) -> float:
     return float((found.probabilities.argmax(axis=1) == found.labels).mean())
 
 
+def auc(found: Predictions, classes: list[int]) -> float:
+    return float(np.mean([roc_auc_score(found.labels == c, found.probabilities[:, c]) for c in classes]))
+
+
 def test_a_cell_that_fails_is_reported_with_its_reason_and_the_others_finish(first):
     out, done = first
     cells = content_of(out)["cells"]
@@ -140,6 +146,36 @@ def test_a_cell_may_score_another_cells_weights(first):
         assert np.array_equal(ours.probabilities, theirs.probabilities)
     differences = content_of(out)["cells"]["again"]["differences"]["centralised"]["all"]["auc"]
     assert (differences["value"], differences["low"], differences["high"]) == (0, 0, 0)
+
+
+def test_a_blended_arm_needs_no_training_and_is_scored_with_each_sites_own_model(first):
+    out, _ = first
+    blended, shared = (predictions(out, "again", arm) for arm in ("centralised-blended", "centralised"))
+    for site in ("busi", "bus-bra"):
+        own = predictions(out, "again", f"local-{site}").select(site).probabilities
+        logs = np.log(np.clip(own, 1e-12, 1)) + np.log(np.clip(shared.select(site).probabilities, 1e-12, 1))
+        expected = np.exp(logs / 2) / np.exp(logs / 2).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(blended.select(site).probabilities, expected, rtol=1e-9)
+    assert not (out / "cells" / "again" / "arms" / "centralised-blended" / "best.safetensors").exists()
+
+
+def test_the_study_file_has_the_primary_figure_and_claims_and_nothing_private(first, place):
+    out, _ = first
+    content = content_of(out)
+    federated = content["cells"]["federated"]
+    places = federated["arms"]["fedavg"]
+    own = [places[site]["auc"]["value"] for site in ("busi", "bus-bra")]
+    assert places["mean"]["auc"]["value"] == pytest.approx(sum(own) / 2)
+    assert federated["gap"]["fedavg"]["centralised"].keys() == {"mean", "all", "busi", "bus-bra"}
+    claims = federated["claims"]["fedavg"]
+    assert claims["not_worse"]["centralised"]["low"] == federated["gap"]["fedavg"]["centralised"]["mean"]["auc"]["low"]
+    assert claims["sites"].keys() == {"mean", "busi", "bus-bra"}
+    assert content["site_known"]["mean"]["auc"]["value"] == 0.5
+    assert content["tested_folds"] == [0]
+    text = (out / "study.json").read_text()
+    names = {path.name for path in place.glob("bus*/**/*.png")}
+    assert names
+    assert not [word for word in (str(place), *names) if word in text]
 
 
 def test_table_and_page_are_written_and_the_terminal_shows_both(first):
@@ -211,6 +247,11 @@ def test_folds_of_a_leaky_split_overlap_and_are_not_pooled(place):
     assert not (place / "overlapping").exists()
 
 
+def test_folds_that_do_not_exist_are_refused(place):
+    assert "--folds: 3 is out of range; the folds are 0 to 2" in refused(command(place, place / "none", "--folds=1,3"))
+    assert not (place / "none").exists()
+
+
 @pytest.mark.extended
 def test_with_all_folds_every_image_is_tested_once(place):
     grid, out = place / "folds.toml", place / "folds"
@@ -226,6 +267,9 @@ def test_with_all_folds_every_image_is_tested_once(place):
     tested = [path for file in folds for path in Predictions.from_csv(file).paths.tolist()]
     assert len(tested) == len(set(tested)) == 15 + 12 + 12 + 16 + 14
     assert cell["arms"]["centralised"]["all"]["images"] == len(tested)
+    assert content_of(out)["tested_folds"] == [0, 1, 2]
+    by_fold = [auc(Predictions.from_csv(file), [0, 1, 2]) for file in folds]
+    assert cell["arms"]["centralised"]["all"]["auc"]["value"] == pytest.approx(sum(by_fold) / 3)
 
 
 def ours() -> list[psutil.Process]:

@@ -7,7 +7,7 @@ from tests.report_sample import sample_results
 def _with_difference(low, high):
     results = sample_results()
     results["differences"] = [
-        {"arm": "fedprox", "reference": "centralised", "site": "all", "metric": "auc"}
+        {"arm": "fedprox", "reference": "centralised", "site": "mean", "metric": "auc"}
         | {"value": (low + high) / 2, "low": low, "high": high}
     ]
     return next(sentence for sentence in summary.findings(results) if "(FedProx)" in sentence)
@@ -17,12 +17,31 @@ def test_the_finding_gives_both_values_and_the_verdict():
     results = sample_results()
     sentence = _with_difference(-0.04, 0.002)
     for arm in ("fedprox", "centralised"):
-        auc = results["arms"][arm]["all"]["auc"]
-        assert f"{auc['value']:.3f}"[1:] in sentence
+        for place in ("mean", "all"):
+            auc = results["arms"][arm][place]["auc"]
+            assert f"{auc['value']:.3f}"[1:] in sentence
     assert "−.019 (−.040 to .002)" in sentence
     assert "inconclusive, the interval includes 0" in sentence
     assert "lower, the interval excludes 0" in _with_difference(-0.04, -0.01)
     assert "higher, the interval excludes 0" in _with_difference(0.01, 0.04)
+
+
+def test_between_sites_the_finding_is_that_of_all_test_images():
+    results = sample_results()
+    for found in results["arms"].values():
+        del found["mean"]
+    results["differences"] = [row for row in results["differences"] if row["site"] != "mean"]
+    sentence = summary.findings(results)[0]
+    assert "on all test images; centralised training" in sentence
+    assert "mean of" not in sentence
+
+
+def test_claims_and_the_value_of_knowing_the_hospital_are_said():
+    found = summary.findings(sample_results())
+    joined = " ".join(found)
+    assert "FedAvg is not worse than Centralised by more than .01 AUC, mean of sites: not shown." in joined
+    assert "BUSI not shown, −" in joined
+    assert found[-1].startswith("Hospital known, image not seen: AUC .721 (.700–.742) on all test images")
 
 
 def test_a_lost_class_few_groups_and_missing_updates_are_said():

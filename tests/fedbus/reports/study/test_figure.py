@@ -32,10 +32,10 @@ def test_every_estimate_and_difference_is_written_and_the_figure_is_repeatable()
     texts = _texts(svg)
     for cell in content["cells"].values():
         for arm, found in cell.get("arms", {}).items():
-            for metric in ("auc", "macro_f1"):
-                assert wording.value(found["all"][metric]) in texts
+            for metric, place in (("auc", "mean"), ("macro_f1", "all")):
+                assert wording.value(found[place][metric]) in texts
                 if "differences" in cell:
-                    assert wording.value(cell["differences"][arm]["all"][metric], signed=True) in texts
+                    assert wording.value(cell["differences"][arm][place][metric], signed=True) in texts
     assert svg == study_figure.study_figure(study_content())
     assert wording.PHANTOMS in texts
     assert wording.PHANTOMS not in study_figure.study_figure(study_content(phantoms=False))
@@ -65,7 +65,7 @@ def test_missing_metrics_and_a_study_of_holes_are_drawn(tmp_path):
     content = study_content(arms=("centralised",))
     for cell in content["cells"].values():
         for places in cell.get("arms", {}).values():
-            places["all"]["auc"] = None
+            places["all"]["auc"] = places["mean"]["auc"] = None
     assert wording.MISSING in _texts(study_figure.study_figure(content))
     content["arms"] = []
     for cell in content["cells"].values():

@@ -4,7 +4,8 @@ import io
 
 from rich.console import Console
 
-from fedbus.reports.study.gap import gap_fragment, gap_rows, gap_table
+from fedbus.evaluation.claims import claims
+from fedbus.reports.study.gap import gap_fragment, gap_rows, gap_table, row_label
 
 
 def difference(value, half=0.01):
@@ -15,13 +16,21 @@ def gap_content():
     """A made-up study: one cell below centralised training, one without references, one that failed."""
     gap = {
         "fedavg": {
-            "centralised": {"all": {"auc": difference(-0.05), "macro_f1": difference(-0.004)}, "north": {"auc": None}},
+            "centralised": {
+                "mean": {"auc": difference(0.012)},
+                "all": {"auc": difference(-0.05), "macro_f1": difference(-0.004)},
+                "north": {"auc": None},
+            },
             "local-north": {"north": {"auc": difference(0.031)}},
             "local-<b>": {"<b>": {"auc": None}},
         }
     }
     cells = {
-        "mask": {"gap": gap, "validation": {"fedavg": {"macro_f1": 0.701}}},
+        "mask": {
+            "gap": gap,
+            "claims": {"fedavg": claims(gap["fedavg"])},
+            "validation": {"fedavg": {"macro_f1": 0.701}},
+        },
         "references": {"arms": {}},
         "broken": {"state": "failed"},
     }
@@ -34,13 +43,25 @@ def test_each_federated_arm_of_a_cell_is_one_row_with_its_differences():
     assert row["pooled"]["auc"]["value"] == -0.05
     assert row["own"]["north"]["value"] == 0.031
     assert row["own"]["<b>"] is None
+    assert (row["mean"]["auc"]["value"], row["not_worse"]) == (0.012, "shown")
+
+
+def test_a_blended_arm_is_compared_with_both_centralised_arms():
+    content = gap_content()
+    content["cells"]["mask"]["gap"] = {
+        "fedavg-blended": {name: {"all": {"auc": difference(0.1)}} for name in ("centralised", "centralised-blended")}
+    }
+    found = [row_label(row) for row in gap_rows(content)]
+    assert found == ["mask (FedAvg, blended)", "mask (FedAvg, blended against Centralised, blended)"]
 
 
 def test_the_terminal_shows_the_differences_and_says_phantoms():
     out = io.StringIO()
     Console(file=out, width=140).print(gap_table(gap_content()))
     text = out.getvalue()
-    assert all(words in text for words in ("PHANTOMS", "−.050", "+.031", "n/a", ".701"))
+    assert all(
+        words in text for words in ("PHANTOMS", "−.050", "+.012", "shown", "+.031 (.021–.041) gains", "n/a", ".701")
+    )
 
 
 def test_the_page_says_in_words_what_excludes_0_and_escapes_names():

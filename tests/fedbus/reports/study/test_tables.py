@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from fedbus.reports import wording
-from fedbus.reports.comparison.tables import HEADLINE
 from fedbus.reports.study import tables
 from tests.study_report_sample import REASON, SKILL, federation_content, leakage_content, study_content
 
@@ -26,9 +25,10 @@ def test_every_figure_is_whole_on_a_line_of_at_most_100_columns(content):
     assert max(map(len, lines)) <= 100
     for cell in content["cells"].values():
         for arm, found in cell.get("arms", {}).items():
-            metrics = found[wording.home(arm) or "all"]
-            values = [wording.value(metrics[metric]) for metric in HEADLINE]
-            bounds = [wording.interval(metrics[metric]).strip("()") for metric in HEADLINE]
+            place = wording.home(arm) or "all"
+            shown = [found[place]["macro_f1"], found[place]["auc"]] + ([found["mean"]["auc"]] if place == "all" else [])
+            values = [wording.value(figure) for figure in shown]
+            bounds = [wording.interval(figure).strip("()") for figure in shown]
             at = [number for number, line in enumerate(lines) if all(value in line for value in values)]
             assert any(all(bound in lines[number + 1] for bound in bounds) for number in at)
 
@@ -63,11 +63,12 @@ def test_the_note_says_that_settings_are_chosen_by_validation():
 
 def test_missing_metrics_are_named():
     content = study_content(arms=("centralised",), failed={})
-    content["cells"]["rus"]["arms"]["centralised"]["all"]["auc"] = None
-    content["cells"]["rus"]["differences"]["centralised"]["all"]["auc"] = None
+    for place in ("all", "mean"):
+        content["cells"]["rus"]["arms"]["centralised"][place]["auc"] = None
+        content["cells"]["rus"]["differences"]["centralised"][place]["auc"] = None
     content["cells"]["rus"]["validation"] = content["cells"]["rus"]["work"] = {}
     line = next(line for line in _printed(content).splitlines() if line.startswith("rus"))
-    assert line.count(wording.MISSING) == 4
+    assert line.count(wording.MISSING) == 5
 
 
 @pytest.mark.parametrize("phantoms", [True, False])
@@ -92,6 +93,20 @@ def test_rich_markup_in_names_and_reasons_is_text():
     printed = _printed(content)
     assert "[red]why[/nonsense]" in printed
     assert "[/bold]" in printed
+
+
+def test_the_mean_of_the_sites_is_shown_before_the_auc_and_explained_only_where_it_was_computed():
+    content = study_content(arms=("local-BUSI", "centralised"))
+    row = next(line for line in tables.markdown_study_table(content).splitlines() if line.startswith("| rus | .860"))
+    found = content["cells"]["rus"]["arms"]["centralised"]
+    cells = [cell.strip() for cell in row.split("|")][1:]
+    assert cells[3:5] == [wording.with_interval(found[place]["auc"]) for place in ("mean", "all")]
+    assert "Mean of sites:" in tables.note(content)
+    assert "Hospital known, image not seen: AUC .721" in tables.note(content)
+    for cell in content["cells"].values():
+        for places in cell.get("arms", {}).values():
+            del places["mean"]
+    assert "Mean of sites:" not in tables.note(content)
 
 
 def test_with_all_folds_the_note_says_what_is_only_of_the_first():
