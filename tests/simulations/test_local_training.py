@@ -116,7 +116,7 @@ def test_an_optimiser_without_state_stays_without_state():
 
 
 def test_the_best_weights_are_those_of_the_round_with_the_lowest_validation_loss(tmp_path):
-    settings = tiny_settings(rounds=6)
+    settings = tiny_settings(rounds=6, learning_rate=0.001)
     site = noise_site(counts=(30, 30, 30))
     puzzle = dataclasses.replace(site, labels=np.random.default_rng(0).permutation(site.labels))
     kept = []
