@@ -56,7 +56,8 @@ def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
         return
     if not resume:
         raise RunError(f"{out} already contains a run.", "Resume it with --resume, or choose another --out.")
-    defaults = build_settings({}, "the defaults").as_dict()  # of keys that the version that recorded the run did not have
+    # Keys that the version that recorded the run did not have, have their defaults.
+    defaults = build_settings({}, "the defaults").as_dict()
     before, now = defaults | rename_old_keys(read_json(_settings_path(out)))[0], settings.as_dict()
     changed = sorted(k for k in before.keys() | now.keys() if k not in MAY_CHANGE and before.get(k) != now.get(k))
     if changed:
