@@ -12,7 +12,7 @@ from fedbus.errors import FedbusError, FedbusWarning
 from fedbus.system.third_party import show_argument_help, silence_third_party
 from fedbus.system.threads import let_threads_sleep
 from server.cli import app as hub_app
-from simulations.cli import compare, study
+from simulations.cli import compare, score, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app = typer.Typer(
     "centralised training.",
 )
 app.command()(compare)
+app.command()(score)
 app.command()(study)
 
 

@@ -22,7 +22,12 @@ BATCH = 64
 
 
 def predict_split(
-    model: nn.Module, site: "Site", split: str, settings: "Settings", present: Tensor | None = None
+    model: nn.Module,
+    site: "Site",
+    split: str,
+    settings: "Settings",
+    present: Tensor | None = None,
+    progress: Progress = lambda _: None,
 ) -> Predictions:
     """Predict one split of one site.
 
@@ -32,11 +37,12 @@ def predict_split(
         split: `train`, `validation` or `test`; `held-out` where the site has it.
         settings: Settings of the comparison; the precision is used.
         present: int64 [K], the classes that the model may predict; None: all.
+        progress: Called with the number of images of every batch.
     """
     rows = site.splits[split]
     return Predictions(
         labels=site.labels[rows],
-        probabilities=predict(model, site.pixels[rows], settings, present),
+        probabilities=predict(model, site.pixels[rows], settings, present, progress),
         groups=np.array([f"{site.name}/{group}" for group in site.groups[rows]]),
         sites=np.array([site.name] * len(rows)),
         paths=site.paths[rows],

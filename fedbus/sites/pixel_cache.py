@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbus.datasets.manifest import Manifest
-from fedbus.errors import ImageError, listed
+from fedbus.errors import ImageError, RunError, listed
 from fedbus.images.burned_in import DETECTOR, find_annotations, paint_over
 from fedbus.images.decode import DECODER, resize_image
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
@@ -110,7 +110,8 @@ class PixelCache:
         versions = f"{DECODER} {DETECTOR}" if self.mask_annotations else DECODER
         parts = [versions, str(self.size), *(row.content for row in manifest.rows)]
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-        return self.folder / "pixels" / f"{key}.npy", self.folder / "pixels" / f"{key}-prints.npy"
+        images = self.folder / "pixels" / f"{key}.npy"
+        return images, _prints_path(images)
 
     def _decode_into(
         self, path: Path, manifest: Manifest, prints: NDArray[np.uint8], advance: Advance, visit: Visit
@@ -140,6 +141,33 @@ class PixelCache:
 
 class _NotStoredError(Exception):
     """Leaves `write_whole` without a file."""
+
+
+def read_hashes(images: Path) -> NDArray[np.uint8]:
+    """Read the difference hashes of decoded images, without their dataset.
+
+    Args:
+        images: The file `path` of `Pixels`.
+
+    Returns:
+        uint8 [N, 32], in the order of the manifest.
+
+    Raises:
+        RunError: If the cache no longer has them.
+    """
+    path = _prints_path(images)
+    try:
+        return np.asarray(np.load(path)[:, :HASH_BYTES])
+    except (OSError, ValueError, EOFError, IndexError) as error:
+        raise RunError(
+            f"{path}, the fingerprints of a site's images, is missing or damaged ({error}).",
+            "Rerun the comparison with --resume: it decodes the images again.",
+        ) from error
+
+
+def _prints_path(images: Path) -> Path:
+    """The file with the fingerprints of decoded images, beside them."""
+    return images.with_name(f"{images.stem}-prints.npy")
 
 
 def decode_dataset(manifest: Manifest, cache: PixelCache, advance: Advance = lambda _: None) -> Pixels:

@@ -10,7 +10,7 @@ import numpy as np
 from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_dataset
 from fedbus.errors import RunError
-from fedbus.settings.schema import Settings
+from fedbus.settings.schema import Settings, SiteSource
 from fedbus.sites.groups import cross_pairs, near_pairs
 from fedbus.sites.leaky_split import check_split
 from fedbus.sites.pixel_cache import PixelCache, Pixels, decode_dataset
@@ -22,8 +22,8 @@ from fedbus.system.progress import Advance
 
 
 @dataclass(frozen=True)
-class _Dataset:
-    """A dataset on its way to a site."""
+class LoadedDataset:
+    """A dataset on its way to a site: read, decoded and grouped."""
 
     manifest: Manifest
     pixels: Pixels
@@ -52,9 +52,9 @@ def prepare_sites(
         RunError: If `out` already contains sites, and the datasets have changed since; or the disk is full.
     """
     check_split(settings)
-    datasets: dict[str, _Dataset] = {}
+    datasets: dict[str, LoadedDataset] = {}
     for name in names or settings.sites:
-        dataset = _load(name, settings, progress)
+        dataset = load_dataset(name, settings.sites[name], settings, progress)
         _drop_duplicates_of_other_sites(dataset, list(datasets.values()), settings.near_bits)
         datasets[name] = dataset
     splits = {name: split_dataset(dataset.grouped, settings) for name, dataset in datasets.items()}
@@ -71,17 +71,29 @@ def prepare_sites(
     return {name: open_site(out, name) for name in splits}
 
 
-def _load(name: str, settings: Settings, progress: Callable[[str, int], Advance] | None) -> _Dataset:
-    """Read, decode and group one dataset."""
-    source = settings.sites[name]
+def load_dataset(
+    name: str, source: SiteSource, settings: Settings, progress: Callable[[str, int], Advance] | None
+) -> LoadedDataset:
+    """Read, decode and group one dataset.
+
+    Args:
+        name: Name of the site.
+        source: Its dataset.
+        settings: Settings of the comparison.
+        progress: Function that makes an `Advance` from a site's name and its number of images.
+
+    Raises:
+        ArchiveError, ImageError: If the dataset can't be used.
+        RunError: If the disk is full.
+    """
     manifest = read_dataset(source.reader, source.path, name)
     advance = progress(name, len(manifest.rows)) if progress else lambda _: None
     pixels = decode_dataset(manifest, PixelCache.of(settings), advance)
     pairs = near_pairs(pixels.hashes, settings.near_bits)
-    return _Dataset(manifest, pixels, group_dataset(name, manifest.rows, pixels.digests, pairs))
+    return LoadedDataset(manifest, pixels, group_dataset(name, manifest.rows, pixels.digests, pairs))
 
 
-def _drop_duplicates_of_other_sites(dataset: _Dataset, earlier: Sequence[_Dataset], near_bits: int) -> None:
+def _drop_duplicates_of_other_sites(dataset: LoadedDataset, earlier: Sequence[LoadedDataset], near_bits: int) -> None:
     """Drop images that an earlier site has too: they could be in its training rows and in this one's test rows."""
     if not earlier:
         return
@@ -92,7 +104,7 @@ def _drop_duplicates_of_other_sites(dataset: _Dataset, earlier: Sequence[_Datase
         dataset.grouped.dropped.setdefault(pair.second, f"copy of {path} of {site}")
 
 
-def _facts(dataset: _Dataset, reader: str, split: SplitTable) -> dict[str, Any]:
+def _facts(dataset: LoadedDataset, reader: str, split: SplitTable) -> dict[str, Any]:
     """What the report says about a site."""
     rows, dropped = dataset.manifest.rows, dataset.grouped.dropped
     return {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.runs.old_names import rename_old_site_facts
-from fedbus.sites.split import read_split
+from fedbus.sites.split import SplitTable, read_split
 from fedbus.system.files import read_json
 
 SITES_FILE = "sites.json"
@@ -60,8 +60,7 @@ def open_site(out: Path, name: str) -> Site:
         raise RunError(
             f"{out} contains no prepared data of {name} ({error}).", "Start again in a new --out."
         ) from error
-    path = split_path(out, name)
-    split = read_split(name, path, facts.get(OLD_POSITIONS))
+    path, split = split_path(out, name), frozen_split(out, name, facts)
     if hashlib.sha256(path.read_bytes()).hexdigest() != facts["split_digest"]:
         raise RunError(f"{path} was changed after it was frozen.", "Restore the old file, or start in a new --out.")
     rows = np.array([row.row for row in split.rows], dtype=np.int64)
@@ -77,6 +76,20 @@ def open_site(out: Path, name: str) -> Site:
 def split_path(out: Path, name: str) -> Path:
     """The frozen split of a site in a run folder."""
     return out / "splits" / f"{name}.csv"
+
+
+def frozen_split(out: Path, name: str, facts: Mapping[str, Any]) -> SplitTable:
+    """Read the frozen split of a site.
+
+    Args:
+        out: The run folder.
+        name: The site.
+        facts: The site's entry of sites.json.
+
+    Raises:
+        SplitError: If the file is missing or damaged.
+    """
+    return read_split(name, split_path(out, name), facts.get(OLD_POSITIONS))
 
 
 def read_facts(out: Path) -> dict[str, Any]:
@@ -104,6 +117,6 @@ def frozen_digests(out: Path) -> dict[str, tuple[str, str]]:
     for name, site in read_json(out / SITES_FILE).items():
         split = site["split_digest"]
         if OLD_POSITIONS in site:
-            split = read_split(name, split_path(out, name), site[OLD_POSITIONS]).digest
+            split = frozen_split(out, name, site).digest
         digests[name] = (site["digest"], split)
     return digests

@@ -8,7 +8,7 @@ exactly for the final weights, from training images. Here each site uses its own
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedbus.device import autocast, pick_dtype
 from fedbus.models.inputs import normalise
@@ -21,13 +21,25 @@ BATCH = 64
 """Images per forward pass. Larger than most training batches: the variance is that of all images, not of one batch."""
 
 
-@torch.no_grad()
 def recalibrate(model: nn.Module, rows: TrainingRows, settings: "Settings") -> None:
     """Replace the running statistics of a model, in place, by those of balanced training rows without augmentation.
 
     Args:
         model: Model on the device of `rows`. A model without BatchNorm stays unchanged.
         rows: Training rows of the site at which the model is scored.
+        settings: Settings of the comparison; the precision is used.
+    """
+    estimate_statistics(model, rows.images, rows.index, settings)
+
+
+@torch.no_grad()
+def estimate_statistics(model: nn.Module, images: Tensor, index: Tensor, settings: "Settings") -> None:
+    """Replace the running statistics of a model, in place, by those of images without labels.
+
+    Args:
+        model: Model on the device of `images`. A model without BatchNorm stays unchanged.
+        images: uint8 [U, 1, H, W].
+        index: int64 [M], positions in `images`, in batches of this order.
         settings: Settings of the comparison; the precision is used.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -39,11 +51,11 @@ def recalibrate(model: nn.Module, rows: TrainingRows, settings: "Settings") -> N
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over batches
         layer.train()
-    device = rows.images.device
+    device = images.device
     dtype = pick_dtype(settings.precision, device)
-    for index in rows.index.tensor_split(max(1, len(rows.index) // BATCH)):  # of nearly equal size: equal weights
+    for batch in index.tensor_split(max(1, len(index) // BATCH)):  # of nearly equal size: equal weights
         with autocast(device, dtype):
-            model(normalise(rows.images.index_select(0, index).float() / 255))
+            model(normalise(images.index_select(0, batch).float() / 255))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     model.eval()

@@ -13,6 +13,7 @@ from fedbus.reports.settings_table import settings_table
 from fedbus.reports.study.gap import gap_table
 from fedbus.reports.study.leaks import leak_table
 from fedbus.reports.study.tables import study_table
+from fedbus.reports.unseen_site import differences_table, scores_table
 from fedbus.settings.schema import Settings
 from tests.report_sample import sample_results
 from tests.study_report_sample import SKILL, leakage_content, study_content
@@ -37,6 +38,25 @@ def _with_gap():
     return content
 
 
+def _at_unseen_site():
+    difference = {"value": -0.123, "low": -0.234, "high": -0.012}
+    metrics = {name: {"value": 0.812, "low": 0.712, "high": 0.912} for name in ("auc", "accuracy", "macro_f1")}
+    references = ("centralised", "local-BUS-UCLM")
+    return {
+        "phantoms": True,
+        "site": {"name": "BUS-BRA", "tested": {"benign": 12, "malignant": 9, "normal": 0}, "groups": 20},
+        "trained_at": ["BUSI", "BUS-UCLM"],
+        "mean_of_sites": ["fedavg"],
+        "arms": {arm: dict.fromkeys(("as-trained", "recalibrated"), metrics) for arm in (*references, "fedavg")},
+        "differences": [
+            {"arm": "fedavg", "reference": reference, "batch_norm": kind, "metric": metric, **difference}
+            for reference in references
+            for kind in ("as-trained", "recalibrated")
+            for metric in metrics
+        ],
+    }
+
+
 TABLES = {
     "comparison": (comparison_table, sample_results()),
     "comparison, seeds": (comparison_table, sample_results(seeds=3)),
@@ -46,6 +66,8 @@ TABLES = {
     "study, seeds": (study_table, study_content(arms=tuple(SKILL), seeds=3)),
     "leaks": (leak_table, leakage_content()),
     "gap": (gap_table, _with_gap()),
+    "unseen site": (scores_table, _at_unseen_site()),
+    "unseen site, differences": (differences_table, _at_unseen_site()),
     "paper": (paper_table, _with_paper()),
     "census": (census_table, _with_paper()),
 }
