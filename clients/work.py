@@ -17,7 +17,6 @@ from clients.site_training import train_site
 from clients.workspace import Workspace
 from fedbus.classes import CLASSES
 from fedbus.device import pick_device
-from fedbus.evaluation.kept import kept_rounds
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.site_scores import score_site
 from fedbus.evaluation.validation import score_probabilities
@@ -81,8 +80,9 @@ def evaluate(workspace: Workspace, instruction: Instruction, state: State) -> Re
     started = time.monotonic()
     settings, site, device = instruction.settings, _open_site(workspace), pick_device(workspace.device)
     model, testing = _build_model(settings.model, device), instruction.split == "test"
-    rounds = kept_rounds(settings, instruction.round) if testing else [instruction.round]
-    state = own_model(state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, rounds)
+    state = own_model(
+        state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, instruction.round
+    )
     set_state(model, state)
     if testing and settings.recalibrate:
         rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedbus.device import pick_device
-from fedbus.evaluation.kept import kept_rounds, load_kept
+from fedbus.evaluation.kept import kept_round, load_kept
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.predictions import Predictions, join
 from fedbus.evaluation.validation import score_split, selection_loss
@@ -99,7 +99,7 @@ def fine_tune_arm(
     for name, site in sites.items():
         folder, steps = ArmFolder(arm.folder.path / name), rows[name].steps_per_round(settings)
         if not folder.finished:
-            kept = kept_rounds(settings, before["best_round"])
+            kept = kept_round(settings, before["best_round"])
             own = own_model(start, settings.batch_norm, out, f"{shared_name}-seed-{arm.seed}", name, kept)
             tuning = FineTuning(tuned_settings, arm.seed, rows[name], [site], steps, own, classes)
             if folder.load() is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clients.site_training import train_site
 from fedbus.device import pick_device
-from fedbus.evaluation.kept import finish_round, keep_best, kept_rounds, load_kept, save_last
+from fedbus.evaluation.kept import keep_best, kept_round, load_kept, save_last
 from fedbus.evaluation.validation import Score, record, score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, set_state
@@ -78,11 +78,11 @@ class InProcessTraining:
             on_round(line)
         for number in range(checkpoint.round + 1, settings.rounds + 1):
             on_round(self._run_round(checkpoint, number))
-        self._record_validation(checkpoint, self._score(checkpoint.state, "validation", [checkpoint.round]))
+        self._record_validation(checkpoint, self._score(checkpoint.state, "validation", checkpoint.round))
         save_last(checkpoint, folder)
         folder.save(checkpoint)
-        rounds = kept_rounds(settings, checkpoint.best_round or checkpoint.round)
-        test = self._score(load_kept(folder, settings), "test", rounds)
+        kept = kept_round(settings, checkpoint.best_round or checkpoint.round)
+        test = self._score(load_kept(folder, settings), "test", kept)
         present = self.present
         folder.finish(
             {
@@ -118,7 +118,7 @@ class InProcessTraining:
             arm=self.arm, round_number=number, classifier=self._classifier(),
             classes={name: self.rows[name].present.tolist() for name in updates},
         )  # fmt: skip
-        finish_round(checkpoint, number, state, settings.rounds)
+        checkpoint.round, checkpoint.state = number, state
         checkpoint.history.append(
             {
                 "round": number,
@@ -142,11 +142,11 @@ class InProcessTraining:
             checkpoint.history[-1] |= record(scores)
             keep_best(checkpoint, scores.values(), self.folder)
 
-    def _score(self, state: State, split: str, rounds: range | list[int]) -> dict[str, Score]:
+    def _score(self, state: State, split: str, round_number: int) -> dict[str, Score]:
         settings, device, scores = self.settings, pick_device(self.settings.device), {}
         model = place_model(settings.model, device)
         for name in sorted(self.sites):
-            set_state(model, own_model(state, settings.batch_norm, self.out, self.title, name, rounds))
+            set_state(model, own_model(state, settings.batch_norm, self.out, self.title, name, round_number))
             if split == "test" and settings.recalibrate:
                 recalibrate(model, self.rows[name], settings)
             scores[name] = score_split(model, self.sites[name], split, settings, self.present)

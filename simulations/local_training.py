@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedbus.device import pick_device
-from fedbus.evaluation.kept import finish_round, keep_best, save_last
+from fedbus.evaluation.kept import keep_best, save_last
 from fedbus.evaluation.validation import record, score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
@@ -72,7 +72,7 @@ class LocalTraining:
             scores = {
                 site.name: score_split(model, site, "validation", settings, self.present) for site in self.validation
             }
-            finish_round(at, number, get_state(model), settings.rounds)
+            at.round, at.state = number, get_state(model)
             keep_best(at, scores.values(), folder)
             at.history.append(
                 {"round": number, "train_loss": loss, "seconds": time.monotonic() - started, **record(scores)}

@@ -6,7 +6,7 @@ import torch
 
 from fedbus.device import pick_device
 from fedbus.errors import SettingsError
-from fedbus.evaluation.kept import kept_rounds, load_kept
+from fedbus.evaluation.kept import kept_round, load_kept
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.predictions import Predictions, join
 from fedbus.models.build import place_model
@@ -51,11 +51,11 @@ def predict_rows(arm: Arm, settings: Settings, sites: Mapping[str, Site], split:
     model = place_model(settings.model, device)
     state, facts = load_kept(arm.folder, settings), arm.folder.read_facts()
     present = None if facts["classes"] is None else torch.tensor(facts["classes"])
-    rounds = kept_rounds(settings, facts["best_round"])
+    kept = kept_round(settings, facts["best_round"])
     federation = federation_rows(settings, sites, arm.seed)
     predictions = []
     for name, site in sites.items():
-        own = own_model(state, settings.batch_norm, arm.out, arm.title, name, rounds) if arm.federated else state
+        own = own_model(state, settings.batch_norm, arm.out, arm.title, name, kept) if arm.federated else state
         set_state(model, own)
         if settings.recalibrate:
             recalibrate(model, site_rows(site, settings, arm.seed, device, federation), settings)

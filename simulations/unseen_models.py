@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedbus.device import pick_device
 from fedbus.errors import RunError
-from fedbus.evaluation.kept import kept_rounds, load_kept
+from fedbus.evaluation.kept import kept_round, load_kept
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.batch_norm import MEAN, OWN_PARTS
@@ -46,8 +46,8 @@ def handed_on_state(arm: Arm, settings: Settings, sites: Sequence[str]) -> State
     state = load_kept(arm.folder, settings)
     if not arm.federated or settings.batch_norm not in OWN_PARTS:
         return state
-    rounds = kept_rounds(settings, arm.folder.read_facts()["best_round"])
-    own = [kept for site in sites if (kept := local_batch_norm(arm.out, arm.title, site, rounds))]
+    kept_number = kept_round(settings, arm.folder.read_facts()["best_round"])
+    own = [kept for site in sites if (kept := local_batch_norm(arm.out, arm.title, site, kept_number))]
     if not own and has_batch_norm(state):
         raise RunError(
             f"{arm.out} no longer contains the BatchNorm arrays that the sites kept for {arm.name}.",

@@ -1,7 +1,7 @@
 """The state of a model: what sites exchange and checkpoints contain. Importable without timm."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,19 +41,9 @@ def set_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(state), strict=False)  # strict would require num_batches_tracked
 
 
-def add_to_mean(mean: State, state: State, count: int) -> State:
-    """Return the mean of `count` states, of which `mean` is the mean of the first count - 1, and `state` the last."""
-    if count == 1:
-        return {key: value.clone() for key, value in state.items()}  # files can't contain one tensor twice
-    return {key: value + (state[key] - value) / count for key, value in mean.items()}
-
-
-def mean_state(states: Iterable[State]) -> State:
-    """Return the mean of at least one state."""
-    mean: State = {}
-    for count, state in enumerate(states, start=1):
-        mean = add_to_mean(mean, state, count)
-    return mean
+def mean_state(states: Sequence[State]) -> State:
+    """Return the mean of states of one model; empty for none."""
+    return {key: torch.stack([state[key] for state in states]).mean(dim=0) for key in (states[0] if states else ())}
 
 
 def state_digest(state: State) -> str:

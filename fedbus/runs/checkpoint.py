@@ -29,7 +29,6 @@ class Checkpoint:
         history: One dict per finished round.
         best_round: Round with the best validation score so far, None before any was scored.
         best_loss: `selection_loss` of that round.
-        tail: Mean of the models of the rounds that `keep=tail` averages, as far as they are finished.
         extra: Further tensors, such as the state of an optimiser or of a strategy.
     """
 
@@ -38,7 +37,6 @@ class Checkpoint:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_round: int | None = None
     best_loss: float = math.inf
-    tail: State = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -69,7 +67,6 @@ class ArmFolder:
             "best_loss": json.dumps(checkpoint.best_loss),
         }
         tensors = {f"model/{k}": v for k, v in checkpoint.state.items()}
-        tensors |= {f"tail/{k}": v for k, v in checkpoint.tail.items()}
         tensors |= {f"extra/{k}": v for k, v in checkpoint.extra.items()}
         write_whole(self.path / "checkpoint.safetensors", lambda temporary: save_file(tensors, temporary, notes))
         self.write_history(checkpoint.history)
@@ -99,14 +96,13 @@ class ArmFolder:
                 history=json.loads(notes["history"]),
                 best_round=json.loads(notes["best_round"]),
                 best_loss=json.loads(notes["best_loss"]),
-                tail={k.removeprefix("tail/"): v for k, v in tensors.items() if k.startswith("tail/")},
                 extra={k.removeprefix("extra/"): v for k, v in tensors.items() if k.startswith("extra/")},
             )
         except (KeyError, ValueError) as error:
             raise self._damaged(path, error) from error
 
     def save_weights(self, which: str, state: State, **notes: str | int) -> None:
-        """Write `WHICH.safetensors` (`best`, `final` or `tail`), with notes in its header."""
+        """Write `WHICH.safetensors` (`best` or `final`), with notes in its header."""
         text = {key: str(value) for key, value in notes.items()}
         write_whole(self.path / f"{which}.safetensors", lambda temporary: save_file(state, temporary, text))
 

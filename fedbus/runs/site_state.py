@@ -6,7 +6,6 @@ Files are named by the round that wrote them, and a round reads only what earlie
 a checkpoint and repeats rounds, its sites therefore repeat them from the same state.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from fedbus.errors import RunError
 from fedbus.models.batch_norm import OWN_PARTS
-from fedbus.models.state import State, mean_state
+from fedbus.models.state import State
 from fedbus.system.files import write_whole
 
 BATCH_NORM, OPTIMISER = "batch-norm", "optimiser"
@@ -95,26 +94,25 @@ def site_state(out: Path, title: str, site: str) -> SiteState:
     return SiteState(state_folder(out, title) / site)
 
 
-def local_batch_norm(out: Path, title: str, site: str, rounds: Sequence[int]) -> State:
+def local_batch_norm(out: Path, title: str, site: str, round_number: int) -> State:
     """Read the arrays of BatchNorm that a site kept for itself; they replace the shared model's.
 
     Args:
         out: Folder in which the site is prepared; in a simulation the run folder.
         title: Title of the training, one per arm and seed.
         site: Name of the site.
-        rounds: Rounds that made the shared model; of several, the arrays are averaged as the model was.
+        round_number: Round that made the shared model.
 
     Returns:
         Parameters and running statistics by name, float32; empty if the site keeps none.
 
     Raises:
-        RunError: If a file is damaged.
+        RunError: If the file is damaged.
     """
-    memory = site_state(out, title, site)
-    return mean_state(memory.load(BATCH_NORM, number) for number in rounds)
+    return site_state(out, title, site).load(BATCH_NORM, round_number)
 
 
-def own_model(state: State, policy: str, out: Path, title: str, site: str, rounds: Sequence[int]) -> State:
+def own_model(state: State, policy: str, out: Path, title: str, site: str, round_number: int) -> State:
     """Give the model of a site after a round: the shared model, with the arrays of BatchNorm that the site kept.
 
     Args:
@@ -123,9 +121,9 @@ def own_model(state: State, policy: str, out: Path, title: str, site: str, round
         out: Folder in which the site is prepared; in a simulation the run folder.
         title: Title of the training, one per arm and seed.
         site: Name of the site.
-        rounds: Rounds that made the shared model: one, or those that `keep=tail` averages.
+        round_number: Round that made the shared model.
 
     Raises:
-        RunError: If a file is damaged.
+        RunError: If the file is damaged.
     """
-    return state | local_batch_norm(out, title, site, rounds) if policy in OWN_PARTS else state
+    return state | local_batch_norm(out, title, site, round_number) if policy in OWN_PARTS else state

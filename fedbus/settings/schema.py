@@ -164,10 +164,10 @@ class Settings(BaseModel):
     strategy_options: dict[str, dict[str, float | int | bool]] = Field(
         {}, description="Arguments of Flower's strategies, by arm; for example strategy-options.fedadam.eta."
     )
-    keep: Literal["best", "last", "tail"] = Field(
+    keep: Literal["best", "last"] = Field(
         "best",
         description="Which weights of an arm are tested: those of the round with the lowest validation loss, averaged "
-        "over classes, then sites (best); of the last round; or their mean over the last third of the rounds (tail).",
+        "over classes, then sites (best), or of the last round.",
     )
     quorum: int = Field(0, ge=0, description="Number of sites whose updates a round needs. 0: all sites.")
     round_timeout: float = Field(3600, gt=0, description="How long a round waits for its sites, in seconds.")

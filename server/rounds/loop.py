@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedbus.errors import RunError
-from fedbus.evaluation.kept import finish_round, keep_best, kept_rounds, load_kept, save_last
+from fedbus.evaluation.kept import keep_best, kept_round, load_kept, save_last
 from fedbus.evaluation.validation import record
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
@@ -141,8 +141,8 @@ class RoundLoop:
         self._record_validation(self._evaluate(checkpoint.state, checkpoint.round, "validation"))
         save_last(checkpoint, folder)
         folder.save(checkpoint)
-        kept = kept_rounds(self.settings, checkpoint.best_round or checkpoint.round)
-        test = self._evaluate(load_kept(folder, self.settings), kept[-1], "test")
+        kept = kept_round(self.settings, checkpoint.best_round or checkpoint.round)
+        test = self._evaluate(load_kept(folder, self.settings), kept, "test")
         folder.finish(
             {
                 "steps": sum(line["steps"] for line in checkpoint.history),
@@ -178,8 +178,8 @@ class RoundLoop:
             )
         self._record_validation(reports)
         weights = [report.weight for report in reports.values()]
-        finish_round(checkpoint, number, self._aggregate(number, replies, screened), self.settings.rounds)
-        checkpoint.extra = strategy_state(self.strategy)
+        checkpoint.state = self._aggregate(number, replies, screened)
+        checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
         checkpoint.history.append(
             {
                 "round": number,

@@ -6,7 +6,7 @@ references = "CELL"         the cell with the local and centralised arms (option
 [settings]                  shared by all cells; on top of `phantoms.toml` or, with --site, `real.toml`
 [grid]                      KEY = [VALUES]: each combination is a cell, named after its values
 [cells.NAME]                one more cell. With `weights-of = "CELL"` it trains nothing: it scores that cell's weights,
-                            inherits its settings, and may change only `burned-in`, `bootstrap` and `arms`
+                            inherits its settings, and may change only how they are scored
 """
 
 import itertools

@@ -98,7 +98,7 @@ def test_local_batch_norm_never_leaves_the_site(policy, two_site_settings, works
     own = own_names(policy, start)
     first, _ = work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     shared, _ = work.train(workspace, instruction(two_site_settings, 1), start)
-    kept = local_batch_norm(workspace.folder, "run", "north", [1])
+    kept = local_batch_norm(workspace.folder, "run", "north", 1)
     assert sorted(kept) == own
     for name, value in shared.items():
         assert torch.equal(first[name], start[name] if name in own else value), name
@@ -110,14 +110,14 @@ def test_local_batch_norm_never_leaves_the_site(policy, two_site_settings, works
 def test_the_next_round_uses_the_sites_own_batch_norm(policy, two_site_settings, workspace, start):
     work.train(workspace, instruction(two_site_settings, 1, batch_norm=policy), start)
     incoming = start_state(two_site_settings.model, "none", 8)
-    mine = incoming | local_batch_norm(workspace.folder, "run", "north", [1])
+    mine = incoming | local_batch_norm(workspace.folder, "run", "north", 1)
     sent, report = work.train(workspace, instruction(two_site_settings, 2, batch_norm=policy), incoming)
     trained, expected = work.train(workspace, instruction(two_site_settings, 2), mine)
     _, foreign = work.train(workspace, instruction(two_site_settings, 2), incoming)
     own = own_names(policy, start)
     assert scores(report) == scores(expected) != scores(foreign)
     assert report.loss == expected.loss
-    assert same(local_batch_norm(workspace.folder, "run", "north", [2]), {name: trained[name] for name in own})
+    assert same(local_batch_norm(workspace.folder, "run", "north", 2), {name: trained[name] for name in own})
     assert same(sent, trained | {name: incoming[name] for name in own})
 
 
@@ -130,7 +130,7 @@ def test_a_model_is_evaluated_and_kept_with_the_batch_norm_of_its_round(two_site
         asked = instruction(two_site_settings, number, batch_norm="local")
         asked = Instruction(asked.settings, asked.seed, asked.classes, "test", asked.title, number)
         found.append(scores(work.evaluate(deployed, asked, start)))
-        mine = start | local_batch_norm(workspace.folder, "run", "north", [number])
+        mine = start | local_batch_norm(workspace.folder, "run", "north", number)
         assert same(load_file(tmp_path / "models" / "run" / "model.safetensors"), mine)
         assert found[-1] == scores(
             work.evaluate(workspace, Instruction(two_site_settings, 7, EVERY_CLASS, "test"), mine)

@@ -126,9 +126,9 @@ def test_under_local_batch_norm_a_site_starts_from_its_own(tmp_path):
     memory = site_state(tmp_path, "fedavg-seed-0", "north")
     memory.save(BATCH_NORM, 2, {"b": torch.ones(2)})
     memory.save(BATCH_NORM, 3, {"b": torch.full((2,), 9.0)})
-    own = own_model(state, settings.batch_norm, tmp_path, "fedavg-seed-0", "north", [2])
+    own = own_model(state, settings.batch_norm, tmp_path, "fedavg-seed-0", "north", 2)
     assert (own["a"].tolist(), own["b"].tolist()) == ([0, 0], [1, 1])
-    assert own_model(state, tiny_settings().batch_norm, tmp_path, "fedavg-seed-0", "north", [2]) is state
+    assert own_model(state, tiny_settings().batch_norm, tmp_path, "fedavg-seed-0", "north", 2) is state
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from tests.archives import make_class_folders
 SETTINGS = {
     "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 8, "rounds": 3, "folds": 3,
     "bootstrap": 20, "learning-rate": 0.01, "device": "cpu", "engine": "in-process", "batch-norm": "local",
-    "keep": "tail", "precision": "float32", "arms": "local,centralised,fedavg,fedavg-blended,fedprox",
+    "keep": "last", "precision": "float32", "arms": "local,centralised,fedavg,fedavg-blended,fedprox",
 }  # fmt: skip
 
 SCORED = ["local-a", "local-b", "centralised", "fedavg"]
@@ -72,7 +72,7 @@ def refused(*words: object) -> str:
 
 def expected_state(run: Path, arm: str) -> dict[str, torch.Tensor]:
     """The weights of an arm; of a federated one with the mean of both sites' BatchNorm after the last round."""
-    state = load_file(run / "arms" / arm / "tail.safetensors")
+    state = load_file(run / "arms" / arm / "final.safetensors")
     if arm == "fedavg":
         own = [load_file(run / "memory/fedavg-seed-0" / site / "batch-norm-00003.safetensors") for site in "ab"]
         assert {name.rpartition(".")[2] for name in own[0]} == {"weight", "bias", "running_mean", "running_var"}
@@ -193,6 +193,6 @@ def test_lost_batch_norm_arrays_are_reported(run, phantoms, tmp_path):
 def test_an_arm_that_averages_batch_norm_hands_on_its_own(run):
     settings = build_settings(read_settings(run).as_dict() | {"batch-norm": "average"}, "the tests")
     arm = next(arm for arm in list_arms(settings, run) if arm.name == "fedavg")
-    shared = load_file(run / "arms" / "fedavg" / "tail.safetensors")
+    shared = load_file(run / "arms" / "fedavg" / "final.safetensors")
     found = handed_on_state(arm, settings, ["a", "b"])
     assert all(torch.equal(found[name], shared[name]) for name in shared)

@@ -29,7 +29,7 @@ def trained(settings: Settings, out: Path, classes: list[int] | None = None) -> 
     (arm,) = list_arms(settings, out)
     for seed, which in enumerate(("best", "final")):
         arm.folder.save_weights(which, start_state(settings.model, "none", seed))
-    arm.folder.finish({"classes": classes})
+    arm.folder.finish({"classes": classes, "best_round": 1})
     return arm
 
 

@@ -36,7 +36,6 @@ def checkpoint() -> Checkpoint:
         history=[{"round": 1, "validation": {"loss": 0.1 + 0.2}}, {"round": 2, "name": "ä"}],
         best_round=2,
         best_loss=1 / 3,
-        tail={"a/b.weight": torch.rand(2, 3, generator=generator)},
         extra={"0/step": torch.tensor(7.0), "0/exp_avg": torch.rand(2, generator=generator), "model/x": torch.ones(1)},
     )
 
@@ -128,7 +127,6 @@ TENSORS = st.dictionaries(
         history=st.lists(st.dictionaries(NAMES, NUMBERS | NAMES | st.none() | st.integers(), max_size=3), max_size=3),
         best_round=st.none() | st.integers(0, 10_000),
         best_loss=NUMBERS | st.just(math.inf),
-        tail=TENSORS,
         extra=TENSORS,
     )
 )
@@ -141,7 +139,7 @@ def test_a_checkpoint_is_read_as_it_was_written(given_checkpoint):
         assert folder.read_history() == given_checkpoint.history
     for field in ("round", "history", "best_round", "best_loss"):
         assert getattr(back, field) == getattr(given_checkpoint, field)
-    for field in ("state", "tail", "extra"):
+    for field in ("state", "extra"):
         one, other = getattr(back, field), getattr(given_checkpoint, field)
         assert one.keys() == other.keys()
         for key, value in one.items():
@@ -153,7 +151,7 @@ def test_a_first_checkpoint_has_no_best_round(tmp_path):
     folder = ArmFolder(tmp_path)
     folder.save(Checkpoint(0, {"a": torch.zeros(1)}))
     back = folder.load()
-    assert (back.best_round, back.best_loss, back.history, back.tail, back.extra) == (None, math.inf, [], {}, {})
+    assert (back.best_round, back.best_loss, back.history, back.extra) == (None, math.inf, [], {})
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, -1])

@@ -23,11 +23,11 @@ def test_state_is_read_back_by_round_title_and_site(tmp_path):
     state.save(OPTIMISER, 1, tensors(9.5))
     state.save(BATCH_NORM, 2, tensors(2.5))
     for number, value in ((1, 1.5), (2, 2.5)):
-        back = local_batch_norm(tmp_path, "run", "north", [number])
+        back = local_batch_norm(tmp_path, "run", "north", number)
         assert back.keys() == {"a", "step"}
         assert all(torch.equal(back[key], expected) for key, expected in tensors(value).items())
     assert state.load(OPTIMISER, 1)["step"] == 9.5
-    assert local_batch_norm(tmp_path, "run", "south", [2]) == local_batch_norm(tmp_path, "another", "north", [2]) == {}
+    assert local_batch_norm(tmp_path, "run", "south", 2) == local_batch_norm(tmp_path, "another", "north", 2) == {}
 
 
 def test_nothing_is_known_before_the_first_round(tmp_path):
@@ -67,7 +67,7 @@ def test_only_the_latest_rounds_are_kept_if_limited(tmp_path):
 
 def test_a_state_without_tensors_is_stored_too(tmp_path):
     site_state(tmp_path, "run", "north").save(BATCH_NORM, 1, {})
-    assert local_batch_norm(tmp_path, "run", "north", [1]) == {}
+    assert local_batch_norm(tmp_path, "run", "north", 1) == {}
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 40])

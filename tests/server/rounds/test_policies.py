@@ -93,9 +93,7 @@ def test_all_other_arrays_are_averaged_over_the_sites(policy, make):
         for name in after.keys() - set(own):
             torch.testing.assert_close(after[name], federation.mean(updates, name).float(), rtol=1e-5, atol=1e-6)
     for site in federation.settings.sites:
-        assert same(
-            local_batch_norm(federation.out, ARM, site, [2]), local_batch_norm(federation.out, "again", site, [2])
-        )
+        assert same(local_batch_norm(federation.out, ARM, site, 2), local_batch_norm(federation.out, "again", site, 2))
 
 
 def test_every_model_is_scored_with_each_sites_own_batch_norm_of_that_round(make):
@@ -109,10 +107,10 @@ def test_every_model_is_scored_with_each_sites_own_batch_norm_of_that_round(make
     last = folder.read_history()[-1]["sites"]
     for name in federation.settings.sites:
         workspace, classes = Workspace(federation.out, name, "cpu"), tuple(facts["classes"])
-        mine = best | local_batch_norm(federation.out, ARM, name, [facts["best_round"]])
+        mine = best | local_batch_norm(federation.out, ARM, name, facts["best_round"])
         report = work.evaluate(workspace, Instruction(plain, 7, classes, "test"), mine)
         assert facts["test"]["sites"][name] == report.score.summary()
-        mine = folder.load_weights("final") | local_batch_norm(federation.out, ARM, name, [3])
+        mine = folder.load_weights("final") | local_batch_norm(federation.out, ARM, name, 3)
         assert last[name] == work.evaluate(workspace, Instruction(plain, 7, classes), mine).score.summary()
 
 
