@@ -111,7 +111,7 @@ def run(study: PackedStudy, out: Path, weights: str, seconds: float, checkpoints
         if rows is None or (rows.fold, rows.seed) != (fold, arm.seed):
             rows = PackedRows(study, fold, arm.seed)
         settings = study.settings(fold)
-        settings.precision = results.machine["precision"]  # type: ignore[misc]  # a namespace, see PackedStudy
+        settings.precision = results.machine["precision"]  # a namespace, see PackedStudy
         try:
             train(arm, settings, rows, starts[arm.seed], budget)
         except OutOfTimeError:
