@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
 from fedbus.settings.arms import STRATEGIES, is_blended, is_tuned
-from fedbus.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Arm:
         return is_blended(self.name)
 
 
-def list_arms(settings: Settings, out: Path) -> list[Arm]:
+def list_arms(settings: "Settings", out: Path) -> list[Arm]:
     """List the arms of a comparison, seed by seed; `local` becomes one arm per site."""
     names = [
         name

@@ -1,8 +1,9 @@
 """Train a model in one place from start to end: a site alone, or the centralised baseline."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -12,13 +13,15 @@ from fedbus.evaluation.validation import record, score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
-from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.system.progress import Progress
 from fedbus.training.loop import train_round
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
 from fedbus.training.rows import TrainingRows
+
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class LocalTraining:
         start: Start weights.
     """
 
-    settings: Settings
+    settings: "Settings"
     seed: int
     rows: TrainingRows
     validation: Sequence[Site]
@@ -46,12 +49,18 @@ class LocalTraining:
         """int64 [K], the classes that the model may predict, see `predictable`; None: all."""
         return predictable(self.rows.present, self.settings)
 
-    def run(self, folder: ArmFolder, progress: Progress = lambda _: None) -> None:
+    def run(
+        self,
+        folder: ArmFolder,
+        progress: Progress = lambda _: None,
+        on_round: Callable[[dict[str, Any]], object] = lambda line: None,
+    ) -> None:
         """Train all rounds, continuing from a checkpoint if there is one; the optimiser keeps its state between rounds.
 
         Args:
             folder: Folder of the arm.
             progress: Called with the number of images of every batch; first with those of the checkpoint.
+            on_round: Called with the history line of every round, once its checkpoint is written.
 
         Raises:
             RunError: If the loss is not finite, or a file can't be written.
@@ -79,6 +88,7 @@ class LocalTraining:
             )
             at.extra = optimiser_tensors(optimiser)
             folder.save(at)
+            on_round(at.history[-1])
         save_last(at, folder)
         folder.finish(
             {
@@ -88,3 +98,14 @@ class LocalTraining:
                 "classes": self.present.tolist() if self.present is not None else None,
             }
         )
+
+
+def centralised_steps(settings: "Settings", rows: Mapping[str, TrainingRows]) -> int:
+    """Optimiser steps per round of the centralised arm: as many images as all sites use, in batches of `batch-size`.
+
+    Args:
+        settings: The settings.
+        rows: The rows that each site trains on in the federation.
+    """
+    steps = [site.steps_per_round(settings) for site in rows.values()]
+    return steps[0] if settings.batches == "proportional" else sum(steps)

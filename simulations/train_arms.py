@@ -17,7 +17,7 @@ from simulations.blending import finish_blended
 from simulations.fine_tuning import fine_tune_arm
 from simulations.flower_simulation import simulate
 from simulations.in_process import InProcessTraining
-from simulations.local_training import LocalTraining
+from simulations.local_training import LocalTraining, centralised_steps
 from simulations.progress import ArmProgress
 
 
@@ -65,17 +65,6 @@ def run_arms(
         fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress)
     for arm in (arm for arm in unfinished if arm.blended):
         finish_blended(arm, settings)
-
-
-def centralised_steps(settings: Settings, rows: Mapping[str, TrainingRows]) -> int:
-    """Optimiser steps per round of the centralised arm: as many images as all sites use, in batches of `batch-size`.
-
-    Args:
-        settings: The settings.
-        rows: The rows that each site trains on in the federation.
-    """
-    steps = [site.steps_per_round(settings) for site in rows.values()]
-    return steps[0] if settings.batches == "proportional" else sum(steps)
 
 
 def _load_rows(settings: Settings, sites: Mapping[str, Site], seed: int) -> dict[str, TrainingRows]:
