@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fedbus.errors import RunError, SettingsError
+from fedbus.reports.comparison.figures import headline_figure_png
 from fedbus.reports.comparison.results import read_results
 from fedbus.reports.paper.tables import census_table, paper_fragment, paper_table
 from fedbus.reports.study.gap import HEADING, gap_fragment, gap_rows, gap_table
@@ -68,6 +69,7 @@ def run_study(grid: Grid, out: Path, *, resume: bool, folds: Sequence[int] = (),
     write_json(out / STUDY_FILE, content)
     results = _default_results(grid, tasks)
     report = write_study(content, _extras(content, results), out)
+    _write_headline(content, out)
     console.print(study_table(content))
     for table in (leak_table(content), gap_table(content) if gap_rows(content) else None):
         if table:
@@ -185,6 +187,14 @@ def _default_results(grid: Grid, tasks: dict[str, list[Task]]) -> dict[str, Any]
     arms = {"local", "centralised"} & set(task.cell.settings.arms)
     comparable = arms and task.cell.settings.split == "groups" and task.finished
     return read_results(task.folder) if comparable else None
+
+
+def _write_headline(content: dict[str, Any], out: Path) -> None:
+    """Draw the arms of the cell with the references, if it has any: `headline.png`, as a comparison has."""
+    cell = content["cells"].get(content["references"])
+    if cell and cell["state"] == "finished":
+        drawn = {key: content[key] for key in ("phantoms", "sites")} | {"arms": cell["arms"], "differences": []}
+        headline_figure_png(drawn, out / "headline.png")
 
 
 def _extras(content: dict[str, Any], results: dict[str, Any] | None) -> dict[str, Markup]:

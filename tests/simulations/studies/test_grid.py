@@ -13,6 +13,7 @@ default = "ros_16"
 [settings]
 rounds = 2
 arms = ["fedavg"]
+balance = "site"
 [grid]
 sampler = ["ros", "none"]
 batch-size = [16, 8]
@@ -132,8 +133,11 @@ def test_a_grid_without_cells_is_refused(tmp_path):
     assert "no cells" in refusal(tmp_path, 'default = "a"')
 
 
-def test_hospitals_toml_sets_what_the_best_cell_of_the_federation_study_set(tmp_path):
-    best = load_grid("federation", sites=[f"east={tmp_path}"]).cells["fast-local-plain"].settings
+def test_hospitals_toml_sets_what_the_confirmed_cell_sets(tmp_path):
+    confirmed = load_grid("confirmation", sites=[f"east={tmp_path}"]).cells["both"].settings
     advised = load_settings(HOSPITALS_PRESET)
-    keys = ("rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size")
-    assert {key: getattr(advised, key) for key in keys} == {key: getattr(best, key) for key in keys}
+    keys = (
+        "rounds", "local_epochs", "learning_rate", "optimiser_state", "batch_norm", "missing_classes", "batch_size",
+        "balance", "batches", "keep", "recalibrate", "head", "sampler",
+    )  # fmt: skip
+    assert {key: getattr(advised, key) for key in keys} == {key: getattr(confirmed, key) for key in keys}
