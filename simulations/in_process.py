@@ -22,6 +22,7 @@ from fedbus.models.state import State, set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.runs.site_state import own_model, site_state
 from fedbus.sites.site import Site
+from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows
@@ -123,7 +124,7 @@ class InProcessTraining:
             {
                 "round": number,
                 "train_loss": sum(losses[name] * weights[name] for name in losses) / sum(weights.values()),
-                "steps": sum(self.rows[name].steps_per_round(settings) for name in updates),
+                "steps": add_steps((rows.steps_per_round(settings) for rows in self.rows.values()), settings.batches),
                 "seconds": time.monotonic() - started,
                 "site_seconds": seconds,
                 "participants": list(updates),

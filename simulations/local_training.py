@@ -15,6 +15,7 @@ from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.sites.site import Site
 from fedbus.system.progress import Progress
+from fedbus.training.federation import add_steps
 from fedbus.training.loop import train_round
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
@@ -107,5 +108,4 @@ def centralised_steps(settings: "Settings", rows: Mapping[str, TrainingRows]) ->
         settings: The settings.
         rows: The rows that each site trains on in the federation.
     """
-    steps = [site.steps_per_round(settings) for site in rows.values()]
-    return steps[0] if settings.batches == "proportional" else sum(steps)
+    return add_steps((site.steps_per_round(settings) for site in rows.values()), settings.batches)

@@ -50,3 +50,13 @@ def add_rows(class_counts: Iterable[Sequence[int]], balanced: Iterable[int], bal
     if balance == "site":
         return rows
     return FederationRows(total, sum(sum(rows.targets(site).values()) for site in counts))
+
+
+def add_steps(steps: Iterable[int], batches: str) -> int:
+    """Add up the optimiser steps of sites, in steps of `batch-size` images: what centralised training takes as well.
+
+    Args:
+        steps: Steps of each site.
+        batches: The setting. Under `proportional`, the sites' batches of one step add up to `batch-size` images.
+    """
+    return max(steps) if batches == "proportional" else sum(steps)

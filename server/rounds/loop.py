@@ -20,6 +20,7 @@ from fedbus.evaluation.validation import record
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.settings.schema import Settings
+from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.transport.messages import Instruction, Report
 from fedbus.transport.packing import layout_of
@@ -184,7 +185,7 @@ class RoundLoop:
             {
                 "round": number,
                 "train_loss": sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
-                "steps": sum(report.steps for report in reports.values()),
+                "steps": add_steps((report.steps for report in reports.values()), self.settings.batches),
                 "seconds": time.monotonic() - started,
                 "site_seconds": {site: report.seconds for site, report in reports.items()},
                 "participants": list(reports),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedbus.training.federation import FederationRows, add_rows
+from fedbus.training.federation import FederationRows, add_rows, add_steps
 from fedbus.training.rows import LEAST_BATCH, federation_rows, pooled_rows, site_rows
 from tests.tiny import noise_site, tiny_settings
 
@@ -103,3 +103,8 @@ def test_a_site_with_a_single_class_is_over_sampled_too():
     assert set(rows.index.tolist()) == set(one.splits["train"].tolist())
     again = site_rows(one, tiny_settings(**SHARED), 0, CPU, federation)
     assert torch.equal(rows.index, again.index)
+
+
+def test_steps_of_shared_batches_count_once():
+    assert add_steps([3, 5, 2], "equal") == 10
+    assert add_steps([4, 4, 4], "proportional") == 4

@@ -79,7 +79,7 @@ def test_the_shipped_grids_can_be_read(name):
     grid = load_grid(name)
     assert grid.title
     assert grid.question
-    assert len(grid.cells) > 1
+    assert grid.cells
 
 
 @pytest.mark.parametrize(
