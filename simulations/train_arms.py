@@ -1,8 +1,9 @@
 """Train the arms of a comparison: which rows each trains on, and for how many steps, so that all do equal work."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -100,8 +101,7 @@ def _make_job(
     progress: ArmProgress,
     stop: threading.Event,
 ) -> Job:
-    images = centralised_steps(settings, rows) * settings.batch_size
-    on_round = progress.rounds(arm.name, arm.seed, images, settings.rounds)
+    on_round = _round_reporter(arm, settings, rows, progress)
     return Job(settings, arm.name, arm.seed, start, arm.folder, title=arm.title, on_round=on_round, stop=stop)
 
 
@@ -113,7 +113,13 @@ def _train_in_process(
     start: State,
     progress: ArmProgress,
 ) -> None:
-    images = centralised_steps(settings, rows) * settings.batch_size
-    on_round = progress.rounds(arm.name, arm.seed, images, settings.rounds)
     training = InProcessTraining(settings, arm.out, sites, rows, arm.name, arm.seed, start, arm.folder, arm.title)
-    training.run(on_round)
+    training.run(_round_reporter(arm, settings, rows, progress))
+
+
+def _round_reporter(
+    arm: Arm, settings: Settings, rows: Mapping[str, TrainingRows], progress: ArmProgress
+) -> Callable[[dict[str, Any]], object]:
+    """Start the progress bar of a federated arm, and return what to call after every round."""
+    images = centralised_steps(settings, rows) * settings.batch_size
+    return progress.rounds(arm.name, arm.seed, images, settings.rounds)

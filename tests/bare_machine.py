@@ -1,7 +1,15 @@
-"""The packages that a machine lacks which can train and do nothing else."""
+"""Code for a process that can import only PyTorch, timm, NumPy, scikit-learn, safetensors and what they need."""
 
-OTHERS = (
-    "pydantic", "imagehash", "imblearn", "platformdirs", "flwr", "ray", "typer", "rich", "pydicom", "psutil",
-    "matplotlib", "openpyxl", "cryptography", "starlette", "uvicorn",
+NOT_NEEDED = (
+    "flwr", "ray", "pydantic", "imblearn", "rich", "typer", "pydicom", "httpx", "platformdirs", "filelock", "psutil",
+    "matplotlib", "jinja2", "starlette", "uvicorn", "tomlkit", "cryptography", "openpyxl", "imagehash",
 )  # fmt: skip
-"""What FedBUS needs in addition to PyTorch, torchvision, timm, NumPy, scikit-learn and their dependencies."""
+
+BLOCKER = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {NOT_NEEDED!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocker())
+"""

@@ -20,6 +20,7 @@ from fedbus.transport.messages import Instruction
 from server.rounds.loop import Job, run_rounds
 from server.rounds.registration import register_sites
 from simulations.in_process import InProcessTraining
+from tests.bare_machine import BLOCKER
 from tests.grid import LocalGrid
 
 SEED = 7
@@ -110,21 +111,6 @@ def test_a_damaged_checkpoint_is_reported(two_site_settings, tmp_path):
         in_process(two_site_settings, tmp_path, sites, "fedavg")
 
 
-NOT_NEEDED = (
-    "flwr", "ray", "pydantic", "imblearn", "rich", "typer", "pydicom", "httpx", "platformdirs", "filelock", "psutil",
-    "matplotlib", "jinja2", "starlette", "uvicorn", "tomlkit", "cryptography", "openpyxl", "imagehash",
-)  # fmt: skip
-
-BLOCKED = f"""
-import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {NOT_NEEDED!r}:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Blocker())
-import simulations.in_process
-"""
-
-
 def test_it_needs_only_pytorch_timm_numpy_scikit_learn_and_safetensors():
-    subprocess.run([sys.executable, "-c", BLOCKED], check=True, cwd=Path(__file__).parents[2])
+    code = f"{BLOCKER}\nimport simulations.in_process"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -23,21 +23,12 @@ from simulations.portable.results_file import PackedResults
 from simulations.portable.run import RESULTS_FILE, list_trainings, run
 from simulations.portable.study_file import STUDY_FILE, WEIGHTS_FILE, PackedStudy
 from simulations.portable.unpack import unpack
-from tests.simulations.test_in_process import NOT_NEEDED
+from tests.bare_machine import BLOCKER
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDS = (0, 2)
 
-BLOCKED = f"""
-import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {NOT_NEEDED!r}:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Blocker())
-from simulations.portable.run import main
-sys.exit(main(sys.argv[1:]))
-"""
+RUN = f"{BLOCKER}\nfrom simulations.portable.run import main\nsys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +52,7 @@ def packed(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path
 def results(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a process that can import nothing but what the other machine has."""
     out = tmp_path_factory.mktemp("results")
-    subprocess.run([sys.executable, "-c", BLOCKED, packed / STUDY_FILE, out], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", RUN, packed / STUDY_FILE, out], check=True, cwd=ROOT)
     return out / RESULTS_FILE
 
 
