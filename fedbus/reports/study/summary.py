@@ -100,6 +100,8 @@ def _reached(block: Block, row: Row) -> str:
 
 
 def _decided_differences(block: Block) -> list[str]:
+    if len(block.rows) == 1:
+        return []  # a study of one cell, for example on several folds
     decided, inconclusive = [], []
     for row in block.rows:
         paired = [(metric, row.difference(metric, block.place_of(metric))) for metric in COMPARED]
