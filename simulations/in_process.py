@@ -116,7 +116,7 @@ class InProcessTraining:
         weights = {name: self.rows[name].weight(settings) for name in updates}
         state = apply_policies(
             weighted_mean(updates, weights), before, updates, weights, settings,
-            arm=self.arm, round_number=number, classifier=self._classifier(),
+            arm=self.arm, classifier=self._classifier(),
             classes={name: self.rows[name].present.tolist() for name in updates},
         )  # fmt: skip
         checkpoint.round, checkpoint.state = number, state

@@ -3,8 +3,6 @@
 The policies (setting `batch-norm`):
 
 - `average` treats BatchNorm like every other layer.
-- `fix` is FixBN (Zhong et al., "Making Batch Normalization Great in Federated Deep Learning", 2023): `average` in the
-  first half of the rounds; in the second half, all sites normalise by the statistics averaged until then.
 - `frozen` keeps the running statistics of the start weights.
 - `local` is FedBN (Li et al., "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization", ICLR 2021,
   algorithm 1): parameters and statistics of BatchNorm never leave a site.
@@ -14,15 +12,11 @@ The policies (setting `batch-norm`):
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from fedbus.models.state import State
-
-if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 MEAN, VARIANCE = "running_mean", "running_var"
 PARTS = ("weight", "bias", MEAN, VARIANCE)
@@ -32,12 +26,6 @@ OWN_PARTS = {"local": PARTS, "local-statistics": (MEAN, VARIANCE)}
 
 STILL_PARTS = OWN_PARTS | {"frozen": (MEAN, VARIANCE)}
 """Parts of BatchNorm that the shared model keeps from the start weights, by policy."""
-
-
-def holds_statistics(settings: "Settings", round_number: int) -> bool:
-    """Whether BatchNorm normalises by its running statistics in a round, counted from 1, instead of by each batch."""
-    second_half = 2 * round_number > settings.rounds
-    return settings.batch_norm == "frozen" or (settings.batch_norm == "fix" and second_half)
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

@@ -109,12 +109,11 @@ class Settings(BaseModel):
         description="How the classifier is aggregated: averaged like all other weights, or each class's row averaged "
         "only over the sites that have the class (by-class).",
     )
-    batch_norm: Literal["average", "fix", "frozen", "local", "local-statistics", "pooled"] = Field(
+    batch_norm: Literal["average", "frozen", "local", "local-statistics", "pooled"] = Field(
         "average",
-        description="BatchNorm layers: averaged like all other weights; averaged, with running statistics that are "
-        "fixed in the second half of the rounds (fix); running statistics fixed to those of the start weights "
-        "(frozen); never shared (local); running statistics never shared (local-statistics); or running statistics "
-        "combined over sites, including the variance between sites (pooled).",
+        description="BatchNorm layers: averaged like all other weights; running statistics fixed to those of the start "
+        "weights (frozen); never shared (local); running statistics never shared (local-statistics); or running "
+        "statistics combined over sites, including the variance between sites (pooled).",
     )
     recalibrate: bool = Field(
         False,

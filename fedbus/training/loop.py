@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedbus.device import autocast, pick_dtype
 from fedbus.errors import RunError
-from fedbus.models.batch_norm import freeze_batch_norm, holds_statistics
+from fedbus.models.batch_norm import freeze_batch_norm
 from fedbus.models.inputs import normalise
 from fedbus.seeds import derive_seed
 from fedbus.system.progress import Progress
@@ -61,7 +61,7 @@ def train_round(
     """
     criterion = make_criterion(model, rows, settings)
     model.train()
-    if holds_statistics(settings, round_number):
+    if settings.batch_norm == "frozen":
         freeze_batch_norm(model)
     device = rows.images.device
     dtype = pick_dtype(settings.precision, device)

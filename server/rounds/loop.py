@@ -209,7 +209,7 @@ class RoundLoop:
         classes = {site: self.participants.registration(site).classes for site in weights}
         return apply_policies(
             from_array_record(arrays), before, updates, weights, self.settings,
-            arm=self.job.arm, round_number=number, classes=classes, classifier=self.by_class,
+            arm=self.job.arm, classes=classes, classifier=self.by_class,
         )  # fmt: skip
 
     def _record_validation(self, reports: Mapping[str, Report]) -> None:

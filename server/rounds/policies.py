@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedbus.models.batch_norm import MEAN, VARIANCE, holds_statistics, pool_statistics, still_names
+from fedbus.models.batch_norm import MEAN, VARIANCE, pool_statistics, still_names
 from fedbus.models.state import State
 from server.rounds.classifier import average_by_class
 
@@ -25,7 +25,6 @@ def apply_policies(
     settings: "Settings",
     *,
     arm: str,
-    round_number: int,
     classes: Mapping[str, Collection[int]],
     classifier: Collection[str],
 ) -> State:
@@ -38,13 +37,12 @@ def apply_policies(
         weights: The weights of the sites, above 0.
         settings: Settings of the comparison.
         arm: The strategy's name.
-        round_number: Number of the round, from 1.
         classes: The classes of each site, as positions in `CLASSES`.
         classifier: Names of the classifier's arrays, to average them by class; empty: they are averaged as all others.
     """
     if settings.batch_norm == "pooled":
         state = state | pool_statistics(list(updates.values()), list(weights.values()))
-    elif still := _unchanged(settings, round_number, before):
+    elif still := still_names(settings.batch_norm, before):
         # The sites return these arrays unchanged, but a weighted mean of equal values may round.
         state = state | {name: before[name] for name in still}
     elif arm in SERVER_OPTIMISERS:
@@ -52,12 +50,6 @@ def apply_policies(
     if classifier:
         state = state | average_by_class(classifier, before, updates, weights, classes)
     return state
-
-
-def _unchanged(settings: "Settings", round_number: int, names: Collection[str]) -> list[str]:
-    if settings.batch_norm == "fix" and holds_statistics(settings, round_number):
-        return still_names("frozen", names)
-    return still_names(settings.batch_norm, names)
 
 
 def average_statistics(updates: list[State], weights: list[float]) -> State:

@@ -33,7 +33,6 @@ POLICIES = {
     "classifier by class": {"missing_classes": "softened", "head": "by-class"},
     "BatchNorm pooled": {"batch_norm": "pooled"},
     "BatchNorm frozen": {"batch_norm": "frozen"},
-    "BatchNorm fixed": {"batch_norm": "fix"},
     "BatchNorm local": {"batch_norm": "local", "keep": "last"},
     "statistics local": {"batch_norm": "local-statistics", "optimiser_state": "kept", "recalibrate": True},
     "federation's balance": {"balance": "federation", "site_weights": "balanced"},
