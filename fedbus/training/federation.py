@@ -9,6 +9,11 @@ gradient of pooled training; with more steps per round, the sites' weights drift
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fedbus.errors import SettingsError
+
+MOST_GROWTH = 200
+"""Times that an image may be repeated, far above what real class counts need."""
+
 
 @dataclass(frozen=True)
 class FederationRows:
@@ -27,8 +32,17 @@ class FederationRows:
 
         Every class grows by the factor that brings it to the size of the largest class of the federation. Classes that
         the site lacks are left out.
+
+        Raises:
+            SettingsError: If a class would grow more than `MOST_GROWTH` times. A site that claims a thousand times too
+                many images must not fill the memory of the others.
         """
         largest = max(self.class_counts)
+        if any(count and largest > MOST_GROWTH * total for count, total in zip(counts, self.class_counts, strict=True)):
+            raise SettingsError(
+                f"The federation's class counts {self.class_counts} would repeat images more than {MOST_GROWTH} times.",
+                "Check the counts that the sites registered at the hub, or use --set balance=site.",
+            )
         return {
             label: round(count * largest / total)
             for label, (count, total) in enumerate(zip(counts, self.class_counts, strict=True))

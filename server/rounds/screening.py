@@ -58,7 +58,7 @@ def screen_updates(
                 Report.from_metrics(read_metrics(message)),
                 participants.registration(site),
                 "validation",
-                participants.federation(settings),
+                participants.federation(settings) if settings.balance == "federation" else None,
             )
             update = read_update(message, codec)
             reason = check_update(update, before, settings.update_limit)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedbus.errors import SettingsError
 from fedbus.training.federation import FederationRows, add_rows, add_steps
 from fedbus.training.rows import LEAST_BATCH, federation_rows, pooled_rows, site_rows
 from tests.tiny import noise_site, tiny_settings
@@ -33,6 +34,12 @@ def test_every_class_grows_by_the_factor_that_equalises_the_classes_of_the_feder
     assert federation.targets((100, 50, 30)) == {0: 100, 1: 100, 2: 100}
     assert federation.targets((0, 10, 1)) == {1: 20, 2: 3}
     assert federation.targets((0, 0, 0)) == {}
+
+
+def test_a_site_that_claims_too_many_images_does_not_fill_the_memory_of_the_others():
+    assert FederationRows((200_000, 1000, 1000), 600_000).targets((5, 5, 0)) == {0: 5, 1: 1000}
+    with pytest.raises(SettingsError, match="more than 200 times"):
+        FederationRows((10**9, 1000, 1000), 3 * 10**9 - 1).targets((5, 5, 0))
 
 
 def test_the_sums_are_those_of_the_sites():
