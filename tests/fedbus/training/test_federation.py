@@ -36,7 +36,7 @@ def test_every_class_grows_by_the_factor_that_equalises_the_classes_of_the_feder
     assert federation.targets((0, 0, 0)) == {}
 
 
-def test_a_site_that_claims_too_many_images_does_not_fill_the_memory_of_the_others():
+def test_sums_that_would_fill_a_sites_memory_are_refused():
     assert FederationRows((200_000, 1000, 1000), 600_000).targets((5, 5, 0)) == {0: 5, 1: 1000}
     with pytest.raises(SettingsError, match="more than 200 times"):
         FederationRows((10**9, 1000, 1000), 3 * 10**9 - 1).targets((5, 5, 0))
