@@ -1,15 +1,16 @@
-"""Code for a process that can import only PyTorch, timm, NumPy, scikit-learn, safetensors and what they need."""
+"""The packages that a machine lacks which can train and do nothing else, and code that makes a process lack them."""
 
-NOT_NEEDED = (
-    "flwr", "ray", "pydantic", "imblearn", "rich", "typer", "pydicom", "httpx", "platformdirs", "filelock", "psutil",
-    "matplotlib", "jinja2", "starlette", "uvicorn", "tomlkit", "cryptography", "openpyxl", "imagehash",
+OTHERS = (
+    "pydantic", "imagehash", "imblearn", "platformdirs", "flwr", "ray", "typer", "rich", "pydicom", "psutil",
+    "matplotlib", "openpyxl", "cryptography", "starlette", "uvicorn",
 )  # fmt: skip
+"""What FedBUS needs in addition to PyTorch, torchvision, timm, NumPy, scikit-learn and their dependencies."""
 
 BLOCKER = f"""
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {NOT_NEEDED!r}:
+        if name.split(".")[0] in {OTHERS!r}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocker())
 """
