@@ -7,11 +7,12 @@ needs neither Flower nor Ray, and so runs where only PyTorch, timm, NumPy, sciki
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.site_training import train_site
 from fedbus.device import pick_device
@@ -99,7 +100,7 @@ class InProcessTraining:
 
     def _run_round(self, checkpoint: Checkpoint, number: int) -> dict[str, Any]:
         settings, before, started = self.settings, checkpoint.state, time.monotonic()
-        model, present = place_model(settings.model, pick_device(settings.device)), self.present
+        model, present = self._model, self.present
         updates: dict[str, State] = {}
         scores: dict[str, Score] = {}
         losses: dict[str, float] = {}
@@ -116,7 +117,7 @@ class InProcessTraining:
         weights = {name: self.rows[name].weight(settings) for name in updates}
         state = apply_policies(
             weighted_mean(updates, weights), before, updates, weights, settings,
-            arm=self.arm, classifier=self._classifier(),
+            arm=self.arm, classifier=self._classifier,
             classes={name: self.rows[name].present.tolist() for name in updates},
         )  # fmt: skip
         checkpoint.round, checkpoint.state = number, state
@@ -134,6 +135,11 @@ class InProcessTraining:
         self.folder.save(checkpoint)
         return checkpoint.history[-1]
 
+    @cached_property
+    def _model(self) -> nn.Module:
+        return place_model(self.settings.model, pick_device(self.settings.device))
+
+    @cached_property
     def _classifier(self) -> tuple[str, ...]:
         return classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
 
@@ -144,8 +150,7 @@ class InProcessTraining:
             keep_best(checkpoint, scores.values(), self.folder)
 
     def _score(self, state: State, split: str, round_number: int) -> dict[str, Score]:
-        settings, device, scores = self.settings, pick_device(self.settings.device), {}
-        model = place_model(settings.model, device)
+        settings, model, scores = self.settings, self._model, dict[str, Score]()
         for name in sorted(self.sites):
             set_state(model, own_model(state, settings.batch_norm, self.out, self.title, name, round_number))
             if split == "test" and settings.recalibrate:

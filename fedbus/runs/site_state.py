@@ -95,7 +95,7 @@ def site_state(out: Path, title: str, site: str) -> SiteState:
 
 
 def local_batch_norm(out: Path, title: str, site: str, round_number: int) -> State:
-    """Read the arrays of BatchNorm that a site kept for itself; they replace the shared model's.
+    """Read the arrays of BatchNorm that a site kept for itself after a round; they replace the shared model's.
 
     Args:
         out: Folder in which the site is prepared; in a simulation the run folder.

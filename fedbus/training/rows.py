@@ -104,8 +104,10 @@ def site_rows(
     return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device, shared)
 
 
-def federation_rows(settings: "Settings", sites: Mapping[str, "Site"], seed: int) -> FederationRows:
-    """Add up what the sites have: see `fedbus.training.federation`."""
+def federation_rows(settings: "Settings", sites: Mapping[str, "Site"], seed: int) -> FederationRows | None:
+    """Add up what the sites have: see `fedbus.training.federation`. None if no setting needs the sums."""
+    if settings.balance == "site" and settings.batches == "equal":
+        return None  # balancing every site once more would take minutes with an interpolating sampler
     counts, balanced = [], []
     for site in sites.values():
         train = site.splits["train"]
