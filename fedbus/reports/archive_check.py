@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.registry import find_reader
-from fedbus.errors import ArchiveError
+from fedbus.errors import FedbusError, RunError
 from fedbus.settings.schema import Settings
 from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.inspection import DuplicatePair, Inspection
@@ -59,7 +59,7 @@ def check_sites(
     for site, reader, root in specs:
         try:
             inspection = _inspect(site, reader, root, near_bits, console)
-        except ArchiveError as error:
+        except FedbusError as error:
             console.print(_render_refusal(site, reader, root, error))
             failure = {"problem": error.problem, "remedy": error.remedy}
             reports.append({"site": site, "reader": reader, "root": str(root), "usable": False, **failure})
@@ -73,6 +73,11 @@ def check_sites(
 
 
 def _inspect(site: str, reader: str, root: Path, near_bits: int, console: Console) -> Inspection:
+    """Inspect one dataset.
+
+    Raises:
+        FedbusError: If it can't be read, or the inspection itself fails: the findings of other sites must not be lost.
+    """
     with progress_bar(console) as bar:
         listing = bar.add_task(f"Listing {site}", total=None)  # until the number of images is known
 
@@ -80,7 +85,15 @@ def _inspect(site: str, reader: str, root: Path, near_bits: int, console: Consol
             bar.remove_task(listing)
             return advance_task(bar, f"Reading {name}", total)
 
-        return inspect_dataset(reader, root, site, near_bits, start_decoding)
+        try:
+            return inspect_dataset(reader, root, site, near_bits, start_decoding)
+        except FedbusError:
+            raise
+        except Exception as error:  # a fault in FedBUS or a library, foreseen by nobody
+            raise RunError(
+                f"{root} could not be checked ({type(error).__name__}: {error}).",
+                "This is a fault of FedBUS: report it, with this line.",
+            ) from error
 
 
 def render(inspection: Inspection) -> RenderableType:
@@ -203,7 +216,7 @@ def _contradiction(pair: DuplicatePair, shared: str) -> tuple[Text, ...]:
     return Text("/".join(pair.labels)), *map(Text, files), Text(difference)
 
 
-def _render_refusal(site: str, reader: str, root: Path, error: ArchiveError) -> RenderableType:
+def _render_refusal(site: str, reader: str, root: Path, error: FedbusError) -> RenderableType:
     return Group(
         *_heading(site, reader, root),
         _hanging("✘", Text(f"can't be used: {error.problem}", style=BAD)),

@@ -160,7 +160,8 @@ def assign_splits(
     outer = _folds(y, g, folds, derive_seed(seed, "test", site))
     if fold >= len(outer):
         raise SplitError(
-            f"{site}: fold {fold} of {folds} does not exist; its commonest class has {len(outer)} images.",
+            f"{site}: fold {fold} of {folds} does not exist; its commonest class has {len(outer)} images or groups "
+            "(patients, or near-duplicates taken together).",
             f"Use --set folds={len(outer)} or fewer.",
         )
     rest, _ = outer[fold]
@@ -176,7 +177,7 @@ def assign_splits(
     raise SplitError(
         f"{site}: not all of {', '.join(sorted(present))} can be in each of train, validation and test; "
         f"{rare} has {len(set(g[y == rare]))} groups (patients, or near-duplicates taken together).",
-        "Use fewer folds (--set folds=3), another --set split-seed, or more patients of that class.",
+        f"Use {'' if folds == len(SPLITS) else '--set folds=3, '}another --set split-seed, or more patients of that class.",
     )
 
 
@@ -196,8 +197,11 @@ def _folds(
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     from sklearn.model_selection import StratifiedGroupKFold  # late: takes a second to import
 
-    # scikit-learn refuses more folds than the commonest class has rows; a small dataset gets fewer, larger ones.
-    folds = min(folds, max(int((labels == name).sum()) for name in set(labels)))
+    # scikit-learn refuses more folds than there are groups, or rows of the commonest class; a small dataset gets fewer,
+    # larger folds.
+    folds = min(folds, len(set(groups)), max(int((labels == name).sum()) for name in set(labels)))
+    if folds < 2:
+        return []
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():  # a rare class is checked, and explained, by the caller
         warnings.filterwarnings("ignore", message="The least populated class")

@@ -12,7 +12,15 @@ from rich.console import Console
 from fedbus.errors import ArchiveError, RunError, SettingsError
 from fedbus.reports.archive_check import check_sites, render
 from fedbus.sites.inspect_dataset import inspect_dataset
-from tests.archives import make_bus_bra, make_bus_uclm, make_busi, make_class_folders, make_image, make_labels_csv
+from tests.archives import (
+    make_bus_bra,
+    make_bus_uclm,
+    make_busi,
+    make_class_folders,
+    make_image,
+    make_labels_csv,
+    write_table,
+)
 
 
 @pytest.fixture
@@ -279,3 +287,41 @@ def test_real_bus_uclm_duplicates_and_modes(shared_data):
     assert found.modes["RGBA"] == 13
     assert found.patients == 37
     assert found.usable
+
+
+def test_a_site_whose_check_fails_hides_no_other_findings(tmp_path, console, monkeypatch):
+    def fail_at_south(reader, root, site, *others):
+        if site == "south":
+            raise ValueError("a fault in a library")
+        return inspect_dataset(reader, root, site, *others)
+
+    monkeypatch.setattr("fedbus.reports.archive_check.inspect_dataset", fail_at_south)
+    north, south, east = (make_labels_csv(tmp_path / name, patients=False) for name in ("north", "south", "east"))
+    few = make_few_patients(tmp_path / "few", patients=3, images=3)
+    specs = [(root.name, "labels-csv", root) for root in (south, north, few, east)]
+
+    assert check_sites(specs, tmp_path / "all.json", console) == 1
+
+    reports = {report["site"]: report for report in json.loads((tmp_path / "all.json").read_text())["sites"]}
+    assert {site: report["usable"] for site, report in reports.items()} == {
+        "south": False, "north": True, "few": True, "east": True,
+    }  # fmt: skip
+    assert str(south) in reports["south"]["problem"]
+    assert "a fault in a library" in reports["south"]["problem"]
+    text = printed(console)
+    assert text.count("can be used: ") == 3
+    assert "Fix south" in text
+
+
+def make_few_patients(root, patients, images):
+    """A labels-csv dataset with this many patients of two classes, and images of each."""
+    generator = np.random.default_rng(3)
+    root.mkdir()
+    rows = []
+    for label in ("benign", "malignant"):
+        for number in range(patients * images):
+            name = f"{label}-{number}.png"
+            make_image(generator).save(root / name)
+            rows.append((name, label, f"{label}{number // images}"))
+    write_table(root / "labels.csv", ("file", "label", "patient"), rows)
+    return root

@@ -191,3 +191,33 @@ def test_files_that_are_not_splits_are_refused(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SplitError, match=r"none\.csv"):
         read_split("north", tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("folds", range(2, 11))
+@pytest.mark.parametrize("patients", range(3, 7))
+@pytest.mark.parametrize("images", [1, 2, 3, 5])
+def test_few_patients_with_several_images_each_are_split_or_refused(folds, patients, images):
+    named = [(name, f"{name}{p}") for name in CLASSES[:2] for p in range(patients) for _ in range(images)]
+    labels, groups = [label for label, _ in named], [group for _, group in named]
+    split = 0
+    for fold in range(folds):
+        with suppress(SplitError):
+            splits = assign_splits("north", labels, groups, **SETTINGS | {"folds": folds, "fold": fold})
+            assert {(label, s) for label, s in zip(labels, splits, strict=True)} == {
+                (label, s) for label in set(labels) for s in SPLITS
+            }
+            assert len(set(zip(groups, splits, strict=True))) == 2 * patients
+            split += 1
+    assert split == folds or folds == 2 or folds > 3, "three patients of each class fit three folds"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_patients_with_images_of_several_classes_are_split_or_refused(seed):
+    generator = np.random.default_rng(seed)
+    groups = [f"g{i}" for i in generator.integers(0, int(generator.integers(1, 8)), 24)]
+    labels = [str(name) for name in generator.choice(CLASSES, 24)]
+    with suppress(SplitError):
+        folds = int(generator.integers(2, 12))
+        splits = assign_splits("north", labels, groups, **SETTINGS | {"folds": folds, "seed": seed})
+        assert set(splits) == set(SPLITS)
+        assert len(set(zip(groups, splits, strict=True))) == len(set(groups))
