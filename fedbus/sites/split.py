@@ -174,10 +174,11 @@ def assign_splits(
             if all(set(y[splits == split]) == present for split in SPLITS):
                 return [str(split) for split in splits]
     rare = min(present, key=lambda name: len(set(g[y == name])))
+    fewer = "" if folds == len(SPLITS) else "--set folds=3, "
     raise SplitError(
         f"{site}: not all of {', '.join(sorted(present))} can be in each of train, validation and test; "
         f"{rare} has {len(set(g[y == rare]))} groups (patients, or near-duplicates taken together).",
-        f"Use {'' if folds == len(SPLITS) else '--set folds=3, '}another --set split-seed, or more patients of that class.",
+        f"Use {fewer}another --set split-seed, or more patients of that class.",
     )
 
 
