@@ -13,6 +13,7 @@ from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
 from fedbus.models.state import State
 from fedbus.system.threads import let_threads_sleep
+from fedbus.text import MOST_OF_A_LINE, plain_text
 from fedbus.transport.allow_list import check_registration, check_reply
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.shared_memory import SharedArrays
@@ -83,7 +84,7 @@ def _hide_errors(handle: Handler) -> Handler:
         try:
             return handle(message, context)
         except Exception as error:
-            logging.getLogger("fedbus").error("%s", error)
+            logging.getLogger("fedbus").error("%s", plain_text(error, MOST_OF_A_LINE))
             reason = f"{type(error).__name__}; see the site's own log"
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 

@@ -20,6 +20,7 @@ from fedbus.errors import RunError
 from fedbus.system.files import write_text
 from fedbus.system.processes import end_child, start_child, stops_on_signals
 from fedbus.system.third_party import silence_third_party
+from fedbus.text import plain_text
 
 Log = Callable[[str], object]
 
@@ -131,7 +132,9 @@ def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], log: Lo
         return Error(NOT_ALLOWED, f"its operator has not approved application {digest[:16]} yet")
     differing = differing_files(bundle.content, installed)
     if differing:
-        log(f"application {digest} is approved, but {len(differing)} files differ here, such as {differing[0]}")
+        log(
+            f"application {digest} is approved, but {len(differing)} files differ here, such as {plain_text(differing[0])}"
+        )
         log("install the hub's version of FedBUS here")
         return Error(OTHER_VERSION, "another version of FedBUS is installed there")
     return None

@@ -34,6 +34,7 @@ from clients.flower_internals import (
     push_message,
     push_task_output,
 )
+from fedbus.text import plain_text
 
 POLL_SECONDS = 0.5
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
@@ -124,7 +125,7 @@ class Worker:
             reply = self.application(message=task.message, context=task.context)
         except Exception as error:  # for example, a kind of message that the application does not handle
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=task.message)
-        kind = task.message.metadata.message_type
+        kind = plain_text(task.message.metadata.message_type)
         outcome = "failed" if reply.has_error() else "answered"
         self.log(f"{kind} {outcome} in {time.monotonic() - started:.1f} s")
         return reply

@@ -11,6 +11,7 @@ from clients.cli import app as site_app
 from fedbus.errors import FedbusError, FedbusWarning
 from fedbus.system.third_party import show_argument_help, silence_third_party
 from fedbus.system.threads import let_threads_sleep
+from fedbus.text import MOST_OF_A_LINE, plain_text
 from server.cli import app as hub_app
 from simulations.cli import compare, score, study
 
@@ -85,6 +86,6 @@ def _show_warning(
 ) -> None:
     """Print our own warnings as one line for the user, all others as Python does."""
     if issubclass(category, FedbusWarning):
-        print(f"Note: {message}", file=sys.stderr)
+        print(f"Note: {plain_text(message, MOST_OF_A_LINE)}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr, end="")

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from fedbus.text import MOST_OF_A_LINE, plain_text
+
 
 class FedbusError(Exception):
     """An expected error, printed without a traceback.
+
+    Both parts are made plain here, because they name files and quote text that others wrote.
 
     Args:
         problem: What is wrong, naming the file, key or site.
@@ -12,9 +16,9 @@ class FedbusError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} {remedy}")
-        self.problem = problem
-        self.remedy = remedy
+        self.problem = plain_text(problem, MOST_OF_A_LINE)
+        self.remedy = plain_text(remedy, MOST_OF_A_LINE)
+        super().__init__(f"{self.problem} {self.remedy}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         """Pickle both parts, so that an error keeps them in another process."""

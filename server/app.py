@@ -1,6 +1,7 @@
 """The ServerApp: registers the sites, then runs one federated training after another with them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -61,7 +62,8 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
     out = Path(str(config.get("out") or settings.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
     open_run(out, settings, resume=bool(config.get("resume", False)))
     console = Console(stderr=True)
-    console.print(f"{arm} on {', '.join(settings.sites)}; results in {out}")
+    log = partial(console.print, markup=False, highlight=False)
+    log(f"{arm} on {', '.join(settings.sites)}; results in {out}")
     start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
     job = Job(
         settings,
@@ -70,7 +72,7 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
         start,
         arm_folder(out, settings, arm, seed),
         run=run_id(out),
-        on_round=lambda line: console.print(format_round(line)),
+        on_round=lambda line: log(format_round(line)),
     )
     return len(settings.sites), [job]
 

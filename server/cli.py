@@ -53,13 +53,12 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
         print_line(shell_command(hub, superlink_command(hub)))
         return
     settings = hub.settings
-    serve(
-        hub,
-        lambda: print_line(
-            f"Sites can connect to {settings.host}:{settings.port}. Press Ctrl-C to stop the hub.\n"
-            f"Next, in another terminal: fedbus hub approve {folder} SITE.pub"
-        ),
-    )
+
+    def ready() -> None:
+        print_line(f"Sites can connect to {settings.host}:{settings.port}. Press Ctrl-C to stop the hub.")
+        print_line(f"Next, in another terminal: fedbus hub approve {folder} SITE.pub")
+
+    serve(hub, ready)
     print_line("The hub has stopped.")
 
 

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from fedbus.system.progress import Advance
+from fedbus.text import MOST_OF_A_LINE, plain_text
 
 
 class _Speed(ProgressColumn):
@@ -39,7 +40,7 @@ class ArmProgress:
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        self.bars.console.print(f"[dim]{text}[/dim]")
+        self.bars.console.print(Text(plain_text(text, MOST_OF_A_LINE), style="dim"))
 
     def decoding(self, site: str, images: int) -> Advance:
         """Add a bar for reading one dataset."""

@@ -22,6 +22,7 @@ from clients.flower_internals import (
 from clients.site.ca import read_ca_certificate
 from clients.site.folder import SiteFolder
 from clients.site.keys import read_private_key
+from fedbus.text import plain_text
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def ask_hub(site: SiteFolder) -> Contact:
                 f"the certificate of {hub} can't be verified with {site.ca_certificate} ({_openssl_reason(error)})"
             )
             return Contact(False, wrong_ca=True, problem=problem)
-        return Contact(False, problem=f"{hub} does not answer ({error})")
+        return Contact(False, problem=f"{hub} does not answer ({plain_text(error)})")
     except httpx.TransportError as error:
         return Contact(False, problem=f"{hub} does not answer ({type(error).__name__})")
     hub_time = parsedate_to_datetime(answer.headers["date"]) if "date" in answer.headers else None
@@ -84,7 +85,8 @@ def ask_hub(site: SiteFolder) -> Contact:
 
 def _openssl_reason(error: httpx.ConnectError) -> str:
     """OpenSSL's reason: unknown issuer, expired, or another host's certificate."""
-    return str(error).partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or str(error)
+    text = plain_text(error)
+    return text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or text
 
 
 def _check_key(site: SiteFolder, context: ssl.SSLContext) -> tuple[bool | None, str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fedbus.text import plain_text
+
 
 def explain(error: ValidationError, known: Sequence[str] = ()) -> str:
     """Describe every error of a validation with its key and value.
@@ -18,16 +20,16 @@ def explain(error: ValidationError, known: Sequence[str] = ()) -> str:
 
 
 def _explain_one(error: dict[str, Any], known: Sequence[str]) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    where = plain_text(".".join(str(part) for part in error["loc"]))
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         top_level = known and len(error["loc"]) == 1
         return f"unknown key {where!r}" + (nearest(where, known) if top_level else "")
     if error["type"] in ("missing", "missing_argument"):
         return f"{where} is missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = plain_text(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":  # raised by our own validators, whose messages name the value
         return f"{where}: {message}" if where else message
-    return f"{where}: {message}, not {error['input']!r}" if where else message
+    return f"{where}: {message}, not {plain_text(repr(error['input']))}" if where else message
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

@@ -10,9 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import AVERAGING, CENTRAL_ARMS, ROBUST, STRATEGIES, blended_from, is_tuned, tuned_from
 from fedbus.settings.explain import nearest
+from fedbus.text import is_plain, plain_text
 
 RESERVED_NAMES = ("all", "mean", "pooled")
 """Names that mean several sites in tables, so that no site can have them."""
+
+
+MOST_OF_A_NAME = 100
+"""Characters of a site's name, of which folders are named."""
 
 
 def kebab(name: str) -> str:
@@ -202,6 +207,13 @@ class Settings(BaseModel):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return (value,) if isinstance(value, int) else value
 
+    @field_validator("model")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not is_plain(value):
+            raise ValueError(f"{plain_text(value)!r} is too long or contains characters that can't be printed")
+        return value
+
     @field_validator("cache")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -287,6 +299,10 @@ def check_site_name(name: str) -> None:
     Raises:
         ValueError: If it is not.
     """
+    if len(name) > MOST_OF_A_NAME:
+        raise ValueError(
+            f"sites: {plain_text(name, MOST_OF_A_NAME)!r} is too long; use at most {MOST_OF_A_NAME} letters"
+        )
     plain = name.replace("-", "").replace("_", "").replace(".", "")
     if not (plain.isalnum() and plain.isascii()) or name.startswith("."):
         raise ValueError(f"sites: {name!r} can't name a folder; use letters, digits, '-', '_' and '.'")

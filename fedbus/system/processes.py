@@ -15,6 +15,7 @@ from types import FrameType
 import psutil
 
 from fedbus.errors import RunError
+from fedbus.text import plain_text
 
 SET_PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux, prctl(2): the signal that a process gets when its parent ends."""
@@ -99,7 +100,7 @@ def log_tail(log: Path, lines: int = 5) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         printed = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return " / ".join(printed[-lines:]) or "it printed nothing"
+    return " / ".join(plain_text(line) for line in printed[-lines:]) or "it printed nothing"
 
 
 def _end_with_parent() -> None:

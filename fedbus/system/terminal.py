@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fedbus.system.progress import Advance
+from fedbus.text import MOST_OF_A_LINE, plain_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +22,10 @@ INTERRUPTED = 130
 
 
 def print_line(text: str) -> None:
-    """Print text without markup, colours and line breaks, so that commands and paths in it can be copied."""
+    """Print a line of text without markup, colours and line breaks, so that commands and paths can be copied."""
     from rich.console import Console
 
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    Console().print(plain_text(text, MOST_OF_A_LINE), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_log_line(text: str) -> None:

@@ -20,6 +20,7 @@ from fedbus.evaluation.validation import Score
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings, check_site_name
 from fedbus.sites.split import SPLITS
+from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
@@ -33,6 +34,9 @@ ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 
 RUN = r"[0-9a-f]{0,16}"
 """Pattern of the code that distinguishes a run from another of the same name."""
+
+MOST_LABELS, MOST_OF_A_LABEL = 20, 40
+"""More classes, and longer names, than a site of another version can have; they are only printed."""
 
 MAX_ROWS = 10**9
 """More training rows than any federation has."""
@@ -160,7 +164,7 @@ class Registration:
             check_site_name(str(config["site"]))
             registration = cls(
                 site=str(config["site"]),
-                labels=tuple(str(label) for label in config["labels"]),
+                labels=tuple(plain_text(label, MOST_OF_A_LABEL) for label in config["labels"][:MOST_LABELS]),
                 image_size=int(metrics["image-size"]),
                 splits={split: tuple(int(count) for count in metrics[f"images-{split}"]) for split in SPLITS},
                 balanced=tuple(int(count) for count in metrics["balanced"]),
@@ -271,4 +275,4 @@ def _read_federation(config: Mapping[str, Any]) -> FederationRows | None:
 
 
 def _bad_message(what: str, why: object) -> RunError:
-    return RunError(f"{what} is not valid ({why}).", "Run the same version of FedBUS everywhere.")
+    return RunError(f"{what} is not valid ({plain_text(why)}).", "Run the same version of FedBUS everywhere.")

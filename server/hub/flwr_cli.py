@@ -10,6 +10,7 @@ from fedbus.deployment.settings_file import toml_value
 from fedbus.errors import RunError
 from fedbus.system.processes import environment_with
 from fedbus.system.third_party import SETTINGS
+from fedbus.text import plain_text
 from server.hub.folder import HubFolder
 from server.hub.superlink import flower_environment, shell_command
 
@@ -69,7 +70,7 @@ class FlwrCommand:
 
     def _failure(self, reason: str) -> RunError:
         return RunError(
-            f"Flower refused `{' '.join(self.command[:3])}` ({reason[-MAX_REASON:]}).",
+            f"Flower refused `{' '.join(self.command[:3])}` ({plain_text(reason[-MAX_REASON:])}).",
             f"Check that the hub is running: fedbus hub start {self.hub.path}",
         )
 

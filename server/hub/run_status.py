@@ -7,6 +7,7 @@ from typing import Literal
 
 from fedbus.errors import RunError
 from fedbus.system.files import read_json, write_json
+from fedbus.text import MOST_OF_A_LINE, plain_text
 
 STATUS_FILE = "status.json"
 
@@ -47,9 +48,10 @@ class Status:
 
 
 def write_status(out: Path, status: Status) -> None:
-    """Write a run's status, with the present time."""
+    """Write a run's status, with the present time; its words may quote what a site or a library wrote."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(out / STATUS_FILE, asdict(status) | {"updated": now})
+    words = {"words": plain_text(status.words, MOST_OF_A_LINE), "remedy": plain_text(status.remedy, MOST_OF_A_LINE)}
+    write_json(out / STATUS_FILE, asdict(status) | words | {"updated": now})
 
 
 def read_status(out: Path) -> Status | None:

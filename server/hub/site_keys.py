@@ -10,6 +10,7 @@ from fedbus.deployment.keys import KEY_TYPE, fingerprint_of
 from fedbus.deployment.private_folder import read_bytes
 from fedbus.deployment.site_name import valid_site_name
 from fedbus.errors import RunError
+from fedbus.text import plain_text
 
 _REMEDY = "Ask the site for the .pub file that `fedbus site init` made, and use that file unchanged."
 
@@ -31,11 +32,11 @@ def read_public_key(path: Path) -> tuple[str, str]:
         )
     kind, line, name = _split_line(path, content)
     if kind != KEY_TYPE:
-        raise RunError(f"{path} contains a key of type {kind}, not {KEY_TYPE}.", _REMEDY)
+        raise RunError(f"{path} contains a key of type {plain_text(kind)}, not {KEY_TYPE}.", _REMEDY)
     try:
         key = load_ssh_public_key(line)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise RunError(f"{path} contains a damaged key ({error}).", _REMEDY) from error
+        raise RunError(f"{path} contains a damaged key ({plain_text(error)}).", _REMEDY) from error
     assert isinstance(key, ec.EllipticCurvePublicKey)  # by KEY_TYPE
     try:
         valid_site_name(name)

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from fedbus.deployment.application import NOT_ALLOWED
 from fedbus.errors import RunError
 from fedbus.settings.schema import Settings
+from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows, add_rows
 from fedbus.transport.messages import CONFIG, METRICS, Registration
 from server.flower_internals import ErrorCode
@@ -128,7 +129,7 @@ def send_and_receive(
             for reply in replies:
                 pending.discard(message_id)
                 if reply.has_error():
-                    failures[site] = f"failed: {reply.error.reason}"
+                    failures[site] = f"failed: {plain_text(reply.error.reason)}"
                     error_codes[site] = reply.error.code
                 else:
                     received[site] = reply
