@@ -132,9 +132,8 @@ def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], log: Lo
         return Error(NOT_ALLOWED, f"its operator has not approved application {digest[:16]} yet")
     differing = differing_files(bundle.content, installed)
     if differing:
-        log(
-            f"application {digest} is approved, but {len(differing)} files differ here, such as {plain_text(differing[0])}"
-        )
+        name = plain_text(differing[0])
+        log(f"application {digest} is approved, but {len(differing)} files differ here, such as {name}")
         log("install the hub's version of FedBUS here")
         return Error(OTHER_VERSION, "another version of FedBUS is installed there")
     return None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from fedbus.settings.schema import check_site_name
+from fedbus.settings.site_name import check_site_name
 
 
 def valid_site_name(name: str) -> str:

@@ -10,14 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import AVERAGING, CENTRAL_ARMS, ROBUST, STRATEGIES, blended_from, is_tuned, tuned_from
 from fedbus.settings.explain import nearest
+from fedbus.settings.site_name import check_site_name
 from fedbus.text import is_plain, plain_text
-
-RESERVED_NAMES = ("all", "mean", "pooled")
-"""Names that mean several sites in tables, so that no site can have them."""
-
-
-MOST_OF_A_NAME = 100
-"""Characters of a site's name, of which folders are named."""
 
 
 def kebab(name: str) -> str:
@@ -291,20 +285,3 @@ def _hashable(value: Any) -> Any:
 
 def _not_one_of_them(arms: Sequence[str]) -> str:
     return f"{arms[0]} is not one" if len(arms) == 1 else f"{', '.join(arms)} are not"
-
-
-def check_site_name(name: str) -> None:
-    """Check that a site's name is usable as a folder name and does not mean several sites.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if len(name) > MOST_OF_A_NAME:
-        raise ValueError(
-            f"sites: {plain_text(name, MOST_OF_A_NAME)!r} is too long; use at most {MOST_OF_A_NAME} letters"
-        )
-    plain = name.replace("-", "").replace("_", "").replace(".", "")
-    if not (plain.isalnum() and plain.isascii()) or name.startswith("."):
-        raise ValueError(f"sites: {name!r} can't name a folder; use letters, digits, '-', '_' and '.'")
-    if name in RESERVED_NAMES:
-        raise ValueError(f"sites: {name!r} means several sites; choose another name")

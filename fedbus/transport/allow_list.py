@@ -11,7 +11,7 @@ from typing import Any
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import CONFUSION, FIGURES, GROUPS, IMAGES, SCATTER
-from fedbus.settings.schema import check_site_name
+from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.transport.messages import WEIGHT
 from fedbus.transport.packing import FLAT, Layout, number_of_values

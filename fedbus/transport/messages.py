@@ -18,7 +18,8 @@ from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import SiteScores
 from fedbus.evaluation.validation import Score
 from fedbus.settings.load import build_settings
-from fedbus.settings.schema import Settings, check_site_name
+from fedbus.settings.schema import Settings
+from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows

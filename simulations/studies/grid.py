@@ -19,7 +19,8 @@ from typing import Any
 from fedbus.errors import SettingsError
 from fedbus.settings.explain import nearest
 from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings, resolve_paths
-from fedbus.settings.schema import Settings, check_site_name
+from fedbus.settings.schema import Settings
+from fedbus.settings.site_name import check_site_name
 from simulations.studies.cell import WEIGHTS_OF, Cell, check_cells
 
 GRIDS = Path(__file__).parent

@@ -12,6 +12,7 @@ from fedbus.errors import RunError
 from fedbus.evaluation.predictions import Predictions
 from fedbus.evaluation.site_scores import score_site
 from fedbus.evaluation.validation import Score
+from fedbus.text import plain_text
 from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT, check_registration, check_reply
 from fedbus.transport.messages import Registration, Report
 
@@ -45,7 +46,7 @@ test_answer.__test__ = False
 def stopped(key: str, metrics: dict, arrays: dict | None = None) -> None:
     with pytest.raises(RunError, match="must not leave a site: ") as error:
         check_reply(metrics, arrays or {}, LAYOUT)
-    assert error.value.problem == f"A reply contains what must not leave a site: {key}."
+    assert error.value.problem == plain_text(f"A reply contains what must not leave a site: {key}.")
 
 
 def test_replies_of_sites_pass():
