@@ -131,13 +131,16 @@ def _image_size(inspection: Inspection, settings: Settings) -> list[CheckResult]
 
 
 def _notes(inspection: Inspection) -> list[CheckResult]:
-    """Count the inspection's notes, whose text names files."""
+    """Count masks and the inspection's notes, whose text names files."""
     if inspection.masks:
-        found = f"{count(inspection.masks, 'image')} with as few grey values as a mask"
+        found = f"{count(len(inspection.masks), 'image')} that are masks of others, or make up a class with masks alone"
+        results = [CheckResult("Masks", "fail", found, f"Move masks out of the folder. {SEE}")]
+    elif inspection.doubtful:
+        found = f"{count(inspection.doubtful, 'image')} with as few grey values as a mask"
         results = [CheckResult("Masks", "warn", found, f"Remove masks from the folder. {SEE}")]
     else:
         results = [CheckResult("Masks", "pass", "no image looks like a mask")]
-    others = len(inspection.notes) - bool(inspection.masks)  # one of the notes is about the masks
+    others = len(inspection.notes) - bool(inspection.doubtful)  # one of the notes is about these
     if others:
         found = f"the reader has {count(others, 'note')} about the dataset"
         results.append(CheckResult("Notes", "warn", found, "`fedbus check` shows them."))

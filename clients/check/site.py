@@ -92,7 +92,7 @@ def _check_images(
     cache = replace(PixelCache.of(settings), folder=site.cache) if disk.verdict != "fail" else None
     inspection = inspect_manifest(manifest, reader, settings.near_bits, progress, cache)
     steps, unsplittable = None, ""
-    if cache and not inspection.unreadable:
+    if cache and not inspection.unreadable and not inspection.masks:
         steps, unsplittable = try_split(site, inspection, settings)
     return [*check_data(inspection, settings, steps, unsplittable), disk], steps
 

@@ -18,6 +18,7 @@ from fedbus.errors import FedbusError, RunError
 from fedbus.settings.schema import Settings
 from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.inspection import DuplicatePair, Inspection
+from fedbus.sites.masks import masks_error
 from fedbus.system.files import write_json
 from fedbus.system.progress import Advance
 from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, plain_table, progress_bar
@@ -104,6 +105,8 @@ def render(inspection: Inspection) -> RenderableType:
         verdict = Text(f"✔ can be used: {images} images", style=GOOD)
     elif broken:
         verdict = Text(f"✘ can't be used yet: {broken} of {images} images can't be read", style=BAD)
+    elif inspection.masks:
+        verdict = Text(f"✘ can't be used yet: {len(inspection.masks)} of {images} images are masks", style=BAD)
     else:
         verdict = Text(f"✘ can't be used yet: {inspection.unsplittable}", style=BAD)
     parts: list[RenderableType] = [
@@ -114,6 +117,10 @@ def render(inspection: Inspection) -> RenderableType:
     ]
     if inspection.unreadable:
         parts.append(_unreadable(inspection))
+    if inspection.masks:
+        error = masks_error(inspection.root, inspection.masks)
+        faults = Group(_hanging("✘", Text(error.problem, style=BAD)), _hanging("→", Text(error.remedy)))
+        parts.append(Padding(faults, (0, 0, 1, 2)))
     if inspection.conflicting_pairs:
         parts.append(_contradictions(inspection))
     if inspection.notes:

@@ -13,20 +13,19 @@ from PIL import Image
 
 from fedbus.datasets.manifest import Manifest, Row
 from fedbus.datasets.registry import find_reader, read_dataset
-from fedbus.errors import ImageError, SplitError, listed
+from fedbus.errors import ImageError, SplitError
 from fedbus.images.decode import split_frame, stored_mode
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
+from fedbus.images.masks import has_mask_greys
 from fedbus.settings.load import build_settings
 from fedbus.sites.decoding import decode_images
 from fedbus.sites.groups import Pair, identical_rows, near_pairs
 from fedbus.sites.inspection import DuplicatePair, Inspection, Unreadable
+from fedbus.sites.masks import find_masks, mask_note
 from fedbus.sites.pixel_cache import PixelCache
 from fedbus.sites.split import SPLITS
 from fedbus.sites.split_dataset import group_dataset, split_dataset
 from fedbus.system.progress import Advance
-
-MASK_GREYS = 8
-"""An image with no more grey values than this looks like a mask, not like an ultrasound image."""
 
 
 def inspect_dataset(
@@ -86,8 +85,7 @@ def inspect_manifest(
     pairs = near_pairs(_stack([each.hash for each in seen]), near_bits)
     digests = _stack([each.digest for each in seen])
     patients = Counter(row.patient for row in manifest.rows if row.patient is not None)
-    flat = [each.row.path for each in seen if each.looks_like_mask]
-    mask_note = f"{len(flat)} image(s) with at most {MASK_GREYS} grey values, as masks have: {listed(flat)}"
+    masks, doubtful = find_masks([each.row for each in seen], [each.mask_greys for each in seen])
     return Inspection(
         site=manifest.site,
         reader=reader,
@@ -104,8 +102,9 @@ def inspect_manifest(
         near_bits=near_bits,
         unreadable=tuple(_unreadable(manifest, row, error) for row, error in errors.items()),
         unsplittable=_why_unsplittable(manifest.site, [each.row for each in seen], digests, pairs),
-        masks=len(flat),
-        notes=(*manifest.notes, mask_note) if flat else manifest.notes,
+        masks=tuple(masks),
+        doubtful=len(doubtful),
+        notes=(*manifest.notes, *mask_note(doubtful)),
     )
 
 
@@ -114,7 +113,7 @@ class _Image:
     row: Row
     size: tuple[int, int]
     mode: str
-    looks_like_mask: bool
+    mask_greys: bool
     digest: NDArray[np.uint8]
     hash: NDArray[np.uint8]
 
@@ -124,7 +123,7 @@ def _describe(root: Path, row: Row, image: Image.Image) -> _Image:
         row=row,
         size=image.size,
         mode=stored_mode(root / row.path),
-        looks_like_mask=image.getcolors(MASK_GREYS) is not None,
+        mask_greys=has_mask_greys(image),
         digest=np.frombuffer(pixel_digest(image), dtype=np.uint8),
         hash=perceptual_hash(image),
     )

@@ -56,8 +56,9 @@ class Inspection:
         near_bits: Hashes that differ in at most this many of 256 bits count as near-duplicates.
         unreadable: Every image that can't be decoded.
         unsplittable: Why no settings could split it into train, validation and test; None if some can.
-        masks: Images with as few grey values as a mask has; a note names them.
-        notes: What the reader noticed, and images that look like masks.
+        masks: Every image that is a mask; a comparison refuses them.
+        doubtful: Number of other images with the grey values of a mask; a note names them.
+        notes: What the reader noticed, and the doubtful images.
     """
 
     site: str
@@ -75,13 +76,14 @@ class Inspection:
     near_bits: int
     unreadable: tuple[Unreadable, ...]
     unsplittable: str | None
-    masks: int
+    masks: tuple[str, ...]
+    doubtful: int
     notes: tuple[str, ...]
 
     @property
     def usable(self) -> bool:
         """Whether the dataset can be split and trained on without changes."""
-        return not self.unreadable and self.unsplittable is None
+        return not self.unreadable and not self.masks and self.unsplittable is None
 
     @property
     def identical_pairs(self) -> tuple[DuplicatePair, ...]:
@@ -131,6 +133,7 @@ class Inspection:
             "unreadable": [
                 {"file": each.path, "reason": each.reason, "remedy": each.remedy} for each in self.unreadable
             ],
+            "masks": list(self.masks),
             "unsplittable": self.unsplittable,
             "notes": list(self.notes),
             "citation": reader.citation,

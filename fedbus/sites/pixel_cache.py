@@ -19,10 +19,14 @@ from fedbus.errors import ImageError, RunError, listed
 from fedbus.images.burned_in import DETECTOR, find_annotations, paint_over
 from fedbus.images.decode import DECODER, resize_image
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
+from fedbus.images.masks import has_mask_greys
 from fedbus.settings.schema import Settings
 from fedbus.sites.decoding import Visit, decode_images
 from fedbus.system.files import write_whole
 from fedbus.system.progress import Advance
+
+_PRINT_BYTES = 2 * HASH_BYTES + 1
+"""Of each image: its hash, its digest, and whether it has the greys of a mask."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ class Pixels:
         images: uint8 [N, size, size], memory-mapped read-only.
         hashes: uint8 [N, 32], 256-bit difference hashes of the full-size images.
         digests: uint8 [N, 32], SHA-256 of the full-size decoded pixels, equal where images are identical.
+        mask_greys: bool [N], whether the full-size image has the grey values of a mask.
         path: File of `images`, for other processes to map.
     """
 
     images: NDArray[np.uint8]
     hashes: NDArray[np.uint8]
     digests: NDArray[np.uint8]
+    mask_greys: NDArray[np.bool_]
     path: Path
 
 
@@ -67,10 +73,13 @@ class PixelCache:
         images_path, prints_path = self._paths(manifest)
         with suppress(OSError, ValueError, EOFError):
             prints = np.load(prints_path)
+            if prints.shape[1:] != (_PRINT_BYTES,):  # stored by a version that did not look for masks
+                return None
             return Pixels(
                 images=np.load(images_path, mmap_mode="r"),
                 hashes=prints[:, :HASH_BYTES],
-                digests=prints[:, HASH_BYTES:],
+                digests=prints[:, HASH_BYTES : 2 * HASH_BYTES],
+                mask_greys=prints[:, -1] > 0,
                 path=images_path,
             )
         return None
@@ -92,7 +101,7 @@ class PixelCache:
             RunError: If the disk is full.
         """
         images_path, prints_path = self._paths(manifest)
-        prints = np.empty((len(manifest.rows), 2 * HASH_BYTES), dtype=np.uint8)
+        prints = np.empty((len(manifest.rows), _PRINT_BYTES), dtype=np.uint8)
         errors: dict[int, ImageError] = {}
 
         def write(temporary: Path) -> None:
@@ -131,7 +140,7 @@ class PixelCache:
                 shown = _paint_over_annotations(image) if self.mask_annotations else image
                 pixels = resize_image(shown, self.size).tobytes()
                 digest = np.frombuffer(pixel_digest(image), dtype=np.uint8)
-                prints[row] = np.concatenate([perceptual_hash(image), digest])
+                prints[row] = np.concatenate([perceptual_hash(image), digest, [has_mask_greys(image)]])
                 with lock:
                     file.seek(start + row * len(pixels))
                     file.write(pixels)

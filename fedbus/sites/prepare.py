@@ -13,6 +13,7 @@ from fedbus.errors import RunError
 from fedbus.settings.schema import Settings, SiteSource
 from fedbus.sites.groups import cross_pairs, near_pairs
 from fedbus.sites.leaky_split import check_split
+from fedbus.sites.masks import find_masks, mask_note, refuse_masks
 from fedbus.sites.pixel_cache import PixelCache, Pixels, decode_dataset
 from fedbus.sites.site import SITES_FILE, Site, frozen_digests, open_site, split_path
 from fedbus.sites.split import SplitTable
@@ -23,11 +24,12 @@ from fedbus.system.progress import Advance
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """A dataset on its way to a site: read, decoded and grouped."""
+    """A dataset on its way to a site: read, decoded and grouped; with the notes of its reader and about its images."""
 
     manifest: Manifest
     pixels: Pixels
     grouped: GroupedRows
+    notes: tuple[str, ...]
 
 
 def prepare_sites(
@@ -89,8 +91,11 @@ def load_dataset(
     manifest = read_dataset(source.reader, source.path, name)
     advance = progress(name, len(manifest.rows)) if progress else lambda _: None
     pixels = decode_dataset(manifest, PixelCache.of(settings), advance)
+    masks, doubtful = find_masks(manifest.rows, pixels.mask_greys.tolist())
+    refuse_masks(source.path, masks)
     pairs = near_pairs(pixels.hashes, settings.near_bits)
-    return LoadedDataset(manifest, pixels, group_dataset(name, manifest.rows, pixels.digests, pairs))
+    grouped = group_dataset(name, manifest.rows, pixels.digests, pairs)
+    return LoadedDataset(manifest, pixels, grouped, (*manifest.notes, *mask_note(doubtful)))
 
 
 def _drop_duplicates_of_other_sites(dataset: LoadedDataset, earlier: Sequence[LoadedDataset], near_bits: int) -> None:
@@ -111,7 +116,7 @@ def _facts(dataset: LoadedDataset, reader: str, split: SplitTable) -> dict[str, 
         "reader": reader,
         "digest": dataset.manifest.digest,
         "split_digest": split.digest,
-        "notes": list(dataset.manifest.notes),
+        "notes": list(dataset.notes),
         "images": len({row.path for row in split.rows}),
         "patients": len({row.patient for row in split.rows if row.patient}) or None,
         "groups": len({row.group for row in split.rows}),
