@@ -67,7 +67,9 @@ def test_names_of_other_images(image, mask):
 
 
 def test_a_class_of_nothing_but_masks():
-    rows = [Row(name, label, None, "") for name, label in (("a.png", "benign"), ("b.png", "normal"), ("c.png", "normal"))]
+    rows = [
+        Row(name, label, None, "") for name, label in (("a.png", "benign"), ("b.png", "normal"), ("c.png", "normal"))
+    ]
     assert find_masks(rows, [False, True, True]) == (["b.png", "c.png"], [])
     assert find_masks(rows, [False, True, False]) == ([], ["b.png"])
     assert find_masks(rows, [False, False, False]) == ([], [])
