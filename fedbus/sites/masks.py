@@ -12,9 +12,12 @@ from fedbus.errors import ArchiveError, listed
 from fedbus.images.decode import split_frame
 
 _WORDS = frozenset(
-    "annotation annotations binary contour contours delineation gt groundtruth label labels lesion lesions map mask "
-    "masks outline roi seg segm segment segmentation segmentations seg tumor tumour tumors tumours".split()
-)
+    (
+        "annotation", "annotations", "binary", "contour", "contours", "delineation", "gt", "groundtruth", "label",
+        "labels", "lesion", "lesions", "map", "mask", "masks", "outline", "roi", "seg", "segm", "segment",
+        "segmentation", "segmentations", "tumor", "tumors", "tumour", "tumours",
+    )
+)  # fmt: skip
 """What names of masks have in front of the image's name, or in place of words like `image`."""
 
 _SEPARATORS = "-_. "
