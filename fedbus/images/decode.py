@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from fedbus.errors import ImageError
+from fedbus.images.raster import decode_raster, raster_mode
 
-DECODER = "grey-1"
+DECODER = "grey-2"
 """Changes whenever `decode_image` or `resize_image` would give other pixels: part of the key of the pixel cache.
 `tests/fedbus/images/test_golden.py` fails when a library changes pixels."""
 
@@ -33,48 +33,25 @@ def split_frame(path: Path) -> tuple[Path, int | None]:
 
 def stored_mode(path: Path) -> str:
     """Return Pillow's name of the mode that an image is stored in, or DICOM."""
-    if split_frame(path)[0].suffix.lower() == DICOM:
-        return "DICOM"
-    with Image.open(path) as image:
-        return image.mode
+    return "DICOM" if split_frame(path)[0].suffix.lower() == DICOM else raster_mode(path)
 
 
 def decode_image(path: Path) -> Image.Image:
-    """Decode an image at full size, as 8-bit grey.
+    """Decode an image at full size, as 8-bit grey, with its remarks (`fedbus.images.remarks`).
 
-    Colour is reduced by ITU-R 601 luma; palettes are resolved; transparency is dropped, not blended,
-    because an ultrasound frame saved with an alpha channel is opaque where there is an image.
-    DICOM goes through `decode_dicom`; `scan.dcm#12` is its twelfth frame, `scan.dcm` its middle one.
+    DICOM goes through `decode_dicom`, every other format through `decode_raster`; `scan.dcm#12` is the twelfth frame of
+    a DICOM file, `scan.dcm` its representative or middle one.
 
     Raises:
-        ImageError: If the file is missing, empty, truncated, not an image, or (except DICOM) has more than 8 bits per
-            channel.
+        ImageError: If the file is missing, empty, truncated, not an image, (except DICOM) has more than 8 bits per
+            channel, or exceeds a limit of `fedbus.images.limits`.
     """
     file, frame = split_frame(path)
     if file.suffix.lower() == DICOM:
         from fedbus.images.dicom import decode_dicom  # late: most datasets need no pydicom
 
         return decode_dicom(file, frame)
-    try:
-        with Image.open(path) as opened:
-            # Pillow opens 16-bit colour as 8-bit RGB; only the raw mode of its tiles (RGB;16B) shows it.
-            deep_colour = any(";16" in str(tile) for tile in opened.tile)
-            if opened.mode.startswith("I") or opened.mode == "F" or deep_colour:
-                raise ImageError(
-                    f"{path} has more than 8 bits per channel (opened as {opened.mode}).",
-                    "Export it as 8-bit with the window that a radiologist would use.",
-                )
-            opened.load()
-            image = opened.convert("RGBA") if opened.mode == "P" else opened
-            if image.mode == "RGBA":
-                image = image.convert("RGB")
-            return image.convert("L")
-    except FileNotFoundError as error:
-        raise ImageError(f"{path} does not exist.", "Restore the file, or remove its row from the list.") from error
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        size = path.stat().st_size if path.is_file() else 0
-        problem = "is an empty file" if size == 0 else f"can't be decoded ({error})"
-        raise ImageError(f"{path} {problem}.", "Fetch the file again from its source, or remove it.") from error
+    return decode_raster(path)
 
 
 def resize_image(image: Image.Image, size: int) -> NDArray[np.uint8]:

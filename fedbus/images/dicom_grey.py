@@ -2,11 +2,15 @@
 
 Grey values go through the modality transformation (a look-up table, or rescale slope and intercept) and then the VOI
 transformation (a look-up table, else the first window). Without one, values of up to 8 bits are shown as stored, and
-deeper ones are scaled from their minimum and maximum in this image. MONOCHROME1 is inverted last. Colour is reduced by
+deeper ones are scaled from their minimum and maximum in this image. Colour is reduced by
 ITU-R 601 luma, as in every other format.
+
+MONOCHROME1 is inverted, and so is an image whose presentation look-up table is INVERSE, once. Padding is no part of an
+image: it does not count in minimum and maximum, and is shown black (C.7.5.1.1.2). Overlays are not drawn.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,14 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut
 from scipy.special import expit
 
+from fedbus.images.remarks import OVERLAYS, SEVERAL_WINDOWS
+
+_OVERLAYS = range(0x6000, 0x6020, 2)
+_OVERLAY_ROWS, _OVERLAY_BIT = 0x0010, 0x0102
+
 TAGS = [
     "BitsStored", "PhotometricInterpretation", "PixelRepresentation",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape",
     "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope",
     "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
     "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
@@ -26,6 +36,7 @@ TAGS = [
     "BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData",
     "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData",
+    *(group << 16 | element for group in _OVERLAYS for element in (_OVERLAY_ROWS, _OVERLAY_BIT)),
 ]  # fmt: skip
 """The tags that `to_grey` reads."""
 
@@ -48,10 +59,40 @@ def to_grey(stored: NDArray[Any], header: Dataset) -> Image.Image:
         return _luma(colours, 8 * colours.dtype.itemsize)
     if stored.ndim == 3:
         return _luma(stored, header.BitsStored)
-    shown = _display(stored, header)
-    if header.PhotometricInterpretation == "MONOCHROME1":
+    stored = _without_overlay_bits(stored, header)
+    padding = _find_padding(stored, header)
+    shown = _display(stored, header, ~padding)
+    if header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE":
         shown = 255 - shown
+    shown[padding] = 0
     return Image.fromarray(np.rint(shown).astype(np.uint8))
+
+
+def grey_remarks(header: Dataset) -> Iterator[str]:
+    """Remarks on what `to_grey` leaves out."""
+    if any(group << 16 | _OVERLAY_ROWS in header for group in _OVERLAYS):
+        yield OVERLAYS
+    windows = zip(*(_all(header.get(name)) for name in ("WindowCenter", "WindowWidth")), strict=False)
+    if not header.get("VOILUTSequence") and len(set(windows)) > 1:
+        yield SEVERAL_WINDOWS
+
+
+def _without_overlay_bits(stored: NDArray[Any], header: Dataset) -> NDArray[Any]:
+    """Clear the bits above those of the values, where old files keep an overlay."""
+    places = [header.get(group << 16 | _OVERLAY_BIT) for group in _OVERLAYS]
+    highest = max(int(place.value or 0) if place is not None else 0 for place in places)
+    if header.PixelRepresentation or highest < header.BitsStored:
+        return stored
+    return stored & stored.dtype.type(2**header.BitsStored - 1)
+
+
+def _find_padding(stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_]:
+    """The pixels that only fill the rectangle, by their value (PS3.3, C.7.5.1.1.2)."""
+    ends = [header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if not isinstance(ends[0], int):
+        return np.zeros(stored.shape, dtype=bool)
+    other = ends[1] if isinstance(ends[1], int) else ends[0]
+    return np.asarray((stored >= min(ends[0], other)) & (stored <= max(ends[0], other)))
 
 
 def _luma(colours: NDArray[Any], bits: int) -> Image.Image:
@@ -59,8 +100,8 @@ def _luma(colours: NDArray[Any], bits: int) -> Image.Image:
     return Image.fromarray(eight).convert("L")
 
 
-def _display(stored: NDArray[Any], header: Dataset) -> NDArray[np.float64]:
-    """Grey values from 0 to 255, not yet rounded."""
+def _display(stored: NDArray[Any], header: Dataset, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Grey values from 0 to 255, not yet rounded; those inside the image are right."""
     values = _modality(stored, header)
     if header.get("VOILUTSequence"):
         shown, bits = _look_up(values, header.VOILUTSequence[0], header)
@@ -69,9 +110,10 @@ def _display(stored: NDArray[Any], header: Dataset) -> NDArray[np.float64]:
     if window is not None:
         return 255 * _apply_window(values, *window, str(header.get("VOILUTFunction") or "LINEAR"))
     if header.BitsStored <= 8 and not header.PixelRepresentation and not header.get("ModalityLUTSequence"):
-        return np.asarray(stored * (255 / (2**header.BitsStored - 1)))
-    low, high = float(values.min()), float(values.max())
-    return (values - low) * 255 / (high - low) if high > low else np.zeros(values.shape)
+        shown = np.asarray(stored * (255 / (2**header.BitsStored - 1)))
+        return 255 - shown if (header.get("RescaleSlope") or 1) < 0 else shown
+    low, high = (float(end(values, where=inside, initial=start)) for end, start in ((np.min, np.inf), (np.max, -np.inf)))
+    return np.asarray((values - low) * 255 / (high - low)) if high > low else np.zeros(values.shape)
 
 
 def _modality(stored: NDArray[Any], header: Dataset) -> NDArray[np.float64]:
@@ -111,6 +153,10 @@ def _apply_window(values: NDArray[np.float64], centre: float, width: float, func
     if width <= 0:
         return (values > centre).astype(np.float64)
     return np.clip((values - centre) / width + 0.5, 0, 1)
+
+
+def _all(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, MultiValue | list) else [value]
 
 
 def _first(value: Any) -> Any:

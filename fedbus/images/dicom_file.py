@@ -1,0 +1,104 @@
+"""Read the elements of a DICOM file within the limits of `fedbus.images.limits`.
+
+pydicom inflates a deflated file without limit, and follows nested sequences as long as there are any.
+"""
+
+import zlib
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydicom import Dataset, dcmread, uid
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.tag import Tag
+
+from fedbus.errors import ImageError
+from fedbus.images.limits import MOST_INFLATED_BYTES, MOST_READS, MOST_SEQUENCE_BYTES, open_regular
+
+_META_GROUP = 0x0002
+_PIXEL_GROUP = 0x7FE0
+
+
+class _TooMuchError(Exception):
+    """A file that exceeds a limit; the message says which."""
+
+
+def read_dicom(path: Path, tags: Sequence[str | int], *, pixels: bool = True) -> Dataset:
+    """Read some elements of a DICOM file (Part 10, with preamble).
+
+    Args:
+        path: The file.
+        tags: Names or numbers of the elements to read.
+        pixels: Whether to read on to the pixels.
+
+    Returns:
+        A dataset with `file_meta`, and those of the elements that the file has.
+
+    Raises:
+        ImageError: If the file exceeds a limit; the message names it.
+        Exception: Of any type, from pydicom, if the file is missing, damaged or not DICOM.
+    """
+    try:
+        with open_regular(path) as opened:
+            found = _read(_CountedReads(opened), list(tags), pixels)
+    except _TooMuchError as error:
+        raise ImageError(f"{path} can't be decoded: {error}.", "Export it again, uncompressed.") from None
+    if any(_is_long_sequence(element) for element in found.elements()):
+        raise ImageError(f"{path} can't be decoded: it has too many items.", "Export it again from its source.")
+    return found
+
+
+def _is_long_sequence(element: Any) -> bool:
+    """Whether an element is a sequence whose items pydicom will only parse when they are used, and has too many."""
+    if not isinstance(element.value, bytes) or len(element.value) <= MOST_SEQUENCE_BYTES:
+        return False
+    return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ"
+
+
+def _read(file: Any, tags: list[Any], pixels: bool) -> Dataset:
+    read_preamble(file, force=False)
+    meta = FileMetaDataset(
+        read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    )
+    if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
+        file.seek(0)
+        return dcmread(file, specific_tags=tags, stop_before_pixels=not pixels)
+    inflated = _CountedReads(BytesIO(_inflate(file)))
+    stop = None if pixels else (lambda tag, *_: tag.group >= _PIXEL_GROUP)
+    wanted = [Tag(tag) for tag in tags]
+    dataset = read_dataset(inflated, is_implicit_VR=False, is_little_endian=True, stop_when=stop, specific_tags=wanted)
+    dataset.file_meta = meta
+    return dataset
+
+
+def _inflate(file: Any) -> bytes:
+    """Inflate the rest of a file; raw deflate, as PS3.5, A.5 requires."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflater.decompress(file.read_rest(), MOST_INFLATED_BYTES)
+    if inflater.unconsumed_tail:
+        raise _TooMuchError(f"it inflates to more than {MOST_INFLATED_BYTES / 2**20:.0f} MiB")
+    if not inflater.eof:
+        raise EOFError("the deflated data ends early")
+    return content
+
+
+class _CountedReads:
+    """A file for pydicom that refuses to be read in more than `MOST_READS` pieces, or whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, MOST_READS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise _TooMuchError("it has too many elements and items")
+        if size < 0:
+            raise _TooMuchError("its compression is not declared as it should be")  # pydicom is about to inflate it
+        return self._file.read(size)
+
+    def read_rest(self) -> bytes:
+        return self._file.read()
