@@ -9,7 +9,7 @@ from PIL import Image
 
 from fedbus.images.raster import decode_raster, raster_mode
 
-DECODER = "grey-2"
+DECODER = "grey-3"
 """Changes whenever `decode_image` or `resize_image` would give other pixels: part of the key of the pixel cache.
 `tests/fedbus/images/test_golden.py` fails when a library changes pixels."""
 

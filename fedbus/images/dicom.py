@@ -28,7 +28,7 @@ from fedbus.images.failures import describe_failure
 from fedbus.images.limits import LARGE_FILE_BYTES, LARGE_PIXELS, check_pixels, take_turn
 from fedbus.images.remarks import NOT_SQUARE, SEVERAL_FRAMES, VERY_LARGE, with_remarks
 
-_WANTED = [
+_WANTED: list[str | int] = [
     *TAGS, "BitsAllocated", "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "NumberOfFrames",
     "PixelAspectRatio", "PixelData", "PixelSpacing", "PlanarConfiguration", "RepresentativeFrameNumber", "Rows",
     "SamplesPerPixel", "SequenceOfUltrasoundRegions",

@@ -66,9 +66,9 @@ def _read(file: Any, tags: list[Any], pixels: bool) -> Dataset:
     if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
         file.seek(0)
         return dcmread(file, specific_tags=tags, stop_before_pixels=not pixels)
-    inflated = _CountedReads(BytesIO(_inflate(file)))
+    inflated: Any = _CountedReads(BytesIO(_inflate(file)))
     stop = None if pixels else (lambda tag, *_: tag.group >= _PIXEL_GROUP)
-    wanted = [Tag(tag) for tag in tags]
+    wanted: list[Any] = [Tag(tag) for tag in tags]
     dataset = read_dataset(inflated, is_implicit_VR=False, is_little_endian=True, stop_when=stop, specific_tags=wanted)
     dataset.file_meta = meta
     return dataset

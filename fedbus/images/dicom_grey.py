@@ -26,7 +26,7 @@ from fedbus.images.remarks import OVERLAYS, SEVERAL_WINDOWS
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _OVERLAY_ROWS, _OVERLAY_BIT = 0x0010, 0x0102
 
-TAGS = [
+TAGS: list[str | int] = [
     "BitsStored", "PhotometricInterpretation", "PixelRepresentation",
     "PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape",
     "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope",
@@ -83,7 +83,7 @@ def _without_overlay_bits(stored: NDArray[Any], header: Dataset) -> NDArray[Any]
     highest = max(int(place.value or 0) if place is not None else 0 for place in places)
     if header.PixelRepresentation or highest < header.BitsStored:
         return stored
-    return stored & stored.dtype.type(2**header.BitsStored - 1)
+    return np.asarray(stored & stored.dtype.type(2**header.BitsStored - 1))
 
 
 def _find_padding(stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_]:
@@ -112,7 +112,9 @@ def _display(stored: NDArray[Any], header: Dataset, inside: NDArray[np.bool_]) -
     if header.BitsStored <= 8 and not header.PixelRepresentation and not header.get("ModalityLUTSequence"):
         shown = np.asarray(stored * (255 / (2**header.BitsStored - 1)))
         return 255 - shown if (header.get("RescaleSlope") or 1) < 0 else shown
-    low, high = (float(end(values, where=inside, initial=start)) for end, start in ((np.min, np.inf), (np.max, -np.inf)))
+    low, high = (
+        float(end(values, where=inside, initial=start)) for end, start in ((np.min, np.inf), (np.max, -np.inf))
+    )
     return np.asarray((values - low) * 255 / (high - low)) if high > low else np.zeros(values.shape)
 
 

@@ -3,7 +3,7 @@
 A remark is a phrase that follows "N file(s)" in a note of `fedbus check` and of the report.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from PIL import Image
 
@@ -37,6 +37,6 @@ def remarks_of(image: Image.Image) -> tuple[str, ...]:
     return tuple(image.info.get(_KEY, ()))
 
 
-def describe_remarks(remarks: dict[str, Sequence[str]]) -> tuple[str, ...]:
+def describe_remarks(remarks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Turn the paths of the images of each remark into notes, one per remark."""
     return tuple(f"{len(paths)} file(s) {remark}: {listed(list(paths))}" for remark, paths in sorted(remarks.items()))

@@ -17,6 +17,7 @@ from fedbus.errors import ImageError, SplitError
 from fedbus.images.decode import split_frame, stored_mode
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.images.masks import has_mask_greys
+from fedbus.images.remarks import describe_remarks, remarks_of
 from fedbus.settings.load import build_settings
 from fedbus.sites.decoding import decode_images
 from fedbus.sites.groups import Pair, identical_rows, near_pairs
@@ -104,7 +105,7 @@ def inspect_manifest(
         unsplittable=_why_unsplittable(manifest.site, [each.row for each in seen], digests, pairs),
         masks=tuple(masks),
         doubtful=len(doubtful),
-        notes=(*manifest.notes, *mask_note(doubtful)),
+        notes=(*manifest.notes, *mask_note(doubtful), *_describe_remarks(seen)),
     )
 
 
@@ -114,6 +115,7 @@ class _Image:
     size: tuple[int, int]
     mode: str
     mask_greys: bool
+    remarks: tuple[str, ...]
     digest: NDArray[np.uint8]
     hash: NDArray[np.uint8]
 
@@ -124,9 +126,19 @@ def _describe(root: Path, row: Row, image: Image.Image) -> _Image:
         size=image.size,
         mode=stored_mode(root / row.path),
         mask_greys=has_mask_greys(image),
+        remarks=remarks_of(image),
         digest=np.frombuffer(pixel_digest(image), dtype=np.uint8),
         hash=perceptual_hash(image),
     )
+
+
+def _describe_remarks(images: Sequence[_Image]) -> tuple[str, ...]:
+    """Remarks on the images of a dataset, as the pixel cache gives them too."""
+    remarks: dict[str, list[str]] = {}
+    for image in images:
+        for remark in image.remarks:
+            remarks.setdefault(remark, []).append(image.row.path)
+    return describe_remarks(remarks)
 
 
 def _unreadable(manifest: Manifest, row: int, error: ImageError) -> Unreadable:

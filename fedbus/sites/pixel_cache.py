@@ -20,9 +20,10 @@ from fedbus.images.burned_in import DETECTOR, find_annotations, paint_over
 from fedbus.images.decode import DECODER, resize_image
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.images.masks import has_mask_greys
+from fedbus.images.remarks import describe_remarks, remarks_of
 from fedbus.settings.schema import Settings
 from fedbus.sites.decoding import Visit, decode_images
-from fedbus.system.files import write_whole
+from fedbus.system.files import read_json, write_json, write_whole
 from fedbus.system.progress import Advance
 
 _PRINT_BYTES = 2 * HASH_BYTES + 1
@@ -39,6 +40,7 @@ class Pixels:
         digests: uint8 [N, 32], SHA-256 of the full-size decoded pixels, equal where images are identical.
         mask_greys: bool [N], whether the full-size image has the grey values of a mask.
         path: File of `images`, for other processes to map.
+        notes: Remarks on the images, see `fedbus.images.remarks`.
     """
 
     images: NDArray[np.uint8]
@@ -46,6 +48,7 @@ class Pixels:
     digests: NDArray[np.uint8]
     mask_greys: NDArray[np.bool_]
     path: Path
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,20 @@ class PixelCache:
     def load(self, manifest: Manifest) -> Pixels | None:
         """Map the images of a manifest; None if they are not stored, or the files were cut short by a crash."""
         images_path, prints_path = self._paths(manifest)
-        with suppress(OSError, ValueError, EOFError):
+        with suppress(OSError, ValueError, EOFError, KeyError, RunError):
             prints = np.load(prints_path)
             if prints.shape[1:] != (_PRINT_BYTES,):  # stored by a version that did not look for masks
                 return None
+            remarks = read_json(_remarks_path(images_path))
             return Pixels(
                 images=np.load(images_path, mmap_mode="r"),
                 hashes=prints[:, :HASH_BYTES],
                 digests=prints[:, HASH_BYTES : 2 * HASH_BYTES],
                 mask_greys=prints[:, -1] > 0,
                 path=images_path,
+                notes=describe_remarks(
+                    {remark: [manifest.rows[row].path for row in rows] for remark, rows in remarks.items()}
+                ),
             )
         return None
 
@@ -103,15 +110,21 @@ class PixelCache:
         images_path, prints_path = self._paths(manifest)
         prints = np.empty((len(manifest.rows), _PRINT_BYTES), dtype=np.uint8)
         errors: dict[int, ImageError] = {}
+        remarks: dict[int, tuple[str, ...]] = {}
+
+        def note(row: int, image: Image.Image) -> None:
+            remarks[row] = remarks_of(image)
+            visit(row, image)
 
         def write(temporary: Path) -> None:
-            errors.update(self._decode_into(temporary, manifest, prints, advance, visit))
+            errors.update(self._decode_into(temporary, manifest, prints, advance, note))
             if errors:
                 raise _NotStoredError
 
         with suppress(_NotStoredError):
             write_whole(images_path, write)
             write_whole(prints_path, lambda temporary: np.save(temporary, prints))
+            write_json(_remarks_path(images_path), _rows_of(remarks))
         return errors
 
     def _paths(self, manifest: Manifest) -> tuple[Path, Path]:
@@ -177,6 +190,20 @@ def read_hashes(images: Path) -> NDArray[np.uint8]:
 def _prints_path(images: Path) -> Path:
     """The file with the fingerprints of decoded images, beside them."""
     return images.with_name(f"{images.stem}-prints.npy")
+
+
+def _remarks_path(images: Path) -> Path:
+    """The file with the rows of each remark, beside the images: names of files are not part of the key."""
+    return images.with_name(f"{images.stem}-remarks.json")
+
+
+def _rows_of(remarks: dict[int, tuple[str, ...]]) -> dict[str, list[int]]:
+    """The rows of each remark, in the order of the manifest."""
+    rows: dict[str, list[int]] = {}
+    for row in sorted(remarks):
+        for remark in remarks[row]:
+            rows.setdefault(remark, []).append(row)
+    return rows
 
 
 def decode_dataset(manifest: Manifest, cache: PixelCache, advance: Advance = lambda _: None) -> Pixels:

@@ -95,7 +95,7 @@ def load_dataset(
     refuse_masks(source.path, masks)
     pairs = near_pairs(pixels.hashes, settings.near_bits)
     grouped = group_dataset(name, manifest.rows, pixels.digests, pairs)
-    return LoadedDataset(manifest, pixels, grouped, (*manifest.notes, *mask_note(doubtful)))
+    return LoadedDataset(manifest, pixels, grouped, (*manifest.notes, *mask_note(doubtful), *pixels.notes))
 
 
 def _drop_duplicates_of_other_sites(dataset: LoadedDataset, earlier: Sequence[LoadedDataset], near_bits: int) -> None:
