@@ -17,6 +17,7 @@ from fedbus.settings.arms import STRATEGIES
 from fedbus.sites.default_sites import settings_of_run
 from server.hub.deployed_run import format_round, run_deployment
 from server.rounds.loop import Job, run_jobs
+from server.rounds.robust import check_robust
 
 
 def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> ServerApp:
@@ -59,6 +60,7 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
     arm, seed = str(config.get("arm", "fedavg")), settings.seeds[0]
     if arm not in STRATEGIES:
         raise SettingsError(f"arm = {arm} is not a federated arm.", f"Choose one of {', '.join(STRATEGIES)}.")
+    check_robust(arm, settings, settings.quorum or len(settings.sites))
     out = Path(str(config.get("out") or settings.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
     open_run(out, settings, resume=bool(config.get("resume", False)))
     console = Console(stderr=True)

@@ -19,6 +19,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
+from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
 from simulations.precision import resolve_precision
 from simulations.progress import ArmProgress
@@ -58,6 +59,7 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
             check_folder(source.reader, source.path, name)  # before weights are downloaded
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     settings = resolve_sites(settings)
+    check_robust_arms(settings, len(settings.sites))
     phantoms = any(source.reader == "phantoms" for source in settings.sites.values())
     if phantoms:
         console.print(PHANTOM_NOTE)

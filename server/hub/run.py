@@ -26,6 +26,7 @@ from server.hub.registrations import read_registrations
 from server.hub.report import write_hub_report
 from server.hub.run_status import STATUS_FILE, Status, read_status, write_status
 from server.hub.superlink import is_up
+from server.rounds.robust import check_robust_arms
 
 Log = Callable[[str], object]
 
@@ -93,6 +94,7 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
             f"quorum = {settings.quorum}, but only {len(sites)} site(s) are approved.",
             "Approve more sites, or lower the quorum.",
         )
+    check_robust_arms(settings, len(sites))
     if not is_up(hub):
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
     # The ServerApp makes the start weights again; here they show problems before anything is written or started.

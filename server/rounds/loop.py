@@ -37,6 +37,7 @@ from server.rounds.flower_messages import (
 from server.rounds.messaging import Participants, Replies
 from server.rounds.policies import apply_policies
 from server.rounds.registration import OnWait, register_sites, send_until_quorum, wait_for_nodes
+from server.rounds.robust import check_robust, set_parameters
 from server.rounds.screening import Screened, screen_scores, screen_updates
 from server.rounds.strategies import make_strategy, restore_strategy, strategy_state
 
@@ -122,6 +123,7 @@ class RoundLoop:
     def __init__(self, grid: Grid, participants: Participants, job: Job) -> None:
         self.grid, self.participants, self.job, self.settings = grid, participants, job, job.settings
         self.quorum = self.settings.quorum or len(participants.registrations)
+        check_robust(job.arm, self.settings, self.quorum)
         self.strategy: Strategy = make_strategy(job.arm, self.settings)
         self.by_class = classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
         self.instruction = Instruction(
@@ -200,11 +202,12 @@ class RoundLoop:
         before, updates = self.checkpoint.state, screened.updates
         weights = {site: report.weight for site, report in screened.reports.items()}
         usable = [replace_arrays(replies.messages[site], updates[site]) for site in weights]
+        set_parameters(self.strategy, self.job.arm, self.settings, len(usable))
         arrays, _ = self.strategy.aggregate_train(number, usable)
         if arrays is None:
             raise RunError(
                 f"{self.job.arm}, round {number}: Flower's strategy can't aggregate {len(weights)} updates.",
-                "It needs more sites (Bulyan at least 3); choose another arm.",
+                "It needs more sites; choose another arm.",
             )
         classes = {site: self.participants.registration(site).classes for site in weights}
         return apply_policies(

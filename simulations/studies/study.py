@@ -22,6 +22,7 @@ from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run, is_run
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
+from server.rounds.robust import check_robust_arms
 from simulations.compare import PHANTOM_NOTE
 from simulations.precision import resolve_precision
 from simulations.studies.grid import Grid
@@ -64,6 +65,8 @@ def run_study(grid: Grid, out: Path, *, resume: bool, folds: Sequence[int] = (),
     if not grid.shared.sites:
         resolve_sites(grid.shared)  # writes the phantoms once: several cells would do so at the same time
         console.print(PHANTOM_NOTE)
+    for cell in grid.cells.values():
+        check_robust_arms(cell.settings, len(resolve_sites(cell.settings).sites))
     failures = _run_with_progress(all_tasks, grid.shared.ray_address, console)
     content = gather_study(grid, tasks, failures, environment, console)
     write_json(out / STUDY_FILE, content)

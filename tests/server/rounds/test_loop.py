@@ -112,18 +112,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(arm, two_site_settings, tiny_
 
 
 def test_every_strategy_runs_and_keeps_variances_positive(two_site_settings, tiny_folder, tmp_path):
-    for arm in ("fedadagrad", "qfedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum"):
+    for arm in ("fedadagrad", "qfedavg"):  # the robust ones need three sites: see test_robust
         settings = two_site_settings.model_copy(
             update={"rounds": 2, "learning_rate": 0.001, "strategy_options": {"fedadagrad": {"eta": 0.01}}}
         )
         final = federate(settings, tiny_folder, tmp_path / arm, arm).load_weights("final")
         assert all(torch.isfinite(v).all() for v in final.values()), arm
         assert all((v >= 0).all() for k, v in final.items() if k.endswith("running_var")), arm
-
-
-def test_a_strategy_that_needs_more_sites_says_so(two_site_settings, tiny_folder, tmp_path):
-    with pytest.raises(RunError, match="Bulyan at least 3"):
-        federate(two_site_settings, tiny_folder, tmp_path, "bulyan")
 
 
 def test_the_best_round_has_the_lowest_validation_loss_averaged_over_sites(
