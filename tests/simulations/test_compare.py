@@ -246,6 +246,7 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uninterrupted_result(datase
         ("weights=/nowhere.safetensors", "/nowhere.safetensors does not exist"),
         ("model=resnetv2_51", "no model called 'resnetv2_51'"),
         ("sampler=rosy", "sampler"),
+        ("arms=bulyan", "bulyan protects against 1 hostile site(s) with 7 updates"),
     ],
 )
 def test_a_bad_setting_is_explained_before_anything_is_trained(setting, said, datasets, tmp_path):

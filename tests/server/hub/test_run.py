@@ -8,6 +8,7 @@ import pytest
 from fedbus.errors import RunError, SettingsError
 from fedbus.settings.load import build_settings
 from server.hub import run as hub_run
+from server.hub.approved_sites import ApprovedSite
 from server.hub.flwr_cli import FlwrCommand
 from server.hub.folder import init_hub, open_hub
 from server.hub.run import load_deployed_settings, run_deployed
@@ -44,6 +45,18 @@ def test_a_name_that_sites_refuse_is_refused_at_the_hub(hub, name):
 
 def test_a_hub_without_sites_says_how_to_approve_one(hub):
     refuse(hub, hub.runs / "first", "No site is approved", RunError)
+
+
+def approve(hub, *names):
+    for number, name in enumerate(names, 1):
+        hub.add_site(ApprovedSite(name, number, f"SHA256:{number:043}", "2026-01-31T12:00:00+00:00"))
+
+
+def test_a_robust_arm_that_protects_nobody_with_these_sites_is_refused(hub):
+    approve(hub, "east", "north", "south")
+    refuse(hub, hub.runs / "first", "7 updates per round", arms=["fedavg", "bulyan"])
+    refuse(hub, hub.runs / "first", "3 updates per round", arms=["fedmedian"], quorum=2)
+    refuse(hub, hub.runs / "first", "is not running", RunError, arms=["fedmedian"])
 
 
 def test_arms_that_need_images_are_left_out_and_logged(tmp_path):
