@@ -9,6 +9,7 @@ from pathlib import Path
 from fedbus.classes import CLASSES
 from fedbus.errors import ArchiveError, listed
 from fedbus.images.decode import split_frame
+from fedbus.patient_ids import spellings
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def build_manifest(
             f"{root} has unknown labels: {listed(strange)}.",
             f"Use {', '.join(CLASSES)}.",
         )
+    _check_encoding([path.relative_to(root) for path, _, _ in found])
+    found, joined = _join_patients(found)
     digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in {split_frame(p)[0] for p, _, _ in found}}
     rows = sorted(
         (
@@ -104,7 +107,42 @@ def build_manifest(
             f"{root} contains only {rows[0].label} images; a classifier needs at least two classes.",
             "Add images of another class, or leave this site out.",
         )
-    return Manifest(site, root, tuple(rows), (*notes, *census_differences(manifest.counts, census)))
+    return Manifest(site, root, tuple(rows), (*notes, *joined, *census_differences(manifest.counts, census)))
+
+
+def _check_encoding(paths: Sequence[Path]) -> None:
+    """Refuse names that no text file can contain: bytes that are not UTF-8."""
+    strange = [ascii(path.as_posix()) for path in paths if not _is_text(path.as_posix())]
+    if strange:
+        raise ArchiveError(
+            f"{len(strange)} files have names that are not UTF-8: {listed(strange)}.",
+            "Rename them, or unpack the dataset again with a program that knows its encoding.",
+        )
+
+
+def _shown(identity: str) -> str:
+    return identity if identity.isprintable() else ascii(identity)
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _join_patients(
+    found: Sequence[tuple[Path, str, str | None]],
+) -> tuple[list[tuple[Path, str, str | None]], list[str]]:
+    """Give ids that differ only in form one spelling, and say so: they must not count as two patients."""
+    forms = spellings(patient for _, _, patient in found if patient is not None)
+    several = [names for names in forms.values() if len(names) > 1]
+    same = {name: names[0] for names in several for name in names}
+    notes = []
+    if several:
+        examples = listed([" and ".join(map(_shown, names)) for names in several], most=3)
+        notes.append(
+            f"{sum(map(len, several))} patient ids differ only in form ({examples}), so they count as "
+            f"{len(several)} patients; if they are different patients, give them ids that differ in more"
+        )
+    return [(path, label, same.get(patient, patient) if patient else patient) for path, label, patient in found], notes
 
 
 def census_differences(counts: dict[str, int], census: dict[str, int] | None) -> list[str]:

@@ -2,8 +2,8 @@
 
 To add a reader, write one module in `fedbus/datasets/readers/` that has everything in `ReaderModule`, and add it to
 `READERS`. Its docstring describes the layout. Most of what a reader needs is in `readers/common.py`: find the folder
-(`find_folder`), list image files (`image_files`), read a table (`read_table`), and compare rows with files
-(`check_rows_and_files`); `build_manifest` does the rest. A reader
+(`find_folder`), list image files (`image_files`), and compare rows with files (`check_rows_and_files`); `read_table` of
+`readers/tables.py` reads a table, and `build_manifest` does the rest. A reader
 
 - lists image files and their labels, and decodes nothing;
 - gives the patient of every image where the dataset publishes it, because rows of a patient must stay together;

@@ -15,9 +15,10 @@ from fedbus.datasets.readers.common import (
     find_folder,
     find_folders,
     image_files,
-    read_table,
 )
+from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
+from fedbus.patient_ids import is_unknown
 
 CENSUS: dict[str, int] | None = {"benign": 1268, "malignant": 607, "normal": 0}
 CITATION = (
@@ -48,7 +49,7 @@ def read(root: Path, site: str) -> Manifest:
     check_labels(data, [(line, label) for line, label in labels if label not in _LABELS], _LABELS)
     names = [f"{row['id']}.png" for _, row in table]
     check_rows_and_files(data, names, [path.name for path in image_files(images)])
-    caseless = [f"row {line}" for line, row in table if not row["case"]]
+    caseless = [f"row {line}" for line, row in table if is_unknown(row["case"])]
     if caseless:
         raise ArchiveError(f"{data} names no case in {listed(caseless)}.", "Restore the file from the dataset.")
     found = [

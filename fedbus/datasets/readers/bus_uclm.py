@@ -17,8 +17,8 @@ from fedbus.datasets.readers.common import (
     find_folder,
     find_folders,
     image_files,
-    read_table,
 )
+from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
 
 CENSUS: dict[str, int] | None = {"benign": 174, "malignant": 90, "normal": 419}

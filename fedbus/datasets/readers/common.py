@@ -1,7 +1,5 @@
-"""Shared by the readers: find a dataset's folder, its image files and tables, and faults in them."""
+"""Shared by the readers: find a dataset's folder and its image files, and faults in its table."""
 
-import csv
-import io
 import os
 import re
 from collections import Counter
@@ -10,6 +8,7 @@ from pathlib import Path
 
 from fedbus.errors import ArchiveError, listed
 from fedbus.images.decode import SUFFIXES
+from fedbus.patient_ids import is_unknown
 
 DEPTH = 3
 """How many levels below the named folder a dataset is searched for: unpacking often nests its outer folder."""
@@ -64,50 +63,14 @@ def find_folder(root: Path, recognises: Callable[[Path], bool], expected: str) -
     return found[0]
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a comma- or semicolon-separated UTF-8 table with or without a byte order mark.
-
-    Args:
-        path: The file.
-        columns: Names that its header must have, in lower case; the header's own case does not matter.
-
-    Returns:
-        (line in the file, value of each column without surrounding blanks); header names in lower case.
-
-    Raises:
-        ArchiveError: If the file is missing or not UTF-8 text, or has no such column.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise ArchiveError(f"{path} does not exist.", f"Create it, with the columns {','.join(columns)}.") from error
-    except UnicodeDecodeError as error:
-        raise ArchiveError(f"{path} is not UTF-8 text.", "Save it as 'CSV UTF-8'.") from error
-    header = text.partition("\n")[0].strip()
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;", key=header.count))
-    try:
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise ArchiveError(f"{path} is not a table ({error}).", "Save it as 'CSV UTF-8'.") from error
-    missing = [name for name in columns if name not in reader.fieldnames]
-    if missing:
-        raise ArchiveError(
-            f"{path} has no column {' and no column '.join(missing)}; its header is {header!r}.",
-            f"Give it the columns {','.join(columns)}.",
-        )
-    names = [name for name in reader.fieldnames if name]
-    return [(line, {name: (row[name] or "").strip() for name in names}) for line, row in rows]
-
-
 def check_labels(table: Path, unknown: Sequence[tuple[int, str]], allowed: Sequence[str]) -> None:
     """Raise ArchiveError for unknown (row, label) of a table, naming all of them."""
     if unknown:
         rows = listed([f"row {line} ({label!r})" for line, label in unknown])
-        raise ArchiveError(
-            f"{table} has unknown labels: {rows}.",
-            f"Use {', '.join(allowed)}.",
-        )
+        remedy = f"Use {', '.join(allowed)}."
+        if any(is_unknown(label) for _, label in unknown):
+            remedy += " An image of unknown class can't be used: remove its row, and move its file out of the folder."
+        raise ArchiveError(f"{table} has unknown labels: {rows}.", remedy)
 
 
 def check_rows_and_files(table: Path, named: Sequence[str], present: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ from fedbus.datasets.readers.common import (
     find_folder,
     find_folders,
     image_files,
-    read_table,
 )
+from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
 
 CENSUS: dict[str, int] | None = {"benign": 886, "malignant": 1519, "normal": 0}

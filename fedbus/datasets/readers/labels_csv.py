@@ -3,83 +3,122 @@
     labels.csv          columns file (path relative to it), label; optional: patient, frame (of a DICOM file, from 1)
     any/name.png
 
-Give the patient wherever it is known: images of one patient must stay together in a split.
+Give the patient wherever it is known: images of one patient must stay together in a split. `columns.py` has the other
+names that columns may have, and `tables.py` the ways in which the table may be saved.
 """
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.common import check_labels, check_rows_and_files, image_files, looks_like_mask, read_table
+from fedbus.datasets.readers.columns import find_columns, is_known
+from fedbus.datasets.readers.common import check_labels, check_rows_and_files, image_files, looks_like_mask
 from fedbus.datasets.readers.dicom_patients import complete_patients, find_patients
+from fedbus.datasets.readers.file_names import match_names
+from fedbus.datasets.readers.tables import Table, parse_table
 from fedbus.errors import ArchiveError, listed
 from fedbus.images.decode import DICOM, SUFFIXES
+from fedbus.patient_ids import is_unknown
 
 CENSUS: dict[str, int] | None = None
 CITATION = "The hospital's own images."
 TERMS = "The hospital's own."
 
+TABLE = "labels.csv"
+
+_WHOLE = re.compile(r"(?<=\d)\.0+$")
+_ADDRESS = re.compile(r"[a-z]+:/", re.IGNORECASE)
+
 
 def matches(root: Path) -> bool:
     """Return whether a folder has a labels.csv."""
-    return (root / "labels.csv").is_file()
+    return _table_of(root).is_file()
 
 
 def read(root: Path, site: str) -> Manifest:
     """Read the images that `labels.csv` lists.
 
     Every image below root needs a row, and every row an image; only files named like masks may be unlisted, and a note
-    counts them. Where the patient is empty, a DICOM file with a patient id gets its pseudonym; other rows have none. A
-    DICOM file may have a row for each of several frames, all of one patient; an empty `frame` is the middle one.
+    counts them. Where the patient is empty or means unknown, a DICOM file with a patient id gets its pseudonym; other
+    rows have none. A DICOM file may have a row for each of several frames, all of one patient; an empty `frame` is the
+    middle one. Columns that are not read are named in a note.
 
     Raises:
-        ArchiveError: If a path leads out of root, a file is not an image, a mask is listed as an image, a label is
-            unknown, a frame is impossible, rows and files do not match, a file has several patients, or there are fewer
-            than two classes.
+        ArchiveError: If the table can't be read or lacks a column, a path leads out of root, a file is not an image, a
+            mask is listed as an image, a label is unknown, a frame is impossible, rows and files do not match, a file
+            has several patients, or there are fewer than two classes.
     """
-    table = root / "labels.csv"
-    rows = read_table(table, ("file", "label"))
+    path = _table_of(root)
+    table = parse_table(path, ("file", "label"), is_known)
+    columns = find_columns(table)
     # Spreadsheets on Windows write backslashes.
-    names = [PurePosixPath(row["file"].replace("\\", "/")).as_posix() for _, row in rows]
-    _check_names(table, [line for line, _ in rows], names)
-    labels = [row["label"].lower() for _, row in rows]
-    unknown = [(line, row["label"]) for line, row in rows if row["label"].lower() not in CLASSES]
-    check_labels(table, unknown, CLASSES)
+    names = [PurePosixPath(cell.replace("\\", "/")).as_posix() for cell in table.column(columns.file)]
+    _check_names(path, table.lines, names)
+    written = table.column(columns.label)
+    labels = [label.lower() for label in written]
+    unknown = [(line, label) for line, label in zip(table.lines, written, strict=True) if label.lower() not in CLASSES]
+    check_labels(path, unknown, CLASSES)
 
-    frames = _read_frames(table, [(line, row.get("frame", "")) for line, row in rows], names)
-    masks = _check_files(table, names, frames)
+    present = [each.relative_to(root) for each in image_files(root, nested=True)]
+    names = match_names(names, [each.as_posix() for each in present])
+    frames = _read_frames(table, columns.frame, names)
+    masks = _check_files(path, present, names, frames)
 
     paths = [root / (name if frame is None else f"{name}#{frame}") for name, frame in zip(names, frames, strict=True)]
-    named = [row.get("patient") or None for _, row in rows]
-    known, notes = find_patients(root, paths, site)
-    patients = complete_patients(table, paths, named, known)
-    notes = notes if None in named else []
+    patients, notes = _read_patients(table, columns.patient, paths, site)
+    notes = [*columns.notes, *notes]
     if masks:
         notes.append(f"{masks} files named like masks are left out")
-    if None in patients and any(patients):
-        notes.append(f"{patients.count(None)} rows name no patient; each counts as a separate patient")
     return build_manifest(site, root, list(zip(paths, labels, patients, strict=True)), CENSUS, notes)
 
 
-def _read_frames(table: Path, cells: list[tuple[int, str]], names: list[str]) -> list[int | None]:
-    """The frame that each row names, counted from 1; None if it names none."""
+def _table_of(root: Path) -> Path:
+    """The table of a folder, in whatever case its name is written."""
+    named = [path for path in root.iterdir() if path.name.lower() == TABLE] if root.is_dir() else []
+    return named[0] if len(named) == 1 else root / TABLE
+
+
+def _read_patients(
+    table: Table, column: int | None, paths: Sequence[Path], site: str
+) -> tuple[list[str | None], list[str]]:
+    """The patient of each row, from the table or else from its DICOM file; and notes on unknown ones."""
+    cells = [""] * len(paths) if column is None else table.column(column)
+    named = [None if is_unknown(cell) else cell for cell in cells]
+    known, notes = find_patients(table.path.parent, paths, site)
+    patients = complete_patients(table.path, paths, named, known)
+    notes = notes if None in named else []
+    lost = [cell for cell, patient in zip(cells, patients, strict=True) if patient is None]
+    if lost and (any(patients) or any(lost)):
+        marked = ", ".join(f"{marker!r} {count}" for marker, count in Counter(filter(None, lost)).most_common())
+        notes.append(
+            f"{len(lost)} rows name no patient{f' ({marked})' if marked else ''}; each counts as a separate patient"
+        )
+    return patients, notes
+
+
+def _read_frames(table: Table, column: int | None, names: list[str]) -> list[int | None]:
+    """The frame that each row names, counted from 1; None if it names none. Spreadsheets write 3 as 3.0."""
+    cells = [""] * len(names) if column is None else [_WHOLE.sub("", cell) for cell in table.column(column)]
+    cells = ["" if is_unknown(cell) and not any(map(str.isdigit, cell)) else cell for cell in cells]
     strange = [
         f"row {line} ({cell!r} of {name})"
-        for (line, cell), name in zip(cells, names, strict=True)
+        for line, cell, name in zip(table.lines, cells, names, strict=True)
         if cell
         and not (PurePosixPath(name).suffix.lower() == DICOM and cell.isascii() and cell.isdigit() and int(cell) > 0)
     ]
     if strange:
         raise ArchiveError(
-            f"{table} names impossible frames: {listed(strange)}.",
+            f"{table.path} names impossible frames: {listed(strange)}.",
             f"Count the frames of {DICOM} files from 1, as viewers do; leave the column empty for all other files.",
         )
-    return [int(cell) if cell else None for _, cell in cells]
+    return [int(cell) if cell else None for cell in cells]
 
 
-def _check_files(table: Path, names: list[str], frames: list[int | None]) -> int:
+def _check_files(table: Path, present: list[Path], names: list[str], frames: list[int | None]) -> int:
     """Check that rows and files match; return the number of unlisted files named like masks."""
-    present = [path.relative_to(table.parent) for path in image_files(table.parent, nested=True)]
     masks = {path for path in present if looks_like_mask(path)}
     listed_as: dict[str, list[str]] = {}
     for name, frame in zip(names, frames, strict=True):
@@ -116,4 +155,4 @@ def _check_names(table: Path, lines: list[int], names: list[str]) -> None:
 
 def _leaves_root(name: str) -> bool:
     windows = PureWindowsPath(name)
-    return ".." in windows.parts or bool(windows.root or windows.drive)
+    return ".." in windows.parts or bool(windows.root or windows.drive) or bool(_ADDRESS.match(name))
