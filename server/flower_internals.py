@@ -14,8 +14,9 @@ check_flower_version()  # before the imports below, which may fail with another 
 # Builds the bundle of the application in process: the operator of a site approves its digest.
 from flwr.cli.build import build_fab_from_disk
 
-# Error codes of replies, which tell a site that disconnected from a site that failed.
-from flwr.common.constant import ErrorCode
+# Error codes of replies, which tell a site that disconnected from a site that failed; the variables that would open
+# Flower's gRPC ports, on all interfaces.
+from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API, ErrorCode
 
 # The request in which a SuperNode sends replies; the gateway checks who they are from.
 from flwr.proto.fleet_pb2 import PushMessagesRequest
@@ -23,4 +24,12 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 # Flower's default aggregation of metrics, which the benchmark's plain federation wraps to take notes.
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-__all__ = ["ErrorCode", "PushMessagesRequest", "aggregate_metricrecords", "build_fab_from_disk"]
+# The signature of a SuperNode's request and how old it may be: the gateway checks both before it reads the body.
+from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
+from flwr.supercore.primitives.asymmetric import verify_signature
+
+__all__ = [
+    "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API", "MAX_TIMESTAMP_DIFF_SECONDS",
+    "MIN_TIMESTAMP_DIFF_SECONDS", "ErrorCode", "PushMessagesRequest", "aggregate_metricrecords", "build_fab_from_disk",
+    "verify_signature",
+]  # fmt: skip

@@ -26,6 +26,8 @@ Restart=on-failure
 RestartSec=10
 KillMode=control-group
 UMask=0077
+# Each connection takes a file; the usual 1024 are for programs that use select().
+LimitNOFILE=65536
 
 # Only the folder can be written.
 ProtectSystem=strict

@@ -5,25 +5,27 @@ who reaches that port can start a run, which is code at every site. So the Super
 sites connect to the gateway, which forwards the calls of an approved site's SuperNode and answers nothing else.
 """
 
-import base64
+import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
-from functools import lru_cache
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from google.protobuf.message import DecodeError
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from fedbus.deployment.keys import fingerprint_of
+from fedbus.errors import RunError
 from server.flower_internals import PushMessagesRequest
+from server.hub.body_budget import BodyBudget
+from server.hub.connections import Connections
+from server.hub.signature import signing_key
 
 FLEET_CALLS = (
     "activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages",
@@ -33,6 +35,15 @@ FLEET_CALLS = (
 
 MAX_BODY_BYTES = 16 << 20
 """Of one request; Flower splits arrays into chunks of 5 MB."""
+
+BODIES_BYTES, BODIES_BYTES_PER_SITE = 256 << 20, 48 << 20
+"""Of all requests and answers that are in memory at one time."""
+
+BODY_SECONDS = 240.0
+"""Until a body has arrived; less than the 305 s after which the SuperLink considers its signature too old."""
+
+PIECE_BYTES = 256 << 10
+"""Of an answer, written at once."""
 
 FORWARDED_HEADERS = frozenset(
     {
@@ -55,6 +66,9 @@ def make_gateway(superlink: str, ca_certificate: Path, approved_keys: GetApprove
         superlink: HOST:PORT of the SuperLink on this machine.
         ca_certificate: Verifies the certificate of the SuperLink.
         approved_keys: Called for every request, so that revoking a key takes effect at once.
+
+    Returns:
+        The application; its `state.connections` is for the server that runs it.
     """
     context = ssl.create_default_context(cafile=str(ca_certificate))
 
@@ -62,51 +76,96 @@ def make_gateway(superlink: str, ca_certificate: Path, approved_keys: GetApprove
     async def open_client(app: Starlette) -> AsyncIterator[None]:
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
         async with httpx.AsyncClient(
-            base_url=f"https://{superlink}", verify=context, timeout=UPSTREAM_TIMEOUT_SECONDS, limits=limits
-        ) as client:
+            base_url=f"https://{superlink}", verify=context, timeout=UPSTREAM_TIMEOUT_SECONDS, limits=limits,
+            trust_env=False,  # never through a proxy
+        ) as client:  # fmt: skip
             app.state.client, app.state.approved_keys = client, approved_keys
+            app.state.budget = BodyBudget(BODIES_BYTES, BODIES_BYTES_PER_SITE)
             yield
 
-    routes = [Route(f"/v1/fleet/{call}", _forward, methods=["POST"]) for call in FLEET_CALLS]
-    gateway = Starlette(routes=routes, lifespan=open_client)
+    routes = [Route(f"/v1/fleet/{call}", _FleetCall(), methods=["POST"]) for call in FLEET_CALLS]
+    errors = {HTTPException: _refuse_error, RunError: _refuse_error}
+    gateway = Starlette(routes=routes, lifespan=open_client, exception_handlers=errors)
+    gateway.state.connections = Connections()
     gateway.router.redirect_slashes = False  # a path with a trailing slash is unknown, like any other path
     return gateway
 
 
-async def _forward(request: Request) -> Response:
-    # The key comes first: a stranger's body is not even read.
-    if _fingerprint(request.headers.get("flwr-public-key", "")) not in request.app.state.approved_keys():
-        return PlainTextResponse("This key is not approved here.", status_code=401)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            return PlainTextResponse("This request is too large.", status_code=413)
+class _FleetCall:
+    """An ASGI application that forwards one call of a SuperNode."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        async with AsyncExitStack() as held:  # memory for the answer, until it is sent
+            try:
+                response = await _forward(request, held)
+            except ClientDisconnect:
+                return
+            except TimeoutError:
+                response = _refuse(503, "The hub is busy, or this request came too slowly.")
+            await response(scope, receive, send)
+
+
+async def _forward(request: Request, held: AsyncExitStack) -> Response:
+    state = request.app.state
+    # Key, time and signature come first: a stranger's body is not even read.
+    site = signing_key(request.headers, state.approved_keys())
+    if not site:
+        return _refuse(401, "This request is not signed with a key that is approved here.")
+    state.connections.prove(request.scope["client"], site)
+    length = request.headers.get("content-length")
+    if length is None:  # a body in chunks has no size that could be checked before
+        return _refuse(411, "This request has no Content-Length.")
+    if int(length) > MAX_BODY_BYTES:
+        return _refuse(413, "This request is too large.")
     path: str = request.scope["path"]  # the path that was routed; `request.url` depends on the Host header
-    if path.endswith("/push-messages") and not _are_own_replies(bytes(body)):
-        return PlainTextResponse("A site may only send its own replies.", status_code=403)
-    # As bytes, so that any value passes unchanged. Of repeated headers the first, whose key was checked above.
-    headers = {key.encode(): request.headers[key].encode("latin-1") for key in FORWARDED_HEADERS & set(request.headers)}
-    client: httpx.AsyncClient = request.app.state.client
+    async with state.budget.hold(site, int(length)):
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.body()
+        if path.endswith("/push-messages") and not _are_own_replies(body):
+            return _refuse(403, "A site may only send its own replies.")
+        # As bytes, so that any value passes unchanged. Of repeated headers the first, whose key was checked above.
+        passed = FORWARDED_HEADERS & set(request.headers)
+        headers = {key.encode(): request.headers[key].encode("latin-1") for key in passed}
+        call = state.client.build_request("POST", path, content=body, headers=headers)
+        try:
+            answer = await state.client.send(call, stream=True)
+        except httpx.TransportError:  # the SuperLink is starting or has ended; after a 503 a SuperNode tries again
+            return _refuse(503, "The hub is not ready.")
+    return await _read_answer(answer, state.budget, site, held)
+
+
+async def _read_answer(answer: httpx.Response, budget: BodyBudget, site: str, held: AsyncExitStack) -> Response:
     try:
-        answer = await client.post(path, content=bytes(body), headers=headers)
-    except httpx.TransportError:  # the SuperLink is starting or has ended; after a 503 a SuperNode tries again
-        return PlainTextResponse("The hub is not ready.", status_code=503)
+        size = int(answer.headers.get("content-length", MAX_BODY_BYTES))
+        await held.enter_async_context(budget.hold(site, min(size, MAX_BODY_BYTES)))
+        content = await answer.aread()
+    except httpx.TransportError:
+        return _refuse(503, "The hub is not ready.")
+    finally:
+        await answer.aclose()
     kept = {key: value for key, value in answer.headers.items() if key in FORWARDED_HEADERS}
-    return Response(answer.content, answer.status_code, kept)
+    kept["content-length"] = str(len(content))
+    # In pieces, each of which waits for the one before: the memory is free when the site has the answer.
+    return StreamingResponse(_pieces(content), answer.status_code, kept)
 
 
-@lru_cache(maxsize=256)
-def _fingerprint(header: str) -> str:
-    """Fingerprint of the key in a header, empty if there is none.
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), PIECE_BYTES):
+        yield content[start : start + PIECE_BYTES]
 
-    Whether the caller has the private key is checked by the SuperLink, from the request's signature.
-    """
-    try:
-        key = load_pem_public_key(base64.b64decode(header, validate=True))
-        return fingerprint_of(key) if isinstance(key, ec.EllipticCurvePublicKey) else ""
-    except (ValueError, UnsupportedAlgorithm):  # also a curve that OpenSSH has no name for
-        return ""
+
+def _refuse(status: int, reason: str) -> Response:
+    """An answer that ends the connection, so that the rest of a request is not read."""
+    return PlainTextResponse(reason, status, {"connection": "close"})
+
+
+def _refuse_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return _refuse(error.status_code, error.detail)
+    # The list of approved sites can't be read.
+    logging.getLogger("uvicorn.error").error("%s", error)
+    return _refuse(503, "The hub is not ready.")
 
 
 def _are_own_replies(body: bytes) -> bool:

@@ -1,10 +1,13 @@
 """`fedbus hub start`: the SuperLink behind the gateway, until somebody ends it."""
 
 import logging
+import resource
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -12,11 +15,22 @@ import uvicorn
 from fedbus.errors import RunError
 from fedbus.system.processes import end_child, log_tail, stops_on_signals
 from server.hub.approved_sites import approved_sites_file
+from server.hub.connections import MAX_HEAD_BYTES, Connection
 from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
+from server.hub.log_limit import LogLimit
 from server.hub.superlink import HOST, start_superlink
 
 POLL_SECONDS = 0.5
+
+MAX_OPEN_FILES = 65_536
+
+BACKLOG = 512
+"""Connections that wait to be accepted; this many are accepted before the first of them is counted."""
+
+KEEP_ALIVE_SECONDS = 15
+"""An idle connection of a site is closed; longer than the 5 s after which a SuperNode closes it, so that no request
+meets a connection that is being closed."""
 
 
 def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
@@ -30,11 +44,12 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
         RunError: If a port is in use, or the SuperLink did not start or has ended.
     """
     settings = hub.settings
+    raise_file_limit()
     _check_port_is_free(settings.listen, settings.port)
     stop = threading.Event()
     with stops_on_signals(stop):
         superlink = start_superlink(hub)
-        server = _make_server(hub)
+        server = make_server(hub)
         # Not in the main thread, where uvicorn would install its own signal handlers.
         thread = threading.Thread(target=server.run)
         try:
@@ -51,16 +66,34 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
         )
 
 
-def _make_server(hub: HubFolder) -> uvicorn.Server:
+def make_server(hub: HubFolder) -> uvicorn.Server:
+    """Make the web server of the gateway, which accepts connections once it runs."""
     settings = hub.settings
+    gateway = make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(hub.certificate, hub.key)
+    protocol: Any = partial(Connection, gateway.state.connections, context)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(LogLimit())
     return uvicorn.Server(
         uvicorn.Config(
-            make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub)),
-            host=settings.listen, port=settings.port, ssl_certfile=str(hub.certificate),
-            ssl_keyfile=str(hub.key), log_level=logging.ERROR, access_log=False, server_header=False,
+            gateway, host=settings.listen, port=settings.port, http=protocol, ws="none", loop="asyncio",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            log_level=logging.ERROR, access_log=False, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=2, lifespan="on",
         )
     )  # fmt: skip
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children open as many files as the system allows, within reason.
+
+    Each connection takes one, and the usual limit of 1024 is for programs that use `select`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _wait(

@@ -10,10 +10,14 @@ import httpx
 
 from fedbus.errors import RunError
 from fedbus.system.processes import end_child, log_tail, start_child
+from server.flower_internals import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API
 from server.hub.folder import HubFolder
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0
+
+NO_GRPC = {FLWR_INTERNAL_GRPC_CONTROL_API: "0", FLWR_INTERNAL_GRPC_FLEET_API: "0"}
+"""Whatever the operator's own variables: Flower's gRPC ports would be open on all interfaces."""
 
 
 def superlink_command(hub: HubFolder) -> list[str]:
@@ -48,7 +52,7 @@ def start_superlink(hub: HubFolder) -> subprocess.Popen[bytes]:
             f"Another program already answers at {HOST}:{hub.settings.superlink_port}.",
             "If this hub is not already running, set another superlink-port in hub.toml.",
         )
-    child = start_child(superlink_command(hub), hub.log, flower_environment(hub))
+    child = start_child(superlink_command(hub), hub.log, flower_environment(hub) | NO_GRPC)
     try:
         _wait_until_up(hub, child)
     except BaseException:
@@ -61,7 +65,7 @@ def is_up(hub: HubFolder) -> bool:
     """Whether a SuperLink answers with this hub's certificate."""
     context = ssl.create_default_context(cafile=str(hub.ca_certificate))
     try:
-        httpx.get(f"https://{HOST}:{hub.settings.superlink_port}/", verify=context, timeout=5)
+        httpx.get(f"https://{HOST}:{hub.settings.superlink_port}/", verify=context, timeout=5, trust_env=False)
     except httpx.TimeoutException:
         return True  # it accepts connections and is busy
     except httpx.TransportError:

@@ -70,6 +70,7 @@ def test_the_service_is_confined_and_restarted(tmp_path):
         "Restart": "on-failure", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "PrivateTmp": "yes",
         "KillMode": "control-group", "After": "network-online.target", "Wants": "network-online.target",
         "ReadWritePaths": str(tmp_path), "User": getpass.getuser(), "WantedBy": "multi-user.target",
+        "LimitNOFILE": "65536",
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
 

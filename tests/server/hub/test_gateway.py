@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
 from flwr.proto.fleet_pb2 import PushMessagesRequest
@@ -21,6 +22,7 @@ from fedbus.deployment.keys import fingerprint_of
 from server.hub import gateway
 from server.hub.certificates import make_ca
 from server.hub.gateway import FLEET_CALLS, make_gateway
+from tests.signed_calls import signed_headers
 from tests.superlink import ANSWER, SuperLink
 
 NODE = 2**63 + 5
@@ -47,31 +49,30 @@ def superlink(running) -> SuperLink:
 
 
 @pytest.fixture(scope="module")
-def key() -> ec.EllipticCurvePublicKey:
-    return ec.generate_private_key(ec.SECP384R1()).public_key()
+def key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP384R1())
 
 
 @pytest.fixture
 def approved(key) -> set[str]:
     """The approved fingerprints; a test may change them."""
-    return {fingerprint_of(key)}
+    return {fingerprint_of(key.public_key())}
 
 
 @pytest.fixture
 def site(superlink, running, approved, key) -> Iterator[TestClient]:
     """An approved site's calls."""
     app = make_gateway(superlink.address, running[1], lambda: approved)
-    with TestClient(app, headers=headers_of(key), raise_server_exceptions=True) as client:
+    with TestClient(app, headers=signed_headers(key), raise_server_exceptions=True) as client:
         yield client
 
 
-def headers_of(key) -> dict[str, str]:
-    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return {"flwr-public-key": base64.b64encode(pem).decode(), "content-type": "application/x-protobuf"}
+def public_header(key: PublicKeyTypes) -> str:
+    return base64.b64encode(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).decode()
 
 
-def other_key() -> ec.EllipticCurvePublicKey:
-    return ec.generate_private_key(ec.SECP384R1()).public_key()
+def other_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP384R1())
 
 
 def paths_of_flower(app: Starlette) -> list[str]:
@@ -138,12 +139,12 @@ def test_host_and_query_do_not_change_the_destination_of_a_call(host, site, supe
 
 @pytest.mark.parametrize("call", FLEET_CALLS)
 def test_an_unapproved_key_reaches_no_call(call, site, superlink):
-    assert site.post(f"/v1/fleet/{call}", headers=headers_of(other_key())).status_code == 401
+    assert site.post(f"/v1/fleet/{call}", headers=signed_headers(other_key())).status_code == 401
     assert superlink.seen == []
 
 
 def malformed_keys(key) -> dict[str, bytes]:
-    good = headers_of(key)["flwr-public-key"].encode()
+    good = public_header(key.public_key()).encode()
     pem = base64.b64decode(good)
     strange = {
         "another kind": ed25519.Ed25519PrivateKey.generate().public_key(),
@@ -154,9 +155,9 @@ def malformed_keys(key) -> dict[str, bytes]:
     return {
         "empty": b"", "not base64": b"!!!", "not ASCII": b"\xff\xfe", "not PEM": base64.b64encode(b"key"),
         "cut": good[: len(good) // 2], "plain PEM": pem.replace(b"\n", b" "), "twice": good + good,
-        "an unknown kind": base64.b64encode(unknown), "a fingerprint": fingerprint_of(key).encode(),
+        "an unknown kind": base64.b64encode(unknown), "a fingerprint": fingerprint_of(key.public_key()).encode(),
         "long": b"A" * 60_000, "private words": base64.b64encode(pem.replace(b"PUBLIC", b"PRIVATE")),
-        **{name: headers_of(each)["flwr-public-key"].encode() for name, each in strange.items()},
+        **{name: public_header(each).encode() for name, each in strange.items()},
     }  # fmt: skip
 
 
@@ -181,13 +182,13 @@ def test_revoking_takes_effect_at_the_next_call(site, superlink, approved, key):
     assert site.post(GOOD).status_code == 418
     approved.clear()
     assert site.post(GOOD).status_code == 401
-    approved.add(fingerprint_of(key))
+    approved.add(fingerprint_of(key.public_key()))
     assert site.post(GOOD).status_code == 418
     assert len(superlink.seen) == 2
 
 
 def test_of_two_keys_the_checked_one_is_forwarded(site, superlink, key):
-    mine, other = headers_of(key)["flwr-public-key"], headers_of(other_key())["flwr-public-key"]
+    mine, other = public_header(key.public_key()), public_header(other_key().public_key())
     del site.headers["flwr-public-key"]
     assert site.post(GOOD, headers=[("flwr-public-key", mine), ("flwr-public-key", other)]).status_code == 418
     assert superlink.seen[0][2]["flwr-public-key"] == mine
@@ -196,14 +197,15 @@ def test_of_two_keys_the_checked_one_is_forwarded(site, superlink, key):
 
 def test_only_listed_headers_pass_in_either_direction(site, superlink):
     sent = {
-        "flwr-signature": "c2ln", "flwr-timestamp": "2026-01-01T00:00:00+00:00", "flwr-package-version": "1.41.0",
+        "flwr-package-version": "1.41.0",
         "flwr-task-token": "t", "flwr-superexec-token": "t", "authorization": "Bearer t", "cookie": "a=b",
         "x-forwarded-for": "127.0.0.1", "flwr-account-id": "1", "flwr-access-token": "t",
     }  # fmt: skip
     answer = site.post(GOOD, headers=sent)
     through = superlink.seen[0][2]
-    for name in ("flwr-signature", "flwr-timestamp", "flwr-package-version"):
-        assert through[name] == sent[name]
+    assert through["flwr-package-version"] == "1.41.0"
+    for name in ("flwr-public-key", "flwr-signature", "flwr-timestamp"):
+        assert through[name] == site.headers[name]
     assert through["content-type"] == "application/x-protobuf"
     assert "t" not in through.values()
     assert "Bearer t" not in through.values()
@@ -214,7 +216,7 @@ def test_only_listed_headers_pass_in_either_direction(site, superlink):
 
 @pytest.mark.parametrize("value", [b"\xff\xfe\x80", "ü".encode(), b"", b" ", b"a" * 60_000], ids=len)
 def test_odd_header_values_pass_unchanged_or_are_refused(value, site, superlink):
-    answer = site.post(GOOD, headers={"flwr-signature": value})
+    answer = site.post(GOOD, headers={"flwr-package-version": value})
     assert answer.status_code in (418, 503)
     assert site.post(GOOD).status_code == 418
 
@@ -261,8 +263,12 @@ def test_a_large_body_passes_and_a_larger_one_does_not(site, superlink, monkeypa
     assert site.post(path, content=b"x" * 100_000).status_code == 418
     assert len(superlink.seen[0][3]) == 100_000
     assert site.post(path, content=b"x" * 100_001).status_code == 413
-    assert site.post(path, content=iter([b"x" * 60_000] * 2)).status_code == 413  # no length is declared
     assert len(superlink.seen) == 1
+
+
+def test_a_body_without_a_length_is_refused(site, superlink):
+    assert site.post("/v1/fleet/push-object", content=iter([b"x"] * 2)).status_code == 411
+    assert superlink.seen == []
 
 
 def test_flowers_chunks_pass():
@@ -279,13 +285,13 @@ def test_without_a_superlink_a_site_is_told_to_retry(running, approved, key):
     with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         app = make_gateway(f"127.0.0.1:{taken.getsockname()[1]}", running[1], lambda: approved)
-        with TestClient(app, headers=headers_of(key)) as client:
+        with TestClient(app, headers=signed_headers(key)) as client:
             assert client.post(GOOD).status_code == 503
 
 
 def test_a_superlink_with_another_ca_is_not_called(superlink, approved, key, tmp_path):
     other = tmp_path / "other.crt"
     other.write_bytes(make_ca("127.0.0.1").certificate_pem)
-    with TestClient(make_gateway(superlink.address, other, lambda: approved), headers=headers_of(key)) as client:
+    with TestClient(make_gateway(superlink.address, other, lambda: approved), headers=signed_headers(key)) as client:
         assert client.post(GOOD).status_code == 503
     assert superlink.seen == []

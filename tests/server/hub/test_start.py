@@ -1,6 +1,7 @@
 """The approved keys of a running hub: read again whenever their file has changed, and only then."""
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fedbus.errors import RunError
 from server.hub import start as hub_module
 from server.hub.approved_sites import APPROVED_SITES, ApprovedSite
 from server.hub.folder import HubFolder, init_hub
-from server.hub.start import ApprovedKeys, serve
+from server.hub.start import MAX_OPEN_FILES, ApprovedKeys, raise_file_limit, serve
 
 
 def approved(name: str, node: int) -> ApprovedSite:
@@ -73,3 +74,16 @@ def test_a_port_in_use_is_named_before_anything_is_started(tmp_path, monkeypatch
         hub = init_hub(tmp_path / "hub", "127.0.0.1", port=taken.getsockname()[1])
         with pytest.raises(RunError, match=rf":{taken.getsockname()[1]} can't be used"):
             serve(hub, lambda: None)
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_allows():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        raise_file_limit()
+        allowed = [MAX_OPEN_FILES] if hard == resource.RLIM_INFINITY else [MAX_OPEN_FILES, hard]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(allowed), hard)
+        raise_file_limit()  # never lowered
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(allowed), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
