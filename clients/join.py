@@ -18,7 +18,9 @@ from clients.worker import Worker
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
 from fedbus.errors import RunError
 from fedbus.system.files import write_text
-from fedbus.system.processes import end_child, start_child, stops_on_signals
+from fedbus.system.processes import end_child, start_child
+from fedbus.system.scratch import scratch_folder
+from fedbus.system.signals import stops_on_signals
 from fedbus.system.third_party import silence_third_party
 from fedbus.text import plain_text
 
@@ -43,9 +45,9 @@ def join(site: SiteFolder, log: Log) -> None:
     site.source()  # raises an error before the hub is contacted
     silence_third_party()  # again, because Flower sets its own log level when it is imported
     stop, log_once = threading.Event(), lru_cache(maxsize=16)(log)  # the hub repeats its requests
-    with hold(site), stops_on_signals(stop), tempfile.TemporaryDirectory() as folder:
+    with hold(site), stops_on_signals(stop), scratch_folder(Path(tempfile.gettempdir())) as folder:
         _wait_for_hub(site, stop, log)
-        secret_file, secret = Path(folder) / "secret", secrets.token_bytes(32)
+        secret_file, secret = folder / "secret", secrets.token_bytes(32)
         secret_file.write_bytes(secret)  # only this user can read the folder
         worker = _make_worker(site, secret, log, log_once)
         log(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")

@@ -7,19 +7,15 @@ starts gets the loopback address and a new token. A cluster is joined only if it
 import atexit
 import os
 import secrets
-import shutil
 import socket
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import psutil
-
 from fedbus.deployment.private_folder import need_private_file, read_bytes
 from fedbus.errors import RunError
+from fedbus.system.scratch import RAY_PREFIX, delete_scratch_folder, new_scratch_folder
 
 OWN_RAY = {
     "RAY_AUTH_MODE": "token",
@@ -30,7 +26,6 @@ OTHER_SECRETS = ("RAY_AUTH_TOKEN", "RAY_ENABLE_K8S_TOKEN_AUTH")
 """Ray prefers these to the token file."""
 
 LOOPBACK = ("127.0.0.1", "::1")
-PREFIX = "fbray-"
 LONGEST_ROOT = 15
 """In characters. The path of a Unix socket has about 100, and Ray uses 65 of them."""
 
@@ -58,6 +53,13 @@ def protect_own_ray() -> None:
             "Ray would listen on the network.", "Start FedBUS in a process that has not imported Ray before."
         )
     refuse_open_ray()
+
+
+def keep_signal_handlers() -> None:
+    """Keep Ray from replacing this process's handler of SIGTERM, which cleans up as after Ctrl-C."""
+    from ray._private import utils
+
+    utils.set_sigterm_handler = lambda handler: None
 
 
 def refuse_open_ray() -> None:
@@ -136,15 +138,11 @@ def _refuses_without_token(address: str) -> bool:
 def _private_folder() -> Path:
     """Create a folder for this process, with a new token in it."""
     root = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-    if root.name.startswith(PREFIX):  # inherited from the Ray whose worker started this process
+    if root.name.startswith(RAY_PREFIX):  # inherited from the Ray whose worker started this process
         root = root.parent
     if os.name == "posix" and len(str(root)) > LONGEST_ROOT:
         root = Path("/tmp")
-    for old in root.glob(f"{PREFIX}*-*"):  # left by runs that were killed
-        owner = old.name.split("-")[1]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))  # readable only by this user
+    folder = new_scratch_folder(root, RAY_PREFIX)
     atexit.register(_remove, folder, os.getpid())
     (folder / "token").touch(0o600)  # made private before the token is written
     (folder / "token").write_text(secrets.token_hex(32), encoding="ascii")
@@ -156,9 +154,4 @@ def _remove(folder: Path, owner: int) -> None:
     if os.getpid() != owner:  # a forked process, which does not own the folder
         return
     (folder / "token").unlink(missing_ok=True)
-    for _ in range(20):
-        with suppress(OSError):
-            shutil.rmtree(folder)
-        if not folder.exists():
-            return
-        time.sleep(0.1)
+    delete_scratch_folder(folder)

@@ -16,6 +16,7 @@ from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import settings_of_run
 from fedbus.sites.prepare import prepare_sites
+from fedbus.system.files import make_private_folder
 from fedbus.transport.messages import Instruction
 
 
@@ -82,5 +83,6 @@ def _prepare(settings: Settings, name: str, parent: Path) -> Path:
     digest = read_dataset(source.reader, source.path, name).digest
     key = hashlib.sha256((settings.model_dump_json(by_alias=True) + digest).encode()).hexdigest()[:16]
     folder = parent / f"{name}-{key}"
+    make_private_folder(parent)
     prepare_sites(settings, folder, [name])
     return folder

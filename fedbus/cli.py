@@ -9,6 +9,8 @@ import typer
 
 from clients.cli import app as site_app
 from fedbus.errors import FedbusError, FedbusWarning
+from fedbus.system.signals import handle_signals
+from fedbus.system.terminal import print_line
 from fedbus.system.third_party import show_argument_help, silence_third_party
 from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
@@ -55,12 +57,25 @@ def settings() -> None:
     Console().print(settings_table())
 
 
+@app.command()
+def clean() -> None:
+    """Delete what killed runs of yours left in shared memory and in the folder for temporary files."""
+    from fedbus.system.scratch import delete_all_abandoned
+
+    deleted = delete_all_abandoned()
+    for folder, size in deleted.items():
+        print_line(f"Deleted {folder} ({size / 1e6:.1f} MB).")
+    if not deleted:
+        print_line("Killed runs have left nothing behind.")
+
+
 app.add_typer(hub_app, name="hub")
 app.add_typer(site_app, name="site")
 
 
 def main() -> None:
     """Run the command line; print an expected error as two lines, without a traceback."""
+    handle_signals()
     silence_third_party()
     show_argument_help()
     warnings.showwarning = _show_warning

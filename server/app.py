@@ -1,6 +1,7 @@
 """The ServerApp: registers the sites, then runs one federated training after another with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +16,17 @@ from fedbus.runs.folder import open_run, run_id
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
 from fedbus.sites.default_sites import settings_of_run
+from fedbus.system.files import make_private_folder
 from server.hub.deployed_run import format_round, run_deployment
 from server.rounds.loop import Job, run_jobs
 from server.rounds.robust import check_robust
 
+Plan = AbstractContextManager[tuple[int, Sequence[Job]]]
+"""The number of sites and the trainings to run; its block keeps their run folder for this process."""
 
-def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> ServerApp:
-    """Build the application that the server runs; `plan` returns the number of sites and the trainings to run."""
+
+def make_server_app(plan: Callable[[Context], Plan]) -> ServerApp:
+    """Build the application that the server runs, which is what `plan` returns."""
     app = ServerApp()
 
     @app.main()
@@ -29,19 +34,20 @@ def make_server_app(plan: Callable[[Context], tuple[int, Sequence[Job]]]) -> Ser
         if context.run_config.get("hub-run"):
             run_deployment(grid, Path(str(context.run_config["hub-run"])))
             return
-        expected, jobs = plan(context)
-        if not jobs:
-            return
-        try:
-            run_jobs(grid, expected, jobs)
-        except KeyboardInterrupt:
-            if not jobs[0].stop.is_set():  # otherwise the caller ended the run
-                raise
+        with plan(context) as (expected, jobs):
+            if not jobs:
+                return
+            try:
+                run_jobs(grid, expected, jobs)
+            except KeyboardInterrupt:
+                if not jobs[0].stop.is_set():  # otherwise the caller ended the run
+                    raise
 
     return app
 
 
-def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
+@contextmanager
+def plan_from_context(context: Context) -> Iterator[tuple[int, Sequence[Job]]]:
     """Plan what `flwr run .` runs: one arm of one comparison, with its result in a run folder.
 
     Keys of the run config: `settings` (a TOML file; empty for phantoms), `out` (a run folder; empty for one in the
@@ -62,21 +68,16 @@ def plan_from_context(context: Context) -> tuple[int, Sequence[Job]]:
         raise SettingsError(f"arm = {arm} is not a federated arm.", f"Choose one of {', '.join(STRATEGIES)}.")
     check_robust(arm, settings, settings.quorum or len(settings.sites))
     out = Path(str(config.get("out") or settings.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
-    open_run(out, settings, resume=bool(config.get("resume", False)))
-    console = Console(stderr=True)
-    log = partial(console.print, markup=False, highlight=False)
-    log(f"{arm} on {', '.join(settings.sites)}; results in {out}")
-    start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
-    job = Job(
-        settings,
-        arm,
-        seed,
-        start,
-        arm_folder(out, settings, arm, seed),
-        run=run_id(out),
-        on_round=lambda line: log(format_round(line)),
-    )
-    return len(settings.sites), [job]
+    make_private_folder(settings.cache)
+    with open_run(out, settings, resume=bool(config.get("resume", False))):
+        log = partial(Console(stderr=True).print, markup=False, highlight=False)
+        log(f"{arm} on {', '.join(settings.sites)}; results in {out}")
+        start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
+        job = Job(
+            settings, arm, seed, start, arm_folder(out, settings, arm, seed), run=run_id(out),
+            on_round=lambda line: log(format_round(line)),
+        )  # fmt: skip
+        yield len(settings.sites), [job]
 
 
 app = make_server_app(plan_from_context)

@@ -13,12 +13,13 @@ from fedbus.models.start import start_state
 from fedbus.reports.claims import terminal_claims
 from fedbus.reports.comparison.results import RESULTS_FILE, write_results
 from fedbus.reports.comparison.tables import comparison_table, recall_table
-from fedbus.runs.folder import check_run, check_same_start, record_run
+from fedbus.runs.folder import check_same_start, open_run
 from fedbus.seeds import derive_seed
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
+from fedbus.system.files import delete_fragments
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
 from simulations.precision import resolve_precision
@@ -51,8 +52,14 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
         FedbusError: If the input can't be used, before anything is trained; or if an arm fails.
         KeyboardInterrupt: On Ctrl-C; finished rounds are kept.
     """
-    settings = requested = resolve_precision(settings)
-    check_run(out, settings, resume=resume)
+    settings = resolve_precision(settings)
+    with open_run(out, settings, resume=resume):
+        return _compare(settings, out, resume=resume, console=console)
+
+
+def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -> Path:
+    """Do what `compare` does, in a run folder that no other process uses."""
+    delete_fragments(out)
     check_input_size(settings.model, settings.image_size)
     if not resume:  # a resumed run checks its datasets against the frozen rows
         for name, source in settings.sites.items():
@@ -68,7 +75,6 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
         for name, site in sites.items():
             _note_missing_classes(name, site, settings, progress)
         check_same_start(starts, out)
-        record_run(out, requested)  # only now: unusable weights or datasets must leave no run folder behind
         run_arms(settings, out, sites, starts, progress)
         progress.note("scoring the test rows")
         runs: dict[str, list[tuple[Arm, Predictions]]] = {}

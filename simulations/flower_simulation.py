@@ -6,14 +6,12 @@ Flower 1.41 deprecates `run_simulation` in favour of `flwr run`: see `server/flo
 import logging
 import math
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
@@ -21,10 +19,11 @@ import torch
 from flwr.app import Context
 
 from clients.app import make_client_app
-from clients.ray_security import protect_own_ray, require_token
+from clients.ray_security import keep_signal_handlers, protect_own_ray, require_token
 from clients.workspace import Workspace
 from fedbus.errors import FedbusError, RunError
 from fedbus.settings.schema import Settings
+from fedbus.system.signals import on_signals, print_stopping
 from fedbus.system.third_party import SETTINGS, silence_third_party
 from fedbus.system.threads import waiting_policy
 from fedbus.transport.messages import Instruction
@@ -69,7 +68,7 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
         ):
             sharing = [replace(job, shared_arrays=shared_arrays) for job in jobs]
             run_simulation(
-                server_app=make_server_app(lambda _: (len(names), sharing)),
+                server_app=make_server_app(lambda _: nullcontext((len(names), sharing))),
                 client_app=make_client_app(locate, expose_errors=True, shared_arrays=shared_arrays),
                 num_supernodes=len(names),
                 backend_config=ray_resources(settings),
@@ -101,6 +100,7 @@ def ray_resources(settings: Settings) -> dict[str, Any]:
         start: dict[str, Any] = {}
     else:
         protect_own_ray()
+        keep_signal_handlers()
         processors, gpus = max(os.cpu_count() or 1, settings.workers), torch.cuda.device_count()
         # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
         start = quiet | {"address": "local", "num_cpus": processors, "num_gpus": gpus}
@@ -127,6 +127,7 @@ def join_cluster(address: str) -> tuple[int, int]:
         RunError: If no cluster answers, it requires no token, or ours is not accepted.
     """
     require_token(address)
+    keep_signal_handlers()
     import ray
 
     try:
@@ -150,15 +151,14 @@ def _stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
     Workers on other machines of a cluster finish the round that they are training.
     """
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:
+    def interrupt(count: int) -> None:
+        if count > 1:
+            print_stopping()
         stop.set()
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):  # it has ended
                 if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER):
                     process.kill()
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with on_signals(interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)

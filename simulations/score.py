@@ -9,12 +9,13 @@ from fedbus.errors import RunError
 from fedbus.evaluation.predictions import Predictions
 from fedbus.reports.unseen_site import differences_table, scores_table
 from fedbus.runs.folder import is_run, read_settings
+from fedbus.runs.lock import hold_folder
 from fedbus.settings.load import build_settings, parse_sites
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.site import read_facts
 from fedbus.sites.unseen_site import UnseenSite, prepare_unseen_site
-from fedbus.system.files import write_json
+from fedbus.system.files import delete_fragments, write_json
 from fedbus.system.progress import Progress
 from fedbus.system.terminal import advance_task, progress_bar
 from simulations.arm import Arm, list_arms
@@ -58,9 +59,11 @@ def score(run: Path, site: str, out: Path | None, console: Console) -> Path:
         folder = out or run / "scores" / name
         passes = len(BATCH_NORMS) * sum(len(seeds) for seeds in arms.values())
         advance = advance_task(bar, f"score on {name}", passes * len(unseen.site.splits["test"]))
-        runs = _predict(arms, settings, list(facts), unseen, folder, advance)
-    results = assemble_scores(runs, unseen, settings, list(facts), skipped, phantoms=phantoms)
-    write_json(folder / SCORES_FILE, results)
+        with hold_folder(folder):
+            delete_fragments(folder)
+            runs = _predict(arms, settings, list(facts), unseen, folder, advance)
+            results = assemble_scores(runs, unseen, settings, list(facts), skipped, phantoms=phantoms)
+            write_json(folder / SCORES_FILE, results)
     console.print(scores_table(results))
     if results["differences"]:
         console.print(differences_table(results))

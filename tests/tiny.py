@@ -1,7 +1,10 @@
 """Settings and sites so small that a training takes a second: noise images of 32 pixels and timm's test model."""
 
+from pathlib import Path
+
 import numpy as np
 
+from fedbus.runs.folder import open_run
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
@@ -38,3 +41,9 @@ def noise_site(name: str = "north", counts: tuple[int, int, int] = (15, 10, 5), 
         paths=np.array([f"{i}.png" for i in range(len(labels))]),
         splits={split: np.array(rows, dtype=np.int64) for split, rows in splits.items()},
     )
+
+
+def start_run(out: Path, settings: Settings, *, resume: bool) -> None:
+    """Use a run folder as a process does that is killed before it has trained a round."""
+    with open_run(out, settings, resume=resume):
+        pass

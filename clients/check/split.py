@@ -1,8 +1,5 @@
 """Try to prepare a site's images exactly as its first instruction would."""
 
-import tempfile
-from pathlib import Path
-
 import torch
 
 from clients.site.folder import SiteFolder
@@ -11,6 +8,7 @@ from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.inspection import Inspection
 from fedbus.sites.prepare import prepare_sites
+from fedbus.system.scratch import scratch_folder
 from fedbus.training.rows import site_rows
 
 
@@ -35,8 +33,8 @@ def try_split(site: SiteFolder, inspection: Inspection, settings: Settings) -> t
     own = build_settings(settings.as_dict() | overrides, "the check")
     try:
         # In the site's folder, not in the system's: the split contains the ids of patients.
-        with tempfile.TemporaryDirectory(dir=site.path, prefix=".check-") as folder:
-            prepared = prepare_sites(own, Path(folder))[name]
+        with scratch_folder(site.path, ".check-") as folder:
+            prepared = prepare_sites(own, folder)[name]
         rows = site_rows(prepared, own, own.seeds[0], torch.device("cpu"))
     except (SplitError, SettingsError) as error:  # folds, limit or sampler; files were checked by the inspection
         return None, _without_site(error.problem, name)

@@ -8,12 +8,14 @@ OUT/scores/SITE/   scores.json  predictions-ARM.csv: a site that took no part in
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from fedbus.errors import RunError, listed
+from fedbus.errors import FedbusError, RunError, listed
 from fedbus.models.state import State, state_digest
 from fedbus.runs.environment import describe_environment
+from fedbus.runs.lock import LOCKS, RUNNING, hold_folder, is_unused
 from fedbus.runs.old_names import OLD_SETTINGS_FILE
 from fedbus.settings.load import build_settings
 from fedbus.settings.old_keys import rename_old_keys
@@ -30,20 +32,35 @@ MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "q
 """Settings that may differ when a run is resumed: they do not affect finished arms."""
 
 
-def open_run(out: Path, settings: Settings, *, resume: bool) -> None:
-    """Create a run folder, or open an existing one with the same settings.
+@contextmanager
+def open_run(out: Path, settings: Settings, *, resume: bool, lock: str = RUNNING) -> Iterator[None]:
+    """Use a run folder inside the block: no other process can use it.
+
+    The run is recorded at once, so that `--resume` continues it whenever the process is killed. A new run that fails
+    before it has written anything else, as with bad input, leaves no folder behind.
+
+    Args:
+        out: The run folder.
+        settings: The settings of the run.
+        resume: Whether to continue a run; otherwise the folder must be empty or missing.
+        lock: Name of the lock's file in the folder.
 
     Raises:
-        RunError: As `check_run`.
+        RunError: As `check_run` and `hold_folder`.
     """
-    check_run(out, settings, resume=resume)
-    record_run(out, settings)
+    with hold_folder(out, lambda: check_run(out, settings, resume=resume), lock):
+        new = not is_run(out)
+        try:
+            record_run(out, settings)
+            yield
+        except FedbusError:
+            if new:
+                _forget_empty_run(out)
+            raise
 
 
 def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
     """Check that a folder can be used for a run, without writing to it.
-
-    Checking and recording are two steps, so that bad input found between them leaves no run folder behind.
 
     Raises:
         RunError: If the folder contains a run and `resume` is off; or if `resume` is on and the folder contains no run,
@@ -52,7 +69,7 @@ def check_run(out: Path, settings: Settings, *, resume: bool) -> None:
     if not is_run(out):
         if resume:
             raise RunError(f"{out} contains no run to resume.", "Leave out --resume, or name the folder of the run.")
-        if out.exists() and any(out.iterdir()):
+        if not is_unused(out):
             raise RunError(f"{out} is not empty and contains no run.", "Choose another --out.")
         return
     if not resume:
@@ -75,6 +92,13 @@ def record_run(out: Path, settings: Settings) -> None:
     (out / OLD_SETTINGS_FILE).unlink(missing_ok=True)  # only after the new file is complete
     if not (out / ENVIRONMENT_FILE).is_file():
         write_json(out / ENVIRONMENT_FILE, describe_environment())
+
+
+def _forget_empty_run(out: Path) -> None:
+    """Delete what `record_run` wrote, if the folder contains nothing else."""
+    if all(path.name in (SETTINGS_FILE, ENVIRONMENT_FILE) for path in out.iterdir() if path.name not in LOCKS):
+        for name in (SETTINGS_FILE, ENVIRONMENT_FILE):
+            (out / name).unlink(missing_ok=True)
 
 
 def is_run(out: Path) -> bool:

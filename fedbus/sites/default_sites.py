@@ -8,6 +8,7 @@ from fedbus.datasets.readers.phantoms import write_phantoms
 from fedbus.errors import SettingsError
 from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings
 from fedbus.settings.schema import Settings
+from fedbus.system.files import make_private_folder
 
 PHANTOM_SEED = 0
 
@@ -20,6 +21,7 @@ def resolve_sites(settings: Settings) -> Settings:
     """
     if settings.sites:
         return settings
+    make_private_folder(settings.cache)
     folders = write_phantoms(settings.cache / "phantoms", settings.phantom_images, PHANTOM_SEED)
     sources = {name: {"reader": "phantoms", "path": str(path)} for name, path in folders.items()}
     return build_settings(settings.as_dict() | {"sites": sources}, "the settings for phantoms")

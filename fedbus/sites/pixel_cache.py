@@ -23,7 +23,7 @@ from fedbus.images.masks import has_mask_greys
 from fedbus.images.remarks import describe_remarks, remarks_of
 from fedbus.settings.schema import Settings
 from fedbus.sites.decoding import Visit, decode_images
-from fedbus.system.files import read_json, write_json, write_whole
+from fedbus.system.files import make_private_folder, read_json, write_json, write_whole
 from fedbus.system.progress import Advance
 
 _PRINT_BYTES = 2 * HASH_BYTES + 1
@@ -121,6 +121,7 @@ class PixelCache:
             if errors:
                 raise _NotStoredError
 
+        make_private_folder(self.folder)
         with suppress(_NotStoredError):
             write_whole(images_path, write)
             write_whole(prints_path, lambda temporary: np.save(temporary, prints))

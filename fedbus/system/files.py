@@ -2,14 +2,23 @@
 
 import json
 import os
+import re
+import shlex
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from fedbus.errors import RunError
+from fedbus.errors import FedbusWarning, RunError
+
+FRAGMENT = re.compile(r"\..+\.[a-z0-9_]{8}(\.[^.]+)?")
+"""The name of a file that `write_whole` has not finished."""
+
+PRIVATE, OTHERS = 0o700, 0o077
+"""The mode of a folder that only its owner can enter, and the rights of everybody else."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -35,6 +44,40 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def delete_fragments(folder: Path) -> None:
+    """Delete the unfinished files of killed processes; only where no other process is writing."""
+    for path in folder.rglob(".*"):
+        if FRAGMENT.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder that only its owner can enter, because its files name patients or show images.
+
+    An empty folder is closed to others. One with files is left as it is, since its owner may share it; a note says so.
+
+    Raises:
+        RunError: If the folder can't be created.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE, exist_ok=True)
+        mode = folder.stat().st_mode & 0o777
+        if os.name != "posix" or not mode & OTHERS:
+            return
+        if not any(folder.iterdir()):
+            folder.chmod(PRIVATE)
+            return
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    warnings.warn(
+        f"Other users of this machine may read {folder} (mode {mode:o}), which contains images or patient ids. "
+        f"To prevent that: chmod 700 {shlex.quote(str(folder))}",
+        FedbusWarning,
+        stacklevel=2,
+    )
 
 
 def write_text(path: Path, text: str) -> None:

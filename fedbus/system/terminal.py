@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fedbus.system.progress import Advance
+from fedbus.system.signals import exit_status
 from fedbus.text import MOST_OF_A_LINE, plain_text
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 GOOD, BAD, QUIET = "bold dodger_blue1", "bold dark_orange", "dim"
 """Blue and orange are distinguishable with every kind of colour blindness; words always carry the same meaning."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells define it: 128 + SIGINT."""
 
 
 def print_line(text: str) -> None:
@@ -35,7 +33,7 @@ def print_log_line(text: str) -> None:
 
 @contextmanager
 def resumable(finished: str, options: str) -> Iterator[None]:
-    """Turn Ctrl-C inside the block into a message that says how to resume, and exit.
+    """Turn Ctrl-C or SIGTERM inside the block into a message that says how to resume, and exit.
 
     Args:
         finished: What is saved, in the plural: "Finished rounds".
@@ -45,7 +43,7 @@ def resumable(finished: str, options: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print_line(f"Stopped. {finished} are saved; rerun the same command with: {options}")
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(exit_status()) from None
 
 
 def plain_table(*headings: str, title: "str | Text" = "", title_style: str = "bold") -> "Table":

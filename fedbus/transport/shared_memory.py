@@ -7,7 +7,6 @@ shared memory where there is enough, and the message carries the name of the fil
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,7 @@ import psutil
 from numpy.typing import NDArray
 
 from fedbus.errors import RunError
-
-SHARED_MEMORY = Path("/dev/shm")
-"""A folder in memory; it exists on Linux only."""
+from fedbus.system.scratch import SHARED_MEMORY, delete_abandoned, delete_scratch_folder, new_scratch_folder
 
 NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -67,7 +64,7 @@ class SharedArrays:
 
     def clear(self) -> None:
         """Delete all arrays, including those of late replies to earlier messages."""
-        for path in self.folder.iterdir():
+        for path in self.folder.glob("[!.]*"):  # hidden files mark whose folder it is
             path.unlink(missing_ok=True)
 
 
@@ -93,17 +90,14 @@ def open_shared_arrays(nearby: Path, size: int, *, shared: bool) -> Iterator[Sha
     try:
         yield SharedArrays(folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        delete_scratch_folder(folder)
 
 
 def _folder_in_memory(size: int) -> Path | None:
     """Create a folder in shared memory that only this user can read; None if there is not enough memory."""
     if not SHARED_MEMORY.is_dir() or not os.access(SHARED_MEMORY, os.W_OK):
         return None
-    for old in SHARED_MEMORY.glob("fedbus-*-*"):  # left by runs that were killed
-        owner = old.name.split("-")[1]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(old, ignore_errors=True)
+    delete_abandoned(SHARED_MEMORY)  # before the free memory is counted
     if psutil.disk_usage(str(SHARED_MEMORY)).free < size:
         return None
-    return Path(tempfile.mkdtemp(prefix=f"fedbus-{os.getpid()}-", dir=SHARED_MEMORY))
+    return new_scratch_folder(SHARED_MEMORY)

@@ -12,12 +12,13 @@ from fedbus.models.start import start_state
 from fedbus.reports import wording
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import check_same_start, read_settings, run_id
+from fedbus.runs.lock import RUNNING
 from fedbus.seeds import derive_seed
 from fedbus.settings.schema import Settings
-from fedbus.system.files import read_json, write_json
+from fedbus.system.files import delete_fragments, read_json, write_json
 from fedbus.system.locks import hold, is_held
 from server.hub.registrations import record_registrations
-from server.hub.run_status import RUNNING, State, Status, read_status, write_status
+from server.hub.run_status import State, Status, read_status, write_status
 from server.rounds.loop import Job, run_jobs
 
 PLAN_FILE = "deployment.json"
@@ -55,6 +56,7 @@ def run_deployment(grid: Grid, out: Path) -> None:
         FedbusError: If the sites can't take part, or an arm failed; what was finished is kept for --resume.
     """
     with hold(out / RUNNING, f"A run is using {out}", "Wait for it to end; fedbus hub status shows its progress."):
+        delete_fragments(out / "arms")
         # Flower starts this process and discards its exception, so the status is how the operator learns of it.
         try:
             _train_unfinished(grid, out)

@@ -11,12 +11,12 @@ from fedbus.errors import RunError, SettingsError
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import arm_folder
-from fedbus.runs.folder import check_run, check_same_start, record_run
+from fedbus.runs.folder import check_run, check_same_start, open_run
+from fedbus.runs.lock import FOLLOWING
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
-from fedbus.system.locks import hold
 from fedbus.transport.messages import TITLE
 from server.hub import flwr_cli
 from server.hub.bundle import stage_application
@@ -31,9 +31,6 @@ from server.rounds.robust import check_robust_arms
 Log = Callable[[str], object]
 
 POLL_SECONDS = 0.5
-
-FOLLOWING = ".launching"
-"""In the run folder: the lock of the command that follows the run."""
 
 HUB_CHECK_SECONDS = 3.0
 """How often to check that the hub is running: a run that died with its hub can't write that into its status."""
@@ -99,20 +96,17 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
     # The ServerApp makes the start weights again; here they show problems before anything is written or started.
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
-    check_same_start(starts, out)
-    record_run(out, settings)
-    # If everything is trained, only the report is left to write, as after a full disk.
-    if any(not arm_folder(out, settings, arm, seed).finished for arm in settings.arms for seed in settings.seeds):
-        application, digest = stage_application(hub)
-        log(f"application {digest}")
-        log("each site approves it once: fedbus site approve DIR DIGEST")
-        with hold(
-            out / FOLLOWING, f"Another command follows {out}", "Wait for it to end, or end it there with Ctrl-C."
-        ):
+    with open_run(out, settings, resume=resume, lock=FOLLOWING):
+        check_same_start(starts, out)
+        # If everything is trained, only the report is left to write, as after a full disk.
+        if any(not arm_folder(out, settings, arm, seed).finished for arm in settings.arms for seed in settings.seeds):
+            application, digest = stage_application(hub)
+            log(f"application {digest}")
+            log("each site approves it once: fedbus site approve DIR DIGEST")
             prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
             _start_and_follow(hub, application, out, log)
-    phantoms = any(registration["phantoms"] for registration in read_registrations(out).values())
-    return write_hub_report(out, settings, phantoms=phantoms)
+        phantoms = any(registration["phantoms"] for registration in read_registrations(out).values())
+        return write_hub_report(out, settings, phantoms=phantoms)
 
 
 def _check_out(hub: HubFolder, settings: Settings, out: Path) -> None:

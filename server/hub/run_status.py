@@ -11,9 +11,6 @@ from fedbus.text import MOST_OF_A_LINE, plain_text
 
 STATUS_FILE = "status.json"
 
-RUNNING = ".running"
-"""In the run folder: the lock of the process that trains."""
-
 State = Literal["starting", "waiting", "training", "finished", "stopped", "failed"]
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import uvicorn
 
 from fedbus.errors import RunError
-from fedbus.system.processes import end_child, log_tail, stops_on_signals
+from fedbus.system.processes import end_child, log_tail
+from fedbus.system.signals import stops_on_signals
 from server.hub.approved_sites import approved_sites_file
 from server.hub.connections import MAX_HEAD_BYTES, Connection
 from server.hub.folder import HubFolder

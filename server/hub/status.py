@@ -7,11 +7,12 @@ from rich.live import Live
 from rich.text import Text
 
 from fedbus.deployment.addresses import join_address
+from fedbus.runs.lock import RUNNING
 from fedbus.system.locks import is_held
 from fedbus.system.terminal import BAD, GOOD, plain_table
 from server.hub import flwr_cli
 from server.hub.folder import HubFolder
-from server.hub.run_status import RUNNING, STATUS_FILE, read_status
+from server.hub.run_status import STATUS_FILE, read_status
 from server.hub.superlink import is_up
 
 REFRESH_SECONDS = 5.0

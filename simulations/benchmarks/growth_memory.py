@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from fedbus.transport.shared_memory import SHARED_MEMORY
+from fedbus.system.scratch import SHARED_MEMORY
 from simulations.flower_simulation import WORKER
 
 MEGABYTE = 1e6

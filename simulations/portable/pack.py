@@ -31,6 +31,7 @@ from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from fedbus.sites.split import SPLITS
 from fedbus.system.files import write_json, write_whole
+from fedbus.system.scratch import scratch_folder
 from fedbus.training.rows import POOLED, federation_rows, pooled_rows, site_rows
 from simulations.portable.pixels import LOSSLESS, encode
 from simulations.portable.study_file import STUDY_FILE, WEIGHTS_FILE, PackedStudy
@@ -63,10 +64,10 @@ def pack(settings: Settings, out: Path, folds: Sequence[int], quality: int) -> P
     _check(settings, folds)
     settings = resolve_sites(settings)
     tensors: dict[str, NDArray[Any]] = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder(Path(tempfile.gettempdir())) as scratch:
         for fold in folds:
             of_fold = settings.model_copy(update={"fold": fold})
-            sites = prepare_sites(of_fold, Path(scratch) / str(fold))
+            sites = prepare_sites(of_fold, scratch / str(fold))
             if fold == folds[0]:
                 tensors |= _pack_images(sites, quality)
             tensors |= _pack_rows(sites, of_fold)

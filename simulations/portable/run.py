@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from fedbus.errors import FedbusError, RunError
 from fedbus.models.start import start_state
 from fedbus.models.state import State
+from fedbus.runs.lock import hold_folder
 from fedbus.runs.site_state import state_folder
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
+from fedbus.system.signals import exit_status, handle_signals
 from simulations.arm import Arm, list_arms
 from simulations.in_process import InProcessTraining
 from simulations.local_training import LocalTraining, centralised_steps
@@ -183,7 +185,12 @@ def main(words: Sequence[str] | None = None) -> int:
         study = PackedStudy.load(given.study)
         weights = given.weights or given.study.with_name(WEIGHTS_FILE)
         start = "none" if study.values["weights"] == "none" else str(weights)
-        left = run(study, given.out, start, given.seconds, given.checkpoints or given.out / "checkpoints")
+        checkpoints = given.checkpoints or given.out / "checkpoints"
+        with hold_folder(given.out), hold_folder(checkpoints):
+            left = run(study, given.out, start, given.seconds, checkpoints)
+    except KeyboardInterrupt:
+        print("Stopped. Finished rounds are saved; run the same command again to continue.")
+        return exit_status()
     except FedbusError as error:
         print(f"Error: {error.problem}\nWhat to do: {error.remedy}", file=sys.stderr)
         return 1
@@ -195,4 +202,5 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    handle_signals()
     raise SystemExit(main())

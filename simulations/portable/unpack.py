@@ -23,6 +23,7 @@ from fedbus.reports.study.markdown import markdown_study
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import ENVIRONMENT_FILE, read_settings, record_run
+from fedbus.runs.lock import hold_folder
 from fedbus.settings.arms import blended_from, is_blended
 from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
@@ -41,7 +42,7 @@ CELL = "portable"
 
 
 def unpack(packed: Path, results: PackedResults, out: Path, console: Console) -> dict[str, Any]:
-    """Write the run folders and `study.json`.
+    """Write the run folders and `study.json`, in a folder that no other process uses.
 
     Args:
         packed: The folder that `pack` wrote.
@@ -56,6 +57,11 @@ def unpack(packed: Path, results: PackedResults, out: Path, console: Console) ->
         RunError: If no arm is finished on every fold, or the results are of other rows.
         FedbusError: If the datasets can't be read.
     """
+    with hold_folder(out):
+        return _unpack(packed, results, out, console)
+
+
+def _unpack(packed: Path, results: PackedResults, out: Path, console: Console) -> dict[str, Any]:
     settings = read_settings(packed).model_copy(update={"precision": results.machine["precision"]})
     folds = sorted({entry["fold"] for entry in results.trainings})
     settings = settings.model_copy(update={"arms": _finished_arms(settings, results, folds, out)})

@@ -3,12 +3,10 @@
     python -m simulations.studies.cell_process REQUEST.json FOLDER
 
 It is separate because a federated arm starts its own Ray, and because a cell that crashes must not end the others.
-Exit status: 0 finished, 1 failed, 130 stopped.
+Exit status: 0 finished, 1 failed, 130 or 143 stopped.
 """
 
-import os
 import shutil
-import signal
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -26,6 +24,7 @@ from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
+from fedbus.system.signals import exit_status, handle_signals
 from fedbus.system.third_party import silence_third_party
 from fedbus.system.threads import let_threads_sleep
 
@@ -92,8 +91,7 @@ def main(request_file: Path, folder: Path) -> int:
     """Run the requested cell; if it fails, write the reason beside the request."""
     silence_third_party()
     let_threads_sleep()
-    # A study ends its cells with SIGTERM; a simulation stops cleanly only on SIGINT.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    handle_signals()
     request: Mapping[str, Any] = read_json(request_file)
     failure = request_file.with_name(FAILURE_FILE)
     failure.unlink(missing_ok=True)
@@ -104,7 +102,7 @@ def main(request_file: Path, folder: Path) -> int:
         write_json(failure, {"problem": error.problem, "remedy": error.remedy})
         return 1
     except KeyboardInterrupt:
-        return 130
+        return exit_status()
     return 0
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients.ray_security import protect_own_ray
+from clients.ray_security import keep_signal_handlers, protect_own_ray
 from fedbus.settings.arms import is_blended
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, log_tail, start_child
@@ -129,6 +129,7 @@ def _start_ray(address: str) -> tuple[int, int]:
     import ray
     import torch
 
+    keep_signal_handlers()
     processors, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     ray.init(
         address="local", num_cpus=processors, num_gpus=gpus, include_dashboard=False, log_to_driver=False,

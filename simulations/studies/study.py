@@ -1,5 +1,6 @@
 """`fedbus study`: run a grid of comparisons, each cell once, and report what its settings change."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,8 +21,10 @@ from fedbus.reports.study.page import write_study
 from fedbus.reports.study.tables import study_table
 from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run, is_run
+from fedbus.runs.lock import RUNNING, hold_folder, is_unused
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.system.files import read_json, write_json
+from fedbus.system.locks import is_held
 from server.rounds.robust import check_robust_arms
 from simulations.compare import PHANTOM_NOTE
 from simulations.precision import resolve_precision
@@ -30,6 +33,9 @@ from simulations.studies.results import SCHEMA, gather_study
 from simulations.studies.run_cells import Task, run_tasks
 
 STUDY_FILE = "study.json"
+
+END_SECONDS = 60.0
+"""How long the cells of a study that was killed may take to end."""
 
 
 def default_study_out(name: str) -> Path:
@@ -57,9 +63,16 @@ def run_study(grid: Grid, out: Path, *, resume: bool, folds: Sequence[int] = (),
     """
     _check_folds(grid, folds)
     out, grid = out.resolve(), _with_precision(grid)
-    environment = _open_folder(grid, out, resume=resume)
+    with hold_folder(out, lambda: _check_folder(grid, out, resume=resume)):
+        return _run(grid, out, folds, console)
+
+
+def _run(grid: Grid, out: Path, folds: Sequence[int], console: Console) -> bool:
+    """Do what `run_study` does, in a folder that no other process uses."""
+    environment = _record_study(grid, out)
     tasks = {name: _tasks(grid, name, out, folds) for name in grid.cells}
     all_tasks = [task for cell in tasks.values() for task in cell]
+    _wait_for_cells(all_tasks)
     for task in all_tasks:
         _check_cell_folder(task)
     if not grid.shared.sites:
@@ -113,8 +126,8 @@ def _with_precision(grid: Grid) -> Grid:
     return replace(grid, cells=cells, shared=resolve_precision(grid.shared))
 
 
-def _open_folder(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
-    """Check that the study may use a folder, and return the environment that is recorded in it.
+def _check_folder(grid: Grid, out: Path, *, resume: bool) -> None:
+    """Check that the study may use a folder.
 
     Raises:
         RunError: If it contains something else, another study, or one of another version.
@@ -123,11 +136,9 @@ def _open_folder(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
     if not path.is_file():
         if resume:
             raise RunError(f"{out} contains no study to resume.", "Leave out --resume, or name the study's folder.")
-        if out.exists() and any(out.iterdir()):
+        if not is_unused(out):
             raise RunError(f"{out} is not empty and contains no study.", "Choose another --out.")
-        environment = describe_environment()
-        write_json(path, {"schema": SCHEMA, "study": grid.name, "cells": {}, **environment})
-        return environment
+        return
     before = read_json(path)
     if before.get("schema") != SCHEMA:
         version = before.get("fedbus") or before.get("versions", {}).get("fedbus")
@@ -137,7 +148,17 @@ def _open_folder(grid: Grid, out: Path, *, resume: bool) -> dict[str, Any]:
         raise RunError(f"{out} contains the study {before['study']!r}, not {grid.name!r}.", "Choose another --out.")
     if not resume:
         raise RunError(f"{out} already contains a study.", "Continue it with --resume, or choose another --out.")
-    return {key: before[key] for key in ("created", "command", "versions", "machine")}
+
+
+def _record_study(grid: Grid, out: Path) -> dict[str, Any]:
+    """Record a new study in its folder, and return the environment in which the study was started."""
+    path = out / STUDY_FILE
+    if path.is_file():
+        before = read_json(path)
+        return {key: before[key] for key in ("created", "command", "versions", "machine")}
+    environment = describe_environment()
+    write_json(path, {"schema": SCHEMA, "study": grid.name, "cells": {}, **environment})
+    return environment
 
 
 def _tasks(grid: Grid, name: str, out: Path, folds: Sequence[int]) -> list[Task]:
@@ -153,6 +174,20 @@ def _tasks(grid: Grid, name: str, out: Path, folds: Sequence[int]) -> list[Task]
         cell_of_fold = replace(cell, settings=cell.settings.model_copy(update={"fold": fold}))
         tasks.append(Task(cell_of_fold, out / "cells" / subfolder, out / "requests" / subfolder, source))
     return tasks
+
+
+def _wait_for_cells(tasks: Sequence[Task]) -> None:
+    """Wait until the cells of a study that was killed have ended, which takes them seconds.
+
+    Raises:
+        RunError: If one is still running after a minute.
+    """
+    deadline = time.monotonic() + END_SECONDS
+    for folder in (task.folder for task in tasks):
+        while is_held(folder / RUNNING):
+            if time.monotonic() > deadline:
+                raise RunError(f"{folder} is still in use.", "Wait for the process that uses it to end.")
+            time.sleep(0.2)
 
 
 def _check_cell_folder(task: Task) -> None:

@@ -10,8 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 from clients.site.folder import open_site_folder
+from fedbus.runs.lock import RUNNING
 from fedbus.system.locks import is_held
-from server.hub.run_status import RUNNING
 from simulations.local_federation import PATIENCE_SECONDS, LocalFederation
 from tests.deployment.conftest import TIMEOUT_SECONDS, end_sites, words_of, write_settings
 from tests.deployment.relay import Relay

@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 
 from fedbus.errors import RunError
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
-from fedbus.runs.folder import MAY_CHANGE, open_run, run_id
+from fedbus.runs.folder import MAY_CHANGE, run_id
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import RUN
+from tests.tiny import start_run
 
 
 def settings_of(**changes: object) -> Settings:
@@ -41,7 +42,7 @@ def checkpoint() -> Checkpoint:
 
 
 def test_a_new_folder_records_how_it_was_made(tmp_path):
-    open_run(tmp_path / "new" / "run", settings_of(), resume=False)
+    start_run(tmp_path / "new" / "run", settings_of(), resume=False)
     assert json.loads((tmp_path / "new/run/settings.json").read_text()) == settings_of().as_dict()
     environment = json.loads((tmp_path / "new/run/environment.json").read_text())
     assert environment["versions"]["torch"] == metadata.version("torch")
@@ -49,17 +50,17 @@ def test_a_new_folder_records_how_it_was_made(tmp_path):
 
 
 def test_a_run_resumes_with_the_same_settings(tmp_path):
-    open_run(tmp_path, settings_of(rounds=4), resume=False)
+    start_run(tmp_path, settings_of(rounds=4), resume=False)
     before = (tmp_path / "environment.json").read_bytes()
-    open_run(tmp_path, settings_of(rounds=4), resume=True)
+    start_run(tmp_path, settings_of(rounds=4), resume=True)
     assert (tmp_path / "environment.json").read_bytes() == before
 
 
 def test_other_settings_are_refused_by_name_and_the_folder_stays(tmp_path):
-    open_run(tmp_path, settings_of(), resume=False)
+    start_run(tmp_path, settings_of(), resume=False)
     before = (tmp_path / "settings.json").read_bytes()
     with pytest.raises(RunError) as caught:
-        open_run(tmp_path, settings_of(rounds=5, **{"learning-rate": 0.5}), resume=True)
+        start_run(tmp_path, settings_of(rounds=5, **{"learning-rate": 0.5}), resume=True)
     assert "rounds was 12 and is now 5" in str(caught.value)
     assert "learning-rate was 0.0003 and is now 0.5" in str(caught.value)
     assert (tmp_path / "settings.json").read_bytes() == before
@@ -73,10 +74,10 @@ CHANGES = {
 
 @pytest.mark.parametrize("key", sorted(MAY_CHANGE))
 def test_settings_that_affect_no_finished_arm_may_change_and_are_recorded(tmp_path, key):
-    open_run(tmp_path, settings_of(), resume=False)
+    start_run(tmp_path, settings_of(), resume=False)
     changed = settings_of(**{key: CHANGES[key]})
     assert changed != settings_of()
-    open_run(tmp_path, changed, resume=True)
+    start_run(tmp_path, changed, resume=True)
     assert json.loads((tmp_path / "settings.json").read_text()) == changed.as_dict()
 
 
@@ -93,7 +94,7 @@ def test_every_other_setting_may_not_change():
         (lambda out: None, True, "no run to resume"),
         (lambda out: (out / "thesis.doc").write_text("x"), False, "not empty"),
         (lambda out: (out / "thesis.doc").write_text("x"), True, "no run to resume"),
-        (lambda out: open_run(out, settings_of(), resume=False), False, "already contains a run"),
+        (lambda out: start_run(out, settings_of(), resume=False), False, "already contains a run"),
         (lambda out: (out / "settings.json").write_text("{"), True, "settings.json is missing or damaged"),
         (lambda out: (out / "settings.json").write_text("3"), True, "settings.json is damaged"),
         (lambda out: (out / "settings.json").write_bytes(b"\xff"), True, "settings.json is missing or damaged"),
@@ -103,7 +104,7 @@ def test_folders_that_can_not_be_used_are_refused(tmp_path, prepare, resume, wor
     prepare(tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(RunError, match=words):
-        open_run(tmp_path, settings_of(), resume=resume)
+        start_run(tmp_path, settings_of(), resume=resume)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -205,9 +206,9 @@ def test_missing_and_damaged_weights_are_a_run_error(tmp_path):
 
 def test_a_run_has_an_id_that_resuming_keeps_and_no_other_run_has(tmp_path):
     for name in ("one", "two"):
-        open_run(tmp_path / name, settings_of(), resume=False)
+        start_run(tmp_path / name, settings_of(), resume=False)
     first = run_id(tmp_path / "one")
-    open_run(tmp_path / "one", settings_of(bootstrap=7), resume=True)
+    start_run(tmp_path / "one", settings_of(bootstrap=7), resume=True)
     assert run_id(tmp_path / "one") == first
     made = tmp_path / "two" / "environment.json"
     made.write_text(made.read_text().replace('"created": "2', '"created": "3'))

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 
 from fedbus.errors import RunError
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
-from fedbus.runs.folder import is_run, open_run, read_settings, run_id
+from fedbus.runs.folder import is_run, read_settings, run_id
 from fedbus.settings.load import build_settings
+from tests.tiny import start_run
 
 SETTINGS = """{
   "sites": {"north": {"reader": "busi", "path": "/data/BUSI"}, "south": {"reader": "bus-uclm", "path": "/data/UCLM"}},
@@ -68,11 +69,11 @@ def old_folder(tmp_path) -> Path:
 
 def test_an_old_folder_is_resumed_with_the_same_settings_and_recorded_under_the_present_names(old_folder):
     settings, before = build_settings(PRESENT, "the tests"), run_id(old_folder)
-    open_run(old_folder, settings, resume=True)
+    start_run(old_folder, settings, resume=True)
     assert json.loads((old_folder / "settings.json").read_text()) == settings.as_dict()
     assert not (old_folder / "study.json").exists()
     assert run_id(old_folder) == before
-    open_run(old_folder, settings, resume=True)
+    start_run(old_folder, settings, resume=True)
 
 
 def test_the_settings_of_an_old_folder_are_read_without_changing_it(old_folder):
@@ -86,7 +87,7 @@ def test_the_settings_of_an_old_folder_are_read_without_changing_it(old_folder):
 def test_other_settings_are_refused_under_their_present_key(old_folder, key, value):
     settings = build_settings(PRESENT | {key: value}, "the tests")
     with pytest.raises(RunError, match=f"{key} was ") as caught:
-        open_run(old_folder, settings, resume=True)
+        start_run(old_folder, settings, resume=True)
     assert str(caught.value).count(" was ") == 2  # "was started" and the one setting
     assert (old_folder / "study.json").read_text() == SETTINGS
 

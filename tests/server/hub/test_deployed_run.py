@@ -6,10 +6,11 @@ import time
 import pytest
 
 from fedbus.errors import RunError
+from fedbus.runs.lock import RUNNING
 from fedbus.system.files import read_json
 from fedbus.system.locks import hold
 from server.hub.deployed_run import PLAN_FILE, prepare_deployment
-from server.hub.run_status import RUNNING, read_status
+from server.hub.run_status import read_status
 
 
 def test_a_folder_that_a_run_uses_is_refused_and_left_unchanged(tmp_path):

@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from fedbus.errors import RunError
+from fedbus.runs.lock import RUNNING
 from fedbus.system.locks import hold
 from server.hub import flwr_cli, status
 from server.hub.approved_sites import ApprovedSite
 from server.hub.folder import HubFolder, init_hub
-from server.hub.run_status import RUNNING, STATUS_FILE, Status, write_status
+from server.hub.run_status import STATUS_FILE, Status, write_status
 
 
 @pytest.fixture
