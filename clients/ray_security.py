@@ -55,13 +55,6 @@ def protect_own_ray() -> None:
     refuse_open_ray()
 
 
-def keep_signal_handlers() -> None:
-    """Keep Ray from replacing this process's handler of SIGTERM, which cleans up as after Ctrl-C."""
-    from ray._private import utils
-
-    utils.set_sigterm_handler = lambda handler: None
-
-
 def refuse_open_ray() -> None:
     """Refuse to work in a process whose Ray requires no token.
 

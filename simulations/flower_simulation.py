@@ -3,10 +3,7 @@
 Flower 1.41 deprecates `run_simulation` in favour of `flwr run`: see `server/flower_internals.py`.
 """
 
-import logging
 import math
-import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -15,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from flwr.app import Context
 
 from clients.app import make_client_app
-from clients.ray_security import keep_signal_handlers, protect_own_ray, require_token
 from clients.workspace import Workspace
 from fedbus.errors import FedbusError, RunError
 from fedbus.settings.schema import Settings
 from fedbus.system.signals import on_signals, print_stopping
-from fedbus.system.third_party import SETTINGS, silence_third_party
-from fedbus.system.threads import waiting_policy
+from fedbus.system.third_party import silence_third_party
 from fedbus.transport.messages import Instruction
 from fedbus.transport.shared_memory import open_shared_arrays
 from server.app import make_server_app
 from server.rounds.loop import Job
+from simulations.ray_session import start_ray
 
 WORKER = "ray::ClientAppActor"
 """Ray's title for the processes in which sites train."""
@@ -61,6 +56,7 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
     def locate(context: Context, instruction: Instruction) -> Workspace:
         return Workspace(folder, names[int(context.node_config["partition-id"])], device)
 
+    processors, gpus = start_ray(settings.ray_address, settings.workers)  # before Flower would start one
     try:
         with (
             _stop_on_interrupt(stop),
@@ -71,7 +67,7 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
                 server_app=make_server_app(lambda _: nullcontext((len(names), sharing))),
                 client_app=make_client_app(locate, expose_errors=True, shared_arrays=shared_arrays),
                 num_supernodes=len(names),
-                backend_config=ray_resources(settings),
+                backend_config={"client_resources": worker_share(settings, processors, gpus)},
             )
     except FedbusError:
         raise
@@ -88,26 +84,10 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
         raise KeyboardInterrupt
 
 
-def ray_resources(settings: Settings) -> dict[str, Any]:
-    """Build Flower's backend settings: `workers` sites train at a time and share processors and GPUs equally.
-
-    Raises:
-        RunError: If no protected cluster answers at `ray-address`, or a Ray on this machine can't be protected.
-    """
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    if settings.ray_address:
-        processors, gpus = join_cluster(settings.ray_address)
-        start: dict[str, Any] = {}
-    else:
-        protect_own_ray()
-        keep_signal_handlers()
-        processors, gpus = max(os.cpu_count() or 1, settings.workers), torch.cuda.device_count()
-        # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
-        start = quiet | {"address": "local", "num_cpus": processors, "num_gpus": gpus}
-    if settings.device == "cpu":
-        gpus = 0
-    share = {"num_cpus": max(1, processors // settings.workers), "num_gpus": gpus_per_worker(gpus, settings.workers)}
-    return {"init_args": start, "client_resources": share}
+def worker_share(settings: Settings, processors: int, gpus: int) -> dict[str, Any]:
+    """Return Ray's resources of one worker: `workers` sites train at a time and share processors and GPUs equally."""
+    gpus = 0 if settings.device == "cpu" else gpus
+    return {"num_cpus": max(1, processors // settings.workers), "num_gpus": gpus_per_worker(gpus, settings.workers)}
 
 
 def gpus_per_worker(gpus: int, workers: int) -> float:
@@ -115,32 +95,6 @@ def gpus_per_worker(gpus: int, workers: int) -> float:
     if gpus == 0:
         return 0.0
     return float(gpus // workers) if gpus >= workers else 1 / math.ceil(workers / gpus)
-
-
-def join_cluster(address: str) -> tuple[int, int]:
-    """Connect to a running cluster, which must require a token.
-
-    Returns:
-        Processors and GPUs of its largest node: a worker can't span nodes.
-
-    Raises:
-        RunError: If no cluster answers, it requires no token, or ours is not accepted.
-    """
-    require_token(address)
-    keep_signal_handlers()
-    import ray
-
-    try:
-        environment = {"env_vars": SETTINGS | waiting_policy() | {"PYTHONPATH": os.pathsep.join(sys.path)}}
-        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise RunError(
-            f"The Ray cluster at {address} can't be joined ({error}).",
-            "Check that this machine has the cluster's token, and run on one of its nodes.",
-        ) from error
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
-    return int(largest.get("CPU", 1)), int(largest.get("GPU", 0))
 
 
 @contextmanager

@@ -42,6 +42,20 @@ def on_signals(action: Action) -> Iterator[None]:
 
 
 @contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Restore the handlers at the end of a block in which a library installs its own, in Python or in C."""
+    if threading.current_thread() is not threading.main_thread():  # no handler can be installed here
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in _ending_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def stops_on_signals(stop: threading.Event) -> Iterator[None]:
     """Let the first signal set an event; the second one interrupts code that does not check the event."""
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients.ray_security import keep_signal_handlers, protect_own_ray
 from fedbus.settings.arms import is_blended
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.third_party import SETTINGS
-from simulations.flower_simulation import join_cluster
+from simulations.ray_session import start_ray
 from simulations.studies.cell import Cell
 from simulations.studies.cell_process import FAILURE_FILE, is_finished
 
@@ -91,7 +90,7 @@ def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> d
     failures: dict[Path, str] = {}
     if all(task.finished for task in tasks):
         return failures
-    processors, gpus = _start_ray(address)
+    processors, gpus = start_ray(address)
     import ray  # only after it is protected
 
     run = ray.remote(num_cpus=min(CORES_PER_CELL, processors), num_gpus=min(1, gpus), max_retries=0)(_run_task)
@@ -117,25 +116,6 @@ def run_tasks(tasks: list[Task], address: str, watch: Callable[[], object]) -> d
     finally:
         ray.shutdown()
     return failures
-
-
-def _start_ray(address: str) -> tuple[int, int]:
-    """Start or join Ray, and return processors and GPUs of its largest node."""
-    if address:
-        return join_cluster(address)
-    protect_own_ray()
-    import logging
-
-    import ray
-    import torch
-
-    keep_signal_handlers()
-    processors, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    ray.init(
-        address="local", num_cpus=processors, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
-        logging_level=logging.ERROR,
-    )  # fmt: skip
-    return processors, gpus
 
 
 def _write_request(task: Task) -> None:

@@ -47,7 +47,7 @@ while sum(node["Alive"] for node in ray.nodes()) < 2:
 
 JOIN = """
 import sys
-from simulations.flower_simulation import join_cluster
+from simulations.ray_session import join_cluster
 join_cluster(sys.argv[1])
 """
 

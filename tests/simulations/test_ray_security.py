@@ -34,9 +34,9 @@ from fedbus.system.third_party import silence_third_party
 from fedbus.system.threads import let_threads_sleep
 silence_third_party()
 let_threads_sleep()
-from simulations.studies.run_cells import _start_ray
+from simulations.ray_session import start_ray
 from tests.simulations.test_ray_security import look
-_start_ray("")
+start_ray("")
 import ray
 ray.get(ray.remote(lambda: 1).options(num_cpus=0).remote())
 look(folder)

@@ -1,0 +1,70 @@
+"""Start a Ray of our own on this machine, or join a cluster; both require a token."""
+
+import logging
+import os
+import sys
+
+from clients.ray_security import protect_own_ray, require_token
+from fedbus.errors import RunError
+from fedbus.system.signals import kept_handlers
+from fedbus.system.third_party import SETTINGS
+from fedbus.system.threads import waiting_policy
+
+
+def start_ray(address: str, workers: int = 1) -> tuple[int, int]:
+    """Join the cluster at an address, or start a Ray if the address is empty.
+
+    Args:
+        address: HOST:PORT of a cluster, or empty.
+        workers: A Ray of our own has at least this many processors.
+
+    Returns:
+        Processors and GPUs of the largest node: a worker can't span nodes.
+
+    Raises:
+        RunError: If no protected cluster answers there, or a Ray on this machine can't be protected.
+    """
+    return join_cluster(address) if address else _start_own_ray(workers)
+
+
+def join_cluster(address: str) -> tuple[int, int]:
+    """Connect to a running cluster, which must require a token.
+
+    Returns:
+        Processors and GPUs of its largest node.
+
+    Raises:
+        RunError: If no cluster answers, it requires no token, or ours is not accepted.
+    """
+    require_token(address)
+    import ray
+
+    variables = SETTINGS | waiting_policy() | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    try:
+        with kept_handlers():
+            ray.init(
+                address=address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR
+            )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise RunError(
+            f"The Ray cluster at {address} can't be joined ({error}).",
+            "Check that this machine has the cluster's token, and run on one of its nodes.",
+        ) from error
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
+    return int(largest.get("CPU", 1)), int(largest.get("GPU", 0))
+
+
+def _start_own_ray(workers: int) -> tuple[int, int]:
+    protect_own_ray()
+    import ray
+    import torch
+
+    processors, gpus = max(os.cpu_count() or 1, workers), torch.cuda.device_count()
+    with kept_handlers():
+        ray.init(
+            # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
+            address="local", num_cpus=processors, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
+            logging_level=logging.ERROR, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+        )  # fmt: skip
+    return processors, gpus
