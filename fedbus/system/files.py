@@ -17,8 +17,8 @@ from fedbus.errors import FedbusWarning, RunError
 FRAGMENT = re.compile(r"\..+\.[a-z0-9_]{8}(\.[^.]+)?")
 """The name of a file that `write_whole` has not finished."""
 
-PRIVATE, OTHERS = 0o700, 0o077
-"""The mode of a folder that only its owner can enter, and the rights of everybody else."""
+PRIVATE, OTHERS, ENTER = 0o700, 0o077, 0o011
+"""The mode of a folder that only its owner can enter, the rights of everybody else, and those to enter it."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -69,6 +69,8 @@ def make_private_folder(folder: Path) -> None:
             return
         if not any(folder.iterdir()):
             folder.chmod(PRIVATE)
+            return
+        if any(not parent.stat().st_mode & ENTER for parent in folder.resolve().parents):
             return
     except OSError as error:
         raise _cannot_write(folder, error) from error
