@@ -9,13 +9,16 @@ from flwr.clientapp import ClientApp
 
 from clients import work
 from clients.flower_internals import ErrorCode
+from clients.limits.refusal import RefusedError
 from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
+from fedbus.errors import RunError
 from fedbus.models.state import State
 from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from fedbus.transport.allow_list import check_registration, check_reply
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.transport.packing import layout_of
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
 
@@ -57,8 +60,8 @@ def make_client_app(
     @guarded
     def train(message: Message, context: Context) -> Message:
         instruction = _read_instruction(message)
-        codec = codec_for(instruction)
-        state, report = work.train(find_workspace(context, instruction), instruction, _read_state(message, codec))
+        workspace, codec = find_workspace(context, instruction), codec_for(instruction)
+        state, report = work.train(workspace, instruction, _read_state(message, codec))
         packed, metrics = codec.pack(state), report.to_metrics()
         check_reply(metrics, {name: values.shape for name, values in packed.items()}, codec.layout)
         arrays = ArrayRecord({name: Array(values) for name, values in codec.to_message(packed).items()})
@@ -68,8 +71,8 @@ def make_client_app(
     @guarded
     def evaluate(message: Message, context: Context) -> Message:
         instruction = _read_instruction(message)
-        codec = codec_for(instruction)
-        report = work.evaluate(find_workspace(context, instruction), instruction, _read_state(message, codec))
+        workspace, codec = find_workspace(context, instruction), codec_for(instruction)
+        report = work.evaluate(workspace, instruction, _read_state(message, codec))
         metrics = report.to_metrics()
         check_reply(metrics, {}, codec.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
@@ -78,7 +81,7 @@ def make_client_app(
 
 
 def _hide_errors(handle: Handler) -> Handler:
-    """Log an error at the site; the server receives only its type."""
+    """Log an error at the site; the server receives only its type, except of a refusal, whose text names no file."""
 
     def handled(message: Message, context: Context) -> Message:
         try:
@@ -86,6 +89,8 @@ def _hide_errors(handle: Handler) -> Handler:
         except Exception as error:
             logging.getLogger("fedbus").error("%s", plain_text(error, MOST_OF_A_LINE))
             reason = f"{type(error).__name__}; see the site's own log"
+            if isinstance(error, RefusedError):
+                reason = error.problem
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     return handled
@@ -97,7 +102,12 @@ def _read_instruction(message: Message) -> Instruction:
 
 def _read_state(message: Message, codec: WeightCodec) -> State:
     record = cast(ArrayRecord, message.content[ARRAYS])
-    return codec.from_message({name: array.numpy() for name, array in record.items()})
+    state = codec.from_message({name: array.numpy() for name, array in record.items()})
+    if layout_of(state) != codec.layout:  # here, before a model is built
+        raise RunError(
+            "The arrays of the hub's message are not those of the model.", "Run the same version everywhere."
+        )
+    return state
 
 
 let_threads_sleep()  # `flwr run` starts its workers from here

@@ -64,19 +64,24 @@ def join(site: SiteFolder, log: Log) -> None:
 
 def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Worker:
     # Imported here because PyTorch takes seconds, and a site that the hub refuses should learn it at once.
+    from clients import work
     from clients.app import make_client_app
+    from clients.limits.notice import describe_study
     from clients.workspace import Workspace, workspace_of_site
+    from fedbus.settings.schema import Settings
     from fedbus.transport.messages import Instruction
 
     installed = installed_files()  # read now: files that change later are not what this process has loaded
 
+    last: list[tuple[Settings, int]] = []
+
     def find_workspace(context: Context, instruction: Instruction) -> Workspace:
         _save_node_number(site, context.node_id, log_once)
-        settings = instruction.settings
-        log_once(
-            f"settings: {settings.model} at {settings.image_size} px, {settings.rounds} rounds of "
-            f"{settings.local_epochs:g} epochs in batches of {settings.batch_size}, balanced by {settings.sampler}"
-        )
+        log_once(describe_study(instruction))
+        run = instruction.settings, instruction.seed
+        if last != [run]:
+            work.forget()
+            last[:] = [run]
         return workspace_of_site(site, instruction)
 
     runtime = f"{HOST}:{site.settings.runtime_port}"

@@ -9,6 +9,7 @@ from fedbus.models.batch_norm import OWN_PARTS, own_names
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, OPTIMISER_ROUNDS, SiteState
 from fedbus.sites.site import Site
+from fedbus.system.progress import Progress
 from fedbus.training.loop import train_round
 from fedbus.training.optimiser import make_optimiser, optimiser_tensors, restore_optimiser
 from fedbus.training.rows import TrainingRows
@@ -29,6 +30,7 @@ def train_site(
     round_number: int,
     present: Tensor | None,
     proximal_mu: float,
+    progress: Progress = lambda _: None,
 ) -> tuple[State, Score, float]:
     """Score the received model on the validation rows, then train it for one round.
 
@@ -47,6 +49,7 @@ def train_site(
         round_number: Number of the round, from 1.
         present: The classes that the model may predict; None: all.
         proximal_mu: FedProx's mu, 0 for every other strategy.
+        progress: Called after every optimiser step, as in `train_round`.
 
     Returns:
         The update, the score of the received model, and the mean training loss.
@@ -63,7 +66,7 @@ def train_site(
         restore_optimiser(optimiser, memory.load(OPTIMISER, previous))
     loss = train_round(
         model, rows, settings, seed=seed, round_number=round_number, steps=steps, optimiser=optimiser,
-        proximal_mu=proximal_mu,
+        proximal_mu=proximal_mu, progress=progress,
     )  # fmt: skip
     trained = get_state(model)
     if settings.optimiser_state == "kept":

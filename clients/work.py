@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clients.limits.study import check_update, model_layout, time_limit
 from clients.received_model import keep_model
 from clients.site_training import train_site
 from clients.workspace import Workspace
@@ -20,7 +21,7 @@ from fedbus.device import pick_device
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.site_scores import score_site
 from fedbus.evaluation.validation import score_probabilities
-from fedbus.models.build import build_model, place_model
+from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.site_state import own_model, site_state
 from fedbus.settings.schema import Settings
@@ -31,13 +32,15 @@ from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows, site_rows
 from fedbus.transport.messages import Instruction, Registration, Report
-from fedbus.transport.packing import Layout, layout_of
+from fedbus.transport.packing import Layout
 
 
 def register(workspace: Workspace, instruction: Instruction) -> Registration:
     """Return the site's name and the counts of its images."""
     site, facts = _open_site(workspace), read_facts(workspace.folder)[workspace.name]
     rows = _training_rows(workspace, instruction.settings, instruction.seed, torch.device("cpu"))
+    if workspace.limits and instruction.settings.batches == "equal":  # otherwise it depends on the other sites
+        check_update(rows, instruction.settings, workspace.limits)
     return Registration(
         site=workspace.name,
         labels=CLASSES,
@@ -53,7 +56,13 @@ def register(workspace: Workspace, instruction: Instruction) -> Registration:
 
 def layout(instruction: Instruction) -> Layout:
     """Return the names and shapes of the model that an instruction is about."""
-    return _layout_of(instruction.settings.model)
+    return model_layout(instruction.settings.model)
+
+
+def forget() -> None:
+    """Drop what the process keeps of the last run, so that a site's memory holds one run at a time."""
+    for cache in (_build_model, _open_site, _training_rows):
+        cache.cache_clear()
 
 
 def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple[State, Report]:
@@ -61,11 +70,13 @@ def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple
     started = time.monotonic()
     settings, device = instruction.settings, pick_device(workspace.device)
     rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)
+    if workspace.limits:
+        check_update(rows, settings, workspace.limits)
     trained, score, loss = train_site(
         _build_model(settings.model, device), _open_site(workspace), rows,
         site_state(workspace.folder, instruction.memory, workspace.name), state, settings,
         seed=instruction.seed, round_number=instruction.round, present=_predictable(instruction),
-        proximal_mu=instruction.proximal_mu,
+        proximal_mu=instruction.proximal_mu, progress=time_limit(workspace.limits),
     )  # fmt: skip
     steps = rows.steps_per_round(settings)
     return trained, Report(rows.weight(settings), score, loss, steps, time.monotonic() - started)
@@ -92,7 +103,7 @@ def evaluate(workspace: Workspace, instruction: Instruction, state: State) -> Re
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
     if testing and workspace.models is not None:
         test = score_site(predictions, settings.bootstrap, settings.draw_seed)
-        keep_model(workspace.models / instruction.title, workspace.name, instruction, state, test)
+        keep_model(workspace.models, workspace.name, instruction, state, test)
     return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - started, test=test)
 
 
@@ -108,11 +119,6 @@ def _predictable(instruction: Instruction) -> torch.Tensor | None:
 @lru_cache(maxsize=1)
 def _build_model(name: str, device: torch.device) -> nn.Module:
     return place_model(name, device)
-
-
-@lru_cache(maxsize=4)
-def _layout_of(name: str) -> Layout:
-    return layout_of(get_state(build_model(name)))
 
 
 @lru_cache(maxsize=64)

@@ -8,14 +8,23 @@ from pathlib import Path
 
 from flwr.app import Context
 
+from clients.limits.answered_splits import check_split
+from clients.limits.counts import check_counts
+from clients.limits.disk import check_free_disk, mark_used, remove_old_folders, remove_old_images
+from clients.limits.limits import Limits
+from clients.limits.study import check_study
 from clients.ray_security import refuse_open_ray
 from clients.site.folder import SiteFolder
+from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_dataset
 from fedbus.errors import RunError
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import settings_of_run
+from fedbus.sites.pixel_cache import PixelCache, stored_bytes
 from fedbus.sites.prepare import prepare_sites
+from fedbus.sites.site import open_site, read_facts, split_path
+from fedbus.sites.split import read_split
 from fedbus.system.files import make_private_folder
 from fedbus.transport.messages import Instruction
 
@@ -29,12 +38,14 @@ class Workspace:
         name: The site's name.
         device: The setting `device`, which every site chooses itself.
         models: Where a deployed site keeps the models that it receives; None in a simulation.
+        limits: What a deployed site refuses; None in a simulation.
     """
 
     folder: Path
     name: str
     device: str
     models: Path | None = None
+    limits: Limits | None = None
 
 
 def workspace_from_context(context: Context, instruction: Instruction) -> Workspace:
@@ -60,29 +71,61 @@ def workspace_from_context(context: Context, instruction: Instruction) -> Worksp
 def workspace_of_site(folder: SiteFolder, instruction: Instruction) -> Workspace:
     """Return the workspace of a deployed site for the settings of an instruction.
 
-    The images are prepared on first use.
+    The images are prepared on first use, after the settings have been checked against the site's limits.
 
     Raises:
+        RefusedError: If the site's limits do not allow the study.
         SettingsError: If the site's data have not been set.
         ArchiveError, ImageError, SplitError: If the data can't be used.
     """
     local, (reader, data) = folder.settings, folder.source()
+    check_free_disk(folder.path, check_study(instruction.settings, local.limits), local.limits)
     overrides = {
         "sites": {local.name: {"reader": reader, "path": str(data)}},
         "cache": str(folder.cache),
         "device": local.device,
     }
     settings = build_settings(instruction.settings.as_dict() | overrides, "the hub's instruction")
-    return Workspace(_prepare(settings, local.name, folder.work), local.name, local.device, folder.models)
+    prepared = _prepare_at_site(folder, settings)
+    mark_used(prepared)
+    return Workspace(prepared, local.name, local.device, folder.models, local.limits)
+
+
+@lru_cache(maxsize=64)
+def _prepare_at_site(folder: SiteFolder, settings: Settings) -> Path:
+    """Prepare a deployed site once per process, check what would leave it, and remove what was used longest ago."""
+    name, limits = folder.settings.name, folder.settings.limits
+    manifest = _read_manifest(settings, name)
+    if PixelCache.of(settings).load(manifest) is None:
+        check_free_disk(folder.path, stored_bytes(len(manifest.rows), settings.image_size), limits)
+    prepared = _prepared_folder(settings, name, folder.work, manifest)
+    prepare_sites(settings, prepared, [name])
+    pixels = Path(read_facts(prepared)[name]["pixels"])
+    mark_used(prepared, pixels)
+    removed = remove_old_folders(folder.work, prepared), remove_old_images(folder.cache, {pixels})
+    if any(removed):
+        _prepare_at_site.cache_clear()  # it may know a folder that has been removed
+    check_counts(open_site(prepared, name), limits)
+    path = split_path(prepared, name)
+    check_split(read_split(name, path), path, folder.answered, limits)
+    return prepared
 
 
 @lru_cache(maxsize=64)
 def _prepare(settings: Settings, name: str, parent: Path) -> Path:
     """Prepare a site once per process, in a folder named after settings and data: changed data get another folder."""
-    source = settings.sites[name]
-    digest = read_dataset(source.reader, source.path, name).digest
-    key = hashlib.sha256((settings.model_dump_json(by_alias=True) + digest).encode()).hexdigest()[:16]
-    folder = parent / f"{name}-{key}"
-    make_private_folder(parent)
+    folder = _prepared_folder(settings, name, parent, _read_manifest(settings, name))
     prepare_sites(settings, folder, [name])
     return folder
+
+
+def _read_manifest(settings: Settings, name: str) -> Manifest:
+    source = settings.sites[name]
+    return read_dataset(source.reader, source.path, name)
+
+
+def _prepared_folder(settings: Settings, name: str, parent: Path, manifest: Manifest) -> Path:
+    """Return the folder for a site's settings and data, in a folder that only its owner can enter."""
+    make_private_folder(parent)
+    content = settings.model_dump_json(by_alias=True) + manifest.digest
+    return parent / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"

@@ -1,6 +1,7 @@
 """A hub and its sites as real processes on this machine, for benchmarks and tests."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from clients.site.folder import SiteFolder, init_site
+from clients.site.folder import SiteFolder, init_site, open_site_folder
 from fedbus.errors import RunError
 from fedbus.system.processes import end_child, log_tail
 from server.hub.admission import approve_site
@@ -22,6 +23,9 @@ HOST = "localhost"
 PROGRAM = ("-m", "fedbus")
 PATIENCE_SECONDS = 600.0
 """Upper bound of every wait; generous, because on a busy machine Python and PyTorch take minutes to start."""
+
+LIMITS = {"min-images": 1, "min-split-patients": 1, "min-update-images": 2, "min-free-disk": 0}
+"""Limits of the sites, below the defaults: a federation on one machine often has a few generated images."""
 
 
 def free_port() -> int:
@@ -60,7 +64,12 @@ class LocalFederation:
     def make_site(self, name: str, ca: Path | None = None) -> SiteFolder:
         """Make a site's folder; `ca` replaces the certificate of the hub's own CA."""
         hub = f"{HOST}:{self.hub.settings.port}"
-        return init_site(self.folder / name, name, hub, ca or self.hub.ca_certificate, runtime_port=free_port())
+        site = init_site(self.folder / name, name, hub, ca or self.hub.ca_certificate, runtime_port=free_port())
+        text = site.settings_file.read_text(encoding="utf-8")
+        for key, value in LIMITS.items():
+            text = re.sub(rf"(?m)^{key} = \d+$", f"{key} = {value}", text)
+        site.settings_file.write_text(text, encoding="utf-8")
+        return open_site_folder(site.path)
 
     def start(self) -> None:
         """Start the hub, approve every site and have it join, with the installed application approved."""

@@ -12,9 +12,9 @@ from clients.check.training_probe import ProbeResult, estimate_memory, free_memo
 from clients.site.folder import SiteFolder
 from fedbus.device import pick_device, pick_dtype
 from fedbus.errors import SettingsError
-from fedbus.images.fingerprint import HASH_BYTES
 from fedbus.models.build import place_model
 from fedbus.settings.schema import Settings
+from fedbus.sites.pixel_cache import stored_bytes
 
 DISK_RESERVE, MEMORY_SHARE, ROUND_SHARE = 3, 0.75, 0.5
 """Limits of a warning: less free disk than three times the need, more than these shares of memory and round time."""
@@ -57,9 +57,9 @@ def check_disk(site: SiteFolder, images: int, settings: Settings, model: int) ->
         settings: The run's settings; image size, arms and seeds count.
         model: Size of one model in bytes.
     """
-    # The cache keeps two fingerprints beside the pixels of each image.
-    decoded = images * (settings.image_size**2 + 2 * HASH_BYTES)
-    need = decoded + model * max(1, len(settings.federated_arms)) * len(settings.seeds)
+    need = stored_bytes(images, settings.image_size) + model * max(1, len(settings.federated_arms)) * len(
+        settings.seeds
+    )
     free = shutil.disk_usage(site.path).free
     found = f"needs {format_bytes(need)} for images and models, {format_bytes(free)} available"
     if free < need:

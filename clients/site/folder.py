@@ -1,7 +1,7 @@
 """The folder of a site: settings, key pair, the certificate of the hub's CA, approved applications, prepared data.
 
 site.toml  site.key NAME.pub  ca.crt  approved.json
-check.json  work/  cache/  models/  node  site.log                  (made when the site checks and joins)
+check.json  work/  cache/  answered/  models/  node  site.log       (made when the site checks and joins)
 """
 
 import shlex
@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from clients.limits.limits import Limits
 from clients.site.approved_apps import approve, read_approved, withdraw
 from clients.site.ca import read_ca_certificate
 from clients.site.keys import make_key_pair, read_private_key
@@ -53,6 +54,11 @@ class SiteSettings(FileSettings):
     runtime_port: Port = Field(
         9094,
         description="Port of Flower's SuperNode, only on 127.0.0.1; sites on the same machine need different ports.",
+    )
+    limits: Limits = Field(
+        default_factory=lambda: Limits.model_validate({}),
+        description="What this site refuses, whatever the hub's settings are. The hub's operator is shown a refusal, "
+        "and `fedbus site join` prints it.",
     )
 
     @field_validator("hub")
@@ -123,6 +129,11 @@ class SiteFolder:
     def cache(self) -> Path:
         """Decoded images."""
         return self.path / "cache"
+
+    @property
+    def answered(self) -> Path:
+        """The splits for which the site has answered."""
+        return self.path / "answered"
 
     @property
     def models(self) -> Path:

@@ -39,8 +39,21 @@ def build_file_settings(model: type[FileSettingsT], values: Mapping[str, Any], w
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        known = ", ".join(field.alias or name for name, field in model.model_fields.items())
-        raise SettingsError(f"{where}: {explain(error)}.", f"Fix this entry; the keys are {known}.") from error
+        raise SettingsError(
+            f"{where}: {explain(error)}.", f"Fix this entry; the keys are {', '.join(_keys(model))}."
+        ) from error
+
+
+def _keys(model: type[FileSettings]) -> list[str]:
+    """The keys of a file, those of a table as TABLE.KEY."""
+    keys = list[str]()
+    for name, field in model.model_fields.items():
+        key, kind = field.alias or name, field.annotation
+        if isinstance(kind, type) and issubclass(kind, FileSettings):
+            keys += [f"{key}.{inner}" for inner in _keys(kind)]
+        else:
+            keys.append(key)
+    return keys
 
 
 def read_settings_file(path: Path, model: type[FileSettingsT]) -> FileSettingsT:
@@ -78,12 +91,22 @@ def parse_settings_file(text: str, model: type[FileSettingsT], path: Path) -> Fi
 
 
 def settings_file_text(settings: FileSettings, title: str) -> str:
-    """Write settings as TOML: the title, then every key below its description; comments have at most 100 columns."""
-    blocks = [_comment(title)]
+    """Write settings as TOML: the title, then every key below its description; comments have at most 100 columns.
+
+    A field that is itself `FileSettings` becomes a table; such fields must be the last ones.
+    """
+    return "\n\n".join([_comment(title), *_blocks(settings)]) + "\n"
+
+
+def _blocks(settings: FileSettings) -> list[str]:
+    blocks = []
     for name, field in type(settings).model_fields.items():
-        line = f"{field.alias or name} = {toml_value(getattr(settings, name))}"
-        blocks.append(f"{_comment(str(field.description))}\n{line}")
-    return "\n\n".join(blocks) + "\n"
+        key, value, comment = field.alias or name, getattr(settings, name), _comment(str(field.description))
+        if isinstance(value, FileSettings):
+            blocks += [f"[{key}]\n{comment}", *_blocks(value)]
+        else:
+            blocks.append(f"{comment}\n{key} = {toml_value(value)}")
+    return blocks
 
 
 def replace_values(text: str, values: Mapping[str, str | int]) -> str:

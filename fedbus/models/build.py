@@ -33,6 +33,17 @@ def build_model(name: str) -> nn.Module:
     return model
 
 
+def model_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a classifier's state by name, as in `get_state`, without memory for its values.
+
+    Raises:
+        SettingsError: As `build_model`.
+    """
+    with torch.device("meta"):
+        arrays = build_model(name).state_dict()
+    return {key: tuple(value.shape) for key, value in arrays.items() if not key.endswith("num_batches_tracked")}
+
+
 def place_model(name: str, device: torch.device) -> nn.Module:
     """Build a timm classifier on a device, in channels_last, the memory format in which convolutions run fastest."""
     return build_model(name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -13,6 +13,9 @@ from fedbus.settings.explain import nearest
 from fedbus.settings.site_name import check_site_name
 from fedbus.text import is_plain, plain_text
 
+NOT_SENT = ("sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "engine")
+"""Fields that a hub does not send to its sites: paths, names of sites, and what concerns only one machine."""
+
 
 def kebab(name: str) -> str:
     """Return the key of a field in TOML and on the command line."""
@@ -271,8 +274,7 @@ class Settings(BaseModel):
 
     def for_sites(self) -> str:
         """Return the settings that a hub sends to its sites, as JSON without paths, site names and addresses."""
-        hidden = {"sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "engine"}
-        return self.model_dump_json(by_alias=True, exclude=hidden)
+        return self.model_dump_json(by_alias=True, exclude=set(NOT_SENT))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings under their TOML keys, with JSON types only."""

@@ -162,6 +162,11 @@ class PixelCache:
             return decode_images(manifest, store, advance)
 
 
+def stored_bytes(images: int, size: int) -> int:
+    """Return the disk space that decoded images of a size take, with their fingerprints."""
+    return images * (size**2 + 2 * HASH_BYTES)
+
+
 class _NotStoredError(Exception):
     """Leaves `write_whole` without a file."""
 

@@ -18,7 +18,7 @@ from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import SiteScores
 from fedbus.evaluation.validation import Score
 from fedbus.settings.load import build_settings
-from fedbus.settings.schema import Settings
+from fedbus.settings.schema import NOT_SENT, Settings, kebab
 from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.text import plain_text
@@ -41,6 +41,9 @@ MOST_LABELS, MOST_OF_A_LABEL = 20, 40
 
 MAX_ROWS = 10**9
 """More training rows than any federation has."""
+
+SCORED = ("validation", "test")
+"""The splits on which a site scores a model."""
 
 TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Pattern of a name that is safe as the name of a folder at a site."""
@@ -101,7 +104,7 @@ class Instruction:
         """
         try:
             instruction = cls(
-                settings=build_settings(json.loads(str(config["settings"])), "the server"),
+                settings=_read_settings(str(config["settings"])),
                 seed=int(config["seed"]),
                 classes=tuple(int(c) for c in config["classes"]),
                 federation=_read_federation(config),
@@ -115,8 +118,9 @@ class Instruction:
             raise _bad_message("The server's instruction", error) from error
         if not re.fullmatch(TITLE, instruction.title) or not re.fullmatch(RUN, instruction.run):
             raise _bad_message("The server's instruction", "its title or run is not safe as the name of a folder")
-        valid = instruction.split in SPLITS and set(instruction.classes) <= set(range(len(CLASSES)))
-        if not valid or instruction.round < 0 or not 0 <= instruction.proximal_mu < math.inf:
+        valid = instruction.split in SCORED and set(instruction.classes) <= set(range(len(CLASSES)))
+        in_time = 0 <= instruction.round <= instruction.settings.rounds
+        if not valid or not in_time or not 0 <= instruction.proximal_mu < math.inf:
             raise _bad_message("The server's instruction", "a value is out of range")
         return instruction
 
@@ -259,6 +263,20 @@ class Report:
         if not confusion.any():
             raise _bad_message("A site's report", "it scored no image")
         return report
+
+
+def _read_settings(text: str) -> Settings:
+    """Read the settings of an instruction.
+
+    Raises:
+        ValueError: If they are not JSON, or contain what a site decides itself, such as paths and weights.
+        SettingsError: If a setting is not valid.
+    """
+    values = dict(json.loads(text))
+    foreign = sorted(values.keys() & {kebab(name) for name in NOT_SENT})
+    if foreign:
+        raise ValueError(f"its settings contain {', '.join(foreign)}, which a site does not take from a hub")
+    return build_settings(values, "the server")
 
 
 def _read_federation(config: Mapping[str, Any]) -> FederationRows | None:

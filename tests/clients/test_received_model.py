@@ -2,6 +2,8 @@
 
 import json
 import resource
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +41,18 @@ def instruction(**changes: object) -> Instruction:
     return Instruction(tiny_settings(**changes), seed=1, classes=(0, 2), split="test", title="study-fedavg-1")
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def read(path: Path) -> tuple[State, dict[str, str]]:
     with safe_open(path, "pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
 
 
 def test_model_and_metrics_are_stored(tmp_path):
-    keep_model(tmp_path / "new" / "run", "st-mary", instruction(), state(), scores())
-    folder = tmp_path / "new" / "run"
+    folder = keep_model(tmp_path / "models", "st-mary", instruction(), state(), scores())
+    assert folder == tmp_path / "models" / "study-fedavg-1"
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "model.safetensors"]
     weights, notes = read(folder / "model.safetensors")
     assert weights.keys() == state().keys()
@@ -61,22 +67,22 @@ def test_model_and_metrics_are_stored(tmp_path):
 
 
 def test_a_model_without_masked_classes_predicts_all(tmp_path):
-    keep_model(tmp_path, "st-mary", instruction(missing_classes="plain"), state(), scores())
-    assert read(tmp_path / "model.safetensors")[1]["predicts"] == "benign,malignant,normal"
+    folder = keep_model(tmp_path, "st-mary", instruction(missing_classes="plain"), state(), scores())
+    assert read(folder / "model.safetensors")[1]["predicts"] == "benign,malignant,normal"
 
 
 def test_nothing_of_a_patient_is_written_beside_the_model(tmp_path):
-    keep_model(tmp_path, "st-mary", instruction(), state(), scores())
-    text = (tmp_path / "metrics.json").read_text()
+    folder = keep_model(tmp_path, "st-mary", instruction(), state(), scores())
+    text = (folder / "metrics.json").read_text()
     assert ".png" not in text
     assert "/p" not in text
 
 
 @pytest.mark.parametrize("before", [None, 1])
-def test_a_full_disk_leaves_the_old_model_or_none(before, tmp_path):
+def test_a_full_disk_leaves_the_old_model_and_no_fragment(before, tmp_path):
     if before is not None:
         keep_model(tmp_path, "st-mary", instruction(), state(seed=before), scores())
-    names = sorted(path.name for path in tmp_path.iterdir())
+    files = contents(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
@@ -84,12 +90,50 @@ def test_a_full_disk_leaves_the_old_model_or_none(before, tmp_path):
             keep_model(tmp_path, "st-mary", instruction(), state(size=4096), scores())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
-    if before is not None:
-        assert torch.equal(read(tmp_path / "model.safetensors")[0]["fc.weight"], state(seed=before)["fc.weight"])
+    assert contents(tmp_path) == files
 
 
-def test_a_second_run_replaces_the_model_of_the_first(tmp_path):
-    for seed in (1, 2):
+@pytest.mark.parametrize("title", ["study-fedavg-1", "STUDY-fedavg-1"])
+def test_a_received_model_is_never_overwritten(title, tmp_path):
+    first = keep_model(tmp_path, "st-mary", instruction(), state(), scores())
+    files = contents(tmp_path)
+    folders = [
+        keep_model(tmp_path, "st-mary", replace(instruction(), title=title), state(seed=seed), scores())
+        for seed in (1, 2)
+    ]
+    assert [folder.name for folder in folders] == [f"{title}.2", f"{title}.3"]
+    assert len({path.name.casefold() for path in tmp_path.iterdir()}) == 3, "also where case makes no difference"
+    assert {path: content for path, content in contents(tmp_path).items() if first in path.parents} == files
+    for seed, folder in zip((1, 2), folders, strict=True):
+        assert torch.equal(read(folder / "model.safetensors")[0]["fc.weight"], state(seed=seed)["fc.weight"])
+
+
+def test_a_title_that_another_model_was_renamed_to_is_not_overwritten_either(tmp_path):
+    for seed in (0, 1):
         keep_model(tmp_path, "st-mary", instruction(), state(seed=seed), scores())
-    assert torch.equal(read(tmp_path / "model.safetensors")[0]["fc.bias"], state(seed=2)["fc.bias"])
+    files = contents(tmp_path)
+    again = replace(instruction(), title="study-fedavg-1.2")
+    assert keep_model(tmp_path, "st-mary", again, state(seed=2), scores()).name == "study-fedavg-1.2.2"
+    assert files.items() <= contents(tmp_path).items()
+
+
+def test_a_repeated_request_stores_the_same_model_once(tmp_path):
+    kept = [keep_model(tmp_path, "st-mary", instruction(), state(seed=seed), scores()) for seed in (0, 1, 0, 1)]
+    assert [folder.name for folder in kept] == ["study-fedavg-1", "study-fedavg-1.2"] * 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "metrics", "link"])
+def test_what_is_no_complete_model_is_not_overwritten(damage, tmp_path):
+    folder = keep_model(tmp_path, "st-mary", instruction(), state(), scores())
+    if damage == "cut":
+        (folder / "model.safetensors").write_bytes(b"cut")
+    elif damage == "metrics":
+        (folder / "metrics.json").write_text("{}")
+    else:
+        shutil.rmtree(folder)
+        folder.symlink_to(tmp_path / "elsewhere")  # to nowhere
+    files = contents(tmp_path)
+    assert keep_model(tmp_path, "st-mary", instruction(), state(), scores()).name == "study-fedavg-1.2"
+    assert files.items() <= contents(tmp_path).items()
+    assert not (tmp_path / "elsewhere").exists()

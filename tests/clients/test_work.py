@@ -131,7 +131,8 @@ def test_a_model_is_evaluated_and_kept_with_the_batch_norm_of_its_round(two_site
         asked = Instruction(asked.settings, asked.seed, asked.classes, "test", asked.title, number)
         found.append(scores(work.evaluate(deployed, asked, start)))
         mine = start | local_batch_norm(workspace.folder, "run", "north", number)
-        assert same(load_file(tmp_path / "models" / "run" / "model.safetensors"), mine)
+        folder = f"run.{number + 1}" if number else "run"  # none is overwritten
+        assert same(load_file(tmp_path / "models" / folder / "model.safetensors"), mine)
         assert found[-1] == scores(
             work.evaluate(workspace, Instruction(two_site_settings, 7, EVERY_CLASS, "test"), mine)
         )

@@ -4,6 +4,7 @@ import tomllib
 
 import pytest
 
+from clients.limits.limits import Limits
 from clients.site.folder import init_site, open_site_folder
 from fedbus.errors import RunError, SettingsError
 from tests.site_folders import HUB
@@ -12,9 +13,11 @@ from tests.site_folders import HUB
 def test_every_key_of_the_settings_file_has_a_comment(site):
     text = site.settings_file.read_text(encoding="utf-8")
     lines = text.splitlines()
-    assert set(tomllib.loads(text)) == {"name", "hub", "reader", "data", "device", "runtime-port"}
+    assert set(tomllib.loads(text)) == {"name", "hub", "reader", "data", "device", "runtime-port", "limits"}
+    assert tomllib.loads(text)["limits"] == Limits.model_validate({}).model_dump(by_alias=True)
     for index, line in enumerate(lines):
-        assert not line or line.startswith("#") or lines[index - 1].startswith("# ")
+        comment = lines[index + 1 if line.startswith("[") else index - 1]  # the comment of a table is inside it
+        assert not line or line.startswith("#") or comment.startswith("# ")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,8 @@ def test_data_that_can_not_be_read_are_not_set(site, tmp_path):
         ("runtime-port = 9194", "runtime-prot = 9194", r"site\.toml: unknown key 'runtime-prot'"),
         ('device = "auto"', 'device = "tpu"', r"device: .*'auto', 'cpu' or 'cuda'.*, not 'tpu'"),
         ('data = ""', 'data = "/data"', "reader and data: set both or neither"),
+        ("min-images = 3", "min-images = 0", r"limits\.min-images: .*greater than or equal to 1, not 0"),
+        ("min-images = 3", "least-images = 3", r"unknown key 'limits\.least-images'.*limits\.min-images"),
         ('data = ""', 'data = "data"', "data: 'data' is not an absolute path"),
         (f'hub = "{HUB}"', "", r"site\.toml: hub is missing"),
         ('name = "st-mary"', "name = st-mary", r"site\.toml is not a TOML file"),
