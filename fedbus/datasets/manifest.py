@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedbus.classes import CLASSES
-from fedbus.errors import ArchiveError, listed
+from fedbus.errors import ArchiveError, ImageError, listed
 from fedbus.images.decode import split_frame
+from fedbus.images.limits import open_regular
 from fedbus.patient_ids import spellings
 
 
@@ -81,7 +82,8 @@ def build_manifest(
         notes: What the reader noticed.
 
     Raises:
-        ArchiveError: If there is no image, a label outside `CLASSES`, or fewer than two classes.
+        ArchiveError: If there is no image, a label outside `CLASSES`, or fewer than two classes; or a file is larger
+            than an image may be.
     """
     if not found:
         raise ArchiveError(f"{root} contains no images.", "Check the path, and that the dataset is unpacked.")
@@ -93,7 +95,7 @@ def build_manifest(
         )
     _check_encoding([path.relative_to(root) for path, _, _ in found])
     found, joined = _join_patients(found)
-    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in {split_frame(p)[0] for p, _, _ in found}}
+    digests = {file: _digest(file) for file in {split_frame(path)[0] for path, _, _ in found}}
     rows = sorted(
         (
             Row(path.relative_to(root).as_posix(), label, patient, digests[split_frame(path)[0]])
@@ -143,6 +145,15 @@ def _join_patients(
             f"{len(several)} patients; if they are different patients, give them ids that differ in more"
         )
     return [(path, label, same.get(patient, patient) if patient else patient) for path, label, patient in found], notes
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    try:
+        with open_regular(file) as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except ImageError as error:
+        raise ArchiveError(error.problem, error.remedy) from error
 
 
 def census_differences(counts: dict[str, int], census: dict[str, int] | None) -> list[str]:

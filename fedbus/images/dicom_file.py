@@ -22,10 +22,6 @@ _META_GROUP = 0x0002
 _PIXEL_GROUP = 0x7FE0
 
 
-class _TooMuchError(Exception):
-    """A file that exceeds a limit; the message says which."""
-
-
 def read_dicom(path: Path, tags: Sequence[str | int], *, pixels: bool = True) -> Dataset:
     """Read some elements of a DICOM file (Part 10, with preamble).
 
@@ -41,11 +37,14 @@ def read_dicom(path: Path, tags: Sequence[str | int], *, pixels: bool = True) ->
         ImageError: If the file exceeds a limit; the message names it.
         Exception: Of any type, from pydicom, if the file is missing, damaged or not DICOM.
     """
+    excess: list[str] = []
     try:
         with open_regular(path) as opened:
-            found = _read(_CountedReads(opened), list(tags), pixels)
-    except _TooMuchError as error:
-        raise ImageError(f"{path} can't be decoded: {error}.", "Export it again, uncompressed.") from None
+            found = _read(_CountedReads(opened, excess), list(tags), pixels, excess)
+    except Exception:
+        if excess:  # pydicom turns the errors of a file into others
+            raise ImageError(f"{path} can't be decoded: {excess[0]}.", "Export it again, uncompressed.") from None
+        raise
     if any(_is_long_sequence(element) for element in found.elements()):
         raise ImageError(f"{path} can't be decoded: it has too many items.", "Export it again from its source.")
     return found
@@ -58,7 +57,7 @@ def _is_long_sequence(element: Any) -> bool:
     return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ"
 
 
-def _read(file: Any, tags: list[Any], pixels: bool) -> Dataset:
+def _read(file: Any, tags: list[Any], pixels: bool, excess: list[str]) -> Dataset:
     read_preamble(file, force=False)
     meta = FileMetaDataset(
         read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
@@ -66,7 +65,7 @@ def _read(file: Any, tags: list[Any], pixels: bool) -> Dataset:
     if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
         file.seek(0)
         return dcmread(file, specific_tags=tags, stop_before_pixels=not pixels)
-    inflated: Any = _CountedReads(BytesIO(_inflate(file)))
+    inflated: Any = _CountedReads(BytesIO(_inflate(file, excess)), excess)
     stop = None if pixels else (lambda tag, *_: tag.group >= _PIXEL_GROUP)
     wanted: list[Any] = [Tag(tag) for tag in tags]
     dataset = read_dataset(inflated, is_implicit_VR=False, is_little_endian=True, stop_when=stop, specific_tags=wanted)
@@ -74,30 +73,33 @@ def _read(file: Any, tags: list[Any], pixels: bool) -> Dataset:
     return dataset
 
 
-def _inflate(file: Any) -> bytes:
+def _inflate(file: Any, excess: list[str]) -> bytes:
     """Inflate the rest of a file; raw deflate, as PS3.5, A.5 requires."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     content = inflater.decompress(file.read_rest(), MOST_INFLATED_BYTES)
     if inflater.unconsumed_tail:
-        raise _TooMuchError(f"it inflates to more than {MOST_INFLATED_BYTES / 2**20:.0f} MiB")
+        excess.append(f"it inflates to more than {MOST_INFLATED_BYTES / 2**20:.0f} MiB")
+        raise ValueError
     if not inflater.eof:
         raise EOFError("the deflated data ends early")
     return content
 
 
 class _CountedReads:
-    """A file for pydicom that refuses to be read in more than `MOST_READS` pieces, or whole."""
+    """A file for pydicom that refuses to be read in more than `MOST_READS` pieces, or whole; `excess` says why."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._left = file, MOST_READS
+    def __init__(self, file: BinaryIO, excess: list[str]) -> None:
+        self._file, self._left, self._excess = file, MOST_READS, excess
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
         self._left -= 1
         if self._left < 0:
-            raise _TooMuchError("it has too many elements and items")
-        if size < 0:
-            raise _TooMuchError("its compression is not declared as it should be")  # pydicom is about to inflate it
+            self._excess.append("it has too many elements and items")
+        elif size < 0:  # pydicom is about to inflate it
+            self._excess.append("its compression is not declared as it should be")
+        if self._excess:
+            raise ValueError
         return self._file.read(size)
 
     def read_rest(self) -> bytes:

@@ -7,9 +7,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from threading import RLock
-from typing import BinaryIO
 
 from fedbus.errors import ImageError
 
@@ -18,6 +18,9 @@ MOST_FILE_BYTES = 2**30
 
 MOST_TABLE_BYTES = 2**26
 """Of a table, and of all parts of a workbook after unpacking: half a million rows."""
+
+MOST_WORKBOOK_CELLS = (100_000, 64)
+"""Rows and columns that are read of a workbook."""
 
 MOST_INFLATED_BYTES = 2**27
 """Of a deflated DICOM file after inflating. Deflate packs up to a thousandfold, and several files are read at once."""
@@ -28,8 +31,8 @@ MOST_PIXELS = 178_956_970
 LARGE_PIXELS, LARGE_FILE_BYTES = 2**24, 2**26
 """Images and files above this are decoded one at a time, so that memory does not grow with the number of cores."""
 
-MOST_READS = 500_000
-"""Pieces that a DICOM file is read in, nested items included: ten times those of a large multi-frame file."""
+MOST_READS = 200_000
+"""Pieces that a DICOM file is read in, nested items included: several times those of a large multi-frame file."""
 
 MOST_SEQUENCE_BYTES = 2**20
 """Of a DICOM sequence that is used: ultrasound regions or a look-up table of 65536 entries take far less."""
@@ -46,7 +49,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP", "JPEG2000", "PPM"
 _large = RLock()
 
 
-def open_regular(path: Path, most: int = MOST_FILE_BYTES) -> BinaryIO:
+def open_regular(path: Path, most: int = MOST_FILE_BYTES) -> BufferedReader:
     """Open a regular file of limited size for reading.
 
     Args:

@@ -22,6 +22,7 @@ from fedbus.datasets.readers.common import (
 )
 from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
+from fedbus.images.limits import MOST_TABLE_BYTES, MOST_WORKBOOK_CELLS
 
 CENSUS: dict[str, int] | None = {"benign": 886, "malignant": 1519, "normal": 0}
 CENSUS_OF_HOSPITAL: dict[str, dict[str, int]] = {
@@ -129,8 +130,13 @@ def _workbook_ids(workbook: Path) -> list[str]:
 
     remedy = "Restore it from the dataset, or remove it to read the images without it."
     try:
+        with zipfile.ZipFile(workbook) as parts:  # zipfile reads no more of a part than is declared here
+            if sum(part.file_size for part in parts.infolist()) > MOST_TABLE_BYTES:
+                raise ArchiveError(f"{workbook} unpacks to more than {MOST_TABLE_BYTES / 2**20:.0f} MiB.", remedy)
         book = load_workbook(workbook, read_only=True, data_only=True)
-        rows = list((book["prediction"] if "prediction" in book.sheetnames else book.worksheets[0]).values)
+        sheet = book["prediction"] if "prediction" in book.sheetnames else book.worksheets[0]
+        # A sheet of a few bytes may declare millions of empty cells.
+        rows = list(sheet.iter_rows(max_row=MOST_WORKBOOK_CELLS[0], max_col=MOST_WORKBOOK_CELLS[1], values_only=True))
         book.close()
     except (InvalidFileException, zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
         raise ArchiveError(f"{workbook} can't be read as a workbook ({error}).", remedy) from error

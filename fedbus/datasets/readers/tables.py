@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedbus.errors import ArchiveError, listed
+from fedbus.errors import ArchiveError, ImageError, listed
+from fedbus.images.limits import MOST_TABLE_BYTES, open_regular
 
 DELIMITERS = ",;\t|"
 
@@ -157,7 +158,10 @@ def _is_invisible(character: str) -> bool:
 
 def _read_text(path: Path, columns: Sequence[str]) -> str:
     try:
-        content = path.read_bytes()
+        with open_regular(path, MOST_TABLE_BYTES) as file:
+            content = file.read()
+    except ImageError as error:
+        raise ArchiveError(error.problem, error.remedy) from error
     except FileNotFoundError as error:
         raise ArchiveError(f"{path} does not exist.", f"Create it, with the columns {','.join(columns)}.") from error
     for start, format_name in _OTHER_FORMATS.items():
