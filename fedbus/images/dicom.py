@@ -1,16 +1,13 @@
-"""A frame of a DICOM file to 8-bit grey, cropped to its ultrasound region; and its patient, as a pseudonym.
+"""A frame of a DICOM file to 8-bit grey, cropped to its ultrasound region.
 
 Supported are grey, palette and RGB images, and YBR of 8 bits: uncompressed, deflated, RLE and JPEG 2000 (grey) of any
 depth; JPEG, lossless JPEG and JPEG 2000 (colour) of 8 bits. Decoders are those of pydicom and Pillow: GDCM supports
 more formats, but kills the process on a damaged file, and pylibjpeg's libjpeg is under the GPL.
 
-This module returns only pixels and pseudonyms. No value of a tag enters an error, a warning or a log. The messages of
-pydicom's errors quote values, so they are not passed on.
+Only pixels leave this module. No value of a tag enters an error, a warning or a log. The messages of pydicom's errors
+quote values, so they are not passed on.
 """
 
-import hashlib
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from fedbus.errors import FedbusError, ImageError
-from fedbus.images.dicom_file import read_dicom
+from fedbus.images.dicom_file import keep_quiet, read_dicom
 from fedbus.images.dicom_frame import YBR, choose_frame, count_frames, decode_frame, is_decodable
 from fedbus.images.dicom_grey import TAGS, grey_remarks, to_grey
 from fedbus.images.dicom_region import choose_regions
@@ -52,7 +49,7 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
         ImageError: If the file is missing, damaged or not DICOM, has no image or no such frame, or its compression or
             colours are not supported. The message names the file and quotes no tag.
     """
-    _keep_quiet()
+    keep_quiet()
     try:
         with take_turn(path.stat().st_size > LARGE_FILE_BYTES):
             file = read_dicom(path, _WANTED)
@@ -68,37 +65,6 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
     except Exception as error:  # pydicom and its decoders raise errors of any type
         raise _describe(path, error) from None  # not `from error`, whose message may quote tags
     return with_remarks(image, remarks)
-
-
-def find_patient(path: Path, site: str) -> str | None:
-    """Return the pseudonym of a file's patient; None if it names none, or its header can't be read.
-
-    Raises:
-        OSError: If the file can't be opened.
-    """
-    _keep_quiet()
-    try:
-        header = read_dicom(path, ["PatientID"], pixels=False)
-        identity = str(header.get("PatientID") or "").strip()
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # pydicom raises OSError for damage too
-            raise
-        return None  # decoding the image reports what is wrong with the file
-    return pseudonym(site, identity) if identity else None
-
-
-def pseudonym(site: str, identity: str) -> str:
-    """Derive a pseudonym, because split files are passed on: the first 16 hex digits of SHA-256 of site and identity.
-
-    Anyone who knows the site and tries all possible identities can still identify the patient.
-    """
-    return hashlib.sha256(f"{site}\x1f{identity}".encode()).hexdigest()[:16]
-
-
-def _keep_quiet() -> None:
-    """Silence messages that quote tags. At every call, because other libraries reset the filters; safe in threads."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # the level, because its children inherit that
-    warnings.filterwarnings("ignore", module=r"pydicom\b.*")
 
 
 def _check(path: Path, file: Dataset) -> None:

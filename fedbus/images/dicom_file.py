@@ -3,6 +3,8 @@
 pydicom inflates a deflated file without limit, and follows nested sequences as long as there are any.
 """
 
+import logging
+import warnings
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
@@ -48,6 +50,12 @@ def read_dicom(path: Path, tags: Sequence[str | int], *, pixels: bool = True) ->
     if any(_is_long_sequence(element) for element in found.elements()):
         raise ImageError(f"{path} can't be decoded: it has too many items.", "Export it again from its source.")
     return found
+
+
+def keep_quiet() -> None:
+    """Silence messages that quote tags. At every call, because other libraries reset the filters; safe in threads."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # the level, because its children inherit that
+    warnings.filterwarnings("ignore", module=r"pydicom\b.*")
 
 
 def _is_long_sequence(element: Any) -> bool:

@@ -12,7 +12,8 @@ from pydicom.sequence import Sequence
 
 from fedbus.errors import ImageError
 from fedbus.images.decode import decode_image
-from fedbus.images.dicom import decode_dicom, find_patient
+from fedbus.images.dicom import decode_dicom
+from fedbus.images.dicom_identity import read_identity
 from tests.dicoms import jpeg, jpeg_2000, lossless_jpeg, region, write_compressed, write_dicom, write_rle
 
 GENERATOR = np.random.default_rng(0)
@@ -219,7 +220,7 @@ def test_no_damage_raises_anything_but_image_errors(tmp_path):
         for place in generator.integers(0, len(damaged) if i % 2 else 400, 4):
             damaged[place] = generator.integers(0, 256)
         damaged_file.write_bytes(damaged[: generator.integers(100, len(damaged))] if i % 5 == 0 else damaged)
-        find_patient(damaged_file, "x")
+        read_identity(damaged_file, "x")
         try:
             assert decode_dicom(damaged_file).mode == "L"
         except ImageError:

@@ -12,7 +12,8 @@ import pytest
 from pydicom import dcmread, uid
 
 from fedbus.errors import ImageError
-from fedbus.images.dicom import decode_dicom, find_patient
+from fedbus.images.dicom import decode_dicom
+from fedbus.images.dicom_identity import read_identity
 from tests.dicoms import lossless_jpeg, write_compressed, write_dicom, write_rle
 
 GENERATOR = np.random.default_rng(0)
@@ -101,7 +102,7 @@ def test_no_message_of_pydicom_is_shown(tmp_path, caplog, monkeypatch):
     warned, broken = loud_files(tmp_path)
 
     def read_both():
-        find_patient(warned, "x")
+        read_identity(warned, "x")
         decode_dicom(warned)
         with pytest.raises(ImageError):
             decode_dicom(broken)
@@ -114,7 +115,8 @@ def test_no_message_of_pydicom_is_shown(tmp_path, caplog, monkeypatch):
 
         logging.getLogger("pydicom").setLevel(logging.DEBUG)  # and what would have been heard
         warnings.simplefilter("always")
-        monkeypatch.setattr("fedbus.images.dicom._keep_quiet", lambda: None)
+        monkeypatch.setattr("fedbus.images.dicom.keep_quiet", lambda: None)
+        monkeypatch.setattr("fedbus.images.dicom_identity.keep_quiet", lambda: None)
         read_both()
         assert any("maximum length of 64" in str(w.message) for w in heard)
         assert "RLE segment" in caplog.text
@@ -122,9 +124,10 @@ def test_no_message_of_pydicom_is_shown(tmp_path, caplog, monkeypatch):
 
 def test_a_fresh_process_prints_nothing(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from fedbus.images.dicom import decode_dicom, find_patient\n"
+        "import sys; from pathlib import Path; from fedbus.images.dicom import decode_dicom\n"
+        "from fedbus.images.dicom_identity import read_identity\n"
         "for name in sys.argv[1:]:\n"
-        "    find_patient(Path(name), 'x')\n"
+        "    read_identity(Path(name), 'x')\n"
         "    try: decode_dicom(Path(name))\n"
         "    except Exception as error: assert type(error).__name__ == 'ImageError'"
     )
@@ -136,12 +139,12 @@ def test_a_fresh_process_prints_nothing(tmp_path):
 def test_a_patient_is_a_pseudonym_that_depends_on_the_site(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", GREY, PatientID=SECRET)
     expected = hashlib.sha256(f"north\x1f{SECRET}".encode()).hexdigest()[:16]
-    assert find_patient(path, "north") == expected
-    assert find_patient(write_dicom(tmp_path / "b.dcm", COLOUR, PatientID=f"{SECRET} "), "north") == expected
-    assert find_patient(path, "south") != expected
-    assert find_patient(write_dicom(tmp_path / "c.dcm", GREY, PatientID=""), "north") is None
-    assert find_patient(write_dicom(tmp_path / "d.dcm", GREY), "north") is None
+    assert read_identity(path, "north").patient == expected
+    assert read_identity(write_dicom(tmp_path / "b.dcm", COLOUR, PatientID=f"{SECRET} "), "north").patient == expected
+    assert read_identity(path, "south").patient != expected
+    assert read_identity(write_dicom(tmp_path / "c.dcm", GREY, PatientID=""), "north").patient is None
+    assert read_identity(write_dicom(tmp_path / "d.dcm", GREY), "north").patient is None
     (tmp_path / "text.dcm").write_text("no DICOM")
-    assert find_patient(tmp_path / "text.dcm", "north") is None
+    assert read_identity(tmp_path / "text.dcm", "north").patient is None
     with pytest.raises(FileNotFoundError):
-        find_patient(tmp_path / "gone.dcm", "north")
+        read_identity(tmp_path / "gone.dcm", "north")

@@ -58,10 +58,10 @@ def test_class_folders_take_patients_from_dicom(tmp_path):
 
 def test_one_id_for_all_files_is_noted(tmp_path):
     for i, label in enumerate(("benign", "malignant")):
-        write_dicom(tmp_path / label / f"{i}.dcm", noise(40, 48), PatientID="ANON")
+        write_dicom(tmp_path / label / f"{i}.dcm", noise(40, 48), PatientID="TRIAL-7")
     (note,) = class_folders.read(tmp_path, "north").notes
     assert "all 2 DICOM files have the same patient id" in note
-    assert "ANON" not in note
+    assert "TRIAL" not in note
 
 
 def test_each_frame_is_a_separate_row(tmp_path):
@@ -198,3 +198,63 @@ def test_frames_of_a_file_stay_together_and_no_id_is_written(tmp_path):
     assert len(written) >= 2
     for path in written:
         assert b"MRN" not in path.read_bytes()
+
+
+def write_study(root, tags_of):
+    """One file per entry, of both classes in turn; returns the patients in the order of the files, and the notes."""
+    for i, tags in enumerate(tags_of):
+        write_dicom(root / ("benign", "malignant")[i % 2] / f"{i:02}.dcm", noise(40, 48), **tags)
+    manifest = class_folders.read(root, "north")
+    by_name = {row.path[-6:-4]: row.patient for row in manifest.rows}
+    return [by_name[f"{i:02}"] for i in range(len(tags_of))], manifest.notes
+
+
+def test_without_a_patient_id_the_images_of_one_study_stay_together(tmp_path):
+    tags = [
+        {"StudyInstanceUID": "1.2.3"},
+        {"StudyInstanceUID": "1.2.3", "PatientID": ""},
+        {"StudyInstanceUID": "1.2.4"},
+    ]
+    patients, notes = write_study(tmp_path, [*tags, {}])
+    assert patients == [pseudonym("north", "1.2.3")] * 2 + [None, None]
+    (note,) = notes
+    assert note.startswith("2 DICOM files have no patient id, so images of one study stay together")
+    assert "1.2.3" not in note
+
+
+def test_a_file_without_a_patient_id_is_of_the_patient_of_its_study(tmp_path):
+    tags = [{"StudyInstanceUID": "1.2.3", "PatientID": "MRN-1"}, {"StudyInstanceUID": "1.2.3"}, {"PatientID": "MRN-2"}]
+    patients, _ = write_study(tmp_path, tags)
+    assert patients == [pseudonym("north", "MRN-1")] * 2 + [pseudonym("north", "MRN-2")]
+
+
+@pytest.mark.parametrize("marker", ["ANONYMOUS", "unknown", "N/A", "XXXX", "NONE", "-"])
+def test_patient_ids_that_mean_unknown_are_none(tmp_path, marker):
+    patients, notes = write_study(tmp_path, [{"PatientID": marker}] * 3 + [{"PatientID": "MRN-1"}])
+    assert patients == [None, None, None, pseudonym("north", "MRN-1")]
+    assert notes == ("3 DICOM files have a patient id that means unknown, as after de-identification",)
+
+
+def test_patient_ids_of_files_that_differ_only_in_form_are_one(tmp_path):
+    patients, notes = write_study(tmp_path, [{"PatientID": each} for each in ("0007", "7", "7.0", "P-8", "p8", "9")])
+    assert len(set(patients[:3])) == len(set(patients[3:5])) == 1
+    assert len(set(patients)) == 3
+    assert patients[0] in {pseudonym("north", each) for each in ("0007", "7", "7.0")}
+    (note,) = notes
+    assert note.startswith("5 patient ids in DICOM files differ only in form, so they count as 2 patients")
+
+
+def test_a_study_of_several_patients_is_noted(tmp_path):
+    tags = [{"StudyInstanceUID": "1.2.3", "PatientID": f"MRN-{i}"} for i in range(3)]
+    patients, notes = write_study(tmp_path, tags)
+    assert len(set(patients)) == 3
+    assert notes == ("1 studies in DICOM files have several patient ids, though a study is of one patient: check them",)
+
+
+def test_a_patient_named_in_the_table_is_that_of_the_whole_study(tmp_path):
+    for name in "abc":
+        write_dicom(tmp_path / f"{name}.dcm", noise(40, 48), StudyInstanceUID="1.2.3" if name < "c" else "1.2.4")
+    make_dicom_csv(
+        tmp_path, [("a.dcm", "benign", "Anna", ""), ("b.dcm", "benign", "", ""), ("c.dcm", "normal", "", "")]
+    )
+    assert [row.patient for row in labels_csv.read(tmp_path, "north").rows] == ["Anna", "Anna", None]
