@@ -1,9 +1,10 @@
 """The readers: each turns one kind of dataset folder into a `Manifest`.
 
 To add a reader, write one module in `fedbus/datasets/readers/` that has everything in `ReaderModule`, and add it to
-`READERS`. Its docstring describes the layout. Most of what a reader needs is in `readers/common.py`: find the folder
-(`find_folder`), list image files (`image_files`), and compare rows with files (`check_rows_and_files`); `read_table` of
-`readers/tables.py` reads a table, and `build_manifest` does the rest. A reader
+`READERS`. Its docstring describes the layout. Most of what a reader needs is in `readers/`: find the folder
+(`find_folder` of `folders.py`), list image files (`image_files` of `common.py`), read a table (`read_table` of
+`tables.py`), and compare rows with files (`check_rows_and_files` of `common.py`); `build_manifest` does the rest. A
+reader
 
 - lists image files and their labels, and decodes nothing;
 - gives the patient of every image where the dataset publishes it, because rows of a patient must stay together;

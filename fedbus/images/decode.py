@@ -7,33 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fedbus.images.file_kind import RASTER_SUFFIXES, is_dicom
 from fedbus.images.raster import decode_raster, raster_mode
 
 DECODER = "grey-3"
 """Changes whenever `decode_image` or `resize_image` would give other pixels: part of the key of the pixel cache.
 `tests/fedbus/images/test_golden.py` fails when a library changes pixels."""
 
-DICOM = ".dcm"
-"""The file ending of DICOM, lower case."""
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", DICOM)
-"""File endings that count as images, lower case."""
-
-_WITH_FRAME = re.compile(rf"(.*{re.escape(DICOM)})#(\d+)", re.IGNORECASE | re.DOTALL)
+_WITH_FRAME = re.compile(r"(.*[^/])#(\d+)", re.DOTALL)
 
 
 def split_frame(path: Path) -> tuple[Path, int | None]:
     """Split `scan.dcm#12` into the file and its frame, counted from 1; None if no frame is named.
 
-    No image file has a name of that form, because its ending would not be among `SUFFIXES`.
+    The readers accept no image file whose own name has that form; only DICOM has frames, with any ending or none.
     """
     match = _WITH_FRAME.fullmatch(str(path))
-    return (Path(match[1]), int(match[2])) if match else (path, None)
+    if match is None or Path(match[1]).suffix.lower() in RASTER_SUFFIXES:
+        return path, None
+    return Path(match[1]), int(match[2])
 
 
 def stored_mode(path: Path) -> str:
     """Return Pillow's name of the mode that an image is stored in, or DICOM."""
-    return "DICOM" if split_frame(path)[0].suffix.lower() == DICOM else raster_mode(path)
+    file, _ = split_frame(path)
+    return "DICOM" if is_dicom(file) else raster_mode(path)
 
 
 def decode_image(path: Path) -> Image.Image:
@@ -47,7 +45,7 @@ def decode_image(path: Path) -> Image.Image:
             channel, or exceeds a limit of `fedbus.images.limits`.
     """
     file, frame = split_frame(path)
-    if file.suffix.lower() == DICOM:
+    if is_dicom(file):
         from fedbus.images.dicom import decode_dicom  # late: most datasets need no pydicom
 
         return decode_dicom(file, frame)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError, SettingsError
-from fedbus.images.decode import DICOM
+from fedbus.images.decode import split_frame
+from fedbus.images.file_kind import is_dicom
 from fedbus.sites.site import Site
 from fedbus.sites.split import SPLITS
 from fedbus.training.rows import POOLED
@@ -46,7 +47,7 @@ def write_image_folders(case: Case, root: Path) -> dict[str, Path]:
 def _link(site: Site, dataset: Path, split: str, folders: list[Path]) -> None:
     for row in site.splits[split]:
         original = dataset.absolute() / str(site.paths[row])
-        if DICOM in original.name.lower():
+        if is_dicom(split_frame(original)[0]):
             raise SettingsError(f"{original} is DICOM, and ImageFolder can't read it.", "Benchmark other datasets.")
         for folder in folders:
             link = folder / split / CLASSES[site.labels[row]] / f"{site.name}-{row:06d}{original.suffix}"

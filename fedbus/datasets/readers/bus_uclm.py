@@ -11,13 +11,8 @@ from pathlib import Path
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.common import (
-    check_labels,
-    check_rows_and_files,
-    find_folder,
-    find_folders,
-    image_files,
-)
+from fedbus.datasets.readers.common import check_labels, check_rows_and_files, image_files
+from fedbus.datasets.readers.folders import find_folder, find_folders
 from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
 

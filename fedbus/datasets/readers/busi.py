@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.common import find_folder, find_folders, image_files
+from fedbus.datasets.readers.common import image_files
+from fedbus.datasets.readers.folders import find_folder, find_folders
 from fedbus.errors import ArchiveError, listed
 
 CENSUS: dict[str, int] | None = {"benign": 437, "malignant": 210, "normal": 133}

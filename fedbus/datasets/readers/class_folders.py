@@ -9,8 +9,11 @@ from pathlib import Path
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.common import image_files, looks_like_mask
+from fedbus.datasets.readers import busi
+from fedbus.datasets.readers.common import looks_like_mask
 from fedbus.datasets.readers.dicom_patients import find_patients
+from fedbus.datasets.readers.folders import find_folders, refuse_splits, split_names
+from fedbus.datasets.readers.listing import Listing, describe_kinds, has_images, list_images
 from fedbus.errors import ArchiveError, listed
 
 CENSUS: dict[str, int] | None = None
@@ -20,29 +23,25 @@ TERMS = "The hospital's own."
 
 def matches(root: Path) -> bool:
     """Return whether a folder directly contains a folder of images that is named after a class."""
-    return any(
-        folder.is_dir() and folder.name.lower() in CLASSES and image_files(folder, nested=True)
-        for folder in root.iterdir()
-    )
+    return any(folder.is_dir() and folder.name.lower() in CLASSES and has_images(folder) for folder in root.iterdir())
 
 
 def read(root: Path, site: str) -> Manifest:
     """Read every image below a class's folder as that class.
 
-    The patient of a DICOM file is a pseudonym of its patient id; other files have none.
+    The patient of a DICOM file is a pseudonym of its patient id; other files have none. Files that are not images are
+    counted in a note.
 
     Raises:
-        ArchiveError: If images are outside the class folders or in a folder of no class, masks are among the images, or
-            there are fewer than two classes.
+        ArchiveError: If images are outside the class folders or in a folder of no class, masks are among the images,
+            a class's folder contains only files that are not images, a link puts a file into two classes, or there are
+            fewer than two classes.
     """
-    files = image_files(root, nested=True)
-    classes = {path: path.relative_to(root).parts[0].lower() for path in files}
-    masks = [path.relative_to(root) for path in files if looks_like_mask(path.relative_to(root))]
-    if masks:
-        raise ArchiveError(
-            f"{root} has {len(masks)} masks among its images: {listed(masks)}.",
-            "Move the masks out of this folder; if it is BUSI as published, read it with busi.",
-        )
+    _refuse_folders_below(root)
+    listing = list_images(root)
+    files = listing.images
+    classes = {path: _class(root, path) for path in files}
+    _refuse_masks(root, files)
     loose = [path.name for path in files if path.parent == root]
     if loose:
         raise ArchiveError(
@@ -55,6 +54,68 @@ def read(root: Path, site: str) -> Manifest:
             f"{root} has images in folders that are not a class: {listed(unknown)}.",
             f"Name folders {', '.join(CLASSES)}, and move other images elsewhere.",
         )
+    _refuse_lost_classes(listing, set(classes.values()))
     patients, notes = find_patients(root, files, site)
     found = [(path, classes[path], patient) for path, patient in zip(files, patients, strict=True)]
-    return build_manifest(site, root, found, CENSUS, notes)
+    return build_manifest(site, root, found, CENSUS, [*notes, *listing.notes, *_split_notes(root, files)])
+
+
+def _class(root: Path, path: Path) -> str:
+    return path.relative_to(root).parts[0].lower()
+
+
+def _refuse_folders_below(root: Path) -> None:
+    """Refuse a folder above the class folders: which of several it stands for is unknown."""
+    found = [folder for folder in find_folders(root, matches) if not looks_like_mask(folder.relative_to(root) / "-")]
+    if not found or root in found:
+        return
+    refuse_splits(root, found, nested=True)
+    raise ArchiveError(
+        f"{root} has no class folders; they are in {listed(found)}.",
+        "Name that folder." if len(found) == 1 else "Name one of these folders, or merge them.",
+    )
+
+
+def _refuse_masks(root: Path, files: list[Path]) -> None:
+    masks = [path.relative_to(root) for path in files if looks_like_mask(path.relative_to(root))]
+    if not masks:
+        return
+    folders = sorted({path.parent.as_posix() for path in masks if looks_like_mask(path.parent / "-")})
+    moved = f" (folders {listed(folders)})" if folders else ""
+    published = "; it is BUSI: read it with busi, which leaves them out" if busi.matches(root) else ""
+    raise ArchiveError(
+        f"{root} has {len(masks)} masks among its images: {listed(masks)}.",
+        f"Move the masks out of this folder{moved}{published}.",
+    )
+
+
+def _refuse_lost_classes(listing: Listing, present: set[str]) -> None:
+    """Refuse classes whose folder has other files in place of images, and files that links put into two classes."""
+    root = listing.folder
+    for name in set(CLASSES) - present:
+        lost = {
+            kind: here
+            for kind, paths in listing.left_out.items()
+            if (here := [path for path in paths if path.parent != root and _class(root, path) == name])
+        }
+        if lost:
+            raise ArchiveError(
+                f"{root} has no image of {name} that can be read, only {describe_kinds(lost)}.",
+                "Convert them to PNG or DICOM, or move them out of this folder.",
+            )
+    twice = [
+        f"{link.relative_to(root)} and {target.relative_to(root)}"
+        for link, target in listing.repeated
+        if target != root and _class(root, link) != _class(root, target) and _class(root, target) in CLASSES
+    ]
+    if twice:
+        raise ArchiveError(
+            f"{root} has links that put files into two classes: {listed(twice)}.", "Remove the wrong links."
+        )
+
+
+def _split_notes(root: Path, files: list[Path]) -> list[str]:
+    names = sorted({name for path in files for name in split_names(path.relative_to(root).parent)})
+    if not names:
+        return []
+    return [f"the folders {listed(names)} are read as one: splits made elsewhere are never used"]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbus.errors import ArchiveError, listed
-from fedbus.images.decode import DICOM, split_frame
+from fedbus.images.decode import split_frame
+from fedbus.images.file_kind import is_dicom
 
 if TYPE_CHECKING:
     from fedbus.images.dicom_identity import DicomIdentity
@@ -31,7 +32,8 @@ def find_patients(root: Path, paths: Sequence[Path], site: str) -> tuple[list[st
         OSError: If a file can't be opened.
     """
     files = [split_frame(path)[0] for path in paths]
-    frames = Counter(file for file in files if file.suffix.lower() == DICOM)
+    dicom = {file for file in dict.fromkeys(files) if is_dicom(file)}
+    frames = Counter(file for file in files if file in dicom)
     if not frames:
         return [None] * len(paths), []
     from fedbus.images.dicom_identity import pseudonym, read_identity  # late: most datasets do without pydicom

@@ -13,13 +13,8 @@ import zipfile
 from pathlib import Path
 
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.common import (
-    check_labels,
-    check_rows_and_files,
-    find_folder,
-    find_folders,
-    image_files,
-)
+from fedbus.datasets.readers.common import check_labels, check_rows_and_files, image_files
+from fedbus.datasets.readers.folders import find_folder, find_folders
 from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
 from fedbus.images.limits import MOST_TABLE_BYTES, MOST_WORKBOOK_CELLS

@@ -15,12 +15,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
 from fedbus.datasets.readers.columns import find_columns, is_known
-from fedbus.datasets.readers.common import check_labels, check_rows_and_files, image_files, looks_like_mask
+from fedbus.datasets.readers.common import check_labels, check_rows_and_files, looks_like_mask
 from fedbus.datasets.readers.dicom_patients import complete_patients, find_patients
 from fedbus.datasets.readers.file_names import match_names
+from fedbus.datasets.readers.listing import list_images
 from fedbus.datasets.readers.tables import Table, parse_table
+from fedbus.datasets.readers.unlisted import check_kinds, follow_links, leave_out_masks
 from fedbus.errors import ArchiveError, listed
-from fedbus.images.decode import DICOM, SUFFIXES
+from fedbus.images.file_kind import is_dicom
 from fedbus.patient_ids import is_unknown
 
 CENSUS: dict[str, int] | None = None
@@ -41,10 +43,10 @@ def matches(root: Path) -> bool:
 def read(root: Path, site: str) -> Manifest:
     """Read the images that `labels.csv` lists.
 
-    Every image below root needs a row, and every row an image; only files named like masks may be unlisted, and a note
-    counts them. Where the patient is empty or means unknown, a DICOM file with a patient id gets its pseudonym; other
-    rows have none. A DICOM file may have a row for each of several frames, all of one patient; an empty `frame` is the
-    middle one. Columns that are not read are named in a note.
+    Every image below root needs a row, and every row an image; only masks may be unlisted, and a note counts them, as
+    it does files that are not images. Where the patient is empty or means unknown, a DICOM file with a patient id gets
+    its pseudonym; other rows have none. A DICOM file may have a row for each of several frames, all of one patient; an
+    empty `frame` is the middle one. Columns that are not read are named in a note.
 
     Raises:
         ArchiveError: If the table can't be read or lacks a column, a path leads out of root, a file is not an image, a
@@ -62,16 +64,16 @@ def read(root: Path, site: str) -> Manifest:
     unknown = [(line, label) for line, label in zip(table.lines, written, strict=True) if label.lower() not in CLASSES]
     check_labels(path, unknown, CLASSES)
 
-    present = [each.relative_to(root) for each in image_files(root, nested=True)]
-    names = match_names(names, [each.as_posix() for each in present])
+    listing = list_images(root)
+    in_folder = [each.relative_to(root) for each in listing.images]
+    names = follow_links(root, match_names(names, [each.as_posix() for each in in_folder]), in_folder)
+    present, mask_notes = leave_out_masks(root, in_folder, names)
     frames = _read_frames(table, columns.frame, names)
-    masks = _check_files(path, present, names, frames)
+    _check_files(path, present, names, frames)
 
     paths = [root / (name if frame is None else f"{name}#{frame}") for name, frame in zip(names, frames, strict=True)]
     patients, notes = _read_patients(table, columns.patient, paths, site)
-    notes = [*columns.notes, *notes]
-    if masks:
-        notes.append(f"{masks} files named like masks are left out")
+    notes = [*columns.notes, *notes, *mask_notes, *listing.notes]
     return build_manifest(site, root, list(zip(paths, labels, patients, strict=True)), CENSUS, notes)
 
 
@@ -106,30 +108,26 @@ def _read_frames(table: Table, column: int | None, names: list[str]) -> list[int
     strange = [
         f"row {line} ({cell!r} of {name})"
         for line, cell, name in zip(table.lines, cells, names, strict=True)
-        if cell
-        and not (PurePosixPath(name).suffix.lower() == DICOM and cell.isascii() and cell.isdigit() and int(cell) > 0)
+        if cell and not (is_dicom(table.path.parent / name) and cell.isascii() and cell.isdigit() and int(cell) > 0)
     ]
     if strange:
         raise ArchiveError(
             f"{table.path} names impossible frames: {listed(strange)}.",
-            f"Count the frames of {DICOM} files from 1, as viewers do; leave the column empty for all other files.",
+            "Count the frames of DICOM files from 1, as viewers do; leave the column empty for all other files.",
         )
     return [int(cell) if cell else None for cell in cells]
 
 
-def _check_files(table: Path, present: list[Path], names: list[str], frames: list[int | None]) -> int:
-    """Check that rows and files match; return the number of unlisted files named like masks."""
-    masks = {path for path in present if looks_like_mask(path)}
+def _check_files(table: Path, present: list[Path], names: list[str], frames: list[int | None]) -> None:
+    """Check that rows and files match."""
     listed_as: dict[str, list[str]] = {}
     for name, frame in zip(names, frames, strict=True):
         listed_as.setdefault(name, []).append(name if frame is None else f"{name}#{frame}")
-    image_names = [path.as_posix() for path in present if path not in masks]
     check_rows_and_files(
         table,
         [row for rows in listed_as.values() for row in rows],
-        [row for name in image_names for row in listed_as.get(name, [name])],
+        [row for path in present for row in listed_as.get(path.as_posix(), [path.as_posix()])],
     )
-    return len(masks)
 
 
 def _check_names(table: Path, lines: list[int], names: list[str]) -> None:
@@ -140,11 +138,7 @@ def _check_names(table: Path, lines: list[int], names: list[str]) -> None:
             f"{table} names files outside its folder: {listed(escaping)}.",
             "Give paths relative to labels.csv, without '..'.",
         )
-    strange = [f"row {line} ({name})" for line, name in rows if PurePosixPath(name).suffix.lower() not in SUFFIXES]
-    if strange:
-        raise ArchiveError(
-            f"{table} names files that are not images: {listed(strange)}.", f"Use {', '.join(SUFFIXES)}."
-        )
+    check_kinds(table, lines, names)
     masks = [f"row {line} ({name})" for line, name in rows if looks_like_mask(Path(name))]
     if masks:
         raise ArchiveError(

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from fedbus.errors import ImageError
-from fedbus.images.decode import SUFFIXES, decode_image, resize_image, split_frame, stored_mode
+from fedbus.images.decode import decode_image, resize_image, split_frame, stored_mode
+from fedbus.images.file_kind import RASTER_SUFFIXES
 from tests.archives import make_image
 from tests.dicoms import write_dicom
 
@@ -31,9 +32,9 @@ def grey():
     return make_image(np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if "jp" not in s and s != ".dcm"])
+@pytest.mark.parametrize("suffix", [s for s in RASTER_SUFFIXES if not s.startswith((".jpe", ".jpg", ".jf"))])
 def test_grey_is_kept_exactly(tmp_path, grey, suffix):
-    grey.save(tmp_path / f"a{suffix}")
+    grey.save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
     image = decode_image(tmp_path / f"a{suffix}")
     assert image.mode == "L"
     np.testing.assert_array_equal(np.asarray(image), np.asarray(grey))
@@ -158,7 +159,17 @@ def test_real_images_with_transparency_decode(shared_data):
 def test_only_the_path_of_a_dicom_file_has_a_frame():
     assert split_frame(Path("a/scan.dcm#12")) == (Path("a/scan.dcm"), 12)
     assert split_frame(Path("a/SCAN.DCM#3")) == (Path("a/SCAN.DCM"), 3)
-    for name in ("a/scan.dcm", "a/scan.png#12", "a/scan#12.dcm", "scan.dcm#1/b.png", "scan.dcm#", "scan.dcm#1a"):
+    assert split_frame(Path("a/IM0001#3")) == (Path("a/IM0001"), 3)
+    assert split_frame(Path("1.2.840.5#3")) == (Path("1.2.840.5"), 3)
+    for name in (
+        "a/scan.dcm",
+        "a/scan.png#12",
+        "a/SCAN.JPG#1",
+        "a/scan#12.dcm",
+        "scan.dcm#1/b.png",
+        "scan.dcm#",
+        "scan.dcm#1a",
+    ):
         assert split_frame(Path(name)) == (Path(name), None)
 
 

@@ -1,11 +1,13 @@
 """BUSI: labels from folders, masks never images."""
 
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
 from fedbus.datasets.readers import busi
+from fedbus.datasets.registry import read_dataset
 from fedbus.errors import ArchiveError
 from tests.archives import make_busi, make_image
 
@@ -46,6 +48,40 @@ def test_two_copies_are_refused(tmp_path):
     shutil.copytree(tmp_path / "old", tmp_path / "new")
     with pytest.raises(ArchiveError, match="2 copies of one dataset"):
         busi.read(tmp_path, "x")
+
+
+def test_a_copy_in_splits_is_recognised_and_the_remedy_merges_it(tmp_path):
+    folder, cut = make_busi(tmp_path / "whole") / "Dataset_BUSI_with_GT", tmp_path / "BUSI cut"
+    for i, name in enumerate(("test", "train", "val")):
+        for label in ("benign", "malignant", "normal"):
+            (cut / name / label).mkdir(parents=True)
+            for path in folder.glob(f"{label}/{label} (*)*.png"):
+                if (int(path.name.partition("(")[2].partition(")")[0])) % 3 == i:
+                    shutil.copy(path, cut / name / label)
+    for reader in ("busi", "class-folders"):
+        with pytest.raises(
+            ArchiveError, match="cut into splits: test, train, val" if reader == "busi" else "like busi"
+        ):
+            read_dataset(reader, cut, "x")
+    with pytest.raises(ArchiveError, match="one patient on both sides") as caught:
+        busi.read(cut, "x")
+    subprocess.run(caught.value.remedy.removeprefix("Merge them: ").partition("; then")[0], shell=True, check=True)
+    merged, whole = busi.read(tmp_path / "BUSI cut-merged", "x"), busi.read(folder, "x")
+    assert [(row.path, row.sha256) for row in merged.rows] == [(row.path, row.sha256) for row in whole.rows]
+
+
+def test_one_split_beside_others_of_another_layout_is_not_read_alone(tmp_path):
+    make_busi(tmp_path / "own" / "train")
+    (tmp_path / "own" / "test").mkdir()
+    make_image(np.random.default_rng(0)).save(tmp_path / "own" / "test" / "1.png")
+    with pytest.raises(ArchiveError, match=r"cut into splits: train/Dataset_BUSI_with_GT, test"):
+        busi.read(tmp_path / "own", "x")
+
+
+def test_a_link_to_a_copy_is_no_second_copy(tmp_path):
+    make_busi(tmp_path / "2024")
+    (tmp_path / "latest").symlink_to("2024")
+    assert len(busi.read(tmp_path, "x").rows) == 15
 
 
 def test_every_stray_image_is_named(tmp_path):
