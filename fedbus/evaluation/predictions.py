@@ -1,7 +1,6 @@
 """Predictions of a model on labelled rows, and their CSV file."""
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.evaluation.metrics import FloatArray
+from fedbus.system.csv_file import read_csv, write_csv
 from fedbus.system.files import write_text
 
 COLUMNS = ("site", "path", "label", "group", *CLASSES)
@@ -83,14 +83,10 @@ class Predictions:
 
     def to_csv(self, path: Path) -> None:
         """Write a CSV file with the header `COLUMNS`: labels by name, probabilities with all digits."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
         names = [CLASSES[label] for label in self.labels]
         columns = (self.sites.tolist(), self.paths.tolist(), names, self.groups.tolist())
-        for *row, numbers in zip(*columns, self.probabilities.tolist(), strict=True):
-            writer.writerow((*row, *numbers))
-        write_text(path, text.getvalue())
+        rows = [(*row, *numbers) for *row, numbers in zip(*columns, self.probabilities.tolist(), strict=True)]
+        write_text(path, write_csv(COLUMNS, rows))
 
     @classmethod
     def from_csv(cls, path: Path) -> "Predictions":
@@ -103,8 +99,7 @@ class Predictions:
         if not path.is_file():
             raise RunError(f"{path} does not exist.", remedy)
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
+            header, *rows = read_csv(path.read_bytes().decode()) or [[]]
             if tuple(header) != COLUMNS:
                 raise RunError(f"{path} has the columns {header}, not {list(COLUMNS)}.", remedy)
             sites, paths, names, groups, *numbers = zip(*rows, strict=True)

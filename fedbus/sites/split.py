@@ -7,7 +7,6 @@ procedure with another `fold`: fold `fold` of `folds` is the test split, and val
 
 import csv
 import hashlib
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from fedbus.classes import CLASSES
 from fedbus.errors import SplitError
 from fedbus.seeds import derive_seed
+from fedbus.system.csv_file import read_csv, write_csv
 from fedbus.system.files import write_text
 
 SPLITS = ("train", "validation", "test")
@@ -66,11 +66,7 @@ class SplitTable:
     @property
     def text(self) -> str:
         """The CSV file's text."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((r.row, r.path, r.label, r.patient, r.group, r.split) for r in self.rows)
-        return out.getvalue()
+        return write_csv(COLUMNS, [(r.row, r.path, r.label, r.patient, r.group, r.split) for r in self.rows])
 
     @property
     def digest(self) -> str:
@@ -107,8 +103,8 @@ def read_split(site: str, path: Path, positions: Sequence[int] | None = None) ->
         SplitError: If the file is missing or empty, or has other columns, or an unknown split or label.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
+        header, *cells = read_csv(path.read_bytes().decode()) or [[]]
+        lines = [dict(zip(header, row, strict=True)) for row in cells if row]
         rows = tuple(_parse_row(line) for line in (lines if positions is None else _with_rows(lines, positions)))
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:  # ValueError includes UnicodeDecodeError
         raise SplitError(

@@ -4,7 +4,6 @@ Drawing a hundred thousand phantoms takes too long, so the images are crops of n
 and with random noise: cheap, all different, and PNG files that must be decoded.
 """
 
-import csv
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.groups import near_pairs
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
+from fedbus.system.csv_file import write_csv
 from fedbus.training.loop import train_round
 from fedbus.training.rows import site_rows
 from simulations.benchmarks.growth_memory import MEGABYTE, Peak
@@ -62,8 +62,7 @@ def write_dataset(folder: Path, images: int, seed: int) -> Path:
         name = f"images/{i:06d}.png"
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / name, compress_level=1)
         rows.append((name, CLASSES[patient % len(CLASSES)], f"p{patient}"))
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("file", "label", "patient"), *rows])
+    (folder / "labels.csv").write_text(write_csv(("file", "label", "patient"), rows), encoding="utf-8", newline="")
     return folder
 
 

@@ -12,7 +12,6 @@ One known shortcut is built in because real datasets have it: phantom-a burns ca
 and into no normal one. These are so few that a model must find the lesion in all the others.
 """
 
-import csv
 import json
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.phantoms.hospitals import SITES, View, draw_patient
 from fedbus.datasets.readers import labels_csv
 from fedbus.errors import ArchiveError, SettingsError
+from fedbus.system.csv_file import write_csv
 
 CENSUS: dict[str, int] | None = None
 """Nothing is published: the number of images is a setting."""
@@ -120,10 +120,8 @@ def _write_site(folder: Path, site: str, images: int, seed: int) -> None:
             name = f"images/{patient:04d}_{number}.png"
             Image.fromarray(view.image).save(folder / name, compress_level=1)
             lines.append((name, label, f"{site}-{patient:04d}"))
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(("file", "label", "patient"))
-        writer.writerows(lines)
+    table = write_csv(("file", "label", "patient"), lines)
+    (folder / "labels.csv").write_text(table, encoding="utf-8", newline="")
 
 
 def _complete(root: Path, settings: dict[str, str | int]) -> bool:
