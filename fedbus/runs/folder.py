@@ -28,7 +28,9 @@ ENVIRONMENT_FILE = "environment.json"
 START_FILE = "start.json"
 """Digests of the start weights, by seed."""
 
-MAY_CHANGE = {"arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "cache", "engine"}
+MAY_CHANGE = {
+    "arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "largest-share", "cache", "engine",
+}  # fmt: skip
 """Settings that may differ when a run is resumed: they do not affect finished arms."""
 
 

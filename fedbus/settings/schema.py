@@ -13,7 +13,7 @@ from fedbus.settings.explain import nearest
 from fedbus.settings.site_name import check_site_name
 from fedbus.text import is_plain, plain_text
 
-NOT_SENT = ("sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "engine")
+NOT_SENT = ("sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "largest_share", "engine")
 """Fields that a hub does not send to its sites: paths, names of sites, and what concerns only one machine."""
 
 
@@ -171,6 +171,13 @@ class Settings(BaseModel):
         "over classes, then sites (best), or of the last round.",
     )
     quorum: int = Field(0, ge=0, description="Number of sites whose updates a round needs. 0: all sites.")
+    largest_share: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="Between hospitals, the largest share of all images that one site may claim to have; a run with a "
+        "larger one is refused. Without effect in simulations.",
+    )
     round_timeout: float = Field(3600, gt=0, description="How long a round waits for its sites, in seconds.")
     update_limit: float = Field(
         10,

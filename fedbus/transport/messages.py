@@ -15,7 +15,7 @@ import numpy as np
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
-from fedbus.evaluation.site_scores import SiteScores
+from fedbus.evaluation.site_scores import MOST_IMAGES, SiteScores
 from fedbus.evaluation.validation import Score
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import NOT_SENT, Settings, kebab
@@ -187,8 +187,11 @@ class Registration:
             registration.patients,
             registration.dropped,
         ]
-        if any(len(row) != len(CLASSES) for row in rows) or min(numbers) < 0:
+        if any(len(row) != len(CLASSES) for row in rows) or min(numbers) < 0 or max(numbers) > MOST_IMAGES:
             raise _bad_message("A site's registration", "a value is out of range")
+        # Every sampler brings each class at most to the size of the largest one; ADASYN exceeds it a little.
+        if max(registration.balanced) > 2 * max(registration.splits["train"]):
+            raise _bad_message("A site's registration", "it has more balanced rows than its images allow")
         return registration
 
     @property

@@ -1,17 +1,21 @@
 """Between models and Flower's messages: what travels is packed, what strategies see is one array per parameter."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any, cast
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
-from fedbus.transport.messages import ARRAYS, CONFIG, ROUND, Instruction
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, ROUND, Instruction, Report
 from fedbus.transport.packing import pack, unpack
 from fedbus.transport.weights import WeightCodec
 from server.rounds.messaging import Participants, read_record
+
+MAX_STRATEGY_LOSS = 28.0
+"""q-FedAvg weighs sites by their training loss: one that claims a huge loss must not own the average."""
 
 
 class InMemoryArray(Array):
@@ -110,7 +114,11 @@ def read_update(reply: Message, codec: WeightCodec) -> State:
         ) from error
 
 
-def replace_arrays(reply: Message, update: State) -> Message:
-    """Replace the packed model of a reply with the unpacked one, for the strategy."""
-    reply.content[ARRAYS] = to_array_record(update)
+def strategy_reply(reply: Message, update: State, report: Report) -> Message:
+    """Replace the content of a reply with what was checked, for the strategy: the unpacked model and the report.
+
+    Nothing else of the reply is left: Flower ends a run in which one reply has another record or another number.
+    """
+    numbers = replace(report, loss=min(report.loss, MAX_STRATEGY_LOSS)).to_metrics()
+    reply.content = RecordDict({ARRAYS: to_array_record(update), METRICS: MetricRecord(numbers)})
     return reply

@@ -30,7 +30,7 @@ from server.rounds.classifier import classifier_arrays
 from server.rounds.flower_messages import (
     evaluation_messages,
     from_array_record,
-    replace_arrays,
+    strategy_reply,
     to_array_record,
     training_messages,
 )
@@ -201,7 +201,7 @@ class RoundLoop:
         """Return the strategy's model of the usable updates, with the policies of the settings applied."""
         before, updates = self.checkpoint.state, screened.updates
         weights = {site: report.weight for site, report in screened.reports.items()}
-        usable = [replace_arrays(replies.messages[site], updates[site]) for site in weights]
+        usable = [strategy_reply(replies.messages[site], updates[site], screened.reports[site]) for site in weights]
         set_parameters(self.strategy, self.job.arm, self.settings, len(usable))
         arrays, _ = self.strategy.aggregate_train(number, usable)
         if arrays is None:

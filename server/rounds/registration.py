@@ -11,6 +11,7 @@ from fedbus.errors import RunError, SettingsError, listed
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import CONFIG, Instruction, Registration
 from server.rounds.messaging import POLL_SECONDS, Participants, Replies, read_config, read_metrics, send_and_receive
+from server.rounds.shares import check_shares, describe_shares
 
 CONNECTION_POLL_SECONDS = 1.0
 """How often a deployment checks which sites are connected; every check is a call over the network."""
@@ -57,7 +58,7 @@ def register_sites(
         on_wait(f"continues without some sites: {reasons}")
     for message in replies.messages.values():
         node = message.metadata.src_node_id
-        registration = Registration.from_records(read_config(message), read_metrics(message))
+        registration = _read_registration(message, participants.name(node))
         if registration.site in participants.names:
             raise RunError(f"Two sites are called {registration.site}.", "Give each site its own name.")
         if registration.site != participants.approved.get(node, registration.site):
@@ -67,7 +68,17 @@ def register_sites(
             )
         participants.registrations[node] = registration
     _check_registrations(participants, instruction.settings)
+    if participants.approved:
+        check_shares(participants, instruction.settings)
+        on_wait(describe_shares(participants, instruction.settings))
     return participants
+
+
+def _read_registration(message: Message, name: str) -> Registration:
+    try:
+        return Registration.from_records(read_config(message), read_metrics(message))
+    except RunError as error:
+        raise RunError(f"{name}: {error.problem}", error.remedy) from error
 
 
 def _check_registrations(participants: Participants, settings: Settings) -> None:

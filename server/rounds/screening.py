@@ -10,11 +10,11 @@ import torch
 from fedbus.errors import FedbusError, RunError
 from fedbus.models.state import State
 from fedbus.settings.schema import Settings
-from fedbus.training.federation import FederationRows
 from fedbus.transport.messages import Registration, Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import read_update
 from server.rounds.messaging import Participants, Replies, read_metrics
+from server.rounds.shares import most_weight
 
 MAX_LOSS = 1e6
 """A larger training loss only shows that the training diverged; sums of losses below it stay finite."""
@@ -52,13 +52,14 @@ def screen_updates(
     reports: dict[str, Report] = {}
     updates: dict[str, State] = {}
     refused = dict(replies.failures)
+    federation = participants.federation(settings)
     for site, message in replies.messages.items():
         try:
             report = _check_report(
                 Report.from_metrics(read_metrics(message)),
                 participants.registration(site),
                 "validation",
-                participants.federation(settings) if settings.balance == "federation" else None,
+                most_weight(participants.registration(site), settings, federation),
             )
             update = read_update(message, codec)
             reason = check_update(update, before, settings.update_limit)
@@ -77,28 +78,30 @@ def screen_scores(replies: Replies, participants: Participants, split: str) -> S
     refused = dict(replies.failures)
     for site, message in replies.messages.items():
         try:
-            reports[site] = _check_report(
-                Report.from_metrics(read_metrics(message)), participants.registration(site), split
-            )
+            registration = participants.registration(site)
+            rows = float(sum(registration.splits[split]))  # the weight of an evaluation, which nothing is averaged by
+            reports[site] = _check_report(Report.from_metrics(read_metrics(message)), registration, split, rows)
         except FedbusError as error:
             refused[site] = str(error)
     return Screened(reports, {}, refused)
 
 
-def _check_report(
-    report: Report, registration: Registration, split: str, federation: FederationRows | None = None
-) -> Report:
+def _check_report(report: Report, registration: Registration, split: str, weight: float) -> Report:
     """Return a report if it agrees with the counts that its site registered.
+
+    Args:
+        report: The report.
+        registration: What its site registered.
+        split: The split that was scored.
+        weight: The largest weight that the site can have.
 
     Raises:
         RunError: If it can't be about that site's rows.
     """
-    rows, train = np.array(registration.splits[split]), registration.splits["train"]
-    over_sampled = sum(federation.targets(train).values()) if federation else 0
-    max_weight = max(1, sum(train), sum(registration.balanced), over_sampled, int(rows.sum()))
+    rows = np.array(registration.splits[split])
     faults = {
         "another number of images": bool((report.score.confusion.sum(axis=1) != rows).any()),
-        "a larger weight than its number of images": report.weight > max_weight,
+        "a larger weight than its number of images": report.weight > weight,
         "an impossible loss": report.loss > MAX_LOSS
         or bool((report.score.loss_sums > rows * MAX_LOSS_PER_IMAGE).any()),
         "test metrics of another number of images": (

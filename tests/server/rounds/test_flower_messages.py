@@ -7,15 +7,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedbus.errors import RunError
+from fedbus.evaluation.validation import Score
 from fedbus.models.state import State
-from fedbus.transport.messages import Instruction, Registration
+from fedbus.transport.messages import Instruction, Registration, Report
 from fedbus.transport.packing import layout_of
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import (
+    MAX_STRATEGY_LOSS,
     evaluation_messages,
     from_array_record,
     read_update,
-    replace_arrays,
+    strategy_reply,
     to_array_record,
     training_messages,
 )
@@ -123,7 +125,8 @@ def test_a_strategy_reads_one_array_per_parameter(payload):
     update = read_update(answer, codec(payload))
     rounded = {k: v.half().float() if "fp16" in payload else v for k, v in state().items()}
     assert same(update, rounded)
-    seen = replace_arrays(answer, update)
+    seen = strategy_reply(answer, update, Report(1.0, Score(np.eye(3, dtype=np.int64), np.zeros(3)), loss=1e6))
+    assert seen.content["metrics"]["train-loss"] == MAX_STRATEGY_LOSS
     assert same(from_array_record(seen.content["arrays"]), rounded)
     assert list(seen.content["arrays"]) == sorted(state())
 

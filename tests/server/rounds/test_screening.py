@@ -89,11 +89,11 @@ def test_damaged_arrays_are_refused(arrays):
 
 
 def test_only_scores_of_the_requested_split_are_used():
-    ours = replace(VALID, score=score([5, 0, 0], [0, 0, 0], [0, 0, 2]))
+    ours = replace(VALID, weight=7.0, score=score([5, 0, 0], [0, 0, 0], [0, 0, 2]))
     found = screen_scores(reply(MetricRecord(ours.to_metrics())), PARTICIPANTS, "test")
     assert found.reports["north"].score.confusion.tolist() == ours.score.confusion.tolist()
     assert dict(found.refused) == {}
-    other = screen_scores(reply(None), PARTICIPANTS, "test")
+    other = screen_scores(reply(changed(weight=4.0)), PARTICIPANTS, "test")
     assert not other.reports
     assert other.reasons == f"north: {other.refused['north']}"
     assert "another number of images" in other.reasons
