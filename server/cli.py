@@ -50,7 +50,7 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
 
     hub = open_hub(folder)
     if print_command:
-        print_line(shell_command(hub, superlink_command(hub)))
+        print_line(shell_command(hub, superlink_command(hub, Path("SECRET-FILE"))))
         return
     settings = hub.settings
 

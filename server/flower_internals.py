@@ -16,20 +16,46 @@ from flwr.cli.build import build_fab_from_disk
 
 # Error codes of replies, which tell a site that disconnected from a site that failed; the variables that would open
 # Flower's gRPC ports, on all interfaces.
-from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API, ErrorCode
+from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API, ErrorCode, SubStatus
+
+# Questions about a run, and its end.
+from flwr.proto.control_pb2 import ListRunsRequest, StopRunRequest
 
 # The request in which a SuperNode sends replies; the gateway checks who they are from.
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 
+# Requests of the executor, which starts the ServerApp of a run.
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest, SendTaskHeartbeatRequest
+
 # Flower's default aggregation of metrics, which the benchmark's plain federation wraps to take notes.
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-# The signature of a SuperNode's request and how old it may be: the gateway checks both before it reads the body.
-from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
+# The signature of a SuperNode's request and how old it may be: the gateway checks both before it reads the body. Also
+# the kind of task that the executor accepts.
+from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS, TaskType
+
+# Client of the control API.
+from flwr.supercore.control import ControlHttpClient
+
+# Keeps a task alive while its process runs.
+from flwr.supercore.heartbeat import HeartbeatSender
+
+# Headers with which the executor proves to the SuperLink who it is.
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
 from flwr.supercore.primitives.asymmetric import verify_signature
+
+# Client of the SuperLink's runtime API, through which the executor receives tasks.
+from flwr.supercore.runtime import RuntimeHttpClient
 
 __all__ = [
     "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API", "MAX_TIMESTAMP_DIFF_SECONDS",
-    "MIN_TIMESTAMP_DIFF_SECONDS", "ErrorCode", "PushMessagesRequest", "aggregate_metricrecords", "build_fab_from_disk",
+    "MIN_TIMESTAMP_DIFF_SECONDS", "AcquireTaskRequest", "ControlHttpClient", "ErrorCode", "HeartbeatSender",
+    "ListRunsRequest", "PushMessagesRequest", "PushTaskOutputRequest", "RuntimeHttpClient",
+    "RuntimeTokenHttpInterceptor", "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "StopRunRequest",
+    "SubStatus", "SuperExecAuthHttpInterceptor", "TaskType", "aggregate_metricrecords", "build_fab_from_disk",
     "verify_signature",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Flower's command line as the hub uses it: to register keys, start and stop runs, and list nodes and runs."""
+"""Flower's command line as the hub uses it: to register keys, start runs and list nodes."""
 
 import json
 import subprocess
@@ -93,16 +93,6 @@ def list_nodes(hub: HubFolder) -> FlwrCommand:
 def start_run(hub: HubFolder, application: Path, out: Path) -> FlwrCommand:
     """Start the application on a prepared run folder."""
     return FlwrCommand(hub, ("run", str(application), CONNECTION, "--run-config", f"hub-run={toml_value(str(out))}"))
-
-
-def stop_run(hub: HubFolder, run: str) -> FlwrCommand:
-    """Stop a run."""
-    return FlwrCommand(hub, ("stop", run, CONNECTION))
-
-
-def list_runs(hub: HubFolder) -> FlwrCommand:
-    """List all runs and their states."""
-    return FlwrCommand(hub, ("list", CONNECTION))
 
 
 def _parse_answer(text: str) -> dict[str, Any]:

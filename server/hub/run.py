@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,23 +19,19 @@ from fedbus.settings.schema import Settings
 from fedbus.transport.messages import TITLE
 from server.hub import flwr_cli
 from server.hub.bundle import stage_application
+from server.hub.control import stop_run
 from server.hub.deployed_run import model_title, prepare_deployment
 from server.hub.folder import HubFolder
 from server.hub.registrations import read_registrations
 from server.hub.report import write_hub_report
-from server.hub.run_status import STATUS_FILE, Status, read_status, write_status
+from server.hub.run_status import Status, read_status, write_status
+from server.hub.run_watch import RunWatch
 from server.hub.superlink import is_up
 from server.rounds.robust import check_robust_arms
 
 Log = Callable[[str], object]
 
 POLL_SECONDS = 0.5
-
-HUB_CHECK_SECONDS = 3.0
-"""How often to check that the hub is running: a run that died with its hub can't write that into its status."""
-
-SILENCE_SECONDS = 30.0
-"""After this time without a new status, Flower is asked whether the run still exists; that starts a program."""
 
 
 def load_deployed_settings(path: Path, overrides: Sequence[str], log: Log) -> Settings:
@@ -129,8 +124,8 @@ def _check_out(hub: HubFolder, settings: Settings, out: Path) -> None:
 def _start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) -> None:
     """Start the run at Flower, log its status until it ends, and stop it if this command is ended."""
     number = str(flwr_cli.start_run(hub, application, out).run()["run-id"])
-    status = Status("starting")
-    logged, checked = "", time.monotonic()
+    status, logged = Status("starting"), ""
+    watch = RunWatch(hub, number, out, log)
     try:
         while True:
             status = read_status(out) or Status("starting")
@@ -140,18 +135,16 @@ def _start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) ->
                 log(line)
             if status.over:
                 break
-            if time.monotonic() - checked > HUB_CHECK_SECONDS:
-                checked = time.monotonic()
-                _check_still_running(hub, number, out)
+            watch.check()
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         # Flower ends the run's process, which therefore can't write its own end into the status.
-        flwr_cli.stop_run(hub, number).run()
+        if not stop_run(hub, number):
+            log("the hub does not answer; the run may go on, see: fedbus hub status")
         write_status(out, replace(status, state="stopped", words="ended with Ctrl-C; rerun with --resume"))
         raise
     except RunError as error:
-        with suppress(RunError):  # the hub may have ended, and the run with it
-            flwr_cli.stop_run(hub, number).run()
+        stop_run(hub, number)  # the hub may have ended, and the run with it
         write_status(out, replace(status, state="failed", words=error.problem, remedy=error.remedy))
         raise
     if status.state == "failed":
@@ -162,27 +155,3 @@ def _describe(status: Status) -> str:
     if status.state not in ("waiting", "training") or not status.words:
         return ""
     return f"{status.arm}: {status.words}" if status.arm else status.words
-
-
-def _check_still_running(hub: HubFolder, number: str, out: Path) -> None:
-    """Check that Flower still runs a run that has not written its end into its status.
-
-    Raises:
-        RunError: If the hub has ended, or Flower has ended the run.
-    """
-    remedy = "Start the hub, then rerun with --resume; finished rounds are kept."
-    if not is_up(hub):
-        raise RunError("The hub ended during the run.", remedy)
-    age = time.time() - (out / STATUS_FILE).stat().st_mtime
-    if age < SILENCE_SECONDS:
-        return
-    try:
-        runs = {str(run["run-id"]): str(run["status"]) for run in flwr_cli.list_runs(hub).run()["runs"]}
-    except RunError as error:
-        if is_up(hub):
-            raise
-        raise RunError("The hub ended during the run.", remedy) from error  # while Flower was answering
-    # The status is read after Flower's answer: a run that ended in between has written its end.
-    state, status = runs.get(number, "gone"), read_status(out)
-    if state.startswith(("finished", "gone")) and not (status and status.over):
-        raise RunError(f"Flower ended the run ({state}).", remedy)

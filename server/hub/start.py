@@ -2,21 +2,27 @@
 
 import logging
 import resource
+import secrets
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from fedbus.deployment.private_folder import write_private
 from fedbus.errors import RunError
 from fedbus.system.processes import end_child, log_tail
+from fedbus.system.scratch import scratch_folder
 from fedbus.system.signals import stops_on_signals
 from server.hub.approved_sites import approved_sites_file
 from server.hub.connections import MAX_HEAD_BYTES, Connection
+from server.hub.executor import Executor
 from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
 from server.hub.log_limit import LogLimit
@@ -48,17 +54,23 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     raise_file_limit()
     _check_port_is_free(settings.listen, settings.port)
     stop = threading.Event()
-    with stops_on_signals(stop):
-        superlink = start_superlink(hub)
-        server = make_server(hub)
+    with stops_on_signals(stop), scratch_folder(Path(tempfile.gettempdir())) as folder:
+        secret = secrets.token_bytes(32)
+        write_private(folder / "secret", secret)
+        superlink = start_superlink(hub, folder / "secret")
+        server, ended = make_server(hub), threading.Event()
         # Not in the main thread, where uvicorn would install its own signal handlers.
         thread = threading.Thread(target=server.run)
+        executor = threading.Thread(target=Executor(hub, secret, folder).run, args=(ended,))
         try:
             thread.start()
+            executor.start()
             _wait(server, thread, superlink, stop, ready)
         finally:
             server.should_exit = True
+            ended.set()
             thread.join()
+            executor.join()
             end_child(superlink)
     if not stop.is_set():
         raise RunError(

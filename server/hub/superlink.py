@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
 
@@ -20,13 +21,19 @@ NO_GRPC = {FLWR_INTERNAL_GRPC_CONTROL_API: "0", FLWR_INTERNAL_GRPC_FLEET_API: "0
 """Whatever the operator's own variables: Flower's gRPC ports would be open on all interfaces."""
 
 
-def superlink_command(hub: HubFolder) -> list[str]:
-    """Flower's command and its arguments."""
+def superlink_command(hub: HubFolder, secret_file: Path) -> list[str]:
+    """Flower's command and its arguments.
+
+    Args:
+        hub: The hub's folder.
+        secret_file: A file of 32 random bytes, with which the executor of runs identifies itself.
+    """
     return [
         "flower-superlink", "--host", HOST, "--port", str(hub.settings.superlink_port),
         "--ssl-ca-certfile", str(hub.ca_certificate), "--ssl-certfile", str(hub.certificate),
         "--ssl-keyfile", str(hub.key), "--enable-supernode-auth", "--database", str(hub.database),
-        "--disable-runtime-dependency-installation",
+        "--disable-runtime-dependency-installation", "--isolation", "process",
+        "--superexec-auth-secret-file", str(secret_file),
     ]  # fmt: skip
 
 
@@ -41,8 +48,8 @@ def shell_command(hub: HubFolder, command: Sequence[str]) -> str:
     return f"{variables} {shlex.join(command)}"
 
 
-def start_superlink(hub: HubFolder) -> subprocess.Popen[bytes]:
-    """Start the SuperLink and wait until it answers.
+def start_superlink(hub: HubFolder, secret_file: Path) -> subprocess.Popen[bytes]:
+    """Start the SuperLink and wait until it answers; `secret_file` as in `superlink_command`.
 
     Raises:
         RunError: If its port is in use, or it ended or did not answer in time; the message quotes its log.
@@ -52,7 +59,7 @@ def start_superlink(hub: HubFolder) -> subprocess.Popen[bytes]:
             f"Another program already answers at {HOST}:{hub.settings.superlink_port}.",
             "If this hub is not already running, set another superlink-port in hub.toml.",
         )
-    child = start_child(superlink_command(hub), hub.log, flower_environment(hub) | NO_GRPC)
+    child = start_child(superlink_command(hub, secret_file), hub.log, flower_environment(hub) | NO_GRPC)
     try:
         _wait_until_up(hub, child)
     except BaseException:

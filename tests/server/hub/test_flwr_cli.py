@@ -46,15 +46,13 @@ def calls(hub: HubFolder) -> dict[str, tuple[flwr_cli.FlwrCommand, list[str]]]:
             flwr_cli.start_run(hub, Path("/app"), out),
             ["flwr", "run", "/app", "hub", "--run-config", 'hub-run="/runs/my run"'],
         ),
-        "stop_run": (flwr_cli.stop_run(hub, "5"), ["flwr", "stop", "5", "hub"]),
-        "list_runs": (flwr_cli.list_runs(hub), ["flwr", "list", "hub"]),
     }
 
 
 def test_a_shell_parses_every_command_correctly(hub):
     for name, (call, expected) in calls(hub).items():
         assert shlex.split(call.shell_command) == [f"FLWR_HOME={hub.flower}", *expected], name
-    line = f"{flwr_cli.stop_run(hub, '5').shell_command.partition(' flwr ')[0]} sh -c 'printf %s \"$FLWR_HOME\"'"
+    line = f"{flwr_cli.list_nodes(hub).shell_command.partition(' flwr ')[0]} sh -c 'printf %s \"$FLWR_HOME\"'"
     assert subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout == str(hub.flower)
 
 

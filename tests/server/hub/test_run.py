@@ -1,18 +1,12 @@
 """What `fedbus hub run` refuses before anything is started; a run to its end: tests/deployment."""
 
-import os
-import time
-
 import pytest
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.settings.load import build_settings
-from server.hub import run as hub_run
 from server.hub.approved_sites import ApprovedSite
-from server.hub.flwr_cli import FlwrCommand
 from server.hub.folder import init_hub, open_hub
 from server.hub.run import load_deployed_settings, run_deployed
-from server.hub.run_status import STATUS_FILE
 from tests.tiny import tiny_settings
 
 
@@ -75,20 +69,3 @@ def test_a_split_that_leaks_on_purpose_is_not_deployed(tmp_path):
     path.write_text('arms = ["fedavg"]\nsplit = "images"\n')
     with pytest.raises(SettingsError, match=r"split = images.*leaks on purpose"):
         load_deployed_settings(path, (), print)
-
-
-@pytest.mark.parametrize(("up", "said"), [(False, "The hub ended during the run"), (True, "Flower refused")])
-def test_a_hub_that_dies_while_flower_answers_ended_during_the_run(hub, up, said, tmp_path, monkeypatch):
-    status = tmp_path / STATUS_FILE
-    status.write_text("{}")
-    long_ago = time.time() - 60
-    os.utime(status, (long_ago, long_ago))
-    answers = iter((True, up))
-    monkeypatch.setattr(hub_run, "is_up", lambda _: next(answers))
-
-    def refused(call: FlwrCommand) -> None:
-        raise RunError(f"Flower refused `{call.shell_command}`.", "Look.")
-
-    monkeypatch.setattr(FlwrCommand, "run", refused)
-    with pytest.raises(RunError, match=said):
-        hub_run._check_still_running(hub, "7", tmp_path)
