@@ -4,6 +4,8 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,11 +79,12 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
 
     def find_workspace(context: Context, instruction: Instruction) -> Workspace:
         _save_node_number(site, context.node_id, log_once)
-        log_once(describe_study(instruction))
         run = instruction.settings, instruction.seed
         if last != [run]:
             work.forget()
             last[:] = [run]
+            log(shown := describe_study(instruction))
+            _append_to_log(site, shown)
         return workspace_of_site(site, instruction)
 
     runtime = f"{HOST}:{site.settings.runtime_port}"
@@ -96,6 +99,12 @@ def _save_node_number(site: SiteFolder, node: int, log: Log) -> None:
             write_text(site.node, str(node))
     except RunError as error:
         log(str(error))
+
+
+def _append_to_log(site: SiteFolder, text: str) -> None:
+    """Keep what the operator was shown beside the output of the site's processes, as far as the disk allows."""
+    with suppress(OSError), site.log.open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
 
 
 def _wait_for_hub(site: SiteFolder, stop: threading.Event, log: Log) -> None:

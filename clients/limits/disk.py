@@ -48,7 +48,7 @@ def remove_old_folders(work: Path, current: Path, most: int = MOST_FOLDERS) -> b
 
 
 def remove_old_images(cache: Path, current: set[Path], most: int = MOST_DECODED) -> bool:
-    """Remove the decoded images that were used longest ago, with their fingerprints, likewise.
+    """Remove the decoded images that were used longest ago, with the files that belong to them, likewise.
 
     Returns:
         Whether any were removed.
@@ -56,8 +56,8 @@ def remove_old_images(cache: Path, current: set[Path], most: int = MOST_DECODED)
     images = [path for path in (cache / "pixels").glob("*.npy") if not path.stem.endswith("-prints")]
     old = _surplus(images, current, most)
     for path in old:
-        path.unlink(missing_ok=True)
-        path.with_name(f"{path.stem}-prints.npy").unlink(missing_ok=True)
+        for file in path.parent.glob(f"{path.stem}*"):
+            file.unlink(missing_ok=True)
     return bool(old)
 
 
