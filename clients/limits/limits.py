@@ -24,7 +24,7 @@ class Limits(FileSettings):
         "are near-duplicates. 1: a class may be tested on a single patient, as on the public dataset BUS-UCLM.",
     )
     min_split_patients: int = Field(
-        5, ge=1, description="Fewest patients in training, in validation and in test, over all classes."
+        3, ge=1, description="Fewest patients in training, in validation and in test, over all classes."
     )
     max_splits: int = Field(
         20, ge=1, description="Most ways in which hubs may split the images; they are recorded in the folder answered."
