@@ -9,6 +9,7 @@ import typer
 
 from clients.cli import app as site_app
 from fedbus.errors import FedbusError, FedbusWarning
+from fedbus.system.encoding import show_any_text
 from fedbus.system.signals import handle_signals
 from fedbus.system.terminal import print_line
 from fedbus.system.third_party import show_argument_help, silence_third_party
@@ -16,6 +17,9 @@ from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from server.cli import app as hub_app
 from simulations.cli import compare, score, study
+
+_PRINTED_AS_ASKED = {"--help", "--print-command"}
+"""Options whose output is all that is printed."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,7 +79,9 @@ app.add_typer(site_app, name="site")
 
 def main() -> None:
     """Run the command line; print an expected error as two lines, without a traceback."""
+    show_any_text()
     handle_signals()
+    _announce(sys.argv[1:])
     silence_third_party()
     show_argument_help()
     warnings.showwarning = _show_warning
@@ -89,6 +95,17 @@ def main() -> None:
         text = Text.assemble(("Error: ", "bold red"), error.problem, ("\nWhat to do: ", "bold"), error.remedy)
         Console(stderr=True).print(text)
         raise SystemExit(1) from None
+
+
+def _announce(words: list[str]) -> None:
+    """Print a sign of life: what a command imports can take long on a busy machine, or over a network.
+
+    Standard error stays empty unless something is wrong. `settings` and `clean` import little.
+    """
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    groups = {str(group.name) for group in app.registered_groups}
+    if words and words[0] in (commands | groups) - {"settings", "clean"} and not _PRINTED_AS_ASKED & set(words):
+        print(f"Starting fedbus {' '.join(words[: 2 if words[0] in groups else 1])} ...", flush=True)
 
 
 def _show_warning(

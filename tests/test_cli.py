@@ -168,7 +168,7 @@ def test_a_renamed_setting_is_noted_in_one_line_before_the_error():
     assert note == "Note: The setting transport is now called payload; the old name works until version 0.3."
     assert error[0].startswith("Error: ")
     assert "rounds: " in " ".join(error)
-    assert done.stdout == ""
+    assert done.stdout == "Starting fedbus compare ...\n"
 
 
 @pytest.mark.parametrize("columns", [80, 100, 140])

@@ -83,8 +83,8 @@ def make_private_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with `write_whole`."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write UTF-8 text with `write_whole`; bytes of a file's name that are not UTF-8 become escapes."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -23,6 +23,7 @@ from fedbus.runs.site_state import state_folder
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
+from fedbus.system.encoding import show_any_text
 from fedbus.system.files import read_json, write_json
 from fedbus.system.signals import exit_status, handle_signals
 from fedbus.system.third_party import silence_third_party
@@ -89,6 +90,7 @@ def copy_weights(settings: Settings, folder: Path, source: Path) -> None:
 
 def main(request_file: Path, folder: Path) -> int:
     """Run the requested cell; if it fails, write the reason beside the request."""
+    show_any_text()
     silence_third_party()
     let_threads_sleep()
     handle_signals()

@@ -1,6 +1,7 @@
 """The image files of a folder: links are followed, no file is read twice, and what is left out is counted."""
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,7 +179,8 @@ def _check_names(folder: Path, images: list[Path]) -> None:
     if garbled:
         raise ArchiveError(
             f"{folder} has {len(garbled)} image(s) whose names are not UTF-8: {listed(garbled)}.",
-            "Rename them, for example with `convmv -r -f latin1 -t utf8 --notest` in that folder.",
+            "Rename them, for example with `convmv -r -f latin1 -t utf8 --notest .` in that folder"
+            + ("." if sys.getfilesystemencoding() == "utf-8" else ", or `export LC_ALL=C.UTF-8` first."),
         )
     framed = [name for name, path in zip(names, images, strict=True) if split_frame(path)[1] is not None]
     if framed:
