@@ -21,7 +21,7 @@ from fedbus.system.processes import end_child, log_tail
 from fedbus.system.scratch import scratch_folder
 from fedbus.system.signals import stops_on_signals
 from server.hub.approved_sites import approved_sites_file
-from server.hub.connections import MAX_HEAD_BYTES, Connection
+from server.hub.connection import MAX_HEAD_BYTES, Connection
 from server.hub.executor import Executor
 from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
@@ -85,6 +85,7 @@ def make_server(hub: HubFolder) -> uvicorn.Server:
     gateway = make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(hub.certificate, hub.key)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # of TLS 1.2: each costs as much as a new connection
     protocol: Any = partial(Connection, gateway.state.connections, context)
     for name in ("uvicorn.error", "asyncio"):
         logging.getLogger(name).addFilter(LogLimit())

@@ -37,7 +37,9 @@ def shared(datasets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
 
     Tests use `hub` or `federation`, which also start what an earlier module has ended.
     """
-    with LocalFederation(tmp_path_factory.mktemp("federation"), datasets, {"OMP_NUM_THREADS": "1"}) as found:
+    # The second would have Flower open another port, on all interfaces; the hub does not let it.
+    environment = {"OMP_NUM_THREADS": "1", "FLWR_INTERNAL_GRPC_FLEET_API": "1"}
+    with LocalFederation(tmp_path_factory.mktemp("federation"), datasets, environment) as found:
         start = time.monotonic()
         found.start_hub()
         seconds = time.monotonic() - start

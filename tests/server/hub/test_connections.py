@@ -1,6 +1,5 @@
 """Attacks by strangers on the gateway, with real sockets and TLS, and a site beside them."""
 
-import itertools
 import socket
 import ssl
 from collections.abc import Iterator
@@ -9,16 +8,10 @@ from contextlib import suppress
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from server.hub import connections
+from server.hub import connection, connections
 from server.hub.approved_sites import APPROVED_SITES
-from server.hub.connections import (
-    MAX_HEAD_BYTES,
-    MAX_STRANGERS_PER_NETWORK,
-    READ_BYTES,
-    SITE_SECONDS,
-    Connections,
-    network_of,
-)
+from server.hub.connection import MAX_HEAD_BYTES, READ_BYTES
+from server.hub.connections import MAX_STRANGERS_PER_NETWORK, SITE_SECONDS, Connections, network_of
 from tests.running_gateway import CALL, PATIENCE_SECONDS, RunningGateway, wait_until
 from tests.signed_calls import signed_headers
 
@@ -59,13 +52,13 @@ def rest_of(stranger: socket.socket) -> bytes:
 def parsed(monkeypatch) -> list[int]:
     """Bytes that reach the HTTP parser of any connection."""
     sizes: list[int] = []
-    receive = connections.HttpProtocol.data_received
+    receive = connection.HttpProtocol.data_received
 
     def data_received(self, data: bytes) -> None:
         sizes.append(len(data))
         receive(self, data)
 
-    monkeypatch.setattr(connections.HttpProtocol, "data_received", data_received)
+    monkeypatch.setattr(connection.HttpProtocol, "data_received", data_received)
     return sizes
 
 
@@ -159,7 +152,7 @@ def test_whoever_proves_no_key_is_disconnected(stall, gateway, monkeypatch):
     site = gateway.site()
     assert gateway.call(site) == 418
     port = site.sock.getsockname()
-    monkeypatch.setattr(connections, "STRANGER_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "STRANGER_SECONDS", 0.5)
     with suppress(OSError), stall(gateway) as stranger:  # on a busy machine the time may be over before it stalls
         rest_of(stranger)
         wait_until(lambda: len(gateway.connections.strangers) == 0)
@@ -170,7 +163,7 @@ def test_whoever_proves_no_key_is_disconnected(stall, gateway, monkeypatch):
 
 
 def test_a_slow_header_does_not_extend_the_time(gateway, monkeypatch):
-    monkeypatch.setattr(connections, "STRANGER_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "STRANGER_SECONDS", 0.5)
     with suppress(OSError), gateway.connect_tls() as stranger:
         stranger.sendall(LINE + b"x: ")
         wait_until(lambda: stranger.sendall(b"a") == 1)  # until it fails
@@ -179,8 +172,8 @@ def test_a_slow_header_does_not_extend_the_time(gateway, monkeypatch):
 def test_an_idle_site_is_disconnected_later(gateway):
     site = gateway.site()
     assert gateway.call(site) == 418
-    (connection,) = gateway.connections.sites.owner_of
-    left = connection.deadline.when() - connection.loop.time()
+    (found,) = gateway.connections.sites.owner_of
+    left = found.deadline.when() - found.loop.time()
     assert SITE_SECONDS - PATIENCE_SECONDS < left <= SITE_SECONDS
     site.close()
     wait_until(lambda: len(gateway.connections.sites) == 0)
@@ -282,7 +275,7 @@ ODD_STARTS = {
 @pytest.mark.parametrize("data", ODD_STARTS.values(), ids=ODD_STARTS.keys())
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
 def test_an_odd_request_is_refused_once_and_logs_nothing(data, leaves, gateway, monkeypatch):
-    monkeypatch.setattr(connections, "STRANGER_SECONDS", 1)
+    monkeypatch.setattr(connection, "STRANGER_SECONDS", 1)
     with suppress(OSError), gateway.connect_tls() as stranger:
         stranger.sendall(data)
         if not leaves:
@@ -299,7 +292,7 @@ def test_an_odd_request_is_refused_once_and_logs_nothing(data, leaves, gateway, 
     ids=["HTTP", "a short hello", "noise"],
 )
 def test_what_is_not_tls_ends_the_connection(data, gateway, monkeypatch):
-    monkeypatch.setattr(connections, "STRANGER_SECONDS", 1)
+    monkeypatch.setattr(connection, "STRANGER_SECONDS", 1)
     with gateway.connect() as stranger:
         stranger.sendall(data)
         assert b"HTTP/" not in rest_of(stranger)
@@ -309,8 +302,8 @@ def test_what_is_not_tls_ends_the_connection(data, gateway, monkeypatch):
 def test_a_forwarded_address_is_not_believed(gateway):
     site = gateway.site()
     assert gateway.call(site, **{"x-forwarded-for": "192.0.2.1", "forwarded": "for=192.0.2.1"}) == 418
-    (connection,) = gateway.connections.sites.owner_of
-    assert connection.client == site.sock.getsockname()
+    (found,) = gateway.connections.sites.owner_of
+    assert found.client == site.sock.getsockname()
     site.close()
 
 
@@ -328,28 +321,39 @@ def test_a_list_of_sites_that_cannot_be_read_admits_nobody(running):
 
 
 class Counted:
-    """A connection without a network."""
+    """A connection without a network, which is removed as soon as it is cut."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.client, self.was_cut = (host, port), False
+    def __init__(self, known: Connections, host: str, port: int, heard: bool = False) -> None:
+        self.known, self.client, self.was_cut = known, (host, port), False
+        known.enter(self)
+        if heard:
+            known.hear(self)
 
     def cut(self) -> None:
         self.was_cut = True
+        self.known.leave(self)
 
 
 def test_the_largest_network_makes_room(monkeypatch):
     monkeypatch.setattr(connections, "MAX_STRANGERS", 6)
-    known, ports = Connections(), itertools.count(1)
-    attackers = [Counted("192.0.2.1", next(ports)) for _ in range(4)]
-    others = [Counted(f"198.51.100.{last}", next(ports)) for last in range(1, 7)]
-    for connection in [*attackers, *others]:
-        known.enter(connection)
-        for each in list(known.by_client.values()):
-            if each.was_cut:
-                known.leave(each)
-    assert [each.was_cut for each in attackers] == [True, True, True, True]
+    known = Connections()
+    attackers = [Counted(known, "192.0.2.1", port) for port in range(4)]
+    others = [Counted(known, f"198.51.100.{last}", 1) for last in range(5)]
+    assert [each.was_cut for each in attackers] == [True, True, True, False]
     assert not any(each.was_cut for each in others)
-    assert len(known.strangers) == 6
+    assert len(known.strangers) == len(known.by_client) == 6
+
+
+def test_silent_connections_and_others_do_not_displace_each_other(monkeypatch):
+    monkeypatch.setattr(connections, "MAX_STRANGERS_PER_NETWORK", 2)
+    known = Connections()
+    heard = [Counted(known, "192.0.2.1", port, heard=True) for port in (1, 2)]
+    silent = [Counted(known, "192.0.2.1", port) for port in (3, 4, 5, 6)]
+    assert [each.was_cut for each in (*heard, *silent)] == [False, False, True, True, False, False]
+    Counted(known, "192.0.2.1", 7, heard=True)
+    assert [each.was_cut for each in heard] == [True, False]
+    assert known.strangers.count(("192.0.2.1", "silent")) == 1  # for a moment, the last one was also silent
+    assert len(known.by_client) == 3
 
 
 def test_an_ipv6_network_counts_as_one_address():
