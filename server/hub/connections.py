@@ -7,10 +7,7 @@ the same address as a site.
 
 from collections.abc import Hashable
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from server.hub.connection import Connection
+from typing import Protocol
 
 SITE_SECONDS = 600.0
 """From one request with an approved key to the next, with body and answer: 5 MB take 40 s at 1 Mbit/s."""
@@ -23,6 +20,22 @@ MAX_PER_SITE = 64
 """Connections with the same proved key; a SuperNode uses fewer than ten."""
 
 
+class Connection(Protocol):
+    """What the count needs of a connection: `server.hub.connection.Connection`.
+
+    Attributes:
+        client: Address and port of the other side.
+    """
+
+    client: tuple[str, int]
+
+    def set_deadline(self, seconds: float) -> None:
+        """Close the connection after this time, unless it is called again before."""
+
+    def cut(self) -> None:
+        """Close the connection at once and call `leave`."""
+
+
 class Connections:
     """All open connections of a gateway, by the network or by the approved key that they belong to."""
 
@@ -30,17 +43,17 @@ class Connections:
         self.strangers, self.sites = _Owned(), _Owned()
         self.by_client: dict[tuple[str, int], Connection] = {}
 
-    def enter(self, connection: "Connection") -> None:
+    def enter(self, connection: Connection) -> None:
         """Add a new connection, which has sent nothing yet; an older one is closed if there are too many."""
         self.by_client[connection.client] = connection
         self._add_stranger(connection, "silent")
 
-    def hear(self, connection: "Connection") -> None:
+    def hear(self, connection: Connection) -> None:
         """Record that something has arrived on a new connection."""
         if connection in self.strangers.owner_of:
             self._add_stranger(connection, "heard")
 
-    def _add_stranger(self, connection: "Connection", phase: str) -> None:
+    def _add_stranger(self, connection: Connection, phase: str) -> None:
         owner = network_of(connection.client[0]), phase
         self.strangers.add(owner, connection)
         if self.strangers.count(owner) > MAX_STRANGERS_PER_NETWORK:
@@ -48,7 +61,7 @@ class Connections:
         elif len(self.strangers) > MAX_STRANGERS:
             self.strangers.oldest(self.strangers.largest_owner()).cut()
 
-    def leave(self, connection: "Connection") -> None:
+    def leave(self, connection: Connection) -> None:
         """Remove a connection, which may have been removed before."""
         for owned in (self.strangers, self.sites):
             owned.discard(connection)
@@ -85,14 +98,14 @@ class _Owned:
     def __len__(self) -> int:
         return len(self.owner_of)
 
-    def add(self, owner: Hashable, connection: "Connection") -> None:
+    def add(self, owner: Hashable, connection: Connection) -> None:
         if self.owner_of.get(connection) == owner:
             return
         self.discard(connection)
         self.owner_of[connection] = owner
         self.of_owner.setdefault(owner, {})[connection] = None
 
-    def discard(self, connection: "Connection") -> None:
+    def discard(self, connection: Connection) -> None:
         owner = self.owner_of.pop(connection, None)
         if owner is not None:
             del self.of_owner[owner][connection]
@@ -102,7 +115,7 @@ class _Owned:
     def count(self, owner: Hashable) -> int:
         return len(self.of_owner.get(owner, ()))
 
-    def oldest(self, owner: Hashable) -> "Connection":
+    def oldest(self, owner: Hashable) -> Connection:
         return next(iter(self.of_owner[owner]))
 
     def largest_owner(self) -> Hashable:

@@ -145,6 +145,8 @@ async def _read_answer(answer: httpx.Response, budget: BodyBudget, site: str, he
     finally:
         await answer.aclose()
     kept = {key: value for key, value in answer.headers.items() if key in FORWARDED_HEADERS}
+    if len(content) <= PIECE_BYTES:
+        return Response(content, answer.status_code, kept)
     kept["content-length"] = str(len(content))
     # In pieces, each of which waits for the one before: the memory is free when the site has the answer.
     return StreamingResponse(_pieces(content), answer.status_code, kept)

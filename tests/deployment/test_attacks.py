@@ -52,7 +52,7 @@ class Attack:
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS)
 
     def _send(self, name: str, start: bytes) -> None:
-        while not self.stop.wait(0.2):  # the sites need the processor, too
+        while not self.stop.wait(0.5):  # the sites need the processor, too
             try:
                 with self.context.wrap_socket(self._connect(), server_hostname="127.0.0.1") as stranger:
                     stranger.sendall(start)
