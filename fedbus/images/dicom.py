@@ -10,7 +10,6 @@ quote values, so they are not passed on.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from pydicom import Dataset
@@ -23,7 +22,7 @@ from fedbus.images.dicom_grey import TAGS, grey_remarks, to_grey
 from fedbus.images.dicom_region import choose_regions
 from fedbus.images.failures import describe_failure
 from fedbus.images.limits import LARGE_FILE_BYTES, LARGE_PIXELS, check_pixels, take_turn
-from fedbus.images.remarks import NOT_SQUARE, SEVERAL_FRAMES, VERY_LARGE, with_remarks
+from fedbus.images.remarks import NOT_SQUARE, SEVERAL_FRAMES, VERY_LARGE, is_uneven, with_remarks
 
 _WANTED: list[str | int] = [
     *TAGS, "BitsAllocated", "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "NumberOfFrames",
@@ -87,18 +86,9 @@ def _check(path: Path, file: Dataset) -> None:
 def _find_remarks(file: Dataset, frame: int | None) -> Iterator[str]:
     if frame is None and count_frames(file) > 1:
         yield SEVERAL_FRAMES
-    if any(_is_uneven(file.get(name)) for name in ("PixelAspectRatio", "PixelSpacing")):
+    if any(is_uneven(file.get(name)) for name in ("PixelAspectRatio", "PixelSpacing")):
         yield NOT_SQUARE
     yield from grey_remarks(file)
-
-
-def _is_uneven(sides: Any) -> bool:
-    """Whether two numbers differ by more than 1%; False if a file contains anything else."""
-    try:
-        down, across = map(float, sides)
-    except (TypeError, ValueError):
-        return False
-    return 0 < min(down, across) < max(down, across) / 1.01
 
 
 def _describe(path: Path, error: Exception) -> ImageError:

@@ -11,7 +11,15 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from fedbus.errors import FedbusError, ImageError
 from fedbus.images.failures import FETCH_AGAIN, describe_failure
 from fedbus.images.limits import FORMATS, LARGE_PIXELS, MOST_PAGES, check_pixels, open_regular, take_turn
-from fedbus.images.remarks import COLOUR_PROFILE, NOT_SQUARE, SEVERAL_IMAGES, TRANSPARENT, VERY_LARGE, with_remarks
+from fedbus.images.remarks import (
+    COLOUR_PROFILE,
+    NOT_SQUARE,
+    SEVERAL_IMAGES,
+    TRANSPARENT,
+    VERY_LARGE,
+    is_uneven,
+    with_remarks,
+)
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _SAMPLE_FORMAT = 254, 255, 339  # of TIFF
 _REDUCED, _MASK, _OLD_REDUCED, _SIGNED = 1, 4, 2, 2
@@ -87,10 +95,9 @@ def _choose_page(image: Image.Image) -> bool:
     for page in range(MOST_PAGES):
         try:
             image.seek(page)
+            full += [] if _is_reduced(image) else [page]
         except Exception:  # the end, or a damaged page after it
             break
-        if not _is_reduced(image):
-            full.append(page)
     image.seek(full[0] if full else 0)
     return len(full) > 1
 
@@ -136,15 +143,15 @@ def _bits_of_jpeg_2000(file: Any) -> int:
 def _find_remarks(image: Image.Image) -> Iterator[str]:
     """Remarks on a loaded image."""
     info = image.info
-    if (image.has_transparency_data) and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
         yield TRANSPARENT
-    profile = info.get("icc_profile") or b""
+    profile = bytes(info.get("icc_profile") or b"")
     known = b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
     gamma = None if profile or "srgb" in info else info.get("gamma")
     if (profile and not known) or (gamma is not None and abs(gamma - _USUAL_GAMMA) > 0.01):
         yield COLOUR_PROFILE
     density = info.get("aspect") or info.get("dpi") or info.get("jfif_density") or (1, 1)
-    if min(density) > 0 and max(density) / min(density) > 1.01:
+    if is_uneven(density):
         yield NOT_SQUARE
 
 

@@ -4,6 +4,7 @@ A remark is a phrase that follows "N file(s)" in a note of `fedbus check` and of
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from PIL import Image
 
@@ -24,6 +25,15 @@ NOT_SQUARE = "declare pixels that are not square; every image is resized to a sq
 VERY_LARGE = "are larger than any usual ultrasound image"
 
 _KEY = "fedbus-remarks"
+
+
+def is_uneven(sides: Any) -> bool:
+    """Return whether two numbers, the sides of a pixel, differ by more than 1%; not if a file has anything else."""
+    try:
+        first, second = map(float, sides)
+    except (TypeError, ValueError, ArithmeticError):
+        return False
+    return 0 < min(first, second) < max(first, second) / 1.01
 
 
 def with_remarks(image: Image.Image, remarks: Iterable[str]) -> Image.Image:
