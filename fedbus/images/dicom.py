@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from fedbus.errors import FedbusError, ImageError
-from fedbus.images.dicom_file import keep_quiet, read_dicom
+from fedbus.images.dicom_file import declared, keep_quiet, read_dicom
 from fedbus.images.dicom_frame import YBR, choose_frame, count_frames, decode_frame, is_decodable
 from fedbus.images.dicom_grey import TAGS, grey_remarks, to_grey
 from fedbus.images.dicom_region import choose_regions
@@ -86,7 +86,7 @@ def _check(path: Path, file: Dataset) -> None:
 def _find_remarks(file: Dataset, frame: int | None) -> Iterator[str]:
     if frame is None and count_frames(file) > 1:
         yield SEVERAL_FRAMES
-    if any(is_uneven(file.get(name)) for name in ("PixelAspectRatio", "PixelSpacing")):
+    if any(is_uneven(declared(file, name)) for name in ("PixelAspectRatio", "PixelSpacing")):
         yield NOT_SQUARE
     yield from grey_remarks(file)
 

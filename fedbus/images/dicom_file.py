@@ -58,6 +58,15 @@ def keep_quiet() -> None:
     warnings.filterwarnings("ignore", module=r"pydicom\b.*")
 
 
+def declared(file: Dataset, tag: str | int) -> Any:
+    """Return the value of an element that pixels can be shown without; None if it is missing or damaged."""
+    try:
+        found = file[tag].value
+    except Exception:  # missing, or a value that pydicom can't convert: the pixels may still be sound
+        return None
+    return found
+
+
 def _is_long_sequence(element: Any) -> bool:
     """Whether an element is a sequence whose items pydicom will only parse when they are used, and has too many."""
     if not isinstance(element.value, bytes) or len(element.value) <= MOST_SEQUENCE_BYTES:

@@ -13,6 +13,7 @@ from pydicom.pixels.processing import convert_color_space
 from pydicom.pixels.utils import pixel_array
 
 from fedbus.errors import ImageError
+from fedbus.images.dicom_file import declared
 from fedbus.images.limits import MOST_FRAGMENTS
 
 YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -56,7 +57,7 @@ def choose_frame(path: Path, file: Dataset, frame: int | None) -> int:
     """
     count = count_frames(file)
     if frame is None:
-        representative = file.get("RepresentativeFrameNumber")
+        representative = declared(file, "RepresentativeFrameNumber")
         return representative - 1 if representative in range(1, count + 1) else (count - 1) // 2
     if not 1 <= frame <= count:
         raise ImageError(

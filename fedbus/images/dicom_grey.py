@@ -21,6 +21,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut
 from scipy.special import expit
 
+from fedbus.images.dicom_file import declared
 from fedbus.images.remarks import OVERLAYS, SEVERAL_WINDOWS
 
 _OVERLAYS = range(0x6000, 0x6020, 2)
@@ -62,7 +63,7 @@ def to_grey(stored: NDArray[Any], header: Dataset) -> Image.Image:
     stored = _without_overlay_bits(stored, header)
     padding = _find_padding(stored, header)
     shown = _display(stored, header, ~padding)
-    if header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE":
+    if header.PhotometricInterpretation == "MONOCHROME1" or declared(header, "PresentationLUTShape") == "INVERSE":
         shown = 255 - shown
     shown[padding] = 0
     return Image.fromarray(np.rint(shown).astype(np.uint8))
@@ -79,8 +80,8 @@ def grey_remarks(header: Dataset) -> Iterator[str]:
 
 def _without_overlay_bits(stored: NDArray[Any], header: Dataset) -> NDArray[Any]:
     """Clear the bits above those of the values, where old files keep an overlay."""
-    places = [header.get(group << 16 | _OVERLAY_BIT) for group in _OVERLAYS]
-    highest = max(int(place.value or 0) if place is not None else 0 for place in places)
+    places = [declared(header, group << 16 | _OVERLAY_BIT) for group in _OVERLAYS]
+    highest = max(place if isinstance(place, int) else 0 for place in places)
     if header.PixelRepresentation or highest < header.BitsStored:
         return stored
     return np.asarray(stored & stored.dtype.type(2**header.BitsStored - 1))
@@ -88,7 +89,7 @@ def _without_overlay_bits(stored: NDArray[Any], header: Dataset) -> NDArray[Any]
 
 def _find_padding(stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_]:
     """The pixels that only fill the rectangle, by their value (PS3.3, C.7.5.1.1.2)."""
-    ends = [header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    ends = [declared(header, name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if not isinstance(ends[0], int):
         return np.zeros(stored.shape, dtype=bool)
     other = ends[1] if isinstance(ends[1], int) else ends[0]
