@@ -13,8 +13,11 @@ _MASK = re.compile(r"_mask|(^|[\-. ])masks?([\-_. \d]|$)", re.IGNORECASE)
 
 
 def image_files(folder: Path, *, nested: bool = False) -> list[Path]:
-    """List the image files of a folder by name; `list_images` describes which files are left out, and its errors."""
-    return list_images(folder, nested=nested).images
+    """List the image files of a published dataset by name; `list_images` describes what is left out, and its errors.
+
+    Stores of large files keep equal files once, with links of several names: every name counts.
+    """
+    return list_images(folder, nested=nested, once=False).images
 
 
 def looks_like_mask(path: Path) -> bool:

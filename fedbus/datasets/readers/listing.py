@@ -63,7 +63,7 @@ def describe_kinds(files: dict[str, list[Path]]) -> str:
     return f"{text} ({'; '.join(hints)})" if hints else text
 
 
-def list_images(folder: Path, *, nested: bool = True) -> Listing:
+def list_images(folder: Path, *, nested: bool = True, once: bool = True) -> Listing:
     """List the image files of a folder.
 
     Links to files and folders are followed, also out of the folder, but no file or folder is read twice: not through a
@@ -72,12 +72,13 @@ def list_images(folder: Path, *, nested: bool = True) -> Listing:
     Args:
         folder: The folder.
         nested: Whether to list the folders below it too.
+        once: Whether to list a file once even if it has several names.
 
     Raises:
         ArchiveError: If links lead nowhere, or the name of an image is not UTF-8 or looks like the frame of a file.
         OSError: If a folder or file can't be read.
     """
-    walk = _Walk(folder, nested)
+    walk = _Walk(folder, nested=nested, once=once)
     listing = Listing(folder)
     for path in walk.files():
         kind = find_kind(path)
@@ -97,7 +98,7 @@ def list_images(folder: Path, *, nested: bool = True) -> Listing:
 def has_images(folder: Path) -> bool:
     """Return whether a folder contains an image, at any depth; a folder that can't be read contains none."""
     try:
-        return any(find_kind(path) == IMAGE for path in _Walk(folder, nested=True).files())
+        return any(find_kind(path) == IMAGE for path in _Walk(folder, nested=True, once=True).files())
     except OSError:
         return False
 
@@ -110,8 +111,8 @@ def is_hidden(name: str) -> bool:
 class _Walk:
     """One pass over a folder: first what is in it, then what its links lead to, in order of their names."""
 
-    def __init__(self, folder: Path, nested: bool) -> None:
-        self.folder, self.nested = folder, nested
+    def __init__(self, folder: Path, *, nested: bool, once: bool) -> None:
+        self.folder, self.nested, self.once = folder, nested, once
         self.repeated: list[tuple[Path, Path]] = []
         self.dangling: list[Path] = []
         self.special: list[Path] = []
@@ -131,7 +132,7 @@ class _Walk:
             elif link.is_dir():
                 yield from self._below(link, real) if self.nested else []
             elif link.is_file():
-                yield from [link] if self._is_new(link, real) else []
+                yield from [link] if not self.once or self._is_new(link, real) else []
             else:
                 (self.special if link.exists() else self.dangling).append(link)
 
@@ -150,7 +151,7 @@ class _Walk:
                 elif entry.is_dir():
                     pending += [(path, f"{real}/{entry.name}")] if self.nested else []
                 elif entry.is_file():
-                    yield from [path] if self._is_new(path, f"{real}/{entry.name}") else []
+                    yield from [path] if not self.once or self._is_new(path, f"{real}/{entry.name}") else []
                 else:
                     self.special.append(path)
 

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from fedbus.datasets.readers.common import image_files
 from fedbus.datasets.readers.listing import has_images, list_images
 from fedbus.errors import ArchiveError
 from tests.archives import make_image
@@ -68,6 +69,15 @@ def test_two_links_to_one_folder_outside(tmp_path, add):
     listing = list_images(root)
     assert names(listing) == ["0.png", "a/2.png", "b/1.png"]
     assert [(link.name, target.name) for link, target in listing.repeated] == [("y", "a")]
+
+
+def test_equal_files_of_a_published_dataset_may_be_one_file(tmp_path, add):
+    root = add("images/1.png", "store/a.png")
+    for name in ("2.png", "3.png"):
+        (root / "images" / name).symlink_to("../store/a.png")
+    assert [path.name for path in image_files(root / "images")] == ["1.png", "2.png", "3.png"]
+    assert len(image_files(root, nested=True)) == 4
+    assert names(list_images(root)) == ["images/1.png", "store/a.png"]
 
 
 @pytest.mark.parametrize("name", ["benign", "1.PNG", "scan.dcm"])
