@@ -42,7 +42,7 @@ class RunningGateway(logging.Handler):
         self.key = ec.generate_private_key(ec.SECP384R1())
         port = self.superlink.server_address[1]
         self.hub = init_hub(folder / "hub", HOST, port=free_port(), superlink_port=port)
-        self.hub.add_site(ApprovedSite("north", 1, fingerprint_of(self.key.public_key()), "2026-01-31T12:00:00+00:00"))
+        self.approve("north", self.key)
         self.context = ssl.create_default_context(cafile=str(self.hub.ca_certificate))
         # The stand-in has a CA of its own.
         with self.hub.ca_certificate.open("ab") as file:
@@ -75,6 +75,11 @@ class RunningGateway(logging.Handler):
         for name in ("uvicorn.error", "asyncio"):
             logging.getLogger(name).removeHandler(self)
 
+    def approve(self, name: str, key: ec.EllipticCurvePrivateKey) -> None:
+        """Approve a site's key."""
+        node = len(self.hub.sites()) + 1
+        self.hub.add_site(ApprovedSite(name, node, fingerprint_of(key.public_key()), "2026-01-31T12:00:00+00:00"))
+
     def connect(self) -> socket.socket:
         """Open a TCP connection and send nothing."""
         return socket.create_connection((HOST, self.hub.settings.port), PATIENCE_SECONDS)
@@ -87,9 +92,11 @@ class RunningGateway(logging.Handler):
         """Open a connection that stays open after a call."""
         return http.client.HTTPSConnection(HOST, self.hub.settings.port, context=self.context, timeout=PATIENCE_SECONDS)
 
-    def call(self, site: http.client.HTTPSConnection, body: bytes = b"x", **headers: str) -> int:
+    def call(
+        self, site: http.client.HTTPSConnection, key: ec.EllipticCurvePrivateKey | None = None, **headers: str
+    ) -> int:
         """Make a signed call on a connection and return the status."""
-        site.request("POST", CALL, body, signed_headers(self.key) | headers)
+        site.request("POST", CALL, b"x", signed_headers(key or self.key) | headers)
         answer = site.getresponse()
         answer.read()
         return answer.status

@@ -190,6 +190,22 @@ def test_a_site_has_a_number_of_connections_at_most(gateway, monkeypatch):
         site.close()
 
 
+def test_sites_behind_one_address_do_not_displace_each_other(gateway, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_STRANGERS_PER_NETWORK", 1)
+    monkeypatch.setattr(connections, "MAX_PER_SITE", 1)
+    keys = [ec.generate_private_key(ec.SECP384R1()) for _ in range(4)]
+    for number, key in enumerate(keys):
+        gateway.approve(f"site-{number}", key)
+    sites = [(gateway.site(), key) for key in keys]
+    assert [gateway.call(site, key) for site, key in sites] == [418] * 4
+    ports = [site.sock.getsockname() for site, _ in sites]
+    assert [gateway.call(site, key) for site, key in sites] == [418] * 4
+    assert [site.sock.getsockname() for site, _ in sites] == ports, "the connections were kept"
+    for number, (site, _) in enumerate(sites):
+        site.close()
+        gateway.hub.remove_site(f"site-{number}")
+
+
 def unsigned(key: ec.EllipticCurvePrivateKey) -> dict[str, dict[str, str]]:
     """Headers that have an approved public key and no signature by it of about this time."""
     good, stranger = signed_headers(key), signed_headers(ec.generate_private_key(ec.SECP384R1()))
