@@ -20,6 +20,7 @@ from typing import Protocol
 
 from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.readers import bus_bra, bus_uclm, busi, class_folders, gdph_sysucc, labels_csv, phantoms
+from fedbus.datasets.readers.listing import escaped, is_text
 from fedbus.errors import ArchiveError, SettingsError
 
 
@@ -147,6 +148,11 @@ def _unreadable(root: Path, error: OSError) -> ArchiveError:
 
 
 def _check_root(root: Path, site: str) -> None:
+    if not is_text(str(root.absolute())):
+        raise ArchiveError(
+            f"The path of site {site} is not UTF-8: {escaped(str(root))}.",
+            "Rename the folder, or name a link to it whose own path is UTF-8.",
+        )
     if not root.exists():
         raise ArchiveError(
             f"{root} does not exist (site {site}).", f"Check the path; relative ones start at {Path.cwd()}."

@@ -103,6 +103,12 @@ def _refuse_lost_classes(listing: Listing, present: set[str]) -> None:
                 f"{root} has no image of {name} that can be read, only {describe_kinds(lost)}.",
                 "Convert them to PNG or DICOM, or move them out of this folder.",
             )
+    if len(present) == 1 and listing.left_out:
+        raise ArchiveError(
+            f"{root} contains only {next(iter(present))} images; a classifier needs at least two classes. "
+            f"Not read as images: {describe_kinds(listing.left_out)}.",
+            "Put images of another class beside them, or leave this site out.",
+        )
     twice = [
         f"{link.relative_to(root)} and {target.relative_to(root)}"
         for link, target in listing.repeated

@@ -176,7 +176,7 @@ def _check_links(folder: Path, dangling: list[Path]) -> None:
 
 def _check_names(folder: Path, images: list[Path]) -> None:
     names = [path.relative_to(folder).as_posix() for path in images]
-    garbled = [name.encode(errors="backslashreplace").decode() for name in names if not _is_text(name)]
+    garbled = [escaped(name) for name in names if not is_text(name)]
     if garbled:
         raise ArchiveError(
             f"{folder} has {len(garbled)} image(s) whose names are not UTF-8: {listed(garbled)}.",
@@ -191,9 +191,15 @@ def _check_names(folder: Path, images: list[Path]) -> None:
         )
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Return whether the name of a file is UTF-8, so that it can be written to files and sent to other processes."""
     try:
         name.encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+def escaped(name: str) -> str:
+    """Return the name of a file with escapes in place of bytes that are not UTF-8."""
+    return name.encode(errors="backslashreplace").decode()

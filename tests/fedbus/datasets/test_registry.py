@@ -1,5 +1,7 @@
 """The registry of readers: right reader, right folder, or an error that names them."""
 
+import os
+
 import pytest
 
 from fedbus.classes import CLASSES
@@ -89,6 +91,16 @@ def test_an_unknown_reader_without_a_close_match_lists_all(tmp_path):
     with pytest.raises(SettingsError, match=r"Readers are busi, .*class-folders") as caught:
         read_dataset("xyzzy", tmp_path, "x")
     assert "Did you mean" not in str(caught.value)
+
+
+def test_a_folder_whose_path_is_not_utf8_is_refused(tmp_path):
+    root = tmp_path / os.fsdecode(b"gr\xf6\xdfe")
+    make_class_folders(root)
+    with pytest.raises(ArchiveError, match=r"path of site x is not UTF-8: .*gr.udcf6.udcdfe\. Rename") as caught:
+        read_dataset("class-folders", root, "x")
+    str(caught.value).encode()
+    (tmp_path / "link").symlink_to(root)
+    assert len(read_dataset("class-folders", tmp_path / "link", "x").rows) == 15
 
 
 def test_unreadable_files_are_named(tmp_path):

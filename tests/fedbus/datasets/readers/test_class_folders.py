@@ -122,6 +122,13 @@ def test_a_class_without_an_image_that_can_be_read_is_refused(tmp_path):
         class_folders.read(root, "x")
 
 
+def test_one_class_beside_an_archive_names_the_archive(tmp_path):
+    root = make_class_folders(tmp_path, {"benign": 3})
+    (root / "malignant.zip").write_bytes(b"PK")
+    with pytest.raises(ArchiveError, match=r"only benign images.*Not read as images: 1 \.zip \(unpack archives\)"):
+        class_folders.read(root, "x")
+
+
 def test_dicom_files_without_an_ending(tmp_path):
     """As PACS export them: the patient is read, and other objects of the study are counted."""
     pixels = np.asarray(make_image(np.random.default_rng(0)))
