@@ -8,10 +8,14 @@ import pytest
 from clients.limits.counts import check_counts
 from clients.limits.limits import Limits
 from clients.limits.refusal import RefusedError
-from fedbus.settings.load import build_settings
+from fedbus.classes import CLASSES
+from fedbus.datasets.manifest import Row
+from fedbus.datasets.phantoms.hospitals import SITES
+from fedbus.settings.load import PHANTOMS_PRESET, build_settings, load_settings
 from fedbus.sites.prepare import load_dataset
 from fedbus.sites.site import Site
-from fedbus.sites.split_dataset import split_dataset
+from fedbus.sites.split import SPLITS
+from fedbus.sites.split_dataset import GroupedRows, split_dataset
 from tests.tiny import noise_site
 
 DEFAULTS = Limits.model_validate({})
@@ -21,7 +25,7 @@ def limits(**changes: int) -> Limits:
     return DEFAULTS.model_copy(update=changes)
 
 
-def site(**groups: str) -> Site:
+def site() -> Site:
     """15, 10 and 5 images, a fifth of each in validation and in test; every image is a patient of its own."""
     return noise_site(counts=(15, 10, 5))
 
@@ -83,3 +87,22 @@ def test_the_smallest_public_dataset_is_within_the_default_limits(shared_data, t
             assert len({row.group for row in rows}) >= DEFAULTS.min_split_patients
             for label in ("benign", "malignant", "normal"):
                 assert sum(row.label == label for row in rows) >= DEFAULTS.min_images
+
+
+@pytest.mark.parametrize("hospital", SITES)
+def test_the_phantoms_of_the_default_comparison_are_within_the_default_limits(hospital):
+    settings, generator = load_settings(PHANTOMS_PRESET), np.random.default_rng(0)
+    rows = []
+    for label, share in zip(CLASSES, SITES[hospital].mix, strict=True):
+        images, patient = round(settings.phantom_images * share), 0
+        while images > 0:  # one to three views of a patient, as `draw_patient` has them, but not drawn
+            views = min(images, int(generator.choice(3, p=(0.5, 0.3, 0.2))) + 1)
+            rows += [Row(f"{label}-{patient}-{view}.png", label, f"{label}-{patient}", "") for view in range(views)]
+            images, patient = images - views, patient + 1
+    groups = [row.patient for row in rows]
+    split = split_dataset(GroupedRows(hospital, rows, groups, {}), settings)
+    place = np.array([row.split for row in split.rows])
+    labels = np.array([CLASSES.index(row.label) for row in split.rows])
+    splits = {name: np.flatnonzero(place == name) for name in SPLITS}
+    pixels = np.zeros((len(rows), 1, 1), dtype=np.uint8)
+    check_counts(Site(hospital, pixels, labels, np.array(groups), np.array([]), splits), DEFAULTS)
