@@ -35,6 +35,15 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def lower_limits(site: SiteFolder) -> SiteFolder:
+    """Set `LIMITS` in a site's site.toml, and open the site again."""
+    text = site.settings_file.read_text(encoding="utf-8")
+    for key, value in LIMITS.items():
+        text = re.sub(rf"(?m)^{key} = \d+$", f"{key} = {value}", text)
+    site.settings_file.write_text(text, encoding="utf-8")
+    return open_site_folder(site.path)
+
+
 class LocalFederation:
     """A hub and one site for each dataset, each with its folder; a context manager that leaves no process behind.
 
@@ -65,11 +74,7 @@ class LocalFederation:
         """Make a site's folder; `ca` replaces the certificate of the hub's own CA."""
         hub = f"{HOST}:{self.hub.settings.port}"
         site = init_site(self.folder / name, name, hub, ca or self.hub.ca_certificate, runtime_port=free_port())
-        text = site.settings_file.read_text(encoding="utf-8")
-        for key, value in LIMITS.items():
-            text = re.sub(rf"(?m)^{key} = \d+$", f"{key} = {value}", text)
-        site.settings_file.write_text(text, encoding="utf-8")
-        return open_site_folder(site.path)
+        return lower_limits(site)
 
     def start(self) -> None:
         """Start the hub, approve every site and have it join, with the installed application approved."""

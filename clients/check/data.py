@@ -77,7 +77,9 @@ def _class(name: str, inspection: Inspection, settings: Settings, unsplittable: 
 
 def _split(steps: int | None, unsplittable: str, settings: Settings) -> CheckResult:
     if unsplittable:
-        remedy = "Add patients of the rare class, or ask the coordinator for fewer folds."
+        remedy = (
+            "Add patients of the rare class, or ask the coordinator for fewer folds or a larger validation-fraction."
+        )
         return CheckResult("Split", "fail", unsplittable, remedy)
     if steps is None:
         return CheckResult("Split", "warn", "not tried because of the other failures", "Fix those first.")

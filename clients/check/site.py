@@ -16,6 +16,7 @@ from rich.text import Text
 
 from clients.check.data import check_data, unreadable_dataset
 from clients.check.hub import check_hub
+from clients.check.limits import check_limits
 from clients.check.machine import check_device, check_disk, check_training
 from clients.check.results import CheckResult, failed_topics, results_table
 from clients.check.split import try_split
@@ -56,7 +57,7 @@ def check_site(site: SiteFolder, data: tuple[str, Path] | None, settings: Settin
         images, steps = _check_images(site, reader, folder, settings, bar)
         device, device_result = check_device(site, settings)
         training = check_training(settings, device, steps, advance_task(bar, "Training on noise", 1 + MAX_STEPS))
-    results = [*images, device_result, *training, *check_hub(site)]
+    results = [*check_limits(site, settings), *images, device_result, *training, *check_hub(site)]
     console.print(results_table(site.settings.name, results))
     _write(site, settings, results)
     # Usable images are remembered even if the machine or the hub still needs work.

@@ -2,6 +2,9 @@
 
 import torch
 
+from clients.limits.counts import check_counts
+from clients.limits.refusal import RefusedError
+from clients.limits.study import check_update
 from clients.site.folder import SiteFolder
 from fedbus.errors import SettingsError, SplitError
 from fedbus.settings.load import build_settings
@@ -17,7 +20,7 @@ def try_split(site: SiteFolder, inspection: Inspection, settings: Settings) -> t
 
     Returns:
         The optimiser steps of a round on the site's balanced rows, and ""; or None, and why the dataset can't be
-        split or balanced, without the name of a file.
+        split or balanced, or which of the site's limits does not allow it, without the name of a file.
 
     Raises:
         RunError: If the disk is full.
@@ -36,7 +39,10 @@ def try_split(site: SiteFolder, inspection: Inspection, settings: Settings) -> t
         with scratch_folder(site.path, ".check-") as folder:
             prepared = prepare_sites(own, folder)[name]
         rows = site_rows(prepared, own, own.seeds[0], torch.device("cpu"))
-    except (SplitError, SettingsError) as error:  # folds, limit or sampler; files were checked by the inspection
+        check_counts(prepared, site.settings.limits)
+        if own.batches == "equal":  # otherwise the batches depend on the other sites
+            check_update(rows, own, site.settings.limits)
+    except (SplitError, SettingsError, RefusedError) as error:  # files were checked by the inspection
         return None, _without_site(error.problem, name)
     return rows.steps_per_round(own), ""
 

@@ -14,6 +14,7 @@ from clients.check.split import try_split
 from fedbus.sites.inspect_dataset import inspect_dataset
 from fedbus.sites.inspection import Inspection
 from fedbus.sites.prepare import prepare_sites
+from simulations.local_federation import lower_limits
 from tests.archives import make_class_folders, make_labels_csv
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings
@@ -143,7 +144,7 @@ def test_a_dataset_that_cannot_be_listed():
 
 
 def tried(root: Path, site_root: Path, **changes):
-    site = make_site(site_root)
+    site = lower_limits(make_site(site_root))
     settings = tiny_settings(folds=3, **changes)
     result = try_split(site, inspect(root, "labels-csv"), settings)
     assert not list(site.path.glob(".check-*"))

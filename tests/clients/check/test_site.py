@@ -10,10 +10,11 @@ from rich.console import Console
 
 import clients.check.hub as hub_module
 from clients.check.site import check_site
-from clients.site.folder import open_site_folder
+from clients.site.folder import SiteFolder, open_site_folder
 from clients.site.hub_contact import Contact
 from fedbus.errors import SettingsError
 from fedbus.sites import decoding
+from simulations.local_federation import lower_limits
 from tests.archives import make_labels_csv, write_table
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings
@@ -31,7 +32,7 @@ def console():
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     monkeypatch.setattr(hub_module, "ask_hub", lambda asked: Contact(True, skew=0.1, approved=True))
-    site = make_site(tmp_path)
+    site = lower_limits(make_site(tmp_path))
     site.approve(DIGEST)
     return site
 
@@ -183,3 +184,13 @@ def test_no_name_of_a_patient_or_file_leaves(site, console, tmp_path, caplog, da
         assert secret not in caplog.text
         assert secret not in table
     assert not list(site.path.rglob("*.csv"))
+
+
+def test_what_the_sites_own_limits_refuse_is_said_before_it_joins(site, console, tmp_path):
+    strict = site.settings.limits.model_copy(update={"min_images": 3, "max_rounds": 2})
+    site = SiteFolder(site.path, site.settings.model_copy(update={"limits": strict}))
+    assert check_site(site, ("labels-csv", make_labels_csv(tmp_path / "bus", COUNTS)), SETTINGS, console) == 1
+    found = {each["topic"]: each for each in result(site)["findings"] if each["verdict"] == "fail"}
+    assert found.keys() == {"Limits", "Split"}
+    assert "rounds = 3, above this site's max-rounds = 2" in found["Limits"]["found"]
+    assert "fewer benign images in validation than this site's min-images = 3" in found["Split"]["found"]
