@@ -26,6 +26,7 @@ PATIENCE_SECONDS = 120.0
 """Upper bound of every wait: protection against hanging, not part of what is tested."""
 
 CALL = "/v1/fleet/push-object"
+LINE = f"POST {CALL} HTTP/1.1\r\nhost: hub\r\n".encode()
 
 
 class RunningGateway(logging.Handler):
@@ -116,3 +117,18 @@ def wait_until(ready) -> None:
     while not ready():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+def head(headers: dict[str, str]) -> bytes:
+    return LINE + b"".join(f"{key}: {value}\r\n".encode() for key, value in headers.items())
+
+
+def rest_of(stranger: socket.socket) -> bytes:
+    """All that comes until the gateway closes the connection; a reset is also an end."""
+    found = b""
+    try:
+        while block := stranger.recv(1 << 16):
+            found += block
+    except (ConnectionError, ssl.SSLError):
+        pass
+    return found
