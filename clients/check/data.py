@@ -135,7 +135,7 @@ def _image_size(inspection: Inspection, settings: Settings) -> list[CheckResult]
 def _notes(inspection: Inspection) -> list[CheckResult]:
     """Count masks and the inspection's notes, whose text names files."""
     if inspection.masks:
-        found = f"{count(len(inspection.masks), 'image')} that are masks of others, or make up a class with masks alone"
+        found = f"{count(len(inspection.masks), 'image')} that are masks of others, or of which half a class consists"
         results = [CheckResult("Masks", "fail", found, f"Move masks out of the folder. {SEE}")]
     elif inspection.doubtful:
         found = f"{count(inspection.doubtful, 'image')} with as few grey values as a mask"

@@ -4,6 +4,7 @@ A suffix does not tell: `x_tumor`, `x_GT` and `xMask` are masks of `x` only if t
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +28,8 @@ def find_masks(rows: Sequence[Row], mask_greys: Sequence[bool]) -> tuple[list[st
     """Find the masks among the images of a dataset.
 
     A file with the grey values of a mask is one if another file with other grey values has a related name: the same
-    stem, `x_tumor` or `xMask` for `x`, `GT_x` for `x`, `x` for `x_original`, or `seg_001` for `img_001`. If all images
-    of a class have the grey values of a mask, they are masks too.
+    stem, `x_tumor` or `xMask` for `x`, `GT_x` for `x`, `x` for `x_original`, or `seg_001` for `img_001`. If at least half
+    of a class has the grey values of a mask, these are masks too.
 
     Args:
         rows: Rows of the dataset.
@@ -40,11 +41,13 @@ def find_masks(rows: Sequence[Row], mask_greys: Sequence[bool]) -> tuple[list[st
     if not any(mask_greys):
         return [], []
     images = [row for row, flat in zip(rows, mask_greys, strict=True) if not flat]
-    names, classes = _Names([row.path for row in images]), {row.label for row in images}
+    names, counts = _Names([row.path for row in images]), Counter(row.label for row in images)
+    suspects = [row for row, flat in zip(rows, mask_greys, strict=True) if flat]
+    many = {label for label, count in Counter(row.label for row in suspects).items() if count >= counts[label]}
     masks: list[str] = []
     doubtful: list[str] = []
-    for row in (row for row, flat in zip(rows, mask_greys, strict=True) if flat):
-        (masks if row.label not in classes or names.has_image_of(row.path) else doubtful).append(row.path)
+    for row in suspects:
+        (masks if row.label in many or names.has_image_of(row.path) else doubtful).append(row.path)
     return masks, doubtful
 
 
@@ -57,8 +60,8 @@ def masks_error(root: Path, masks: Sequence[str]) -> ArchiveError:
     """The error about masks among the images of the dataset at `root`."""
     return ArchiveError(
         f"{root} has {len(masks)} masks among its images: {listed(list(masks))}.",
-        "Move the masks out of this folder. These files have the few grey values of a mask, and the name of another "
-        "image or a class without any other image.",
+        "Move the masks out of this folder; `fedbus check` writes all their names to its JSON file. They have the few "
+        "grey values of a mask, and either a name like that of another image or a class that is half of such files.",
     )
 
 

@@ -23,8 +23,9 @@ from tests.tiny import tiny_settings
 
 def related(image, mask):
     """Whether a file with the greys of a mask is taken as the mask of an image."""
-    rows = [Row(image, "benign", None, ""), Row(mask, "benign", None, "")]
-    masks, doubtful = find_masks(rows, [False, True])
+    others = [Row(f"b/other {name}.png", "benign", None, "") for name in "abc"]
+    rows = [Row(image, "benign", None, ""), Row(mask, "benign", None, ""), *others]
+    masks, doubtful = find_masks(rows, [False, True, False, False, False])
     assert sorted(masks + doubtful) == [mask]
     return bool(masks)
 
@@ -66,12 +67,14 @@ def test_names_of_other_images(image, mask):
     assert not related(image, mask)
 
 
-def test_a_class_of_nothing_but_masks():
+def test_a_class_of_which_half_are_masks():
     rows = [
         Row(name, label, None, "") for name, label in (("a.png", "benign"), ("b.png", "normal"), ("c.png", "normal"))
     ]
     assert find_masks(rows, [False, True, True]) == (["b.png", "c.png"], [])
-    assert find_masks(rows, [False, True, False]) == ([], ["b.png"])
+    assert find_masks(rows, [False, True, False]) == (["b.png"], [])
+    rows.append(Row("d.png", "normal", None, ""))
+    assert find_masks(rows, [False, True, False, False]) == ([], ["b.png"])
     assert find_masks(rows, [False, False, False]) == ([], [])
 
 
