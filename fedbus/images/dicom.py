@@ -18,16 +18,24 @@ from pydicom.errors import InvalidDicomError
 from fedbus.errors import FedbusError, ImageError
 from fedbus.images.dicom_file import declared, keep_quiet, read_dicom
 from fedbus.images.dicom_frame import YBR, choose_frame, count_frames, decode_frame, is_decodable
-from fedbus.images.dicom_grey import TAGS, grey_remarks, to_grey
+from fedbus.images.dicom_grey import TAGS, apply_functional_groups, grey_remarks, to_grey
 from fedbus.images.dicom_region import choose_regions
 from fedbus.images.failures import describe_failure
 from fedbus.images.limits import LARGE_FILE_BYTES, LARGE_PIXELS, check_pixels, take_turn
-from fedbus.images.remarks import NOT_SQUARE, SEVERAL_FRAMES, VERY_LARGE, is_uneven, with_remarks
+from fedbus.images.remarks import (
+    COLOUR_PROFILE,
+    NOT_SQUARE,
+    SEVERAL_FRAMES,
+    VERY_LARGE,
+    is_uneven,
+    is_unusual_profile,
+    with_remarks,
+)
 
 _WANTED: list[str | int] = [
-    *TAGS, "BitsAllocated", "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "NumberOfFrames",
-    "PixelAspectRatio", "PixelData", "PixelSpacing", "PlanarConfiguration", "RepresentativeFrameNumber", "Rows",
-    "SamplesPerPixel", "SequenceOfUltrasoundRegions",
+    *TAGS, "BitsAllocated", "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "ICCProfile",
+    "NumberOfFrames", "PixelAspectRatio", "PixelData", "PixelSpacing", "PlanarConfiguration",
+    "RepresentativeFrameNumber", "Rows", "SamplesPerPixel", "SequenceOfUltrasoundRegions",
 ]  # fmt: skip
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
@@ -55,7 +63,9 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
             _check(path, file)
             large = file.Rows * file.Columns > LARGE_PIXELS
             with take_turn(large):
-                stored = decode_frame(file, choose_frame(path, file, frame))
+                position = choose_frame(path, file, frame)
+                stored = decode_frame(file, position)
+                apply_functional_groups(file, position)
                 regions = choose_regions(file, stored.shape[1], stored.shape[0])
                 image = to_grey(stored[regions.rows, regions.columns], file)
         remarks = [*_find_remarks(file, frame), *regions.remarks, *([VERY_LARGE] if large else [])]
@@ -88,6 +98,9 @@ def _find_remarks(file: Dataset, frame: int | None) -> Iterator[str]:
         yield SEVERAL_FRAMES
     if any(is_uneven(declared(file, name)) for name in ("PixelAspectRatio", "PixelSpacing")):
         yield NOT_SQUARE
+    profile = declared(file, "ICCProfile")
+    if isinstance(profile, bytes) and is_unusual_profile(profile):
+        yield COLOUR_PROFILE
     yield from grey_remarks(file)
 
 

@@ -18,10 +18,11 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import Tag
 
 from fedbus.errors import ImageError
-from fedbus.images.limits import MOST_INFLATED_BYTES, MOST_READS, MOST_SEQUENCE_BYTES, open_regular
+from fedbus.images.limits import MOST_INFLATED_BYTES, MOST_ITEMS, MOST_READS, MOST_SEQUENCE_BYTES, open_regular
 
 _META_GROUP = 0x0002
 _PIXEL_GROUP = 0x7FE0
+_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # what an item starts with, little and big endian
 
 
 def read_dicom(path: Path, tags: Sequence[str | int], *, pixels: bool = True) -> Dataset:
@@ -69,9 +70,11 @@ def declared(file: Dataset, tag: str | int) -> Any:
 
 def _is_long_sequence(element: Any) -> bool:
     """Whether an element is a sequence whose items pydicom will only parse when they are used, and has too many."""
-    if not isinstance(element.value, bytes) or len(element.value) <= MOST_SEQUENCE_BYTES:
+    if not (isinstance(element.value, bytes) and dictionary_has_tag(element.tag)):
         return False
-    return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ"
+    if dictionary_VR(element.tag) != "SQ":
+        return False
+    return len(element.value) > MOST_SEQUENCE_BYTES or sum(map(element.value.count, _ITEMS)) > MOST_ITEMS
 
 
 def _read(file: Any, tags: list[Any], pixels: bool, excess: list[str]) -> Dataset:

@@ -24,6 +24,10 @@ from scipy.special import expit
 from fedbus.images.dicom_file import declared
 from fedbus.images.remarks import OVERLAYS, SEVERAL_WINDOWS
 
+_FUNCTIONAL_GROUPS = {
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+}
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _OVERLAY_ROWS, _OVERLAY_BIT = 0x0010, 0x0102
 
@@ -31,6 +35,7 @@ TAGS: list[str | int] = [
     "BitsStored", "PhotometricInterpretation", "PixelRepresentation",
     "PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape",
     "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
     "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
     "GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData",
@@ -69,12 +74,29 @@ def to_grey(stored: NDArray[Any], header: Dataset) -> Image.Image:
     return Image.fromarray(np.rint(shown).astype(np.uint8))
 
 
+def apply_functional_groups(header: Dataset, position: int) -> None:
+    """Take over the rescaling and the window of one frame of an enhanced multi-frame file (PS3.3, C.7.6.16).
+
+    Args:
+        header: The dataset that `to_grey` will be called with.
+        position: Of the frame, counted from 0.
+    """
+    shared, each = (declared(header, f"{name}FunctionalGroupsSequence") or [] for name in ("Shared", "PerFrame"))
+    for groups in [*shared[:1], *each[position : position + 1]]:
+        for sequence, names in _FUNCTIONAL_GROUPS.items():
+            for group in (declared(groups, sequence) or [])[:1]:
+                for name in names:
+                    if name in group:
+                        header[name] = group[name]
+
+
 def grey_remarks(header: Dataset) -> Iterator[str]:
     """Remarks on what `to_grey` leaves out."""
     if any(group << 16 | _OVERLAY_ROWS in header for group in _OVERLAYS):
         yield OVERLAYS
     windows = zip(*(_all(header.get(name)) for name in ("WindowCenter", "WindowWidth")), strict=False)
-    if not header.get("VOILUTSequence") and len(set(windows)) > 1:
+    tables = header.get("VOILUTSequence") or []
+    if len(tables or set(windows)) > 1:
         yield SEVERAL_WINDOWS
 
 

@@ -34,8 +34,8 @@ LARGE_PIXELS, LARGE_FILE_BYTES = 2**24, 2**26
 MOST_READS = 200_000
 """Pieces that a DICOM file is read in, nested items included: several times those of a large multi-frame file."""
 
-MOST_SEQUENCE_BYTES = 2**20
-"""Of a DICOM sequence that is used: ultrasound regions or a look-up table of 65536 entries take far less."""
+MOST_SEQUENCE_BYTES, MOST_ITEMS = 2**23, 50_000
+"""Of a DICOM sequence that is used: several times those of a file that describes a thousand frames one by one."""
 
 MOST_FRAGMENTS = 100_000
 """Pieces of the compressed pixels of a DICOM file; usually one per frame."""

@@ -18,6 +18,7 @@ from fedbus.images.remarks import (
     TRANSPARENT,
     VERY_LARGE,
     is_uneven,
+    is_unusual_profile,
     with_remarks,
 )
 
@@ -146,9 +147,8 @@ def _find_remarks(image: Image.Image) -> Iterator[str]:
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
         yield TRANSPARENT
     profile = bytes(info.get("icc_profile") or b"")
-    known = b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
     gamma = None if profile or "srgb" in info else info.get("gamma")
-    if (profile and not known) or (gamma is not None and abs(gamma - _USUAL_GAMMA) > 0.01):
+    if is_unusual_profile(profile) or (gamma is not None and abs(gamma - _USUAL_GAMMA) > 0.01):
         yield COLOUR_PROFILE
     density = info.get("aspect") or info.get("dpi") or info.get("jfif_density") or (1, 1)
     if is_uneven(density):

@@ -17,7 +17,7 @@ SEVERAL_FRAMES = (
 )
 JOINED_REGIONS = "declare several ultrasound regions of equal rank, which are all kept, in one image"
 LARGEST_REGION = "declare several ultrasound regions, of which only the largest is kept"
-SEVERAL_WINDOWS = "declare several windows, of which the first is used"
+SEVERAL_WINDOWS = "declare several windows or tables for grey levels, of which the first is used"
 OVERLAYS = "have overlays (drawings or text in planes of their own), which are not shown"
 TRANSPARENT = "are partly transparent; transparency is ignored"
 COLOUR_PROFILE = "declare a colour profile other than sRGB or an unusual gamma, which is not applied"
@@ -25,6 +25,11 @@ NOT_SQUARE = "declare pixels that are not square; every image is resized to a sq
 VERY_LARGE = "are larger than any usual ultrasound image"
 
 _KEY = "fedbus-remarks"
+
+
+def is_unusual_profile(profile: bytes) -> bool:
+    """Return whether an ICC profile is another than sRGB, by its description."""
+    return bool(profile) and b"sRGB" not in profile and "sRGB".encode("utf-16-be") not in profile
 
 
 def is_uneven(sides: Any) -> bool:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from PIL import ImageCms
+from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
 
 from fedbus.errors import ImageError
 from fedbus.images.dicom import decode_dicom
 from fedbus.images.remarks import (
+    COLOUR_PROFILE,
     JOINED_REGIONS,
     LARGEST_REGION,
     NOT_SQUARE,
@@ -149,6 +151,60 @@ def test_of_several_windows_the_first_is_used_and_remarked_on(tmp_path):
     pixels, remarks = shown(two)
     np.testing.assert_array_equal(pixels, shown(one)[0])
     assert remarks == (SEVERAL_WINDOWS,)
+
+
+def test_of_several_tables_the_first_is_used_and_remarked_on(tmp_path):
+    tables = []
+    for entries in (range(255, -1, -1), range(256)):
+        tables.append(Dataset())
+        tables[-1].LUTDescriptor, tables[-1].LUTData = [256, 0, 8], bytes(entries)
+        tables[-1]["LUTData"].VR = "OW"
+    pixels, remarks = shown(write_dicom(tmp_path / "a.dcm", GREY, VOILUTSequence=Sequence(tables)))
+    np.testing.assert_array_equal(pixels, 255 - GREY)
+    assert remarks == (SEVERAL_WINDOWS,)
+    assert shown(write_dicom(tmp_path / "b.dcm", GREY, VOILUTSequence=Sequence(tables[:1])))[1] == ()
+
+
+def groups(**elements):
+    """Functional groups with one item each."""
+    item = Dataset()
+    for name, values in elements.items():
+        group = Dataset()
+        for tag, value in values.items():
+            setattr(group, tag, value)
+        setattr(item, name, Sequence([group]))
+    return item
+
+
+def test_each_frame_of_an_enhanced_file_has_its_own_window(tmp_path):
+    """Expected: the same frame as a file of its own, with its window and rescaling at the top."""
+    frames = np.stack([DEEP, DEEP[::-1]])
+    shared = {"PixelValueTransformationSequence": {"RescaleSlope": 2, "RescaleIntercept": -100}}
+    windows = [{"WindowCenter": 2000, "WindowWidth": 900}, {"WindowCenter": 5000, "WindowWidth": 3000}]
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        frames,
+        BitsStored=12,
+        NumberOfFrames=2,
+        SharedFunctionalGroupsSequence=Sequence([groups(**shared)]),
+        PerFrameFunctionalGroupsSequence=Sequence([groups(FrameVOILUTSequence=window) for window in windows]),
+    )
+    for i in range(2):
+        tags = shared["PixelValueTransformationSequence"] | windows[i]
+        alone, _ = shown(write_dicom(tmp_path / "b.dcm", frames[i], BitsStored=12, **tags))
+        np.testing.assert_array_equal(shown(path, i + 1)[0], alone)
+        assert 0 < alone.mean() < 255
+
+
+def test_colour_profiles_are_remarked_on(tmp_path):
+    for space, expected in (("sRGB", ()), ("LAB", (COLOUR_PROFILE,))):
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+        path = write_dicom(
+            tmp_path / "a.dcm", np.dstack([GREY, GREY, GREY]), ICCProfile=profile + b"\0" * (len(profile) % 2)
+        )
+        pixels, remarks = shown(path)
+        np.testing.assert_array_equal(pixels, GREY)
+        assert remarks == expected
 
 
 def test_several_frames_are_remarked_on_unless_one_is_named(tmp_path):

@@ -118,7 +118,7 @@ def test_deep_nesting_is_refused(tmp_path, plain):
 def test_millions_of_items_are_refused(tmp_path, plain, monkeypatch):
     monkeypatch.setattr("fedbus.images.dicom_file.MOST_READS", 5_000)
     items = long_element(0x0008, 0x1140, b"SQ", UNKNOWN_LENGTH) + 10_000 * ITEM + END_OF_SEQUENCE
-    regions = long_element(0x0018, 0x6011, b"SQ", 2**21) + 2**18 * ITEM
+    regions = long_element(0x0018, 0x6011, b"SQ", 8 * 60_000) + 60_000 * ITEM
     for name, before, after in (("items.dcm", items, b""), ("regions.dcm", b"", regions)):
         tail = plain[2].replace(b"\x28\x00\x02\x00US", after + b"\x28\x00\x02\x00US", 1)
         (tmp_path / name).write_bytes(plain[0] + plain[1] + before + tail)
