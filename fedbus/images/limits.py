@@ -65,7 +65,7 @@ def open_regular(path: Path, most: int = MOST_FILE_BYTES) -> BufferedReader:
         raise ImageError(f"{path} is not a regular file.", "Remove it, or put the file itself in its place.")
     if found.st_size > most:
         raise ImageError(
-            f"{path} has {found.st_size / 2**20:.0f} MiB; the most is {most / 2**20:.0f} MiB.",
+            f"{path} is larger than {most / 2**20:.0f} MiB, the limit.",
             "Export a shorter sequence or single frames, or remove it.",
         )
     # If a pipe has taken the file's place meanwhile, opening it does not wait for a writer.
