@@ -24,8 +24,14 @@ from flwr.proto.control_pb2 import ListRunsRequest, StopRunRequest
 # The request in which a SuperNode sends replies; the gateway checks who they are from.
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 
+# Calls by which the hub fetches replies from its SuperLink, so that it can limit them.
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest as Confirmation
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.message_pb2 import PullObjectRequest as ObjectRequest
+
 # Requests of the executor, which starts the ServerApp of a run.
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest, SendTaskHeartbeatRequest
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest as ReplyRequest
 
 # Flower's default aggregation of metrics, which the benchmark's plain federation wraps to take notes.
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
@@ -40,6 +46,12 @@ from flwr.supercore.control import ControlHttpClient
 # Keeps a task alive while its process runs.
 from flwr.supercore.heartbeat import HeartbeatSender
 
+# The type, parts and body of one object of a reply, and the reply from all of its objects.
+from flwr.supercore.inflatable.inflatable_object import get_object_body as body_of_type
+from flwr.supercore.inflatable.inflatable_object import get_object_children_ids_from_object_content as children_of
+from flwr.supercore.inflatable.inflatable_object import get_object_type_from_object_content as object_type
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents as inflate
+
 # Headers with which the executor proves to the SuperLink who it is.
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -48,14 +60,28 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.primitives.asymmetric import verify_signature
 
-# Client of the SuperLink's runtime API, through which the executor receives tasks.
+# Client of the SuperLink's runtime API, through which the executor receives tasks and a run its replies.
 from flwr.supercore.runtime import RuntimeHttpClient
+
+# The grid of a deployed run.
+from flwr.superlink.grid.http_grid import HttpGrid
 
 __all__ = [
     "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API", "MAX_TIMESTAMP_DIFF_SECONDS",
-    "MIN_TIMESTAMP_DIFF_SECONDS", "AcquireTaskRequest", "ControlHttpClient", "ErrorCode", "HeartbeatSender",
-    "ListRunsRequest", "PushMessagesRequest", "PushTaskOutputRequest", "RuntimeHttpClient",
-    "RuntimeTokenHttpInterceptor", "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "StopRunRequest",
-    "SubStatus", "SuperExecAuthHttpInterceptor", "TaskType", "aggregate_metricrecords", "build_fab_from_disk",
-    "verify_signature",
+    "MIN_TIMESTAMP_DIFF_SECONDS", "AcquireTaskRequest", "Confirmation", "ControlHttpClient", "ErrorCode",
+    "HeartbeatSender", "HttpGrid", "ListRunsRequest", "ObjectRequest", "ObjectTree", "PushMessagesRequest",
+    "PushTaskOutputRequest", "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor",
+    "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "StopRunRequest", "SubStatus",
+    "SuperExecAuthHttpInterceptor", "TaskType", "aggregate_metricrecords", "body_of_type", "build_fab_from_disk",
+    "children_of", "inflate", "object_type", "run_number", "runtime_client", "verify_signature",
 ]  # fmt: skip
+
+
+def runtime_client(grid: HttpGrid) -> RuntimeHttpClient:
+    """Return the connection of a deployed run to its SuperLink."""
+    return grid._runtime_client
+
+
+def run_number(grid: HttpGrid) -> int:
+    """Return Flower's number of a deployed run."""
+    return grid.run.run_id

@@ -34,6 +34,7 @@ from server.rounds.flower_messages import (
     to_array_record,
     training_messages,
 )
+from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits, limits_of_model
 from server.rounds.messaging import Participants, Replies
 from server.rounds.policies import apply_policies
 from server.rounds.registration import OnWait, register_sites, send_until_quorum, wait_for_nodes
@@ -168,7 +169,8 @@ class RoundLoop:
         replies = self._send(
             lambda excluded: training_messages(
                 planned, checkpoint.state, self.participants, self.codec, timeout, excluded
-            )
+            ),
+            limits_of_model(self.codec.layout),
         )
         screened = screen_updates(replies, self.participants, self.settings, checkpoint.state, self.codec)
         self.codec.release()
@@ -244,10 +246,12 @@ class RoundLoop:
             )
         return dict(screened.reports)
 
-    def _send(self, make_messages: Callable[[Collection[str]], list[Message]]) -> Replies:
+    def _send(
+        self, make_messages: Callable[[Collection[str]], list[Message]], limits: ReplyLimits = NUMBERS_ONLY
+    ) -> Replies:
         job, timeout = self.job, self.settings.round_timeout
         return send_until_quorum(
-            self.grid, make_messages, self.participants, self.quorum, timeout, job.stop, job.on_wait
+            self.grid, make_messages, self.participants, self.quorum, timeout, job.stop, job.on_wait, limits
         )
 
     def _wait_for_sites(self) -> None:

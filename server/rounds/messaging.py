@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httpx
-from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedbus.deployment.application import NOT_ALLOWED
@@ -17,6 +17,7 @@ from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows, add_rows
 from fedbus.transport.messages import CONFIG, METRICS, Registration
 from server.flower_internals import ErrorCode
+from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits, ReplyLostError, open_inbox
 
 POLL_SECONDS = 0.05
 
@@ -97,9 +98,22 @@ class Replies:
 
 
 def send_and_receive(
-    grid: Grid, messages: Iterable[Message], participants: Participants, timeout: float, stop: threading.Event
+    grid: Grid,
+    messages: Iterable[Message],
+    participants: Participants,
+    timeout: float,
+    stop: threading.Event,
+    limits: ReplyLimits = NUMBERS_ONLY,
 ) -> Replies:
     """Send messages and wait for the replies until the time limit.
+
+    Args:
+        grid: Flower's grid.
+        messages: The messages, at most one per site.
+        participants: The sites.
+        timeout: Time limit in seconds; a reply that is not complete by then is left.
+        stop: Set it to end early.
+        limits: The largest reply.
 
     Raises:
         KeyboardInterrupt: If `stop` was set.
@@ -107,8 +121,10 @@ def send_and_receive(
     outgoing = list(messages)
     pending = set(grid.push_messages(outgoing))
     # By message, not by sender: an error that Flower reports on a site's behalf has Flower's own node as its sender.
-    site_of = {message.metadata.message_id: participants.name(message.metadata.dst_node_id) for message in outgoing}
+    node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in outgoing}
+    site_of = {message_id: participants.name(node) for message_id, node in node_of.items()}
     del outgoing  # frees the models in them
+    inbox = open_inbox(grid, limits)
     received: dict[str, Message] = {}
     failures: dict[str, str] = {}
     error_codes: dict[str, int] = {}
@@ -119,24 +135,36 @@ def send_and_receive(
         for message_id in sorted(pending):
             site = site_of[message_id]
             try:
-                replies = list(grid.pull_messages([message_id]))
+                reply = inbox.pull(message_id)
             except httpx.HTTPError:  # the hub does not respond, so no site is at fault
                 raise
+            except ReplyLostError:
+                failures[site], error_codes[site] = "its reply was not uploaded", ErrorCode.MESSAGE_UNAVAILABLE
+            except RunError as error:
+                failures[site] = str(error)
             except Exception as error:  # Flower deserialises what a site sent; damaged bytes raise any exception
                 failures[site] = f"its reply can't be read ({type(error).__name__})"
-                pending.discard(message_id)
-                continue
-            for reply in replies:
-                pending.discard(message_id)
+            else:
+                if reply is None:
+                    continue
                 if reply.has_error():
                     failures[site] = f"failed: {plain_text(reply.error.reason)}"
                     error_codes[site] = reply.error.code
-                else:
+                elif _answers(reply, message_id, node_of[message_id]):
                     received[site] = reply
+                else:
+                    failures[site] = "its reply is to another message, or in the name of another site"
+            pending.discard(message_id)
         time.sleep(REMOTE_POLL_SECONDS if participants.approved else POLL_SECONDS)
     for site in set(site_of.values()) - received.keys() - failures.keys():
         failures[site] = f"no reply within {timeout:.0f} s"
     return Replies(dict(sorted(received.items())), dict(sorted(failures.items())), error_codes)
+
+
+def _answers(reply: Message, message_id: str, node: int) -> bool:
+    """Whether a reply is to a message and from its node, which Flower does not compare with the reply's content."""
+    sender = reply.metadata.reply_to_message_id, reply.metadata.src_node_id
+    return sender == (message_id, node) and isinstance(reply.content, RecordDict)
 
 
 def read_config(message: Message) -> dict[str, Any]:

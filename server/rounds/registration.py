@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from fedbus.errors import RunError, SettingsError, listed
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import CONFIG, Instruction, Registration
+from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits
 from server.rounds.messaging import POLL_SECONDS, Participants, Replies, read_config, read_metrics, send_and_receive
 from server.rounds.shares import check_shares, describe_shares
 
@@ -169,6 +170,7 @@ def send_until_quorum(
     timeout: float,
     stop: threading.Event,
     on_wait: OnWait,
+    limits: ReplyLimits = NUMBERS_ONLY,
 ) -> Replies:
     """Send messages; while fewer sites than the quorum reply, wait for disconnected ones and send to them again.
 
@@ -180,9 +182,10 @@ def send_until_quorum(
         timeout: Time limit in seconds, for all attempts together.
         stop: Set it to end early.
         on_wait: Called with a description of what the run waits for.
+        limits: The largest reply.
     """
     deadline = time.monotonic() + timeout
-    replies = send_and_receive(grid, make_messages(()), participants, timeout, stop)
+    replies = send_and_receive(grid, make_messages(()), participants, timeout, stop, limits)
     while len(replies.messages) < quorum and replies.disconnected and time.monotonic() + RETRY_SECONDS < deadline:
         on_wait(f"waiting for {', '.join(replies.disconnected)} to reconnect")
         if stop.wait(RETRY_SECONDS):
@@ -190,7 +193,7 @@ def send_until_quorum(
         wait_for_nodes(grid, quorum, quorum, participants, deadline - time.monotonic(), stop, on_wait)
         lasting = {site: reason for site, reason in replies.failures.items() if site not in replies.disconnected}
         messages = make_messages(replies.messages.keys() | lasting.keys())
-        retried = send_and_receive(grid, messages, participants, max(0.0, deadline - time.monotonic()), stop)
+        retried = send_and_receive(grid, messages, participants, max(0.0, deadline - time.monotonic()), stop, limits)
         replies = Replies(
             dict(sorted((replies.messages | retried.messages).items())),
             dict(sorted((lasting | retried.failures).items())),

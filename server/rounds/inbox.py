@@ -1,0 +1,193 @@
+"""Fetch replies from the hub's SuperLink, within limits on objects, bytes and time that the hub sets.
+
+A site announces a reply as a tree of objects, and uploads them one by one. Flower's own grid waits up to two hours for
+objects that a site announced, counts neither objects nor bytes, and believes what the content says about its sender.
+Here an announcement is checked before anything is fetched, each poll fetches what is there without waiting, and a reply
+is only accepted from the node that the message went to.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from flwr.app import Array, Message
+from flwr.serverapp import Grid
+
+from fedbus.errors import RunError
+from fedbus.transport.packing import Layout, number_of_values
+from server.flower_internals import (
+    Confirmation,
+    HttpGrid,
+    ObjectRequest,
+    ObjectTree,
+    ReplyRequest,
+    body_of_type,
+    children_of,
+    inflate,
+    object_type,
+    run_number,
+    runtime_client,
+)
+
+
+@dataclass(frozen=True)
+class ReplyLimits:
+    """The largest reply that a message can have.
+
+    Attributes:
+        objects: The number of Flower's objects.
+        size: Their bytes together, and those of the arrays that they describe.
+    """
+
+    objects: int
+    size: int
+
+
+NUMBERS_ONLY = ReplyLimits(64, 1 << 20)
+"""A reply without a model: a registration, or scores."""
+
+OBJECT_BYTES = 1 << 20
+"""Flower cuts arrays into objects of 5 MiB; smaller ones are allowed for."""
+
+ARRAY_OVERHEAD = 1 << 10
+"""Bytes that describe an array: its name, shape and type."""
+
+
+def limits_of_model(layout: Layout) -> ReplyLimits:
+    """Return the limits of a reply with a model, packed in any way, and numbers."""
+    size = NUMBERS_ONLY.size + 4 * number_of_values(layout) + ARRAY_OVERHEAD * len(layout)
+    return ReplyLimits(NUMBERS_ONLY.objects + 3 * len(layout) + size // OBJECT_BYTES, size)
+
+
+class Inbox(Protocol):
+    """Where replies arrive."""
+
+    def pull(self, message_id: str) -> Message | None:
+        """Return the reply to a message; None if it has not arrived."""
+
+
+def open_inbox(grid: Grid, limits: ReplyLimits) -> Inbox:
+    """Return the inbox of a grid: with limits in a deployment; a simulation's sites share its memory."""
+    return _RemoteInbox(grid, limits) if isinstance(grid, HttpGrid) else _LocalInbox(grid)
+
+
+@dataclass
+class _LocalInbox:
+    grid: Grid
+
+    def pull(self, message_id: str) -> Message | None:
+        return next(iter(self.grid.pull_messages([message_id])), None)
+
+
+@dataclass
+class _Announced:
+    """A reply that a site has announced, as far as it has arrived."""
+
+    identifier: str
+    missing: list[str]
+    contents: dict[str, bytes] = field(default_factory=dict)
+    size: int = 0
+
+
+@dataclass
+class _RemoteInbox:
+    grid: HttpGrid
+    limits: ReplyLimits
+    announced: dict[str, _Announced] = field(default_factory=dict)
+
+    def pull(self, message_id: str) -> Message | None:
+        """Return the reply to a message if all of it has arrived.
+
+        Raises:
+            RunError: If the reply exceeds the limits, or is no message.
+            ReplyLostError: If the site did not complete its upload in time.
+        """
+        if message_id not in self.announced and not self._find(message_id):
+            return None
+        reply = self.announced[message_id]
+        try:
+            if not self._fetch(reply):
+                return None
+            _check_arrays(reply.contents, self.limits.size)
+        except Exception:
+            self._delete(reply.identifier)
+            raise
+        self._delete(reply.identifier)
+        message = inflate(reply.identifier, reply.contents)
+        if not isinstance(message, Message):
+            raise RunError("The reply is no message.", "Install the same version of FedBUS there.")
+        message.metadata.__dict__["_message_id"] = reply.identifier
+        return message
+
+    def _find(self, message_id: str) -> bool:
+        """Look for the announcement of a reply, and check its number of objects."""
+        answer = runtime_client(self.grid).PullMessages(ReplyRequest(message_ids=[message_id]))
+        for header, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            if header.metadata.reply_to_message_id != message_id:
+                continue
+            identifiers = list(islice(_identifiers(tree), self.limits.objects + 1))
+            if len(identifiers) > self.limits.objects:
+                self._delete(tree.object_id)
+                raise _too_large(f"more than {self.limits.objects} objects")
+            self.announced[message_id] = _Announced(tree.object_id, identifiers)
+            return True
+        return False
+
+    def _delete(self, identifier: str) -> None:
+        """Delete a reply at the SuperLink, whatever has arrived of it."""
+        runtime_client(self.grid).ConfirmMessageReceived(
+            Confirmation(node=self.grid.node, run_id=run_number(self.grid), message_object_id=identifier)
+        )
+
+    def _fetch(self, reply: _Announced) -> bool:
+        """Fetch the objects that have arrived; return whether all have."""
+        client, run = runtime_client(self.grid), run_number(self.grid)
+        while reply.missing:
+            answer = client.PullObject(ObjectRequest(node=self.grid.node, run_id=run, object_id=reply.missing[0]))
+            if not answer.object_found:
+                raise ReplyLostError
+            if not answer.object_available:
+                return False
+            reply.size += len(answer.object_content)
+            if reply.size > self.limits.size:
+                raise _too_large(f"more than {self.limits.size} bytes")
+            reply.contents[reply.missing.pop(0)] = answer.object_content
+        return True
+
+
+class ReplyLostError(Exception):
+    """A site announced a reply and did not complete its upload; the message can be sent again."""
+
+
+def _identifiers(tree: ObjectTree) -> Iterator[str]:
+    """Yield the identifiers of all objects of a tree once, without recursion."""
+    waiting, seen = [tree], set[str]()
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(node.children)
+        if node.object_id not in seen:
+            seen.add(node.object_id)
+            yield node.object_id
+
+
+def _check_arrays(contents: dict[str, bytes], most: int) -> None:
+    """Check the bytes of all arrays together: an array lists its parts by number, and can list one a million times.
+
+    Raises:
+        RunError: If they are more than `most`.
+        ValueError, KeyError, IndexError, TypeError: If an object is damaged.
+    """
+    total = 0
+    for content in contents.values():
+        if object_type(content) == "Array":
+            parts = [len(contents[part]) for part in children_of(content)]
+            for part in json.loads(body_of_type(content, Array))["arraychunk_ids"]:
+                total += parts[part]
+                if total > most:
+                    raise _too_large(f"arrays of more than {most} bytes")
+
+
+def _too_large(what: str) -> RunError:
+    return RunError(f"The reply has {what}.", "Install the same version of FedBUS there.")
