@@ -17,7 +17,7 @@ from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows, add_rows
 from fedbus.transport.messages import CONFIG, METRICS, Registration
 from server.flower_internals import ErrorCode
-from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits, ReplyLostError, open_inbox
+from server.rounds.inbox import NUMBERS_ONLY, Inbox, ReplyLimits, ReplyLostError, open_inbox
 
 POLL_SECONDS = 0.05
 
@@ -124,41 +124,46 @@ def send_and_receive(
     node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in outgoing}
     site_of = {message_id: participants.name(node) for message_id, node in node_of.items()}
     del outgoing  # frees the models in them
-    inbox = open_inbox(grid, limits)
-    received: dict[str, Message] = {}
-    failures: dict[str, str] = {}
-    error_codes: dict[str, int] = {}
+    inbox, replies = open_inbox(grid, limits), Replies({}, {}, {})
     deadline = time.monotonic() + timeout
     while pending and time.monotonic() < deadline:
         if stop.is_set():
             raise KeyboardInterrupt
-        for message_id in sorted(pending):
-            site = site_of[message_id]
-            try:
-                reply = inbox.pull(message_id)
-            except httpx.HTTPError:  # the hub does not respond, so no site is at fault
-                raise
-            except ReplyLostError:
-                failures[site], error_codes[site] = "its reply was not uploaded", ErrorCode.MESSAGE_UNAVAILABLE
-            except RunError as error:
-                failures[site] = str(error)
-            except Exception as error:  # Flower deserialises what a site sent; damaged bytes raise any exception
-                failures[site] = f"its reply can't be read ({type(error).__name__})"
-            else:
-                if reply is None:
-                    continue
-                if reply.has_error():
-                    failures[site] = f"failed: {plain_text(reply.error.reason)}"
-                    error_codes[site] = reply.error.code
-                elif _answers(reply, message_id, node_of[message_id]):
-                    received[site] = reply
-                else:
-                    failures[site] = "its reply is to another message, or in the name of another site"
-            pending.discard(message_id)
+        pending -= {
+            message_id
+            for message_id in sorted(pending)
+            if _receive(inbox, message_id, node_of[message_id], site_of[message_id], replies)
+        }
         time.sleep(REMOTE_POLL_SECONDS if participants.approved else POLL_SECONDS)
-    for site in set(site_of.values()) - received.keys() - failures.keys():
-        failures[site] = f"no reply within {timeout:.0f} s"
-    return Replies(dict(sorted(received.items())), dict(sorted(failures.items())), error_codes)
+    for site in set(site_of.values()) - replies.messages.keys() - replies.failures.keys():
+        replies.failures[site] = f"no reply within {timeout:.0f} s"
+    return Replies(dict(sorted(replies.messages.items())), dict(sorted(replies.failures.items())), replies.error_codes)
+
+
+def _receive(inbox: Inbox, message_id: str, node: int, site: str, replies: Replies) -> bool:
+    """Add the reply to a message to the replies, or why it can't be used; return whether it has arrived."""
+    try:
+        reply = inbox.pull(message_id)
+    except httpx.HTTPError:  # the hub does not respond, so no site is at fault
+        raise
+    except ReplyLostError:
+        replies.failures[site] = "its reply was not uploaded completely"
+        replies.error_codes[site] = ErrorCode.MESSAGE_UNAVAILABLE
+    except RunError as error:
+        replies.failures[site] = str(error)
+    except Exception as error:  # Flower deserialises what a site sent; damaged bytes raise any exception
+        replies.failures[site] = f"its reply can't be read ({type(error).__name__})"
+    else:
+        if reply is None:
+            return False
+        if reply.has_error():
+            replies.failures[site] = f"failed: {plain_text(reply.error.reason)}"
+            replies.error_codes[site] = reply.error.code
+        elif _answers(reply, message_id, node):
+            replies.messages[site] = reply
+        else:
+            replies.failures[site] = "its reply is to another message, or in the name of another site"
+    return True
 
 
 def _answers(reply: Message, message_id: str, node: int) -> bool:
