@@ -28,8 +28,8 @@ def find_masks(rows: Sequence[Row], mask_greys: Sequence[bool]) -> tuple[list[st
     """Find the masks among the images of a dataset.
 
     A file with the grey values of a mask is one if another file with other grey values has a related name: the same
-    stem, `x_tumor` or `xMask` for `x`, `GT_x` for `x`, `x` for `x_original`, or `seg_001` for `img_001`. If at least half
-    of a class has the grey values of a mask, these are masks too.
+    stem, `x_tumor` or `xMask` for `x`, `GT_x` for `x`, `x` for `x_original`, or `seg_001` for `img_001`. If at least
+    half of a class has the grey values of a mask, these are masks too.
 
     Args:
         rows: Rows of the dataset.
