@@ -1,6 +1,7 @@
 """The model that a deployed site receives at the end of a run, with its metrics on the site's test rows."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from fedbus.deployment.private_folder import new_folder
 from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import SiteScores
 from fedbus.models.state import State
-from fedbus.system.files import read_json, write_json
+from fedbus.system.files import FRAGMENT, read_json, write_json
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.transport.messages import Instruction
 
@@ -50,6 +51,7 @@ def keep_model(models: Path, site: str, instruction: Instruction, state: State, 
         "predicts": ",".join(CLASSES[index] for index in known),
     }
     metrics = {"site": site, "title": title, **test.metrics}
+    _delete_drafts(models)
     # Some file systems do not distinguish case, so neither does the search for a free name.
     taken = {path.name.casefold(): path for path in models.glob("*")}
     name, number = title, 1
@@ -68,6 +70,13 @@ def keep_model(models: Path, site: str, instruction: Instruction, state: State, 
             ) from error
         write_json(folder / METRICS, metrics)
     return models / name
+
+
+def _delete_drafts(models: Path) -> None:
+    """Delete the unfinished folders of killed processes; of a site's processes, only one is running."""
+    for path in models.glob(".*"):
+        if FRAGMENT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _contains(folder: Path, state: State, notes: Mapping[str, str], metrics: Mapping[str, Any]) -> bool:

@@ -137,3 +137,11 @@ def test_what_is_no_complete_model_is_not_overwritten(damage, tmp_path):
     assert keep_model(tmp_path, "st-mary", instruction(), state(), scores()).name == "study-fedavg-1.2"
     assert files.items() <= contents(tmp_path).items()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path):
+    for name in (".study-fedavg-1.abc12_x9", ".mine", ".mine.backup"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"cut")
+    keep_model(tmp_path, "st-mary", instruction(), state(), scores())
+    assert {path.name for path in tmp_path.iterdir()} == {".mine", ".mine.backup", "study-fedavg-1"}
