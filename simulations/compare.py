@@ -18,7 +18,7 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.prepare import prepare_sites
-from fedbus.sites.site import Site
+from fedbus.sites.site import Site, site_notes
 from fedbus.system.files import delete_fragments
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
@@ -72,6 +72,8 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
         console.print(PHANTOM_NOTE)
     with ArmProgress(console, len(settings.seeds)) as progress:
         sites = prepare_sites(settings, out, progress=progress.decoding)
+        for note in site_notes(out):
+            progress.note(note)
         for name, site in sites.items():
             _note_missing_classes(name, site, settings, progress)
         check_same_start(starts, out)

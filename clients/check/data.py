@@ -142,8 +142,9 @@ def _notes(inspection: Inspection) -> list[CheckResult]:
         results = [CheckResult("Masks", "warn", found, f"Remove masks from the folder. {SEE}")]
     else:
         results = [CheckResult("Masks", "pass", "no image looks like a mask")]
-    others = len(inspection.notes) - bool(inspection.doubtful)  # one of the notes is about these
+    elsewhere = (inspection.doubtful, inspection.patients is None, inspection.conflicting_pairs)  # each has a note
+    others = len(inspection.notes) - sum(map(bool, elsewhere))
     if others:
-        found = f"the reader has {count(others, 'note')} about the dataset"
+        found = f"{count(others, 'note')} about the dataset and its split"
         results.append(CheckResult("Notes", "warn", found, "`fedbus check` shows them."))
     return results

@@ -172,7 +172,7 @@ def _facts(inspection: Inspection) -> RenderableType:
 
 def _patients(inspection: Inspection) -> str:
     if inspection.patients is None or inspection.images_per_patient is None:
-        return "unknown: one patient's images may be in both training and test"
+        return "unknown, see below"
     middle, most = inspection.images_per_patient
     return f"{inspection.patients} (images of each: {middle:g} in the median, {most} at most)"
 

@@ -23,9 +23,10 @@ from fedbus.sites.decoding import decode_images
 from fedbus.sites.groups import Pair, identical_rows, near_pairs
 from fedbus.sites.inspection import DuplicatePair, Inspection, Unreadable
 from fedbus.sites.masks import find_masks, mask_note
+from fedbus.sites.notes import dataset_notes, split_notes
 from fedbus.sites.pixel_cache import PixelCache
 from fedbus.sites.split import SPLITS
-from fedbus.sites.split_dataset import group_dataset, split_dataset
+from fedbus.sites.split_dataset import GroupedRows, group_dataset, split_dataset
 from fedbus.system.progress import Advance
 
 
@@ -85,6 +86,8 @@ def inspect_manifest(
     seen = [images[row] for row in sorted(images)]
     pairs = near_pairs(_stack([each.hash for each in seen]), near_bits)
     digests = _stack([each.digest for each in seen])
+    grouped = group_dataset(manifest.site, [each.row for each in seen], digests, pairs)
+    unsplittable, notes = _try_split(grouped)
     patients = Counter(row.patient for row in manifest.rows if row.patient is not None)
     masks, doubtful = find_masks([each.row for each in seen], [each.mask_greys for each in seen])
     return Inspection(
@@ -102,10 +105,10 @@ def inspect_manifest(
         duplicates=_find_duplicates([each.row for each in seen], digests, pairs),
         near_bits=near_bits,
         unreadable=tuple(_unreadable(manifest, row, error) for row, error in errors.items()),
-        unsplittable=_why_unsplittable(manifest.site, [each.row for each in seen], digests, pairs),
+        unsplittable=unsplittable,
         masks=tuple(masks),
         doubtful=len(doubtful),
-        notes=(*manifest.notes, *mask_note(doubtful), *_describe_remarks(seen)),
+        notes=(*manifest.notes, *mask_note(doubtful), *_describe_remarks(seen), *dataset_notes(grouped, pairs), *notes),
     )
 
 
@@ -169,18 +172,26 @@ def _find_duplicates(
     )
 
 
-def _why_unsplittable(site: str, rows: Sequence[Row], digests: NDArray[np.uint8], pairs: Sequence[Pair]) -> str | None:
-    """Try the least demanding split; say why not even that is possible, or None."""
-    if not rows:
-        return None
+def _try_split(dataset: GroupedRows) -> tuple[str | None, list[str]]:
+    """Split as a comparison does by default, or else as undemandingly as possible.
+
+    Returns:
+        Why not even that is possible, or None; and notes on the split.
+    """
+    if not dataset.rows:
+        return None, []
+    default = build_settings({}, "the check")
     try:
-        split_dataset(
-            group_dataset(site, rows, digests, pairs),
-            build_settings({"folds": len(SPLITS)}, "the least demanding split"),
-        )
+        return None, split_notes(split_dataset(dataset, default))
     except SplitError as error:
-        return str(error)
-    return None
+        problem = error.problem
+    fewest = build_settings({"folds": len(SPLITS)}, "the least demanding split")
+    try:
+        notes = split_notes(split_dataset(dataset, fewest))
+    except SplitError as error:
+        return str(error), []
+    advice = f"the default, folds = {default.folds}, is too many: use --set folds={fewest.folds}"
+    return None, [f"{advice} ({problem.removeprefix(f'{dataset.site}: ').rstrip('.')})", *notes]
 
 
 def _range(values: Sequence[int]) -> tuple[int, float, int] | None:

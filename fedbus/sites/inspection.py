@@ -58,7 +58,8 @@ class Inspection:
         unsplittable: Why no settings could split it into train, validation and test; None if some can.
         masks: Every image that is a mask; a comparison refuses them.
         doubtful: Number of other images with the grey values of a mask; a note names them.
-        notes: What the reader noticed, and the doubtful images.
+        notes: What to know before a comparison, which prints the same: what the reader noticed, doubtful images, and
+            what `fedbus.sites.notes` finds in the dataset and in its split by default.
     """
 
     site: str

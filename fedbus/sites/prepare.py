@@ -14,12 +14,16 @@ from fedbus.settings.schema import Settings, SiteSource
 from fedbus.sites.groups import cross_pairs, near_pairs
 from fedbus.sites.leaky_split import check_split
 from fedbus.sites.masks import find_masks, mask_note, refuse_masks
+from fedbus.sites.notes import dataset_notes, split_notes
 from fedbus.sites.pixel_cache import PixelCache, Pixels, decode_dataset
 from fedbus.sites.site import SITES_FILE, Site, frozen_digests, open_site, split_path
 from fedbus.sites.split import SplitTable
 from fedbus.sites.split_dataset import GroupedRows, group_dataset, split_dataset
 from fedbus.system.files import write_json
 from fedbus.system.progress import Advance
+
+COPY = "copy of "
+"""How the reason of a row begins that is left out because an earlier site has it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ def load_dataset(
     refuse_masks(source.path, masks)
     pairs = near_pairs(pixels.hashes, settings.near_bits)
     grouped = group_dataset(name, manifest.rows, pixels.digests, pairs)
-    return LoadedDataset(manifest, pixels, grouped, (*manifest.notes, *mask_note(doubtful), *pixels.notes))
+    notes = (*manifest.notes, *mask_note(doubtful), *pixels.notes, *dataset_notes(grouped, pairs))
+    return LoadedDataset(manifest, pixels, grouped, notes)
 
 
 def _drop_duplicates_of_other_sites(dataset: LoadedDataset, earlier: Sequence[LoadedDataset], near_bits: int) -> None:
@@ -106,7 +111,13 @@ def _drop_duplicates_of_other_sites(dataset: LoadedDataset, earlier: Sequence[Lo
     hashes = np.concatenate([other.pixels.hashes for other in earlier])
     for pair in cross_pairs(hashes, dataset.pixels.hashes, near_bits):
         site, path = originals[pair.first]
-        dataset.grouped.dropped.setdefault(pair.second, f"copy of {path} of {site}")
+        dataset.grouped.dropped.setdefault(pair.second, f"{COPY}{path} of {site}")
+
+
+def _note_copies(dataset: LoadedDataset) -> list[str]:
+    """Count the images that are left out as copies of other sites' images."""
+    copies = [why for why in dataset.grouped.dropped.values() if why.startswith(COPY)]
+    return [f"{len(copies)} image(s) are left out, because other sites have copies of them"] if copies else []
 
 
 def _facts(dataset: LoadedDataset, reader: str, split: SplitTable) -> dict[str, Any]:
@@ -116,7 +127,7 @@ def _facts(dataset: LoadedDataset, reader: str, split: SplitTable) -> dict[str, 
         "reader": reader,
         "digest": dataset.manifest.digest,
         "split_digest": split.digest,
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *split_notes(split), *_note_copies(dataset)],
         "images": len({row.path for row in split.rows}),
         "patients": len({row.patient for row in split.rows if row.patient}) or None,
         "groups": len({row.group for row in split.rows}),

@@ -104,6 +104,15 @@ def read_facts(out: Path) -> dict[str, Any]:
     return rename_old_site_facts(facts)
 
 
+def site_notes(out: Path) -> list[str]:
+    """Read the notes of all sites, each with the name of its site.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    return [f"{name}: {note}" for name, facts in read_facts(out).items() for note in facts.get("notes", [])]
+
+
 def frozen_digests(out: Path) -> dict[str, tuple[str, str]]:
     """Read the digests of each site's dataset and split; equal digests, equal rows.
 

@@ -1,6 +1,7 @@
 """`fedbus compare` from the command line, on small datasets, with the real Flower and Ray."""
 
 import csv
+import html
 import json
 import os
 import re
@@ -252,3 +253,20 @@ def test_ctrl_c_stops_cleanly_and_resuming_gives_the_uninterrupted_result(datase
 def test_a_bad_setting_is_explained_before_anything_is_trained(setting, said, datasets, tmp_path):
     assert said in refused([*command(datasets, tmp_path / "out"), f"--set={setting}"])
     assert not (tmp_path / "out" / "arms").exists()
+
+
+def test_notes_on_the_data_are_printed_before_training_and_in_the_report(finished: tuple[Path, str]) -> None:
+    out, printed = finished
+    notes = [
+        f"{name}: {note}"
+        for name, site in json.loads((out / "sites.json").read_text(encoding="utf-8")).items()
+        for note in site["notes"]
+    ]
+    before = "".join(printed.partition("scoring the test rows")[0].split())
+    report = html.unescape((out / "report.html").read_text(encoding="utf-8"))
+    careful = report.partition("Read with care")[2]
+    assert any("no patient is known" in note for note in notes)
+    assert any("few test images of a class" in note for note in notes)
+    for note in notes:
+        assert "".join(note.split()) in before
+        assert f"{note}." in careful

@@ -22,7 +22,7 @@ def findings(results: dict[str, Any]) -> list[str]:
 
 
 def cautions(results: dict[str, Any]) -> list[str]:
-    """List what to read with care: lost classes, few groups, unequal work, refused updates, one seed."""
+    """List what to read with care: lost classes, few groups, unequal work, refused updates, one seed, notes on data."""
     return [
         *(_lost_classes(results, arm) for arm in wording.shared_arms(results) if _lost(results, arm)),
         *_few_groups(results),
@@ -30,6 +30,7 @@ def cautions(results: dict[str, Any]) -> list[str]:
         *_refusals(results),
         *_unscored(results),
         *_one_seed(results),
+        *(f"{site}: {note}." for site, facts in results["sites"].items() for note in facts.get("notes", [])),
     ]
 
 

@@ -153,7 +153,7 @@ def test_images_that_look_like_masks_are_noted(tmp_path):
     root = make_class_folders(tmp_path)
     Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(root / "Normal" / "outline.png")
     found = inspect_dataset("class-folders", root, "x", 20)
-    assert found.notes == ("1 image(s) with the grey values of a mask: Normal/outline.png",)
+    assert found.notes[0] == "1 image(s) with the grey values of a mask: Normal/outline.png"
     assert found.usable
 
 

@@ -117,7 +117,7 @@ def test_an_image_that_may_be_a_mask_is_noted_in_the_run_too(tmp_path, with_mask
     )
     prepare_sites(settings, tmp_path / "run")
     (site,) = json.loads((tmp_path / "run" / SITES_FILE).read_text()).values()
-    assert site["notes"] == ["1 image(s) with the grey values of a mask: Benign/blank.png"]
+    assert site["notes"][0] == "1 image(s) with the grey values of a mask: Benign/blank.png"
 
 
 def test_fingerprints_of_an_older_version_are_decoded_again(tmp_path, with_masks, monkeypatch):
