@@ -112,7 +112,8 @@ def test_check_and_a_comparison_note_the_same(prepare, tmp_path):
 
     assert list(checked) == noted
     expected = (
-        "columns that are not read: age", "differ only in form (0007 and 7)", "2 rows name no patient ('NA' 2)", "4.png",
+        "columns that are not read: age", "differ only in form (0007 and 7)", "2 rows name no patient ('NA' 2)",
+        "4.png",
         "patient Q has 30 of 80 images", "few test images",
     )  # fmt: skip
     for words in expected:
