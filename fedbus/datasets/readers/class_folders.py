@@ -12,7 +12,7 @@ from fedbus.datasets.manifest import Manifest, build_manifest
 from fedbus.datasets.readers import busi
 from fedbus.datasets.readers.common import looks_like_mask
 from fedbus.datasets.readers.dicom_patients import find_patients
-from fedbus.datasets.readers.folders import find_folders, refuse_splits, split_names
+from fedbus.datasets.readers.folders import find_folders, refuse_folders_below, split_names
 from fedbus.datasets.readers.listing import Listing, describe_kinds, has_images, list_images
 from fedbus.errors import ArchiveError, listed
 
@@ -37,7 +37,8 @@ def read(root: Path, site: str) -> Manifest:
             a class's folder contains only files that are not images, a link puts a file into two classes, or there are
             fewer than two classes.
     """
-    _refuse_folders_below(root)
+    found_in = [folder for folder in find_folders(root, matches) if not looks_like_mask(folder.relative_to(root) / "-")]
+    refuse_folders_below(root, found_in, "class folders")
     listing = list_images(root)
     files = listing.images
     classes = {path: _class(root, path) for path in files}
@@ -62,18 +63,6 @@ def read(root: Path, site: str) -> Manifest:
 
 def _class(root: Path, path: Path) -> str:
     return path.relative_to(root).parts[0].lower()
-
-
-def _refuse_folders_below(root: Path) -> None:
-    """Refuse a folder above the class folders: which of several it stands for is unknown."""
-    found = [folder for folder in find_folders(root, matches) if not looks_like_mask(folder.relative_to(root) / "-")]
-    if not found or root in found:
-        return
-    refuse_splits(root, found, nested=True)
-    raise ArchiveError(
-        f"{root} has no class folders; they are in {listed(found)}.",
-        "Name that folder." if len(found) == 1 else "Name one of these folders, or merge them.",
-    )
 
 
 def _refuse_masks(root: Path, files: list[Path]) -> None:

@@ -68,16 +68,42 @@ def refuse_splits(root: Path, found: Sequence[Path], *, nested: bool = False) ->
     cut = [folder for folder in found if split_names(folder.relative_to(root))]
     if not cut:
         return
-    others = [path for path in _subfolders(root) if _SPLIT.fullmatch(path.name) and has_images(path)]
-    if len(found) == 1 and len(others) < 2:
+    others = [
+        path
+        for path in _subfolders(root)
+        if _SPLIT.fullmatch(path.name) and not any(folder.is_relative_to(path) for folder in found) and has_images(path)
+    ]
+    if len(found) + len(others) < 2:
         return
-    names = listed([folder.relative_to(root).as_posix() for folder in dict.fromkeys([*found, *others])])
-    tables = [table for folder in found for table in folder.glob("*.csv")]
-    remedy = "Use the dataset as published, with one table" if tables else _merge(root, found, nested)
+    names = listed([folder.relative_to(root).as_posix() for folder in (*found, *others)])
+    if any(path.suffix.lower() == ".csv" for folder in found for path in folder.iterdir()):
+        remedy = "Put their images into one folder with one table, as before they were cut"
+    else:
+        remedy = _merge(root, found, nested)
     raise ArchiveError(
         f"{root} is a dataset that was cut into splits: {names}. Splits made elsewhere may have images of one patient "
         "on both sides, and are never used.",
         f"{remedy}. Or name one of these folders, to leave out the others.",
+    )
+
+
+def refuse_folders_below(root: Path, found: Sequence[Path], what: str) -> None:
+    """Refuse a folder above the one with a layout: which of several it stands for is unknown.
+
+    Args:
+        root: The folder that the user named.
+        found: The folders with the layout, at or below root.
+        what: What these folders contain, for the error.
+
+    Raises:
+        ArchiveError: If there are any, and root is none of them.
+    """
+    if not found or root in found:
+        return
+    refuse_splits(root, found, nested=True)
+    raise ArchiveError(
+        f"{root} contains no {what} directly, only in {listed(list(found))}.",
+        "Name that folder." if len(found) == 1 else "Name one of these folders, or merge them.",
     )
 
 

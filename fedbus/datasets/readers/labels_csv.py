@@ -18,6 +18,7 @@ from fedbus.datasets.readers.columns import find_columns, is_known
 from fedbus.datasets.readers.common import check_labels, check_rows_and_files, looks_like_mask
 from fedbus.datasets.readers.dicom_patients import complete_patients, find_patients
 from fedbus.datasets.readers.file_names import match_names
+from fedbus.datasets.readers.folders import find_folders, refuse_folders_below
 from fedbus.datasets.readers.listing import list_images
 from fedbus.datasets.readers.tables import Table, parse_table
 from fedbus.datasets.readers.unlisted import check_kinds, follow_links, leave_out_masks
@@ -53,6 +54,7 @@ def read(root: Path, site: str) -> Manifest:
             mask is listed as an image, a label is unknown, a frame is impossible, rows and files do not match, a file
             has several patients, or there are fewer than two classes.
     """
+    refuse_folders_below(root, find_folders(root, matches), TABLE)
     path = _table_of(root)
     table = parse_table(path, ("file", "label"), is_known)
     columns = find_columns(table)

@@ -67,7 +67,7 @@ def test_the_remedy_for_masks_names_their_folders_and_no_reader_that_would_not_h
 
 def test_images_beside_a_folder_of_masks(tmp_path):
     add(tmp_path, "images/benign/1.png", "images/malignant/2.png", "masks/benign/1.png", "masks/malignant/2.png")
-    with pytest.raises(ArchiveError, match=r"has no class folders; they are in .*/images\. Name that folder"):
+    with pytest.raises(ArchiveError, match=r"contains no class folders directly, only in .*/images\. Name that folder"):
         class_folders.read(tmp_path, "x")
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from fedbus.datasets.readers import labels_csv
+from fedbus.datasets.registry import read_dataset
 from fedbus.errors import ArchiveError
 from tests.archives import make_image, make_labels_csv
 from tests.dicoms import make_dicom_csv, write_dicom
@@ -101,6 +102,18 @@ def test_rows_that_name_other_files_are_refused(root):
     replace(root, "scans/benign-1.png", "SR.dcm")
     with pytest.raises(ArchiveError, match=r"not images: row 2 \(scans/other\), row 3 \(SR\.dcm\)"):
         labels_csv.read(root, "x")
+
+
+def test_a_table_below_the_folder_is_found_and_splits_are_refused(tmp_path):
+    make_labels_csv(tmp_path / "own" / "scans")
+    with pytest.raises(
+        ArchiveError, match=r"contains no labels\.csv directly, only in .*/own/scans\. Name that folder"
+    ):
+        read_dataset("labels-csv", tmp_path / "own", "x")
+    for name in ("train", "test"):
+        make_labels_csv(tmp_path / "cut" / name)
+    with pytest.raises(ArchiveError, match=r"cut into splits: test, train\. .*one folder with one table"):
+        read_dataset("labels-csv", tmp_path / "cut", "x")
 
 
 def test_other_files_are_counted(root):
