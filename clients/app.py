@@ -17,6 +17,7 @@ from fedbus.models.state import State
 from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from fedbus.transport.allow_list import check_registration, check_reply
+from fedbus.transport.array_bytes import check_array_bytes
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.packing import layout_of
 from fedbus.transport.shared_memory import SharedArrays
@@ -102,6 +103,7 @@ def _read_instruction(message: Message) -> Instruction:
 
 def _read_state(message: Message, codec: WeightCodec) -> State:
     record = cast(ArrayRecord, message.content[ARRAYS])
+    check_array_bytes({name: array.data for name, array in record.items()}, codec.layout)
     state = codec.from_message({name: array.numpy() for name, array in record.items()})
     if layout_of(state) != codec.layout:  # here, before a model is built
         raise RunError(

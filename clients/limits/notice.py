@@ -4,6 +4,7 @@ import json
 
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import NOT_SENT, Settings, kebab
+from fedbus.text import plain_text
 from fedbus.transport.messages import Instruction
 
 LONGEST = 200
@@ -28,5 +29,4 @@ def changed_settings(settings: Settings) -> dict[str, tuple[str, str]]:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return plain_text(json.dumps(value), LONGEST)

@@ -1,21 +1,18 @@
 """Between models and Flower's messages: what travels is packed, what strategies see is one array per parameter."""
 
-import io
-import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
+from fedbus.transport.array_bytes import check_array_bytes
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, ROUND, Instruction, Report
 from fedbus.transport.packing import pack, unpack
 from fedbus.transport.weights import WeightCodec
-from server.rounds.inbox import limits_of_model
 from server.rounds.messaging import Participants, read_record
 
 MAX_STRATEGY_LOSS = 28.0
@@ -109,7 +106,7 @@ def read_update(reply: Message, codec: WeightCodec) -> State:
     """
     arrays = cast(ArrayRecord, read_record(reply, ARRAYS))
     try:
-        _check_sizes(arrays, codec)
+        check_array_bytes({name: array.data for name, array in arrays.items()}, codec.layout)
         return codec.from_message({name: array.numpy() for name, array in arrays.items()})
     except RunError:
         raise
@@ -117,25 +114,6 @@ def read_update(reply: Message, codec: WeightCodec) -> State:
         raise RunError(
             f"Its arrays can't be read ({type(error).__name__}).", "Run the same version of FedBUS everywhere."
         ) from error
-
-
-def _check_sizes(arrays: ArrayRecord, codec: WeightCodec) -> None:
-    """Check the number and the sizes of arrays before they are decoded: a header of 100 bytes can state a terabyte.
-
-    Raises:
-        RunError: If they are larger than the model, or a header does not match what follows it.
-        Exception: If an array is damaged.
-    """
-    most = limits_of_model(codec.layout)
-    if len(arrays) > most.objects or sum(len(array.data) for array in arrays.values()) > most.size:
-        raise RunError("Its arrays are larger than the model.", "Run the same version of FedBUS everywhere.")
-    for array in arrays.values():
-        stream = io.BytesIO(array.data)
-        version = npy.read_magic(stream)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
-        if math.prod(shape) * dtype.itemsize != len(array.data) - stream.tell():
-            raise RunError("An array's size is not what its header says.", "Run the same version of FedBUS everywhere.")
 
 
 def strategy_reply(reply: Message, update: State, report: Report) -> Message:

@@ -16,7 +16,8 @@ from flwr.app import Array, Message
 from flwr.serverapp import Grid
 
 from fedbus.errors import RunError
-from fedbus.transport.packing import Layout, number_of_values
+from fedbus.transport.array_bytes import most_bytes
+from fedbus.transport.packing import Layout
 from server.flower_internals import (
     Confirmation,
     HttpGrid,
@@ -51,13 +52,10 @@ NUMBERS_ONLY = ReplyLimits(64, 1 << 20)
 OBJECT_BYTES = 1 << 20
 """Flower cuts arrays into objects of 5 MiB; smaller ones are allowed for."""
 
-ARRAY_OVERHEAD = 1 << 10
-"""Bytes that describe an array: its name, shape and type."""
-
 
 def limits_of_model(layout: Layout) -> ReplyLimits:
     """Return the limits of a reply with a model, packed in any way, and numbers."""
-    size = NUMBERS_ONLY.size + 4 * number_of_values(layout) + ARRAY_OVERHEAD * len(layout)
+    size = NUMBERS_ONLY.size + most_bytes(layout)
     return ReplyLimits(NUMBERS_ONLY.objects + 3 * len(layout) + size // OBJECT_BYTES, size)
 
 
