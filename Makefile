@@ -7,7 +7,7 @@ SOURCES := fedbus server clients simulations tests
 
 OUT    ?= runs/bench
 
-.PHONY: setup compare bench test test-all check format lock clean
+.PHONY: setup compare bench soak test test-all check format lock clean
 
 setup: $(READY)
 
@@ -27,6 +27,11 @@ compare: setup
 # OUT: folder of the results; QUICK=1: under five minutes on two cores.
 bench: setup
 	$(BIN)/python -m simulations.benchmarks $(OUT) $(if $(QUICK),--quick)
+
+# Kills every kind of process at random moments, fills disks and so on; takes half an hour at most. The table in
+# OUT/soak.md belongs in docs/security.md.
+soak: setup
+	$(BIN)/python -m tests.soak $(OUT)
 
 # Two processes with one thread each: many tests wait for other processes, and threads of two would wait for each other.
 # One file stays in one process, since its tests share fixtures; a process takes the next file when it is free, and

@@ -12,7 +12,7 @@ from clients.flower_internals import ErrorCode
 from clients.limits.refusal import RefusedError
 from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
-from fedbus.errors import RunError
+from fedbus.errors import FedbusError, RunError
 from fedbus.models.state import State
 from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
@@ -43,7 +43,7 @@ def make_client_app(
     app = ClientApp()
 
     def guarded(handle: Handler) -> Handler:
-        return handle if expose_errors else _hide_errors(handle)
+        return _show_errors(handle) if expose_errors else _hide_errors(handle)
 
     def codec_for(instruction: Instruction) -> WeightCodec:
         return WeightCodec(instruction.settings.payload, work.layout(instruction), shared_arrays)
@@ -79,6 +79,18 @@ def make_client_app(
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
     return app
+
+
+def _show_errors(handle: Handler) -> Handler:
+    """Send the server the text of an expected error; of any other, Flower sends the traceback."""
+
+    def handled(message: Message, context: Context) -> Message:
+        try:
+            return handle(message, context)
+        except FedbusError as error:
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error)), reply_to=message)
+
+    return handled
 
 
 def _hide_errors(handle: Handler) -> Handler:

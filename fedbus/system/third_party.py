@@ -19,15 +19,27 @@ SETTINGS = {
 """Environment variables, inherited by child processes."""
 
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
 def silence_third_party() -> None:
-    """Switch telemetry and log messages off; errors still arrive as exceptions.
+    """Switch telemetry and log messages off; errors still arrive as exceptions. No proxy is used within this machine.
 
     Call it before Flower or Ray is imported.
     """
     os.environ.update(SETTINGS)
+    os.environ.update(_no_proxy())
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
     logging.getLogger("ray").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(flwr|ray)\b.*")
+
+
+def _no_proxy() -> dict[str, str]:
+    """Variables by which connections to this machine itself go to no proxy: Flower's programs and Ray have such."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    value = ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES]))
+    return {"no_proxy": value, "NO_PROXY": value}
 
 
 def show_argument_help() -> None:

@@ -21,6 +21,7 @@ from fedbus.evaluation.predictions import Predictions
 from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.runs.folder import read_settings
+from fedbus.runs.lock import hold_folder
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import SiteSource
 from fedbus.sites.unseen_site import prepare_unseen_site
@@ -196,3 +197,8 @@ def test_an_arm_that_averages_batch_norm_hands_on_its_own(run):
     shared = load_file(run / "arms" / "fedavg" / "final.safetensors")
     found = handed_on_state(arm, settings, ["a", "b"])
     assert all(torch.equal(found[name], shared[name]) for name in shared)
+
+
+def test_a_folder_that_another_process_uses_is_refused(run, phantoms, tmp_path):
+    with hold_folder(tmp_path / "scores"):
+        assert "is in use" in refused(run, f"--site=c=phantoms:{phantoms['c']}", "--out", tmp_path / "scores")
