@@ -14,7 +14,7 @@ from pydicom.pixels.utils import pixel_array
 
 from fedbus.errors import ImageError
 from fedbus.images.dicom_file import declared
-from fedbus.images.limits import MOST_FRAGMENTS
+from fedbus.images.limits import MOST_FRAMES
 
 YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 """Colours that are converted to RGB."""
@@ -53,9 +53,11 @@ def choose_frame(path: Path, file: Dataset, frame: int | None) -> int:
         frame: Number of the frame, counted from 1; None: the representative one, else the middle one.
 
     Raises:
-        ImageError: If the file has no such frame.
+        ImageError: If the file has no such frame, or claims more than `MOST_FRAMES`.
     """
     count = count_frames(file)
+    if count > MOST_FRAMES:  # pydicom would count them all
+        raise ImageError(f"{path} claims more frames than any scanner makes.", "Export it again from its source.")
     if frame is None:
         representative = declared(file, "RepresentativeFrameNumber")
         return representative - 1 if representative in range(1, count + 1) else (count - 1) // 2
@@ -90,7 +92,7 @@ def decode_frame(file: Dataset, position: int) -> NDArray[Any]:
 
 def _find_stream(file: Dataset, position: int) -> bytes:
     """The compressed bytes of one frame."""
-    if file.PixelData.count(_ITEM) > MOST_FRAGMENTS:
+    if file.PixelData.count(_ITEM) > MOST_FRAMES:
         raise ValueError("too many fragments")
     offsets = None
     if "ExtendedOffsetTable" in file:

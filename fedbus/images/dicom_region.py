@@ -49,7 +49,7 @@ def choose_regions(header: Dataset, width: int, height: int) -> Regions:
     left, upper = (min(box[edge] for box in kept) for edge in (0, 1))
     right, lower = (max(box[edge] for box in kept) for edge in (2, 3))
     remarks = [JOINED_REGIONS] if len(set(kept)) > 1 else []
-    if any(not _contains((left, upper, right, lower), box) for box in boxes):
+    if any(not _contains((left, upper, right, lower), box) for _, box in found):
         remarks.append(LARGEST_REGION)
     return Regions(slice(upper, lower), slice(left, right), tuple(remarks))
 

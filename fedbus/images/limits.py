@@ -37,8 +37,8 @@ MOST_READS = 200_000
 MOST_SEQUENCE_BYTES, MOST_ITEMS = 2**23, 50_000
 """Of a DICOM sequence that is used: several times those of a file that describes a thousand frames one by one."""
 
-MOST_FRAGMENTS = 100_000
-"""Pieces of the compressed pixels of a DICOM file; usually one per frame."""
+MOST_FRAMES = 100_000
+"""Frames that a DICOM file may claim, and pieces of its compressed pixels: usually one per frame."""
 
 MOST_PAGES = 100
 """Pages of a TIFF file that are searched for its first full-size image."""

@@ -16,7 +16,7 @@ SEVERAL_FRAMES = (
     "labels-csv can name others in the column frame"
 )
 JOINED_REGIONS = "declare several ultrasound regions of equal rank, which are all kept, in one image"
-LARGEST_REGION = "declare several ultrasound regions, of which only the largest is kept"
+LARGEST_REGION = "declare several ultrasound regions, of which only the largest with tissue is kept"
 SEVERAL_WINDOWS = "declare several windows or tables for grey levels, of which the first is used"
 OVERLAYS = "have overlays (drawings or text in planes of their own), which are not shown"
 TRANSPARENT = "are partly transparent; transparency is ignored"

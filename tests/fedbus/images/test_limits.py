@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import uid
+from pydicom import dcmread, uid
 
 from fedbus.datasets.manifest import build_manifest
 from fedbus.errors import ArchiveError, ImageError
@@ -150,6 +150,27 @@ def test_a_stream_of_another_size_than_the_header_is_not_decoded(tmp_path, monke
     assert write_rle(tmp_path / "d.dcm", GREY).stat().st_size > GREY.size  # noise grows, and is within the bound
     monkeypatch.undo()
     np.testing.assert_array_equal(np.asarray(decode_dicom(tmp_path / "d.dcm")), GREY)
+
+
+def test_more_frames_than_the_limit_are_refused(tmp_path):
+    """It took pydicom three minutes to count 2 147 483 647 of them."""
+    for name in ("a.dcm", "b.dcm"):
+        path = write_dicom(tmp_path / name, GREY) if name == "a.dcm" else write_rle(tmp_path / name, GREY)
+        file = dcmread(path)
+        file.NumberOfFrames = 2**31 - 1
+        file.save_as(path)
+        for frame in (None, 1):
+            with pytest.raises(ImageError, match=rf"{name} claims more frames than any scanner makes"):
+                decode_dicom(path, frame)
+
+
+def test_more_fragments_than_the_limit_are_refused(tmp_path):
+    path = write_compressed(tmp_path / "a.dcm", GREY, uid.JPEG2000Lossless, [jpeg_2000(GREY)])
+    content = path.read_bytes()
+    start = content.index(ITEM[:4]) + 8  # after the offset table, which is empty
+    path.write_bytes(content[:start] + (limits.MOST_FRAMES + 1) * ITEM + content[start:])
+    with pytest.raises(ImageError, match=r"a\.dcm can't be decoded \(ValueError\)"):
+        decode_dicom(path)
 
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
