@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fedbus.errors import listed
+from fedbus.sites.annotated_copies import annotated_copies_note
 from fedbus.sites.groups import Pair
 from fedbus.sites.split import SplitTable
 from fedbus.sites.split_dataset import GroupedRows
@@ -21,13 +22,18 @@ _USES = {"test": "its metrics rest on these", "validation": "the choice of a rou
 
 
 def dataset_notes(dataset: GroupedRows, pairs: Sequence[Pair]) -> list[str]:
-    """Note unknown patients, a patient or group with a large share of the images, and duplicates under two labels.
+    """Note unknown patients, a patient or group with many of the images, duplicates under two labels, annotated copies.
 
     Args:
         dataset: The rows of a dataset with their groups.
         pairs: Near-duplicates among them, identical images included.
     """
-    return [*_unknown_patients(dataset), *_large_share(dataset), *_two_labels(dataset, pairs)]
+    return [
+        *_unknown_patients(dataset),
+        *_large_share(dataset),
+        *_two_labels(dataset, pairs),
+        *annotated_copies_note(dataset.rows, pairs),
+    ]
 
 
 def split_notes(split: SplitTable) -> list[str]:
