@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clients.limits.disk import MOST_STATES, mark_used, remove_old_folders
 from clients.limits.study import check_update, model_layout, time_limit
 from clients.received_model import keep_model
 from clients.site_training import train_site
@@ -23,7 +24,7 @@ from fedbus.evaluation.site_scores import score_site
 from fedbus.evaluation.validation import score_probabilities
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
-from fedbus.runs.site_state import own_model, site_state
+from fedbus.runs.site_state import own_model, site_state, state_folder
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, open_site, read_facts
 from fedbus.sites.split import SPLITS
@@ -72,6 +73,9 @@ def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple
     rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)
     if workspace.limits:
         check_update(rows, settings, workspace.limits)
+        memory = state_folder(workspace.folder, instruction.memory)
+        mark_used(memory)
+        remove_old_folders(memory.parent, memory, MOST_STATES)
     trained, score, loss = train_site(
         _build_model(settings.model, device), _open_site(workspace), rows,
         site_state(workspace.folder, instruction.memory, workspace.name), state, settings,

@@ -11,6 +11,9 @@ from clients.limits.refusal import refusal
 MOST_FOLDERS = 10
 """Prepared folders that a site keeps. Each has the state that its runs need with --resume."""
 
+MOST_STATES = 20
+"""Trainings of one prepared folder whose state a site keeps; the titles of a hub name them."""
+
 MOST_DECODED = 4
 """Sets of decoded images that a site keeps, one per image size and treatment of annotations."""
 

@@ -149,7 +149,7 @@ def test_an_instruction_to_train_longer_than_allowed_ends(site, monkeypatch):
 
 def test_many_studies_leave_a_bounded_number_of_folders_and_files(site):
     for number in range(MOST_FOLDERS + 3):
-        assert ask(site, image_size=32 + number, bootstrap=10 + number).has_content()
+        assert ask(site, image_size=32 + min(number, MOST_DECODED), bootstrap=10 + number).has_content()
         assert len(list(site.work.iterdir())) <= MOST_FOLDERS, remove_old_folders
         assert len({path.name[:32] for path in (site.cache / "pixels").iterdir()}) <= MOST_DECODED
     assert len(list(site.answered.iterdir())) == 1, "all had the same split"
@@ -164,6 +164,14 @@ def test_the_folder_of_the_current_run_and_its_state_are_kept(site, monkeypatch)
         assert ask(site, bootstrap=100 + number).has_content()
         assert ask(site, "train", **settings).has_content()
     assert len(list(site.work.glob("*/memory/current/st-mary/optimiser-00001.safetensors"))) == 1
+
+
+def test_many_titles_leave_the_state_of_a_bounded_number_of_trainings(site, monkeypatch):
+    monkeypatch.setattr(work, "MOST_STATES", 2)
+    for title in ("first", "second", "third", "second", "fourth"):
+        assert ask(site, "train", optimiser_state="kept", seeds=(5,), title=title).has_content()
+    (kept,) = {path.parent for path in site.work.glob("*/memory/fourth")}
+    assert {path.name for path in kept.iterdir()} == {"second", "fourth"}
 
 
 def test_a_nearly_full_disk_is_not_filled(site):
