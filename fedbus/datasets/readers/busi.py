@@ -22,7 +22,7 @@ CITATION = (
 )
 TERMS = "No licence file is published; cite the paper, do not pass the images on."
 
-_NAME = re.compile(r"(?P<label>benign|malignant|normal) \(\d+\)(?P<mask>_mask(_\d+)?)?\.png")
+_NAME = re.compile(r"(?P<label>benign|malignant|normal) \(\d+\)(?P<mask>_mask(_\d+)?)?\.(?i:png)")
 
 
 def matches(root: Path) -> bool:

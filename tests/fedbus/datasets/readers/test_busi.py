@@ -78,6 +78,12 @@ def test_one_split_beside_others_of_another_layout_is_not_read_alone(tmp_path):
         busi.read(tmp_path / "own", "x")
 
 
+def test_upper_case_endings(tmp_path):
+    for path in (make_busi(tmp_path) / "Dataset_BUSI_with_GT").rglob("*.png"):
+        path.rename(path.with_suffix(".PNG"))
+    assert busi.read(tmp_path, "x").counts == {"benign": 6, "malignant": 5, "normal": 4}
+
+
 def test_a_link_to_a_copy_is_no_second_copy(tmp_path):
     make_busi(tmp_path / "2024")
     (tmp_path / "latest").symlink_to("2024")
