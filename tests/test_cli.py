@@ -76,7 +76,7 @@ def test_what_a_site_would_run_can_be_typed(tmp_path):
 
 def test_a_narrow_terminal_does_not_break_the_line(hub, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
-    assert printed("hub", "start", hub.path)[-1] == "--disable-runtime-dependency-installation"
+    assert printed("hub", "start", hub.path)[-2:] == ["--superexec-auth-secret-file", "SECRET-FILE"]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def _no_proxy() -> dict[str, str]:
     """Variables by which connections to this machine itself go to no proxy: Flower's programs and Ray have such."""
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     names = [name.strip() for name in named.split(",") if name.strip()]
-    value = ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES]))
+    value = "*" if "*" in names else ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES]))
     return {"no_proxy": value, "NO_PROXY": value}
 
 
