@@ -15,8 +15,11 @@ _FOLDERS = re.compile(r"(?<![\w.:/])~?(?:/[^/\s'\"]+)+/(?=[^/\s])")
 
 
 def site_counts(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Reduce the facts about each site to counts and digests."""
-    return {name: {key: facts[key] for key in SITE_KEYS if key in facts} for name, facts in sites.items()}
+    """Reduce the facts about each site to counts and digests; of its notes only their number is kept, as `noted`."""
+    return {
+        name: {key: facts[key] for key in SITE_KEYS if key in facts} | {"noted": len(facts.get("notes", []))}
+        for name, facts in sites.items()
+    }
 
 
 def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`fedbus study`: run a grid of comparisons, each cell once, and report what its settings change."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.reports.comparison.figures import headline_figure_png
@@ -23,8 +24,10 @@ from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run, is_run
 from fedbus.runs.lock import RUNNING, hold_folder, is_unused
 from fedbus.sites.default_sites import resolve_sites
+from fedbus.sites.site import SITES_FILE, site_notes
 from fedbus.system.files import read_json, write_json
 from fedbus.system.locks import is_held
+from fedbus.text import MOST_OF_A_LINE, plain_text
 from server.rounds.robust import check_robust_arms
 from simulations.compare import PHANTOM_NOTE
 from simulations.precision import resolve_precision
@@ -208,8 +211,11 @@ def _run_with_progress(tasks: list[Task], address: str, console: Console) -> dic
     with bars:
         cells = bars.add_task("cells", total=len(tasks))
         rounds = bars.add_task("rounds", total=sum(task.rounds for task in tasks))
+        notes = _notes_of_first(tasks)
 
         def watch() -> None:
+            for note in next(notes, []):
+                console.print(Text(plain_text(note, MOST_OF_A_LINE), style="dim"))
             bars.update(cells, completed=sum(task.finished for task in tasks))
             bars.update(rounds, completed=sum(task.rounds_done for task in tasks))
 
@@ -217,6 +223,13 @@ def _run_with_progress(tasks: list[Task], address: str, console: Console) -> dic
         failures = run_tasks(tasks, address, watch)
         watch()
     return failures
+
+
+def _notes_of_first(tasks: Sequence[Task]) -> Iterator[list[str]]:
+    """Yield the notes on the sites' data once, when the first cell has prepared them; before and after, nothing."""
+    while (folder := next((task.folder for task in tasks if (task.folder / SITES_FILE).is_file()), None)) is None:
+        yield []
+    yield site_notes(folder)
 
 
 def _default_results(grid: Grid, tasks: dict[str, list[Task]]) -> dict[str, Any] | None:

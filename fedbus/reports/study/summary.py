@@ -38,7 +38,7 @@ def leaks_of(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def cautions(content: dict[str, Any]) -> list[str]:
-    """List what to read with care: several comparisons, failed cells, lost classes, few groups, one seed."""
+    """List what to read with care: comparisons, failed cells, lost classes, few groups, one seed, notes on data."""
     found = blocks(content)
     return [
         sentence
@@ -50,6 +50,7 @@ def cautions(content: dict[str, Any]) -> list[str]:
             *(_unequal_work(block) for block in found),
             _own_rows(found),
             _one_seed(found),
+            _notes_on_data(content),
         )
         if sentence
     ]
@@ -192,3 +193,12 @@ def _one_seed(found: list[Block]) -> str:
     if not rows or any("spread" in (row.metrics.get("accuracy") or {}) for row in rows):
         return ""
     return "Every cell was trained once. Another seed would give other figures; how different is unknown."
+
+
+def _notes_on_data(content: dict[str, Any]) -> str:
+    """Refer to the notes on the sites' data, which name files and patients and so are not in the study's results."""
+    noted = {name: facts["noted"] for name, facts in content["sites"].items() if facts.get("noted")}
+    if not noted:
+        return ""
+    listed = ", ".join(f"{site} ({count})" for site, count in noted.items())
+    return f"There are notes on the data of {listed}: the report in the folder of a cell lists them."

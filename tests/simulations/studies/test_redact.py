@@ -22,4 +22,4 @@ def test_settings_lose_folders_and_addresses_and_sites_all_but_counts():
     assert public_settings(given) == {"weights": "w.pth", "rounds": 2}
     assert public_settings({"rounds": 2}) == {"rounds": 2}
     facts = {"busi": {"images": 3, "notes": ["a.png is odd"], "dropped": [{"path": "a.png"}], "pixels": "/c/x.npy"}}
-    assert site_counts(facts) == {"busi": {"images": 3}}
+    assert site_counts(facts) == {"busi": {"images": 3, "noted": 1}}

@@ -302,3 +302,15 @@ def test_ctrl_c_ends_every_process_and_keeps_finished_rounds(place):
     while ours() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert ours() == []
+
+
+def test_notes_on_the_data_are_printed_once_and_counted(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = first
+    sites = json.loads((out / "cells" / "plain" / "sites.json").read_text(encoding="utf-8"))
+    printed = "".join(done.stdout.split())
+    assert {name: facts["noted"] for name, facts in content_of(out)["sites"].items()} == {
+        name: len(facts["notes"]) for name, facts in sites.items()
+    }
+    for name, facts in sites.items():
+        for note in facts["notes"]:
+            assert printed.count("".join(f"{name}: {note}".split())) == 1

@@ -61,3 +61,11 @@ def test_claims_are_compared_with_the_truth():
     assert len(found) == 2
     assert "A-balanced-images (Centralised) claims macro F1 .950" in found[1]
     assert "+.100 (.070–.130): higher, the interval excludes 0." in found[1]
+
+
+def test_notes_on_data_are_referred_to_by_number_only():
+    content = study_content()
+    content["sites"]["BUSI"]["noted"] = 3
+    assert any("notes on the data of BUSI (3): the report in the folder" in said for said in summary.cautions(content))
+    content["sites"]["BUSI"]["noted"] = 0
+    assert not any("notes on the data" in said for said in summary.cautions(content))
