@@ -73,8 +73,15 @@ __all__ = [
     "PushTaskOutputRequest", "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor",
     "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "StopRunRequest", "SubStatus",
     "SuperExecAuthHttpInterceptor", "TaskType", "aggregate_metricrecords", "body_of_type", "build_fab_from_disk",
-    "children_of", "inflate", "object_type", "run_number", "runtime_client", "verify_signature",
+    "children_of", "inflate", "object_type", "run_number", "run_superlink", "runtime_client", "verify_signature",
 ]  # fmt: skip
+
+
+def run_superlink() -> None:
+    """Run Flower's `flower-superlink` with the arguments of this process."""
+    from flwr.superlink.cli import flower_superlink  # slow, and only one process needs it
+
+    flower_superlink()
 
 
 def runtime_client(grid: HttpGrid) -> RuntimeHttpClient:

@@ -3,6 +3,7 @@
 import shlex
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ def start_superlink(hub: HubFolder, secret_file: Path) -> subprocess.Popen[bytes
             f"Another program already answers at {HOST}:{hub.settings.superlink_port}.",
             "If this hub is not already running, set another superlink-port in hub.toml.",
         )
-    child = start_child(superlink_command(hub, secret_file), hub.log, flower_environment(hub) | NO_GRPC)
+    command = [sys.executable, "-m", "server.hub.superlink_process", *superlink_command(hub, secret_file)[1:]]
+    child = start_child(command, hub.log, flower_environment(hub) | NO_GRPC)
     try:
         _wait_until_up(hub, child)
     except BaseException:
