@@ -19,6 +19,9 @@ from server.rounds.shares import most_weight
 MAX_LOSS = 1e6
 """A larger training loss only shows that the training diverged; sums of losses below it stay finite."""
 
+MAX_STEPS = 10**9
+"""More optimiser steps than any site takes in a round; results add them up."""
+
 MAX_LOSS_PER_IMAGE = 28.0
 """Likelihoods are clipped at 1e-12, whose negative logarithm is 27.6."""
 
@@ -102,6 +105,7 @@ def _check_report(report: Report, registration: Registration, split: str, weight
     faults = {
         "another number of images": bool((report.score.confusion.sum(axis=1) != rows).any()),
         "a larger weight than its number of images": report.weight > weight,
+        "an impossible number of steps": report.steps > MAX_STEPS,
         "an impossible loss": report.loss > MAX_LOSS
         or bool((report.score.loss_sums > rows * MAX_LOSS_PER_IMAGE).any()),
         "test metrics of another number of images": (

@@ -64,6 +64,7 @@ def test_a_valid_reply_is_used():
         (changed(score=score([2**62, 1, 0], [0, 0, 0], [0, 0, 1])), "another number of images"),
         (changed(weight=25.0), "a larger weight than its number"),
         (changed(weight=1e300), "a larger weight than its number"),
+        (changed(steps=2**62), "an impossible number of steps"),
         (changed(loss=2 * MAX_LOSS), "an impossible loss"),
         (changed(loss=1e308), "an impossible loss"),
         (changed(score=score([2, 1, 0], [0, 0, 0], [0, 0, 1], loss=1e308)), "an impossible loss"),
