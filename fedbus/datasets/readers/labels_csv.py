@@ -31,6 +31,7 @@ CITATION = "The hospital's own images."
 TERMS = "The hospital's own."
 
 TABLE = "labels.csv"
+OTHER_TABLES = (".csv", ".tsv", ".txt", ".xls", ".xlsx", ".ods", ".numbers")
 
 _WHOLE = re.compile(r"(?<=\d)\.0+$")
 _ADDRESS = re.compile(r"[a-z]+:/", re.IGNORECASE)
@@ -56,6 +57,7 @@ def read(root: Path, site: str) -> Manifest:
     """
     refuse_folders_below(root, find_folders(root, matches), TABLE)
     path = _table_of(root)
+    _check_exists(path)
     table = parse_table(path, ("file", "label"), is_known)
     columns = find_columns(table)
     # Spreadsheets on Windows write backslashes.
@@ -83,6 +85,16 @@ def _table_of(root: Path) -> Path:
     """The table of a folder, in whatever case its name is written."""
     named = [path for path in root.iterdir() if path.name.lower() == TABLE] if root.is_dir() else []
     return named[0] if len(named) == 1 else root / TABLE
+
+
+def _check_exists(table: Path) -> None:
+    """Name the tables of other formats that are beside a missing one."""
+    others = sorted(path.name for path in table.parent.iterdir() if path.suffix.lower() in OTHER_TABLES)
+    if others and not table.exists():
+        raise ArchiveError(
+            f"{table} does not exist, but {listed(others)}.",
+            f"Save the table of images as 'CSV UTF-8' under the name {TABLE}.",
+        )
 
 
 def _read_patients(

@@ -196,3 +196,10 @@ def test_the_table_s_own_name_may_have_capitals(tmp_path):
     (tmp_path / "labels.csv").rename(tmp_path / "Labels.CSV")
     assert labels_csv.matches(tmp_path)
     assert len(labels_csv.read(tmp_path, "x").rows) == 15
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "Labels.tsv", "labels.csv.txt", "list.csv"])
+def test_a_table_of_another_format_or_name_is_pointed_out(tmp_path, name):
+    (make_labels_csv(tmp_path) / "labels.csv").rename(tmp_path / name)
+    with pytest.raises(ArchiveError, match=rf"labels\.csv does not exist, but {name}\. Save the table of images as"):
+        labels_csv.read(tmp_path, "x")
