@@ -103,7 +103,7 @@ def _hide_errors(handle: Handler) -> Handler:
             logging.getLogger("fedbus").error("%s", plain_text(error, MOST_OF_A_LINE))
             reason = f"{type(error).__name__}; see the site's own log"
             if isinstance(error, RefusedError):
-                reason = error.problem
+                reason = error.problem.rstrip(".")  # it becomes part of a sentence
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     return handled
