@@ -1,6 +1,8 @@
 """Text from other parties: one printable line, cut, at every place where it enters or is printed."""
 
-import warnings
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -52,21 +54,17 @@ def test_a_printed_line_is_one_line(print_it, capsys):
     check_plain(capsys.readouterr().out.removesuffix("\n"))
 
 
-def test_the_command_line_prints_errors_and_notes_plainly(monkeypatch, capsys):
-    def fail() -> None:
-        raise RunError(FORGED, "Nothing.")
-
-    for name in ("silence_third_party", "show_argument_help", "let_threads_sleep"):
-        monkeypatch.setattr(cli, name, lambda: None)
-    monkeypatch.setattr(cli, "app", fail)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    with pytest.raises(SystemExit):
-        cli.main()
-    warnings.showwarning(FedbusWarning(FORGED), FedbusWarning, "file.py", 1)
-    said = capsys.readouterr().err
-    assert "[/bold]" in said, "not read as markup"
-    for line in said.splitlines():
-        assert line.isprintable()
+def test_the_command_line_prints_errors_and_notes_plainly(tmp_path, capsys):
+    words = ["site", "approve", str(tmp_path / "\x1b[2J[/bold]bad\n09:00:00  round 9\u202e"), "x"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fedbus", *words],
+        capture_output=True, text=True, timeout=600, env=os.environ | {"COLUMNS": "1000", "NO_COLOR": "1"}, check=False,
+    )  # fmt: skip
+    problem, remedy = done.stderr.splitlines()
+    assert "[/bold]bad 09:00:00" in problem, "not read as markup"
+    assert (problem + remedy).isprintable()
+    cli._show_warning(FedbusWarning(FORGED), FedbusWarning, "file.py", 1)
+    check_plain(capsys.readouterr().err.removesuffix("\n"))
 
 
 def test_a_quoted_log_is_plain(tmp_path):
