@@ -57,6 +57,8 @@ def read(root: Path, site: str) -> Manifest:
         )
     _refuse_lost_classes(listing, set(classes.values()))
     patients, notes = find_patients(root, files, site)
+    if None in patients and any(patients):
+        notes.append(f"{patients.count(None)} images name no patient; each counts as a separate patient")
     found = [(path, classes[path], patient) for path, patient in zip(files, patients, strict=True)]
     return build_manifest(site, root, found, CENSUS, [*notes, *listing.notes, *_split_notes(root, files)])
 

@@ -53,7 +53,7 @@ def test_class_folders_take_patients_from_dicom(tmp_path):
         ("malignant/4.dcm", second),
         ("malignant/5.png", None),
     ]
-    assert manifest.notes == ()
+    assert manifest.notes == ("2 images name no patient; each counts as a separate patient",)
 
 
 def test_one_id_for_all_files_is_noted(tmp_path):
@@ -217,7 +217,8 @@ def test_without_a_patient_id_the_images_of_one_study_stay_together(tmp_path):
     ]
     patients, notes = write_study(tmp_path, [*tags, {}])
     assert patients == [pseudonym("north", "1.2.3")] * 2 + [None, None]
-    (note,) = notes
+    note, missing = notes
+    assert missing == "2 images name no patient; each counts as a separate patient"
     assert note.startswith("2 DICOM files have no patient id, so images of one study stay together")
     assert "1.2.3" not in note
 
@@ -232,7 +233,10 @@ def test_a_file_without_a_patient_id_is_of_the_patient_of_its_study(tmp_path):
 def test_patient_ids_that_mean_unknown_are_none(tmp_path, marker):
     patients, notes = write_study(tmp_path, [{"PatientID": marker}] * 3 + [{"PatientID": "MRN-1"}])
     assert patients == [None, None, None, pseudonym("north", "MRN-1")]
-    assert notes == ("3 DICOM files have a patient id that means unknown, as after de-identification",)
+    assert notes == (
+        "3 DICOM files have a patient id that means unknown, as after de-identification",
+        "3 images name no patient; each counts as a separate patient",
+    )
 
 
 def test_patient_ids_of_files_that_differ_only_in_form_are_one(tmp_path):
