@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_color_lut
 from scipy.special import expit
 
 from fedbus.images.dicom_file import declared
+from fedbus.images.dicom_palette import apply_palette
 from fedbus.images.remarks import OVERLAYS, SEVERAL_WINDOWS
 
 _FUNCTIONAL_GROUPS = {
@@ -61,7 +61,7 @@ def to_grey(stored: NDArray[Any], header: Dataset) -> Image.Image:
         AttributeError: If the header lacks a tag that its kind of image needs.
     """
     if header.PhotometricInterpretation == "PALETTE COLOR":
-        colours = apply_color_lut(stored, header)
+        colours = apply_palette(stored, header)
         return _luma(colours, 8 * colours.dtype.itemsize)
     if stored.ndim == 3:
         return _luma(stored, header.BitsStored)

@@ -40,6 +40,9 @@ MOST_SEQUENCE_BYTES, MOST_ITEMS = 2**23, 50_000
 MOST_FRAMES = 100_000
 """Frames that a DICOM file may claim, and pieces of its compressed pixels: usually one per frame."""
 
+MOST_PALETTE_ENTRIES = 2**17
+"""Of a DICOM palette after expanding its segments: twice those of the standard."""
+
 MOST_PAGES = 100
 """Pages of a TIFF file that are searched for its first full-size image."""
 

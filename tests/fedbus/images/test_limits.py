@@ -173,6 +173,30 @@ def test_more_fragments_than_the_limit_are_refused(tmp_path):
         decode_dicom(path)
 
 
+def segmented_palette(words):
+    """Tags of a palette with the same segments of 16-bit words in each colour."""
+    tags = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        tags[f"Segmented{colour}PaletteColorLookupTableData"] = np.array(words, dtype="<u2").tobytes()
+    return tags
+
+
+def test_segmented_palettes_expand_to_a_limit_only(tmp_path, monkeypatch):
+    ramp = [0, 1, 0, 1, 255, 65535]  # one entry 0, then 255 up to 65535
+    image = decode_dicom(write_dicom(tmp_path / "a.dcm", GREY, **segmented_palette(ramp)))
+    np.testing.assert_array_equal(np.asarray(image), GREY)
+    monkeypatch.setattr("fedbus.images.dicom_palette.apply_color_lut", lambda *_: pytest.fail("expanded"))
+    for words in (
+        [0, 1, 0, *([1, 65535, 7] * 1000)],  # 65 million entries
+        [0, 1, 0, 2, 2, 0, 0],  # a segment that refers to itself
+        [0, 1, 0, *([2, 0, 0, 0] * 50)],
+    ):
+        path = write_dicom(tmp_path / "b.dcm", GREY, **segmented_palette(words))
+        with pytest.raises(ImageError, match=r"b\.dcm can't be decoded \(ValueError\)"):
+            decode_dicom(path)
+
+
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
 def test_compressed_text_in_a_png_inflates_to_a_limit_only(tmp_path, name):
     start = b"k\0\1\0\0\0" if name == b"iTXt" else b"k\0\0"
