@@ -62,7 +62,8 @@ def ask_hub(site: SiteFolder) -> Contact:
     # The time before the request, not after the answer: a slow line would look like a clock that is ahead.
     asked = datetime.now(UTC)
     try:
-        answer = httpx.get(f"https://{hub}/", verify=context, timeout=10)
+        with httpx.stream("GET", f"https://{hub}/", verify=context, timeout=10) as answer:  # no body, however long
+            date = answer.headers.get("date", "")
     except httpx.ConnectError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             problem = (
@@ -72,7 +73,7 @@ def ask_hub(site: SiteFolder) -> Contact:
         return Contact(False, problem=f"{hub} does not answer ({plain_text(error)})")
     except httpx.TransportError as error:
         return Contact(False, problem=f"{hub} does not answer ({type(error).__name__})")
-    hub_time = parsedate_to_datetime(answer.headers["date"]) if "date" in answer.headers else None
+    hub_time = _read_date(date)
     skew = (asked - hub_time).total_seconds() if hub_time else None
     # Flower's difference is the hub's time minus the request's, so its limits have the opposite sign.
     if skew is not None and not -MAX_TIMESTAMP_DIFF_SECONDS < skew < -MIN_TIMESTAMP_DIFF_SECONDS:
@@ -81,6 +82,15 @@ def ask_hub(site: SiteFolder) -> Contact:
         return Contact(True, skew=skew, too_skewed=True, problem=problem)
     approved, problem = _check_key(site, context)
     return Contact(True, skew=skew, approved=approved, problem=problem)
+
+
+def _read_date(header: str) -> datetime | None:
+    """Read the time of an HTTP answer; None if there is none, or it is malformed."""
+    try:
+        time = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _openssl_reason(error: httpx.ConnectError) -> str:

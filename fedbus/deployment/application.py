@@ -13,6 +13,9 @@ NOT_ALLOWED, OTHER_VERSION = 403, 409
 """Error codes of a site: its operator has not approved the application (the hub waits for that), or the application
 is approved but differs from the one installed there."""
 
+MAX_UNPACKED_BYTES = 64 << 20
+"""Of a bundle's files; the application's have less than 2 MB."""
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,6 +34,8 @@ def differing_files(bundle: bytes, installed: dict[str, str]) -> list[str]:
     """Return the source files in which bundle and installed application differ, sorted; [] if there are none."""
     try:
         with zipfile.ZipFile(io.BytesIO(bundle)) as opened:
+            if sum(file.file_size for file in opened.infolist()) > MAX_UNPACKED_BYTES:
+                return ["the whole bundle"]
             sent = {
                 name: hashlib.sha256(opened.read(name)).hexdigest()
                 for name in opened.namelist()

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -50,8 +51,18 @@ def test_a_forged_answer_of_a_hub_is_shown_plainly(reason, tmp_path, monkeypatch
     def fail(*_: object, **__: object) -> Callable[[], None]:
         raise httpx.ConnectError(reason)
 
-    monkeypatch.setattr(httpx, "get", fail)
+    monkeypatch.setattr(httpx, "stream", fail)
     site = make_site(tmp_path)
     monkeypatch.setattr(hub_contact, "read_ca_certificate", lambda path: b"")
     monkeypatch.setattr(hub_contact.ssl, "create_default_context", lambda cadata: None)
     check_plain(hub_contact.ask_hub(site).problem, 1000)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Nov 2026 12:00:00 GMT", FORGED])
+def test_a_malformed_time_of_a_hub_is_no_time(date):
+    assert hub_contact._read_date(date) is None
+
+
+def test_a_time_without_a_zone_is_universal_time():
+    read = hub_contact._read_date("Thu, 26 Nov 2026 12:00:00 -0000")
+    assert read == datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
-from fedbus.deployment.application import PACKAGES, ROOT, differing_files, digest_of, installed_files
+from fedbus.deployment.application import (
+    MAX_UNPACKED_BYTES,
+    PACKAGES,
+    ROOT,
+    differing_files,
+    digest_of,
+    installed_files,
+)
 from server.hub.bundle import application_folder, stage_application
 from server.hub.folder import init_hub
 
@@ -90,6 +97,13 @@ def test_files_that_differ_are_named(change, named):
 @pytest.mark.parametrize("cut", [0, 1, 30, -10], ids=str)
 def test_a_bundle_that_is_not_an_archive_differs_as_a_whole(cut):
     assert differing_files(zipped(FILES)[:cut], INSTALLED) == ["the whole bundle"]
+
+
+def test_a_bundle_that_would_fill_the_memory_is_not_unpacked(monkeypatch):
+    monkeypatch.setattr("zipfile.ZipFile.read", lambda *_: pytest.fail("unpacked"))
+    bomb = zipped(FILES | {"clients/zeros.py": b"0" * (MAX_UNPACKED_BYTES + 1)})
+    assert len(bomb) < 1 << 20
+    assert differing_files(bomb, INSTALLED) == ["the whole bundle"]
 
 
 def test_no_damaged_byte_goes_unseen_or_escapes_as_another_error():
