@@ -103,10 +103,11 @@ def _interrupt(count: int) -> None:
 
 def _end_at_once() -> None:
     """End this process and all that it started; what they leave behind is removed by the next start."""
-    with suppress(ImportError):  # where only training is installed, no process is started
-        import psutil
+    try:
+        import psutil  # missing where only training is installed; no process is started there
 
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 child.kill()
-    os._exit(exit_status())
+    finally:
+        os._exit(exit_status())
