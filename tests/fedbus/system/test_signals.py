@@ -50,8 +50,8 @@ import subprocess, sys, time
 from fedbus.system.signals import handle_signals
 handle_signals()
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-print(child.pid, flush=True)
 try:
+    print(child.pid, flush=True)
     time.sleep(60)
 finally:
     print("cleaning", flush=True)
