@@ -13,7 +13,7 @@ import os, sys
 print("torch" in sys.modules, os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
 """
 
-COMMAND_LINE = f"import fedbus.cli; fedbus.cli.app = lambda: exec({SHOW!r}); fedbus.cli.main()"
+COMMAND_LINE = f"import fedbus.cli, typer; typer.Typer.__call__ = lambda app: exec({SHOW!r}); fedbus.cli.main()"
 CLIENT_APP = f"import clients.app{SHOW}"
 
 
