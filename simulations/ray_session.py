@@ -61,10 +61,16 @@ def _start_own_ray(workers: int) -> tuple[int, int]:
     import torch
 
     processors, gpus = max(os.cpu_count() or 1, workers), torch.cuda.device_count()
-    with kept_handlers():
-        ray.init(
-            # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
-            address="local", num_cpus=processors, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
-        )  # fmt: skip
+    try:
+        with kept_handlers():
+            ray.init(
+                # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
+                address="local", num_cpus=processors, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
+                logging_level=logging.ERROR, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+            )  # fmt: skip
+    except Exception as error:  # Ray raises errors of any type if one of its processes ends or is too slow
+        raise RunError(
+            f"Ray, which runs the sites of a simulation, could not be started ({error}).",
+            "Rerun with --resume. If it fails again, end other programs that use much memory or processor time.",
+        ) from error
     return processors, gpus

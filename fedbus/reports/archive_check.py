@@ -24,6 +24,7 @@ from fedbus.system.progress import Advance
 from fedbus.system.terminal import BAD, GOOD, QUIET, advance_task, plain_table, progress_bar
 
 NEAR_BITS: int = Settings.model_fields["near_bits"].default
+FOLDS: int = Settings.model_fields["folds"].default
 SHOWN_PAIRS = 10
 MODES = {
     "L": "grey",
@@ -69,7 +70,8 @@ def check_sites(
             reports.append(inspection.to_json())
     write_json(out, {"sites": reports})
     usable = [spec for spec, report in zip(specs, reports, strict=True) if report["usable"]]
-    console.print(_next_step(specs, usable, out), soft_wrap=True)
+    folds = min((report["folds"] for report in reports if report["usable"]), default=0)
+    console.print(_next_step(specs, usable, folds, out), soft_wrap=True)
     return 0 if len(usable) == len(specs) else 1
 
 
@@ -232,14 +234,15 @@ def _render_refusal(site: str, reader: str, root: Path, error: FedbusError) -> R
 
 
 def _next_step(
-    specs: Sequence[tuple[str, str, Path]], usable: Sequence[tuple[str, str, Path]], out: Path
+    specs: Sequence[tuple[str, str, Path]], usable: Sequence[tuple[str, str, Path]], folds: int, out: Path
 ) -> RenderableType:
     lines = Text()
     failed = [site for site, reader, root in specs if (site, reader, root) not in usable]
     if failed:
         lines.append(f"✘ Fix {', '.join(failed)} and check again.\n", style=BAD)
     if usable:
-        command = " \\\n    ".join(["fedbus compare", *(f"--site {_spell(*spec)}" for spec in usable)])
+        fewer = [f"--set folds={folds}"] if folds < FOLDS else []
+        command = " \\\n    ".join(["fedbus compare", *(f"--site {_spell(*spec)}" for spec in usable), *fewer])
         lines.append("Meanwhile, the others: " if failed else "Next: ").append(f"{command}\n", style="bold")
     return lines.append(f"All findings, with every pair of files: {out}", style=QUIET)
 

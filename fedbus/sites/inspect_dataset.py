@@ -87,7 +87,7 @@ def inspect_manifest(
     pairs = near_pairs(_stack([each.hash for each in seen]), near_bits)
     digests = _stack([each.digest for each in seen])
     grouped = group_dataset(manifest.site, [each.row for each in seen], digests, pairs)
-    unsplittable, notes = _try_split(grouped)
+    unsplittable, folds, notes = _try_split(grouped)
     patients = Counter(row.patient for row in manifest.rows if row.patient is not None)
     masks, doubtful = find_masks([each.row for each in seen], [each.mask_greys for each in seen])
     return Inspection(
@@ -106,6 +106,7 @@ def inspect_manifest(
         near_bits=near_bits,
         unreadable=tuple(_unreadable(manifest, row, error) for row, error in errors.items()),
         unsplittable=unsplittable,
+        folds=folds,
         masks=tuple(masks),
         doubtful=len(doubtful),
         notes=(*manifest.notes, *mask_note(doubtful), *_describe_remarks(seen), *dataset_notes(grouped, pairs), *notes),
@@ -172,26 +173,26 @@ def _find_duplicates(
     )
 
 
-def _try_split(dataset: GroupedRows) -> tuple[str | None, list[str]]:
+def _try_split(dataset: GroupedRows) -> tuple[str | None, int, list[str]]:
     """Split as a comparison does by default, or else as undemandingly as possible.
 
     Returns:
-        Why not even that is possible, or None; and notes on the split.
+        Why not even that is possible, or None; the number of folds; and notes on the split.
     """
-    if not dataset.rows:
-        return None, []
     default = build_settings({}, "the check")
+    if not dataset.rows:
+        return None, default.folds, []
     try:
-        return None, split_notes(split_dataset(dataset, default))
+        return None, default.folds, split_notes(split_dataset(dataset, default))
     except SplitError as error:
         problem = error.problem
     fewest = build_settings({"folds": len(SPLITS)}, "the least demanding split")
     try:
         notes = split_notes(split_dataset(dataset, fewest))
     except SplitError as error:
-        return str(error), []
+        return str(error), fewest.folds, []
     advice = f"the default, folds = {default.folds}, is too many: use --set folds={fewest.folds}"
-    return None, [f"{advice} ({problem.removeprefix(f'{dataset.site}: ').rstrip('.')})", *notes]
+    return None, fewest.folds, [f"{advice} ({problem.removeprefix(f'{dataset.site}: ').rstrip('.')})", *notes]
 
 
 def _range(values: Sequence[int]) -> tuple[int, float, int] | None:

@@ -56,6 +56,7 @@ class Inspection:
         near_bits: Hashes that differ in at most this many of 256 bits count as near-duplicates.
         unreadable: Every image that can't be decoded.
         unsplittable: Why no settings could split it into train, validation and test; None if some can.
+        folds: The setting `folds` with which it can be split: the default, or fewer.
         masks: Every image that is a mask; a comparison refuses them.
         doubtful: Number of other images with the grey values of a mask; a note names them.
         notes: What to know before a comparison, which prints the same: what the reader noticed, doubtful images, and
@@ -77,6 +78,7 @@ class Inspection:
     near_bits: int
     unreadable: tuple[Unreadable, ...]
     unsplittable: str | None
+    folds: int
     masks: tuple[str, ...]
     doubtful: int
     notes: tuple[str, ...]
@@ -136,6 +138,7 @@ class Inspection:
             ],
             "masks": list(self.masks),
             "unsplittable": self.unsplittable,
+            "folds": self.folds,
             "notes": list(self.notes),
             "citation": reader.citation,
             "terms": reader.terms,

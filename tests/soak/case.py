@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from fedbus.runs.folder import SETTINGS_FILE
 from fedbus.system.scratch import PREFIX, RAY_PREFIX, SHARED_MEMORY
 
 SEEDS = (1, 2, 3)
@@ -142,7 +143,9 @@ def kill_at_random(out: Path, run: subprocess.Popen[bytes], find: Callable[[], l
     chance = random.Random(seed)
     after, pause = chance.randrange(ROUNDS - 1), chance.random()
     wait_until(
-        lambda: (rounds_of(out) >= after and find()) or run.poll() is not None, PATIENCE_SECONDS, lambda: "no round"
+        lambda: ((out / SETTINGS_FILE).is_file() and rounds_of(out) >= after and find()) or run.poll() is not None,
+        PATIENCE_SECONDS,
+        lambda: "no round",
     )
     time.sleep(pause)
     targets = find()

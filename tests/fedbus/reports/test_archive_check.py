@@ -313,6 +313,12 @@ def test_a_site_whose_check_fails_hides_no_other_findings(tmp_path, console, mon
     assert "Fix south" in text
 
 
+def test_the_next_command_has_the_folds_that_the_sites_need(tmp_path, console):
+    root = make_labels_csv(tmp_path, {"benign": 6, "malignant": 6})  # two images of each of three patients
+    assert check_sites([("north", "labels-csv", root)], tmp_path / "all.json", console) == 0
+    assert "--set folds=3" in printed(console).partition("Next: ")[2]
+
+
 def make_few_patients(root, patients, images):
     """A labels-csv dataset with this many patients of two classes, and images of each."""
     generator = np.random.default_rng(3)

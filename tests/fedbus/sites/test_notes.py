@@ -130,3 +130,4 @@ def test_check_names_the_folds_that_a_comparison_needs(tmp_path):
     found = inspect_dataset("labels-csv", root, "north", 20)
     assert found.usable
     assert found.notes[0].startswith("the default, folds = 5, is too many: use --set folds=3 (")
+    assert found.folds == 3

@@ -1,0 +1,18 @@
+"""How a failed start of Ray is reported."""
+
+import pytest
+import ray
+
+from fedbus.errors import RunError
+from simulations import ray_session
+
+
+def test_a_ray_that_can_not_start_is_an_error_with_a_remedy(monkeypatch):
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002  # as Ray itself raises it
+
+    monkeypatch.setattr(ray_session, "protect_own_ray", lambda: None)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(RunError, match=r"could not be started .*timed out.*") as caught:
+        ray_session.start_ray("")
+    assert "--resume" in caught.value.remedy
