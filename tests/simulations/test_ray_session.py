@@ -9,7 +9,7 @@ from simulations import ray_session
 
 def test_a_ray_that_can_not_start_is_an_error_with_a_remedy(monkeypatch):
     def fail(**_: object) -> None:
-        raise Exception("The current node timed out during startup.")  # noqa: TRY002  # as Ray itself raises it
+        raise Exception("The current node timed out during startup.")  # as Ray itself raises it
 
     monkeypatch.setattr(ray_session, "protect_own_ray", lambda: None)
     monkeypatch.setattr(ray, "init", fail)
