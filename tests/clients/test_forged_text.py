@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -54,7 +55,7 @@ def test_a_forged_answer_of_a_hub_is_shown_plainly(reason, tmp_path, monkeypatch
     monkeypatch.setattr(httpx, "stream", fail)
     site = make_site(tmp_path)
     monkeypatch.setattr(hub_contact, "read_ca_certificate", lambda path: b"")
-    monkeypatch.setattr(hub_contact.ssl, "create_default_context", lambda cadata: None)
+    monkeypatch.setattr(hub_contact, "ssl", SimpleNamespace(create_default_context=lambda cadata: None))
     check_plain(hub_contact.ask_hub(site).problem, 1000)
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections import namedtuple
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,7 +137,7 @@ def test_the_time_of_a_round(monkeypatch, steps, verdict):
 
 def test_a_slow_probe_stops_early(monkeypatch):
     clock = iter(range(0, 10_000, 9))  # every reading of the clock is 9 s after the one before
-    monkeypatch.setattr(training_probe.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(training_probe, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     advanced = []
     result = run_probe(place_model("test_resnet", CPU), SETTINGS, CPU, advanced.append)
     assert advanced == [1]  # the next step would start after 20 s, and the warm-up must do

@@ -1,8 +1,8 @@
 """What a site refuses because of a study's settings, before anything is prepared or built."""
 
 import resource
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -139,7 +139,7 @@ def test_sums_of_the_hub_can_not_make_a_batch_small_or_a_round_long():
 
 def test_a_round_is_stopped_after_the_allowed_minutes(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(study, "time", SimpleNamespace(monotonic=lambda: now[0]))
     check, unlimited = time_limit(limits(max_minutes=2)), time_limit(None)
     now[0] += 120
     check(4)

@@ -1,5 +1,7 @@
 """A slow hub ends no healthy run; a hub that is gone, or a run that Flower has ended, is noticed."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from fedbus.errors import RunError
@@ -22,7 +24,8 @@ class Scene:
         self.answer: str | None = "running"
         self.out.mkdir()
         write_status(self.out, Status("training"))
-        monkeypatch.setattr(run_watch.time, "monotonic", lambda: self.now)
+        # Not the clock of the whole process: other threads wait by it. Nor has this one `time`, which can be set.
+        monkeypatch.setattr(run_watch, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(run_watch, "is_up", lambda hub: self.up)
         monkeypatch.setattr(run_watch, "gateway_accepts", lambda hub: self.gateway)
         monkeypatch.setattr(run_watch, "run_state", self.ask)
@@ -97,8 +100,8 @@ def test_only_a_hub_that_refuses_connections_again_and_again_is_gone(scene, part
         scene.pass_seconds(REFUSALS * CHECK_SECONDS)
 
 
-def test_the_clock_of_the_system_does_not_matter(scene, monkeypatch):
-    monkeypatch.setattr(run_watch.time, "time", lambda: pytest.fail("a clock that can be set was read"))
+def test_the_clock_of_the_system_does_not_matter(scene):
+    assert not hasattr(run_watch.time, "time")
     scene.pass_seconds(2 * SILENCE_SECONDS)
     assert scene.asked
 

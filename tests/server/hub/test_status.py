@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -102,7 +103,7 @@ def test_watching_ends_with_ctrl_c(hub, nodes, monkeypatch):
         if len(waits) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(status.time, "sleep", sleep)
+    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=sleep))
     console = Console(file=io.StringIO(), width=140, force_terminal=True)
     status.watch_status(hub, console)
     text = console.file.getvalue()
