@@ -61,8 +61,11 @@ finally:
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    def hear_of_a_closed_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, text=True,
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, preexec_fn=hear_of_a_closed_terminal,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
