@@ -1,6 +1,6 @@
 """The inspection decodes once, fills the pixel cache, splits as a comparison does, and starts quickly.
 
-What it finds is tested through `fedbus check` in `tests/fedbus/reports/test_archive_check.py`.
+What it finds is tested through `fedbus check` in `tests/fedbus/reports`.
 """
 
 import shutil
