@@ -27,7 +27,7 @@ from tests.soak.case import (
 )
 
 TARGETS = {
-    "SuperLink": "flower-superlink", "ServerApp": "flwr-serverapp", "SuperNode": "clients.site.supernode",
+    "SuperLink": "server.hub.superlink_process", "ServerApp": "flwr-serverapp", "SuperNode": "clients.site.supernode",
     "site": "fedbus site join", "hub": "fedbus hub start", "hub run": "fedbus hub run",
 }  # fmt: skip
 """What the command line of a process contains."""
