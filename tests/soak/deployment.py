@@ -45,7 +45,7 @@ class Deployment:
         sites = {f"site-{name[-1]}": ("phantoms", path) for name, path in list(folders.items())[:2]}
         self.federation = LocalFederation(folder, sites, {MARK: place.mark, "OMP_NUM_THREADS": "1"})
         values = {key: value for key, value in SETTINGS.items() if key not in ("phantom-images", "arms")}
-        lines = [f"{key} = {value!r}" for key, value in (values | {"arms": ["fedavg"], "round-timeout": 300}).items()]
+        lines = [f"{key} = {value!r}" for key, value in (values | {"arms": ["fedavg"], "round-timeout": 90}).items()]
         self.settings = place.folder / "settings.toml"
         self.settings.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.uncut: dict[str, str] = {}
