@@ -1,15 +1,17 @@
 """BUS-BRA (Gómez-Flores et al., 2024): one folder of images, pathology and case in a table.
 
     BUSBRA/Images/bus_0001-l.png
+    BUSBRA/Masks/mask_0001-l.png    its lesion
     BUSBRA/bus_data.csv             columns ID (file name without .png), Case, Pathology, and others
 
 Classes: benign, malignant; no normals. A case is a patient, usually with two views. `CITATION` and `TERMS` are below.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.common import check_labels, check_rows_and_files, image_files
+from fedbus.datasets.readers.common import check_labels, check_rows_and_files, existing, image_files
 from fedbus.datasets.readers.folders import find_folder, find_folders
 from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
@@ -51,6 +53,13 @@ def read(root: Path, site: str) -> Manifest:
         (images / name, label, row["case"]) for name, (_, label), (_, row) in zip(names, labels, table, strict=True)
     ]
     return build_manifest(site, root, found, CENSUS)
+
+
+def mask_files(root: Path, paths: Sequence[str]) -> list[tuple[Path, ...]]:
+    """Return the mask of each image: `Masks/mask_0001-l.png` of `Images/bus_0001-l.png`."""
+    images = [root / path for path in paths]
+    names = [f"mask_{image.name.removeprefix('bus_')}" for image in images]
+    return existing([image.parent.with_name("Masks") / name for image, name in zip(images, names, strict=True)])
 
 
 def _has_bus_bra(folder: Path) -> bool:

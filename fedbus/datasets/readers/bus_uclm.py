@@ -1,17 +1,19 @@
 """BUS-UCLM, also called BUSI-UCLM (Vallez et al., 2025): one folder of images, labels in a table.
 
     BUS-UCLM/images/ALWI_000.png    the first four letters are the patient
+    BUS-UCLM/masks/ALWI_000.png     its lesions in green (benign) or red (malignant)
     BUS-UCLM/INFO.csv               columns Image, Label, Marks (burned-in annotations), and others
 
 Classes: benign, malignant, normal. `CITATION` and `TERMS` are below.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.common import check_labels, check_rows_and_files, image_files
+from fedbus.datasets.readers.common import check_labels, check_rows_and_files, existing, image_files
 from fedbus.datasets.readers.folders import find_folder, find_folders
 from fedbus.datasets.readers.tables import read_table
 from fedbus.errors import ArchiveError, listed
@@ -56,6 +58,12 @@ def read(root: Path, site: str) -> Manifest:
         )
     found = [(images / name, label, SAME_PATIENT.get(name[:4], name[:4])) for _, name, label in table]
     return build_manifest(site, root, found, CENSUS, _notes([name[:4] for _, name, _ in table]))
+
+
+def mask_files(root: Path, paths: Sequence[str]) -> list[tuple[Path, ...]]:
+    """Return the mask of each image, which has the image's name in another folder."""
+    images = [root / path for path in paths]
+    return existing([image.parent.with_name("masks") / image.name for image in images])
 
 
 def published_annotations(root: Path) -> dict[str, bool]:

@@ -7,6 +7,7 @@ Classes: benign, malignant, normal. `CITATION` and `TERMS` are below.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedbus.classes import CLASSES
@@ -52,6 +53,18 @@ def read(root: Path, site: str) -> Manifest:
             "Remove them, or read your own images with class-folders.",
         )
     return build_manifest(site, root, found, CENSUS)
+
+
+def mask_files(root: Path, paths: Sequence[str]) -> list[tuple[Path, ...]]:
+    """Return the masks beside each image: `benign (1)_mask.png`, and `_mask_1.png` and so on for further lesions."""
+    masks: dict[Path, list[Path]] = {}
+    for folder in {(root / path).parent for path in paths}:
+        for path in sorted(folder.iterdir()):
+            name = _NAME.fullmatch(path.name)
+            if name and name["mask"]:
+                image = folder / path.name.replace(name["mask"], "")
+                masks.setdefault(image.with_suffix(""), []).append(path)
+    return [tuple(masks.get((root / path).with_suffix(""), ())) for path in paths]
 
 
 def _has_busi(folder: Path) -> bool:

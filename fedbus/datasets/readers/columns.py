@@ -20,6 +20,10 @@ LABEL = (
     "etichetta",
 )  # fmt: skip
 FRAME = ("frame", "frameno", "framenr", "framenumber")
+MASK = (
+    "mask", "maskfile", "maskfilename", "maskname", "maskpath", "lesionmask", "segmentation", "segmentationmask",
+    "maske", "masque", "mascara", "maschera",
+)  # fmt: skip
 """Names in small letters without accents, spaces and signs; the first one that a table has is read."""
 
 _ID = (
@@ -56,6 +60,7 @@ class Columns:
         label: Position of the column with the class.
         patient: Position of the column that identifies the patient; None without one.
         frame: Position of the column with the frame; None without one.
+        mask: Position of the column with the file of the lesion mask; None without one.
         notes: Which columns are not read, and what the patient's column can't tell.
     """
 
@@ -63,13 +68,14 @@ class Columns:
     label: int
     patient: int | None
     frame: int | None
+    mask: int | None
     notes: tuple[str, ...]
 
 
 def is_known(header: str) -> bool:
     """Return whether a header names a column that is read."""
     key = _key(header)
-    return key in (*FILE, *LABEL, *FRAME) or _patient_rank(key) is not None
+    return key in (*FILE, *LABEL, *FRAME, *MASK) or _patient_rank(key) is not None
 
 
 def find_columns(table: Table) -> Columns:
@@ -79,12 +85,12 @@ def find_columns(table: Table) -> Columns:
         ArchiveError: If there is none for file or label, or two that mean the same differ.
     """
     keys = [_key(name) for name in table.header]
-    file, label, frame = (_find(table, keys, names) for names in (FILE, LABEL, FRAME))
+    file, label, frame, mask = (_find(table, keys, names) for names in (FILE, LABEL, FRAME, MASK))
     missing = [name for name, found in (("file", file), ("label", label)) if found is None]
     if file is None or label is None:
         raise missing_columns(table, missing, ("file", "label"))
     patient, notes = _find_patient(table, keys)
-    read = {file, label, patient, frame}
+    read = {file, label, patient, frame, mask}
     meaning = [keys[i] for i in read if i is not None]
     unread = [
         name or f"column {i + 1}, which has no name"
@@ -94,7 +100,7 @@ def find_columns(table: Table) -> Columns:
     if unread:
         hint = "" if patient is not None else "; if one of them identifies the patient, name it patient"
         notes.append(f"labels.csv has columns that are not read: {', '.join(unread)}{hint}")
-    return Columns(file, label, patient, frame, tuple(notes))
+    return Columns(file, label, patient, frame, mask, tuple(notes))
 
 
 def _key(header: str) -> str:

@@ -25,6 +25,11 @@ def looks_like_mask(path: Path) -> bool:
     return any(_MASK.search(part) for part in (*path.parent.parts, path.stem))
 
 
+def existing(masks: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Return each mask in a tuple, or an empty one where there is no such file."""
+    return [(mask,) if mask.is_file() else () for mask in masks]
+
+
 def check_labels(table: Path, unknown: Sequence[tuple[int, str]], allowed: Sequence[str]) -> None:
     """Raise ArchiveError for unknown (row, label) of a table, naming all of them."""
     if unknown:

@@ -1,7 +1,22 @@
 """Names of files in a table, and the files on disk that they mean."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+
+_ADDRESS = re.compile(r"[a-z]+:/", re.IGNORECASE)
+
+
+def forward_slashes(cell: str) -> str:
+    """Return a path of a table with forward slashes: spreadsheets on Windows write backslashes."""
+    return PurePosixPath(cell.replace("\\", "/")).as_posix()
+
+
+def leaves_folder(name: str) -> bool:
+    """Return whether a relative path leads out of its folder, or is an absolute path or an address."""
+    windows = PureWindowsPath(name)
+    return ".." in windows.parts or bool(windows.root or windows.drive) or bool(_ADDRESS.match(name))
 
 
 def match_names(names: Sequence[str], present: Iterable[str]) -> list[str]:

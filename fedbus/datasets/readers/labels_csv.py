@@ -1,6 +1,7 @@
 """A site's own images, listed in a table.
 
-    labels.csv          columns file (path relative to it), label; optional: patient, frame (of a DICOM file, from 1)
+    labels.csv          columns file (path relative to it), label; optional: patient, frame (of a DICOM file, from 1),
+                        mask (the file of the lesion mask, relative to labels.csv too)
     any/name.png
 
 Give the patient wherever it is known: images of one patient must stay together in a split. `columns.py` has the other
@@ -10,16 +11,18 @@ names that columns may have, and `tables.py` the ways in which the table may be 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import dataclass
+from pathlib import Path
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
-from fedbus.datasets.readers.columns import find_columns, is_known
+from fedbus.datasets.readers.columns import Columns, find_columns, is_known
 from fedbus.datasets.readers.common import check_labels, check_rows_and_files, looks_like_mask
 from fedbus.datasets.readers.dicom_patients import complete_patients, find_patients
-from fedbus.datasets.readers.file_names import match_names
+from fedbus.datasets.readers.file_names import forward_slashes, leaves_folder, match_names
 from fedbus.datasets.readers.folders import find_folders, refuse_folders_below
-from fedbus.datasets.readers.listing import list_images
+from fedbus.datasets.readers.listing import Listing, list_images
+from fedbus.datasets.readers.mask_column import find_masks
 from fedbus.datasets.readers.tables import Table, parse_table
 from fedbus.datasets.readers.unlisted import check_kinds, follow_links, leave_out_masks
 from fedbus.errors import ArchiveError, listed
@@ -34,7 +37,6 @@ TABLE = "labels.csv"
 OTHER_TABLES = (".csv", ".tsv", ".txt", ".xls", ".xlsx", ".ods", ".numbers")
 
 _WHOLE = re.compile(r"(?<=\d)\.0+$")
-_ADDRESS = re.compile(r"[a-z]+:/", re.IGNORECASE)
 
 
 def matches(root: Path) -> bool:
@@ -55,13 +57,67 @@ def read(root: Path, site: str) -> Manifest:
             mask is listed as an image, a label is unknown, a frame is impossible, rows and files do not match, a file
             has several patients, or there are fewer than two classes.
     """
+    rows = _read_rows(root)
+    table, columns, listing = rows.table, rows.columns, rows.listing
+    masks, unusable = find_masks(table, columns.mask, listing, rows.names)
+    others = [path for path in rows.in_folder if path.as_posix() not in set(filter(None, masks))]
+    present, mask_notes = leave_out_masks(root, others, rows.names)
+    _check_files(table.path, present, rows.names, rows.frames)
+
+    paths = [root / path for path in rows.paths]
+    patients, notes = _read_patients(table, columns.patient, paths, site)
+    notes = [*columns.notes, *notes, *unusable, *mask_notes, *listing.notes]
+    return build_manifest(site, root, list(zip(paths, rows.labels, patients, strict=True)), CENSUS, notes)
+
+
+def mask_files(root: Path, paths: Sequence[str]) -> list[tuple[Path, ...]]:
+    """Return the mask that the column `mask` names for each image; none where it is empty or can't be used."""
+    rows = _read_rows(root)
+    masks, _ = find_masks(rows.table, rows.columns.mask, rows.listing, rows.names)
+    mask_of = {path: (root / mask,) for path, mask in zip(rows.paths, masks, strict=True) if mask}
+    return [mask_of.get(path, ()) for path in paths]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a table, and the images below its folder.
+
+    Attributes:
+        table: The table.
+        columns: Where it has what is read.
+        labels: The class of each row.
+        names: The file of each row, relative to the folder, as it is listed there.
+        frames: The frame that each row names.
+        listing: The images below the folder.
+    """
+
+    table: Table
+    columns: Columns
+    labels: list[str]
+    names: list[str]
+    frames: list[int | None]
+    listing: Listing
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each row in the manifest: its file, and the frame if one is named."""
+        rows = zip(self.names, self.frames, strict=True)
+        return [name if frame is None else f"{name}#{frame}" for name, frame in rows]
+
+    @property
+    def in_folder(self) -> list[Path]:
+        """The images below the folder, relative to it."""
+        return [path.relative_to(self.listing.folder) for path in self.listing.images]
+
+
+def _read_rows(root: Path) -> _Rows:
+    """Read the table and list the folder; errors as `read`."""
     refuse_folders_below(root, find_folders(root, matches), TABLE)
     path = _table_of(root)
     _check_exists(path)
     table = parse_table(path, ("file", "label"), is_known)
     columns = find_columns(table)
-    # Spreadsheets on Windows write backslashes.
-    names = [PurePosixPath(cell.replace("\\", "/")).as_posix() for cell in table.column(columns.file)]
+    names = [forward_slashes(cell) for cell in table.column(columns.file)]
     _check_names(path, table.lines, names)
     written = table.column(columns.label)
     labels = [label.lower() for label in written]
@@ -71,14 +127,7 @@ def read(root: Path, site: str) -> Manifest:
     listing = list_images(root)
     in_folder = [each.relative_to(root) for each in listing.images]
     names = follow_links(root, match_names(names, [each.as_posix() for each in in_folder]), in_folder)
-    present, mask_notes = leave_out_masks(root, in_folder, names)
-    frames = _read_frames(table, columns.frame, names)
-    _check_files(path, present, names, frames)
-
-    paths = [root / (name if frame is None else f"{name}#{frame}") for name, frame in zip(names, frames, strict=True)]
-    patients, notes = _read_patients(table, columns.patient, paths, site)
-    notes = [*columns.notes, *notes, *mask_notes, *listing.notes]
-    return build_manifest(site, root, list(zip(paths, labels, patients, strict=True)), CENSUS, notes)
+    return _Rows(table, columns, labels, names, _read_frames(table, columns.frame, names), listing)
 
 
 def _table_of(root: Path) -> Path:
@@ -146,7 +195,7 @@ def _check_files(table: Path, present: list[Path], names: list[str], frames: lis
 
 def _check_names(table: Path, lines: list[int], names: list[str]) -> None:
     rows = list(zip(lines, names, strict=True))
-    escaping = [f"row {line} ({name})" for line, name in rows if _leaves_root(name)]
+    escaping = [f"row {line} ({name})" for line, name in rows if leaves_folder(name)]
     if escaping:
         raise ArchiveError(
             f"{table} names files outside its folder: {listed(escaping)}.",
@@ -159,8 +208,3 @@ def _check_names(table: Path, lines: list[int], names: list[str]) -> None:
             f"{table} lists {len(masks)} masks as images: {listed(masks)}.",
             "Remove their rows; if they are images, rename them.",
         )
-
-
-def _leaves_root(name: str) -> bool:
-    windows = PureWindowsPath(name)
-    return ".." in windows.parts or bool(windows.root or windows.drive) or bool(_ADDRESS.match(name))
