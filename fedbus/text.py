@@ -17,6 +17,9 @@ MOST_OF_A_LINE = 20_000
 
 CUT = "..."
 
+NOT_A_DEVICE = "Research software, not a medical device: no output is a diagnosis."
+"""Printed with every output that could be read as a statement about a patient."""
+
 
 def plain_text(text: object, most: int = MOST_CHARACTERS) -> str:
     """Return text as one line of printable characters.

@@ -22,6 +22,7 @@ from fedbus.sites.site import Site, site_notes
 from fedbus.system.files import delete_fragments
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
+from simulations.model_folders import write_model_folders
 from simulations.precision import resolve_precision
 from simulations.progress import ArmProgress
 from simulations.results import gather, sample_images
@@ -82,6 +83,7 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
         runs: dict[str, list[tuple[Arm, Predictions]]] = {}
         for arm in list_arms(settings, out):
             runs.setdefault(arm.name, []).append((arm, score_arm(arm, settings, sites)))
+        write_model_folders(settings, out, sites, phantoms=phantoms)
         results = gather(settings, out, sites, runs, phantoms=phantoms)
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}
     report = write_results(results, histories, sample_images(sites), out)

@@ -10,6 +10,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from tests.archives import make_class_folders, make_labels_csv
+from tests.trained_run import train_run
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So a shell starts what it puts into the background, and children inherit it; tests press their Ctrl-C.
@@ -86,3 +87,9 @@ def tiny_folder(two_site_settings: Settings, tmp_path_factory: pytest.TempPathFa
 def tiny_sites(two_site_settings: Settings, tiny_folder: Path) -> dict[str, Site]:
     """The prepared sites of `two_site_settings`."""
     return prepare_sites(two_site_settings, tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def trained_run(two_site_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished comparison; its arms are model folders. Tests must not change it."""
+    return train_run(two_site_settings, tmp_path_factory.mktemp("trained") / "run")

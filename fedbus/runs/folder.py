@@ -3,6 +3,7 @@
 OUT/settings.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
 OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors
                    predictions.csv  done.json; held-out.csv where the split leaks on purpose
+                   model.json  own-SITE.safetensors  seen-images.safetensors: see `fedbus.model_folder`
 OUT/scores/SITE/   scores.json  predictions-ARM.csv: a site that took no part in the run
 """
 

@@ -1,0 +1,138 @@
+"""The content of `model.json`: all that applying a model needs, and where it comes from."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from fedbus.classes import CLASSES
+from fedbus.models.batch_norm import OWN_PARTS
+from fedbus.settings.load import build_settings
+from fedbus.settings.schema import Settings
+
+MODEL_FILE = "model.json"
+
+FORMAT = 1
+"""Version of the format; it grows when a reader of the former version would misread a folder."""
+
+
+class Part(BaseModel):
+    """One file of a model folder.
+
+    Attributes:
+        file: Path relative to the folder, with forward slashes.
+        sha256: SHA-256 of the file, hexadecimal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
+            raise ValueError(f"{value!r} is not a file of the folder")
+        return value
+
+
+class SiteFacts(BaseModel):
+    """What a model folder records about a site that took part in the training.
+
+    Attributes:
+        images: Distinct training images of each class.
+        own: The arrays that the site does not share, in place of the shared ones; None if it uses the shared model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: dict[str, int]
+    own: Part | None = None
+
+
+class ModelFacts(BaseModel):
+    """The content of `model.json`.
+
+    Attributes:
+        format: `FORMAT`.
+        fedbus: Version that wrote the folder.
+        arm: The arm of the comparison.
+        seed: The training seed.
+        run: `fedbus.runs.folder.run_id` of the run.
+        phantoms: Whether the model was trained on synthetic images.
+        classes: Outputs of the model, in their order.
+        predicts: The classes that it may predict; the others get probability 0.
+        architecture: A timm classifier.
+        image_size: Width and height of its input, in pixels.
+        burned_in: Whether burned-in annotations are painted over before it sees an image (`masked`).
+        precision: Number format of matrix products, as the setting.
+        batch_norm: The policy of BatchNorm in training, as the setting.
+        near_bits: Differing bits up to which two images are near-duplicates, as the setting.
+        weights: The shared arrays; None if each site has a model of its own.
+        sites: The sites that it was trained at.
+        seen: Difference hashes of the images that it was trained or chosen on.
+        features: Statistics of its features on training images, by which unlike images are recognised.
+        calibration: Temperature and threshold from validation images.
+        settings: All settings of the run that do not name a folder, a site or a machine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1  # FORMAT
+    fedbus: str
+    arm: str
+    seed: int
+    run: str
+    phantoms: bool
+    classes: tuple[str, ...]
+    predicts: tuple[str, ...]
+    architecture: str
+    image_size: int = Field(ge=32, le=1024)
+    burned_in: Literal["kept", "masked"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    batch_norm: str
+    near_bits: int = Field(ge=0, le=64)
+    weights: Part | None
+    sites: dict[str, SiteFacts]
+    seen: Part | None = None
+    features: Part | None = None
+    calibration: dict[str, Any] | None = None
+    settings: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.classes != CLASSES:
+            raise ValueError(f"its classes are {', '.join(self.classes)}, not {', '.join(CLASSES)}")
+        if not self.predicts or not set(self.predicts) <= set(self.classes):
+            raise ValueError(f"it predicts {', '.join(self.predicts) or 'no class'}")
+        if self.weights is None and not all(site.own for site in self.sites.values()):
+            raise ValueError("it has neither shared weights nor a model of each site")
+        return self
+
+    @property
+    def complete(self) -> bool:
+        """Whether the shared arrays make a model without those of a site."""
+        kept = self.batch_norm in OWN_PARTS and any(site.own for site in self.sites.values())
+        return self.weights is not None and not kept
+
+    @property
+    def parts(self) -> list[Part]:
+        """All files of the folder but `model.json`."""
+        own = [site.own for site in self.sites.values()]
+        return [part for part in (self.weights, *own, self.seen, self.features) if part]
+
+    def to_settings(self, device: str = "auto") -> Settings:
+        """Return the settings that reading images and applying the model need."""
+        return build_settings(
+            {
+                "model": self.architecture,
+                "image-size": self.image_size,
+                "burned-in": self.burned_in,
+                "precision": self.precision,
+                "near-bits": self.near_bits,
+                "device": device,
+            },
+            MODEL_FILE,
+        )

@@ -1,0 +1,116 @@
+"""Make the folder of every trained arm a model folder, which can be applied and handed on without the run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedbus.classes import CLASSES, class_counts
+from fedbus.device import pick_device
+from fedbus.evaluation.kept import FILES, kept_round, load_kept
+from fedbus.model_folder.facts import ModelFacts, Part, SiteFacts
+from fedbus.model_folder.read import HASHES
+from fedbus.model_folder.write import part_of, save_part, write_model
+from fedbus.models.batch_norm import OWN_PARTS
+from fedbus.models.build import place_model
+from fedbus.models.state import State, get_state, set_state
+from fedbus.runs.folder import run_id
+from fedbus.runs.site_state import local_batch_norm
+from fedbus.settings.schema import Settings
+from fedbus.sites.pixel_cache import read_hashes
+from fedbus.sites.site import Site, read_facts
+from fedbus.training.recalibration import recalibrate
+from fedbus.training.rows import federation_rows, site_rows
+from simulations.arm import Arm, list_arms
+
+SEEN_FILE = "seen-images.safetensors"
+
+
+def write_model_folders(settings: Settings, out: Path, sites: Mapping[str, Site], *, phantoms: bool) -> None:
+    """Write the `model.json` of every finished arm that has a model; blended arms only combine those of others.
+
+    Args:
+        settings: Settings of the run.
+        out: The run folder.
+        sites: The prepared sites, by name.
+        phantoms: Whether the images are synthetic.
+
+    Raises:
+        RunError: If weights are missing or damaged, or the disk is full.
+    """
+    for arm in list_arms(settings, out):
+        if not arm.blended:
+            write_model(arm.folder.path, _facts(arm, settings, sites, phantoms=phantoms))
+
+
+def trained_at(arm: Arm, sites: Mapping[str, Site]) -> list[str]:
+    """Return the sites whose images an arm was trained on."""
+    own = arm.name.removeprefix("local-")
+    return [own] if own != arm.name else list(sites)
+
+
+def _facts(arm: Arm, settings: Settings, sites: Mapping[str, Site], *, phantoms: bool) -> ModelFacts:
+    names, done = trained_at(arm, sites), arm.folder.read_facts()
+    known = range(len(CLASSES)) if done["classes"] is None else done["classes"]
+    own = {name: _own_part(arm, settings, sites, name) for name in names}
+    return ModelFacts(
+        fedbus=metadata.version("fedbus"),
+        arm=arm.name,
+        seed=arm.seed,
+        run=run_id(arm.out),
+        phantoms=phantoms,
+        classes=CLASSES,
+        predicts=tuple(CLASSES[index] for index in known),
+        architecture=settings.model,
+        image_size=settings.image_size,
+        burned_in=settings.burned_in,
+        precision=settings.precision,
+        batch_norm=settings.batch_norm if arm.federated else "average",
+        near_bits=settings.near_bits,
+        weights=None if arm.tuned else part_of(arm.folder.path, f"{FILES[settings.keep]}.safetensors"),
+        sites={name: SiteFacts(images=_training_images(sites[name]), own=own[name]) for name in names},
+        seen=_save_seen(arm, [sites[name] for name in names]),
+        settings=json.loads(settings.for_sites()),
+    )
+
+
+def _training_images(site: Site) -> dict[str, int]:
+    """Count the distinct training images of each class."""
+    return class_counts(site.labels[np.unique(site.splits["train"])])
+
+
+def _own_part(arm: Arm, settings: Settings, sites: Mapping[str, Site], name: str) -> Part | None:
+    """Write the arrays with which a site's tested model differs from the shared one; None if they are the same."""
+    if arm.tuned:
+        return part_of(arm.folder.path, f"{name}/best.safetensors")
+    own = _own_arrays(arm, settings, sites, name)
+    return save_part(arm.folder.path, f"own-{name}.safetensors", own) if own else None
+
+
+def _own_arrays(arm: Arm, settings: Settings, sites: Mapping[str, Site], name: str) -> State:
+    """Return the arrays that differ, as `simulations.prediction.predict_arm` makes them."""
+    kept = kept_round(settings, arm.folder.read_facts()["best_round"])
+    own = local_batch_norm(arm.out, arm.title, name, kept) if arm.federated and settings.batch_norm in OWN_PARTS else {}
+    if not settings.recalibrate:
+        return own
+    device, shared = pick_device(settings.device), load_kept(arm.folder, settings)
+    model = place_model(settings.model, device)
+    set_state(model, shared | own)
+    federation = federation_rows(settings, sites, arm.seed)
+    recalibrate(model, site_rows(sites[name], settings, arm.seed, device, federation), settings)
+    return {key: value for key, value in get_state(model).items() if not torch.equal(value, shared[key])}
+
+
+def _save_seen(arm: Arm, sites: Sequence[Site]) -> Part:
+    """Write the difference hashes of the images that the model was trained or chosen on."""
+    facts = read_facts(arm.out)
+    hashes = [read_hashes(Path(facts[site.name]["pixels"]))[_seen_rows(site)] for site in sites]
+    return save_part(arm.folder.path, SEEN_FILE, {HASHES: torch.from_numpy(np.unique(np.concatenate(hashes), axis=0))})
+
+
+def _seen_rows(site: Site) -> NDArray[np.int64]:
+    return np.unique(np.concatenate([site.splits["train"], site.splits["validation"]]))
