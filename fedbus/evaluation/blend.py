@@ -7,8 +7,8 @@ Zidek, "Combining probability distributions", Statistical Science 1(1), 1986.
 import numpy as np
 
 from fedbus.evaluation.measured import check_same_rows
+from fedbus.evaluation.metrics import LEAST_PROBABILITY
 from fedbus.evaluation.predictions import Predictions
-from fedbus.evaluation.validation import LEAST_PROBABILITY
 
 
 def blend(own: Predictions, shared: Predictions) -> Predictions:

@@ -16,6 +16,9 @@ FloatArray = NDArray[np.float64]
 ECE_BINS = 15
 """Equal-width bins of confidence, as many as in Guo et al. (2017)."""
 
+LEAST_PROBABILITY = 1e-12
+"""Bound on the probability of the truth: a single confident error must not make the loss infinite."""
+
 CHUNK_CELLS = 1 << 18
 """Weights converted to float64 at once: 2 MB, so that a chunk and its copies fit in the processor's cache."""
 

@@ -10,15 +10,12 @@ from torch import Tensor, nn
 
 from fedbus.classes import CLASSES
 from fedbus.evaluation.evaluate import confusion_metrics
-from fedbus.evaluation.metrics import confusion_matrix
+from fedbus.evaluation.metrics import LEAST_PROBABILITY, confusion_matrix
 from fedbus.evaluation.predict import predict
 
 if TYPE_CHECKING:
     from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
     from fedbus.sites.site import Site
-
-LEAST_PROBABILITY = 1e-12
-"""Bound on the probability of the truth: a single confident error must not make the loss infinite."""
 
 
 @dataclass(frozen=True)
