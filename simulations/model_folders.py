@@ -1,20 +1,18 @@
 """Make the folder of every trained arm a model folder, which can be applied and handed on without the run."""
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedbus.classes import CLASSES, class_counts
+from fedbus.classes import class_counts
 from fedbus.device import pick_device
 from fedbus.evaluation.kept import FILES, kept_round, load_kept
 from fedbus.model_folder.facts import ModelFacts, Part, SiteFacts
 from fedbus.model_folder.read import HASHES
-from fedbus.model_folder.write import part_of, save_part, write_model
+from fedbus.model_folder.write import SEEN_FILE, part_of, save_part, write_model
 from fedbus.models.batch_norm import OWN_PARTS
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
@@ -26,8 +24,6 @@ from fedbus.sites.site import Site, read_facts
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import federation_rows, site_rows
 from simulations.arm import Arm, list_arms
-
-SEEN_FILE = "seen-images.safetensors"
 
 
 def write_model_folders(settings: Settings, out: Path, sites: Mapping[str, Site], *, phantoms: bool) -> None:
@@ -55,26 +51,18 @@ def trained_at(arm: Arm, sites: Mapping[str, Site]) -> list[str]:
 
 def _facts(arm: Arm, settings: Settings, sites: Mapping[str, Site], *, phantoms: bool) -> ModelFacts:
     names, done = trained_at(arm, sites), arm.folder.read_facts()
-    known = range(len(CLASSES)) if done["classes"] is None else done["classes"]
     own = {name: _own_part(arm, settings, sites, name) for name in names}
-    return ModelFacts(
-        fedbus=metadata.version("fedbus"),
+    return ModelFacts.from_settings(
+        settings,
         arm=arm.name,
         seed=arm.seed,
         run=run_id(arm.out),
         phantoms=phantoms,
-        classes=CLASSES,
-        predicts=tuple(CLASSES[index] for index in known),
-        architecture=settings.model,
-        image_size=settings.image_size,
-        burned_in=settings.burned_in,
-        precision=settings.precision,
+        predicts=done["classes"],
         batch_norm=settings.batch_norm if arm.federated else "average",
-        near_bits=settings.near_bits,
         weights=None if arm.tuned else part_of(arm.folder.path, f"{FILES[settings.keep]}.safetensors"),
         sites={name: SiteFacts(images=_training_images(sites[name]), own=own[name]) for name in names},
         seen=_save_seen(arm, [sites[name] for name in names]),
-        settings=json.loads(settings.for_sites()),
     )
 
 

@@ -1,5 +1,8 @@
 """The content of `model.json`: all that applying a model needs, and where it comes from."""
 
+import json
+from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -111,11 +114,58 @@ class ModelFacts(BaseModel):
             raise ValueError("it has neither shared weights nor a model of each site")
         return self
 
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        arm: str,
+        seed: int,
+        run: str,
+        phantoms: bool,
+        predicts: Iterable[int] | None,
+        weights: Part | None,
+        sites: Mapping[str, SiteFacts],
+        **others: Any,
+    ) -> Self:
+        """Describe a model that was trained with these settings.
+
+        Args:
+            settings: Settings of the run.
+            arm: As the attribute.
+            seed: As the attribute.
+            run: As the attribute.
+            phantoms: As the attribute.
+            predicts: The classes that it may predict, as positions in `CLASSES`; None: all.
+            weights: As the attribute.
+            sites: As the attribute.
+            **others: Further attributes, in place of those that follow from the settings or the defaults.
+        """
+        known = range(len(CLASSES)) if predicts is None else predicts
+        values = {
+            "fedbus": metadata.version("fedbus"),
+            "arm": arm,
+            "seed": seed,
+            "run": run,
+            "phantoms": phantoms,
+            "classes": CLASSES,
+            "predicts": tuple(CLASSES[index] for index in known),
+            "architecture": settings.model,
+            "image_size": settings.image_size,
+            "burned_in": settings.burned_in,
+            "precision": settings.precision,
+            "batch_norm": settings.batch_norm,
+            "near_bits": settings.near_bits,
+            "weights": weights,
+            "sites": dict(sites),
+            "settings": json.loads(settings.for_sites()),
+        }
+        return cls.model_validate(values | others)
+
     @property
     def complete(self) -> bool:
         """Whether the shared arrays make a model without those of a site."""
-        kept = self.batch_norm in OWN_PARTS and any(site.own for site in self.sites.values())
-        return self.weights is not None and not kept
+        return self.weights is not None and self.batch_norm not in OWN_PARTS
 
     @property
     def parts(self) -> list[Part]:

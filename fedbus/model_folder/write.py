@@ -9,6 +9,9 @@ from fedbus.model_folder.facts import MODEL_FILE, ModelFacts, Part
 from fedbus.models.state import State
 from fedbus.system.files import write_json, write_whole
 
+SEEN_FILE = "seen-images.safetensors"
+"""The file of the part `seen`."""
+
 
 def save_part(folder: Path, name: str, tensors: State) -> Part:
     """Write tensors to a file of a model folder.
