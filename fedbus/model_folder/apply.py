@@ -85,30 +85,46 @@ def open_model(
         WeightsError: If the arrays do not fit the architecture.
     """
     facts, settings = folder.facts, folder.facts.to_settings(device)
+    arrays = which_arrays(folder, site)
+    found = _enough_images(folder, images) if arrays == "adapted" else None
     module = place_model(facts.architecture, pick_device(device))
     if site is not None:
         set_state(module, _state_of_site(folder, site))
-        own = facts.sites[site].own is not None
-        return AppliedModel(folder, module.eval(), settings, "own" if own else "shared")
-    if facts.complete:
+    elif found is None:
         assert facts.weights is not None, "a complete model has shared weights"
         set_state(module, folder.load(facts.weights))
-        return AppliedModel(folder, module.eval(), settings, "shared")
-    found = _enough_images(folder, images)
-    set_state(module, _state_for_elsewhere(folder))
-    unlabelled = torch.from_numpy(np.array(found)).unsqueeze(1).to(next(module.parameters()).device)
-    estimate_statistics(module, unlabelled, torch.tensor(_order_by_content(found)).to(unlabelled.device), settings)
-    return AppliedModel(folder, module.eval(), settings, "adapted")
+    else:
+        set_state(module, _state_for_elsewhere(folder))
+        unlabelled = torch.from_numpy(np.array(found)).unsqueeze(1).to(next(module.parameters()).device)
+        estimate_statistics(module, unlabelled, torch.tensor(_order_by_content(found)).to(unlabelled.device), settings)
+    return AppliedModel(folder, module.eval(), settings, arrays)
 
 
-def _state_of_site(folder: ModelFolder, site: str) -> State:
-    """Return the whole model of a site."""
+def which_arrays(folder: ModelFolder, site: str | None) -> Arrays:
+    """Return whose arrays `open_model` uses, without reading them.
+
+    Raises:
+        RunError: If the site is not known, or each site has a model of its own and none is named.
+    """
     facts = folder.facts
+    if site is None:
+        if facts.weights is None:
+            raise RunError(
+                f"{folder.path} has a model of each of its sites, none for others.",
+                f"Choose one of the sites (--as SITE): {', '.join(facts.sites)}.",
+            )
+        return "shared" if facts.complete else "adapted"
     if site not in facts.sites:
         raise RunError(
             f"{folder.path} was not trained at a site called {site!r}.",
             f"Choose from {', '.join(facts.sites)}, or leave the site out.",
         )
+    return "own" if facts.sites[site].own is not None else "shared"
+
+
+def _state_of_site(folder: ModelFolder, site: str) -> State:
+    """Return the whole model of a site."""
+    facts = folder.facts
     own, shared = facts.sites[site].own, facts.weights
     return (folder.load(shared) if shared else {}) | (folder.load(own) if own else {})
 
@@ -124,11 +140,9 @@ def _enough_images(folder: ModelFolder, images: NDArray[np.uint8] | None) -> NDA
     """Return the images to estimate statistics from.
 
     Raises:
-        RunError: If there are too few, or each site has a model of its own.
+        RunError: If there are too few.
     """
     sites = ", ".join(folder.facts.sites)
-    if folder.facts.weights is None:
-        raise RunError(f"{folder.path} has a model of each of its sites, none for others.", f"Choose one of {sites}.")
     if images is None or len(images) < LEAST_TO_ADAPT:
         raise RunError(
             f"{folder.path} has BatchNorm statistics only for its sites ({sites}); elsewhere they are estimated from "

@@ -75,7 +75,7 @@ class ModelFacts(BaseModel):
         near_bits: Differing bits up to which two images are near-duplicates, as the setting.
         weights: The shared arrays; None if each site has a model of its own.
         sites: The sites that it was trained at.
-        seen: Difference hashes of the images that it was trained or chosen on.
+        seen: Fingerprints of the images and patients that it was trained or chosen on; None if they are not known.
         features: Statistics of its features on training images, by which unlike images are recognised.
         calibration: Temperature and threshold from validation images.
         settings: All settings of the run that do not name a folder, a site or a machine.

@@ -4,20 +4,16 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
 from fedbus.errors import RunError, listed
 from fedbus.model_folder.facts import FORMAT, MODEL_FILE, ModelFacts, Part
+from fedbus.model_folder.seen import Seen
 from fedbus.models.state import State
 from fedbus.runs.folder import is_run
 from fedbus.system.files import read_json
-
-HASHES = "hashes"
-"""The tensor of the part `seen`: uint8 [N, 32]."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,18 @@ class ModelFolder:
         except (OSError, SafetensorError) as error:
             raise _damaged(path, str(error)) from error
 
-    def seen_hashes(self) -> NDArray[np.uint8]:
-        """Read the difference hashes of the images that the model was trained or chosen on, uint8 [N, 32].
+    def seen(self) -> Seen | None:
+        """Read the fingerprints of what the model was trained or chosen on; None if the folder has none.
 
         Raises:
-            RunError: If the file is damaged, or the folder has none.
+            RunError: If the file is missing or damaged.
         """
         if self.facts.seen is None:
-            raise RunError(
-                f"{self.path} does not contain the fingerprints of its training images.",
-                "Use the model folder that the comparison wrote (RUN/arms/ARM).",
-            )
-        return np.asarray(self.load(self.facts.seen)[HASHES].numpy())
+            return None
+        try:
+            return Seen.from_tensors(self.load(self.facts.seen))
+        except (KeyError, ValueError) as error:
+            raise _damaged(self.path / self.facts.seen.file, str(error)) from error
 
 
 def read_model(path: Path) -> ModelFolder:

@@ -66,9 +66,11 @@ def test_a_model_without_statistics_needs_a_site_or_enough_images(trained_run: P
 
 def test_seen_images_are_those_of_training_and_validation(trained_run: Path) -> None:
     pixels = Path(read_facts(trained_run)["north"]["pixels"])
-    site, seen = open_site(trained_run, "north"), read_model(trained_run / "arms/local-north").seen_hashes()
+    site, seen = open_site(trained_run, "north"), read_model(trained_run / "arms/local-north").seen()
+    assert seen is not None
     rows = {tuple(each) for split in ("train", "validation") for each in read_hashes(pixels)[site.splits[split]]}
-    assert {tuple(each) for each in seen} == rows
+    assert {tuple(each) for each in seen.hashes} == rows
+    assert not seen.patients  # its readers are no published datasets
 
 
 def change(content: dict[str, Any], **values: Any) -> dict[str, Any]:
