@@ -8,6 +8,7 @@ from typing import Annotated, TextIO
 import typer
 
 from clients.cli import app as site_app
+from fedbus.cli_models import card
 from fedbus.errors import FedbusError, FedbusWarning
 from fedbus.system.encoding import show_any_text
 from fedbus.system.signals import handle_signals
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(score)
 app.command()(study)
+app.command()(card)
 
 
 @app.command()

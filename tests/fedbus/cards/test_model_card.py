@@ -1,0 +1,162 @@
+"""The model card: its figures are those of results.json, its settings repeat the run, its Markdown is well formed."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from fedbus.cards.model_card import model_card
+from fedbus.cards.run import FinishedRun, read_run
+from fedbus.settings.load import build_settings, load_settings
+from fedbus.text import NOT_A_DEVICE
+from tests.finished_run import PRIVATE, run_settings, write_run
+
+METRICS = {"AUC": "auc", "macro F1": "macro_f1", "accuracy": "accuracy", "calibration error": "ece"}
+FIGURE = re.compile(r"([−+]?)(1?\.\d{3})")
+PARSER = MarkdownIt("commonmark").enable("table")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> FinishedRun:
+    out = tmp_path_factory.mktemp("run")
+    write_run(out)
+    return read_run(out)
+
+
+def tables(page: str) -> dict[str, list[list[list[str]]]]:
+    """The tables of a page as rows of cells, by the heading above them, as another parser reads them."""
+    found: dict[str, list[list[list[str]]]] = {}
+    heading, row = "", []
+    tokens = PARSER.parse(page)
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        if token.type == "inline" and before and before.type == "heading_open":
+            heading = text_of(token)
+        elif token.type == "table_open":
+            found.setdefault(heading, []).append([])
+        elif token.type == "tr_open":
+            row = []
+        elif token.type == "inline" and before and before.type in ("th_open", "td_open"):
+            row.append(text_of(token))
+        elif token.type == "tr_close":
+            found[heading][-1].append(row)
+    return found
+
+
+def text_of(token) -> str:
+    return "".join(child.content for child in token.children or [])
+
+
+def numbers(cell: str) -> list[float]:
+    return [float(digits) * (-1 if sign == "−" else 1) for sign, digits in FIGURE.findall(cell)]
+
+
+def same(cell: str, metric: dict[str, float] | None) -> bool:
+    if metric is None:
+        return cell == "n/a"
+    return numbers(cell) == pytest.approx([metric[key] for key in ("value", "low", "high")], abs=5.01e-4)
+
+
+def test_every_figure_equals_the_results(run):
+    found, arms = tables(model_card(run)), run.results["arms"]
+    labels = {"Centralised": "centralised", "FedAvg": "fedavg", "FedProx": "fedprox"}
+    labels |= {f"{site} alone": f"local-{site}" for site in run.sites}
+    for place in (*run.sites, "mean", "all"):
+        name = {"all": "all test images", "mean": "mean of sites"}.get(place, place)
+        ((headings, *rows),) = next(value for key, value in found.items() if key.startswith(f"Tested on {name}"))
+        assert [labels[row[0]] for row in rows] == [
+            *(f"local-{site}" for site in run.sites),
+            *list(labels.values())[:3],
+        ]
+        for label, *cells in rows:
+            for heading, cell in zip(headings[1:], cells, strict=True):
+                assert same(cell, arms[labels[label]][place][METRICS[heading]]), (place, label, heading)
+
+
+def test_every_class_figure_equals_the_results(run):
+    found = tables(model_card(run))
+    for title, arm in (("Centralised (pooled data)", "centralised"), ("FedAvg", "fedavg"), ("FedProx", "fedprox")):
+        ((_, *rows),) = found[title]
+        assert len(rows) == 4 * 3
+        for name, sensitivity, specificity, images in rows:
+            place, label = name.split(", ")
+            at = run.results["arms"][arm]["all" if place == "all test images" else place]
+            assert same(sensitivity, at["sensitivity"][label])
+            assert same(specificity, at["specificity"][label])
+            assert int(images.replace(",", "")) == sum(at["confusion"][run.results["classes"].index(label)])
+
+
+def test_every_difference_equals_the_results(run):
+    ((_, *rows),) = tables(model_card(run))["Differences between arms"]
+    expected = [row for row in run.results["differences"] if row["metric"] == "auc"]
+    assert len(rows) == len(expected)
+    assert all(same(cells[1], row) for cells, row in zip(rows, expected, strict=True))
+
+
+def test_counts_and_digests_equal_the_results(run):
+    found = tables(model_card(run))
+    totals, counts = found["Data"]
+    for (name, _, images, _, groups, _), (site, facts) in zip(totals[1:], run.sites.items(), strict=True):
+        assert name == site
+        assert [int(cell.replace(",", "")) for cell in (images, groups)] == [facts["images"], facts["groups"]]
+    for name, *cells in counts[1:]:
+        site, split = name.split(", ")
+        assert [int(cell.replace(",", "")) for cell in cells] == list(run.sites[site]["splits"][split].values())
+    assert {cells[1] for cells in found["Digests"][0][1:]} == {"3f" * 32, "a7" * 32}
+
+
+def test_the_models_own_digests_are_listed(tmp_path):
+    write_run(tmp_path)
+    model = '{"weights": {"file": "best.safetensors", "sha256": "12"}, "sites": {"BUSI": {"own": null}, "x": {"own": '
+    model += '{"file": "own.safetensors", "sha256": "34"}}}}'
+    (tmp_path / "arms" / "fedavg" / "model.json").write_text(model)
+    ((_, *rows),) = tables(model_card(read_run(tmp_path)))["Digests"]
+    assert rows[-2:] == [["arms/fedavg, best.safetensors", "12"], ["arms/fedavg, own.safetensors", "34"]]
+
+
+def test_the_printed_settings_repeat_the_run(run, tmp_path):
+    (toml,) = re.findall(r"```toml\n(.*?)```", model_card(run), re.DOTALL)
+    path = tmp_path / "settings.toml"
+    path.write_text(toml)
+    assert "/" not in tomllib.loads(toml)["weights"]
+    mine, original = load_settings(path, (), ()).as_dict(), run_settings().as_dict()
+    for key in ("sites", "cache", "weights"):
+        assert PRIVATE not in str(mine.pop(key))
+        original.pop(key)
+    assert mine == original
+    for site in run.sites:
+        assert f"--site {site}={run.sites[site]['reader']}:FOLDER" in model_card(run)
+
+
+def test_phantoms_are_named_first(tmp_path):
+    write_run(tmp_path, phantoms=True)
+    lines = model_card(read_run(tmp_path)).splitlines()
+    assert lines[0].startswith("**PHANTOMS: synthetic images.")
+    assert lines[2] == f"**{NOT_A_DEVICE}**"
+
+
+def test_a_hub_has_a_card_of_its_counts(shared_hub_run):
+    page = model_card(read_run(shared_hub_run))
+    assert "fedbus hub run HUB settings.toml" in page
+    assert "n/a" in page  # the AUC on all test images
+    assert "Trained between sites that kept their images" in page
+    assert "st-mary 3 images" in page
+
+
+def test_several_seeds_have_a_spread(tmp_path):
+    write_run(tmp_path, seeds=[0, 1])
+    assert "±.011" in model_card(read_run(tmp_path))
+
+
+def test_no_name_can_become_markup(run):
+    results = dict(run.results)
+    results["weights"] = "w|<script>alert(1)</script>[x](http://example.org)`*b*`"
+    results["versions"] = {"a|b": "<img src=x>", "c": "1\n| x | y |"}
+    settings = build_settings(run.settings.as_dict() | {"model": "m`|<b>"}, "the tests")
+    page = model_card(FinishedRun(Path(run.path), results, settings, {}))
+    html = PARSER.render(page)
+    assert not re.search(r"<(script|img|b)\b|<a ", html)
+    assert all(len(row) == len(table[0]) for each in tables(page).values() for table in each for row in table)
+    ((_, *rows),) = tables(page)["Versions and machine"]
+    assert rows[:2] == [["a|b", "<img src=x>"], ["c", "1 | x | y |"]]
