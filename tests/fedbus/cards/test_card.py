@@ -159,5 +159,5 @@ def test_whatever_is_wrong_in_the_results_is_no_crash(run):
         except RunError as error:
             found = error.problem
         else:
-            found = "results.json"
-        assert "results.json" in found, (parents, last)
+            found = str(run)
+        assert str(run) in found, (parents, last)
