@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -17,6 +18,7 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
 from fedbus.sites.default_sites import settings_of_run
 from fedbus.system.files import make_private_folder
+from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.hub.deployed_run import format_round, run_deployment
 from server.rounds.loop import Job, run_jobs
 from server.rounds.robust import check_robust
@@ -67,17 +69,26 @@ def plan_from_context(context: Context) -> Iterator[tuple[int, Sequence[Job]]]:
     if arm not in STRATEGIES:
         raise SettingsError(f"arm = {arm} is not a federated arm.", f"Choose one of {', '.join(STRATEGIES)}.")
     check_robust(arm, settings, settings.quorum or len(settings.sites))
+    check_tracking(settings)
     out = Path(str(config.get("out") or settings.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
     make_private_folder(settings.cache)
-    with open_run(out, settings, resume=bool(config.get("resume", False))):
-        log = partial(Console(stderr=True).print, markup=False, highlight=False)
+    log = partial(Console(stderr=True).print, markup=False, highlight=False)
+    with (
+        open_run(out, settings, resume=bool(config.get("resume", False))),
+        open_tracker(settings, out, log) as tracker,
+    ):
         log(f"{arm} on {', '.join(settings.sites)}; results in {out}")
         start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
-        job = Job(
-            settings, arm, seed, start, arm_folder(out, settings, arm, seed), run=run_id(out),
-            on_round=lambda line: log(format_round(line)),
-        )  # fmt: skip
+        track = tracker.follow(arm, seed)
+
+        def on_round(line: dict[str, Any]) -> None:
+            log(format_round(line))
+            track(line)
+
+        folder = arm_folder(out, settings, arm, seed)
+        job = Job(settings, arm, seed, start, folder, run=run_id(out), on_round=on_round)
         yield len(settings.sites), [job]
+        tracker.catch_up(arm, seed, folder.read_history)
 
 
 app = make_server_app(plan_from_context)

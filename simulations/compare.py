@@ -20,6 +20,7 @@ from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site, site_notes
 from fedbus.system.files import delete_fragments
+from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
 from simulations.model_folders import write_model_folders
@@ -54,6 +55,7 @@ def compare(settings: Settings, out: Path, *, resume: bool, console: Console) ->
         KeyboardInterrupt: On Ctrl-C; finished rounds are kept.
     """
     settings = resolve_precision(settings)
+    check_tracking(settings)
     with open_run(out, settings, resume=resume):
         return _compare(settings, out, resume=resume, console=console)
 
@@ -71,20 +73,24 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
     phantoms = any(source.reader == "phantoms" for source in settings.sites.values())
     if phantoms:
         console.print(PHANTOM_NOTE)
-    with ArmProgress(console, len(settings.seeds)) as progress:
+    with (
+        ArmProgress(console, len(settings.seeds)) as progress,
+        open_tracker(settings, out, progress.note, phantoms) as tracker,
+    ):
         sites = prepare_sites(settings, out, progress=progress.decoding)
         for note in site_notes(out):
             progress.note(note)
         for name, site in sites.items():
             _note_missing_classes(name, site, settings, progress)
         check_same_start(starts, out)
-        run_arms(settings, out, sites, starts, progress)
+        run_arms(settings, out, sites, starts, progress, tracker)
         progress.note("scoring the test rows")
         runs: dict[str, list[tuple[Arm, Predictions]]] = {}
         for arm in list_arms(settings, out):
             runs.setdefault(arm.name, []).append((arm, score_arm(arm, settings, sites)))
         write_model_folders(settings, out, sites, phantoms=phantoms)
         results = gather(settings, out, sites, runs, phantoms=phantoms)
+        tracker.results(results)
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}
     report = write_results(results, histories, sample_images(sites), out)
     console.print(comparison_table(results))

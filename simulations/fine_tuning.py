@@ -25,6 +25,7 @@ from fedbus.runs.site_state import own_model
 from fedbus.settings.arms import tuned_from
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
+from fedbus.tracking.tracker import Tracker
 from fedbus.training.rows import TrainingRows
 from simulations.arm import Arm
 from simulations.local_training import LocalTraining
@@ -75,6 +76,7 @@ def fine_tune_arm(
     sites: Mapping[str, Site],
     rows: Mapping[str, TrainingRows],
     progress: ArmProgress,
+    tracker: Tracker,
 ) -> None:
     """Fine-tune the best model of a federated arm at every site, continuing where an earlier call stopped.
 
@@ -85,6 +87,7 @@ def fine_tune_arm(
         sites: Sites by name.
         rows: Training rows by site.
         progress: Progress display.
+        tracker: Where the figures of every round are also sent, as `ARM-tuned-SITE`.
 
     Raises:
         RunError: If the federated arm's weights are missing or damaged, or a loss is not finite.
@@ -107,7 +110,7 @@ def fine_tune_arm(
             with progress.arm(
                 f"{arm.name} at {name}", arm.seed, tuned_settings.rounds * steps * settings.batch_size
             ) as advance:
-                tuning.run(folder, advance)
+                tuning.run(folder, advance, tracker.follow(f"{arm.name}-{name}", arm.seed))
         done[name] = folder.read_facts()
     extra = sum(facts["steps"] for facts in done.values())
     arm.folder.finish(

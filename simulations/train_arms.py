@@ -1,7 +1,7 @@
 """Train the arms of a comparison: which rows each trains on, and for how many steps, so that all do equal work."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import torch
 
 from fedbus.device import pick_device
 from fedbus.models.state import State
+from fedbus.runs.checkpoint import ArmFolder
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
+from fedbus.tracking.tracker import Tracker
 from fedbus.training.rows import TrainingRows, federation_rows, pooled_rows, site_rows
 from server.rounds.loop import Job
 from simulations.arm import Arm, list_arms
@@ -23,7 +25,12 @@ from simulations.progress import ArmProgress
 
 
 def run_arms(
-    settings: Settings, out: Path, sites: Mapping[str, Site], starts: Mapping[int, State], progress: ArmProgress
+    settings: Settings,
+    out: Path,
+    sites: Mapping[str, Site],
+    starts: Mapping[int, State],
+    progress: ArmProgress,
+    tracker: Tracker,
 ) -> None:
     """Train every arm that is not finished.
 
@@ -36,12 +43,15 @@ def run_arms(
         sites: The prepared sites, by name.
         starts: The weights that all arms of a seed start from, by seed.
         progress: The terminal's progress bars.
+        tracker: Where the figures of every round are also sent.
 
     Raises:
         FedbusError: If an arm fails; its finished rounds are kept for --resume.
         KeyboardInterrupt: On Ctrl-C.
     """
-    unfinished = [arm for arm in list_arms(settings, out) if not arm.folder.finished]
+    arms = list_arms(settings, out)
+    unfinished = [arm for arm in arms if not arm.folder.finished]
+    _catch_up(tracker, arms, sites)
     stop = threading.Event()
     jobs = []
     for seed in settings.seeds:
@@ -52,20 +62,30 @@ def run_arms(
         rows = _load_rows(settings, sites, seed)
         for arm in of_seed:
             if not arm.federated and not arm.tuned and not arm.blended:
-                _train_locally(arm, settings, sites, rows, start, progress)
+                _train_locally(arm, settings, sites, rows, start, progress, tracker)
         if settings.engine == "in-process":
             for arm in (arm for arm in of_seed if arm.federated):
-                _train_in_process(arm, settings, sites, rows, start, progress)
+                _train_in_process(arm, settings, sites, rows, start, progress, tracker)
         else:
-            jobs += [_make_job(arm, settings, rows, start, progress, stop) for arm in of_seed if arm.federated]
+            jobs += [_make_job(arm, settings, rows, start, progress, stop, tracker) for arm in of_seed if arm.federated]
     if jobs:
         torch.cuda.empty_cache()  # the workers share the GPU with this process
         progress.note("starting the simulation")
         simulate(settings, out, jobs, stop)
     for arm in (arm for arm in unfinished if arm.tuned):
-        fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress)
+        fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress, tracker)
     for arm in (arm for arm in unfinished if arm.blended):
         finish_blended(arm, settings)
+    _catch_up(tracker, arms, sites)
+
+
+def _catch_up(tracker: Tracker, arms: Sequence[Arm], sites: Iterable[str]) -> None:
+    """Send the rounds of earlier calls, and the last validation scores of every arm."""
+    for arm in arms:
+        tracker.catch_up(arm.name, arm.seed, arm.folder.read_history)
+        if arm.tuned:
+            for site in sites:
+                tracker.catch_up(f"{arm.name}-{site}", arm.seed, ArmFolder(arm.folder.path / site).read_history)
 
 
 def _load_rows(settings: Settings, sites: Mapping[str, Site], seed: int) -> dict[str, TrainingRows]:
@@ -81,6 +101,7 @@ def _train_locally(
     rows: Mapping[str, TrainingRows],
     start: State,
     progress: ArmProgress,
+    tracker: Tracker,
 ) -> None:
     if arm.name == "centralised":
         validation, count = list(sites.values()), centralised_steps(settings, rows)
@@ -90,7 +111,9 @@ def _train_locally(
         validation, training = [site], site_rows(site, settings, arm.seed, pick_device(settings.device))
         count = training.steps_per_round(settings)
     with progress.arm(arm.name, arm.seed, count * settings.rounds * settings.batch_size) as advance:
-        LocalTraining(settings, arm.seed, training, validation, count, start).run(arm.folder, advance)
+        LocalTraining(settings, arm.seed, training, validation, count, start).run(
+            arm.folder, advance, tracker.follow(arm.name, arm.seed)
+        )
 
 
 def _make_job(
@@ -100,8 +123,9 @@ def _make_job(
     start: State,
     progress: ArmProgress,
     stop: threading.Event,
+    tracker: Tracker,
 ) -> Job:
-    on_round = _round_reporter(arm, settings, rows, progress)
+    on_round = _round_reporter(arm, settings, rows, progress, tracker)
     return Job(settings, arm.name, arm.seed, start, arm.folder, title=arm.title, on_round=on_round, stop=stop)
 
 
@@ -112,14 +136,21 @@ def _train_in_process(
     rows: Mapping[str, TrainingRows],
     start: State,
     progress: ArmProgress,
+    tracker: Tracker,
 ) -> None:
     training = InProcessTraining(settings, arm.out, sites, rows, arm.name, arm.seed, start, arm.folder, arm.title)
-    training.run(_round_reporter(arm, settings, rows, progress))
+    training.run(_round_reporter(arm, settings, rows, progress, tracker))
 
 
 def _round_reporter(
-    arm: Arm, settings: Settings, rows: Mapping[str, TrainingRows], progress: ArmProgress
+    arm: Arm, settings: Settings, rows: Mapping[str, TrainingRows], progress: ArmProgress, tracker: Tracker
 ) -> Callable[[dict[str, Any]], object]:
     """Start the progress bar of a federated arm, and return what to call after every round."""
     images = centralised_steps(settings, rows) * settings.batch_size
-    return progress.rounds(arm.name, arm.seed, images, settings.rounds)
+    show, track = progress.rounds(arm.name, arm.seed, images, settings.rounds), tracker.follow(arm.name, arm.seed)
+
+    def on_round(line: dict[str, Any]) -> None:
+        show(line)
+        track(line)
+
+    return on_round

@@ -2,7 +2,7 @@
 
 OTHERS = (
     "pydantic", "imagehash", "imblearn", "platformdirs", "flwr", "ray", "typer", "rich", "pydicom", "psutil",
-    "matplotlib", "openpyxl", "cryptography", "starlette", "uvicorn",
+    "matplotlib", "openpyxl", "cryptography", "starlette", "uvicorn", "tensorboard", "mlflow",
 )  # fmt: skip
 """What FedBUS needs in addition to PyTorch, torchvision, timm, NumPy, scikit-learn and their dependencies."""
 

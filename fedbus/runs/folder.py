@@ -31,6 +31,7 @@ START_FILE = "start.json"
 
 MAY_CHANGE = {
     "arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "largest-share", "cache", "engine",
+    "track",
 }  # fmt: skip
 """Settings that may differ when a run is resumed: they do not affect finished arms."""
 

@@ -11,9 +11,12 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.arms import AVERAGING, CENTRAL_ARMS, ROBUST, STRATEGIES, blended_from, is_tuned, tuned_from
 from fedbus.settings.explain import nearest
 from fedbus.settings.site_name import check_site_name
+from fedbus.settings.track import Track
 from fedbus.text import is_plain, plain_text
 
-NOT_SENT = ("sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "largest_share", "engine")
+NOT_SENT = (
+    "sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "largest_share", "engine", "track",
+)  # fmt: skip
 """Fields that a hub does not send to its sites: paths, names of sites, and what concerns only one machine."""
 
 
@@ -200,6 +203,7 @@ class Settings(BaseModel):
         "", description="HOST:PORT of a Ray cluster that requires a token. Empty: start Ray on this machine."
     )
     bootstrap: int = Field(2000, ge=1, le=100_000, description="Bootstrap resamples for every confidence interval.")
+    track: Track = ""
     cache: Path = Field(
         Path(platformdirs.user_cache_dir("fedbus")), description="Folder of decoded images and synthetic datasets."
     )

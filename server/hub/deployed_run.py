@@ -17,6 +17,7 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.schema import Settings
 from fedbus.system.files import delete_fragments, read_json, write_json
 from fedbus.system.locks import hold, is_held
+from fedbus.tracking.tracker import Tracker, open_tracker
 from server.hub.registrations import record_registrations
 from server.hub.run_status import State, Status, read_status, write_status
 from server.rounds.loop import Job, run_jobs
@@ -70,12 +71,14 @@ def run_deployment(grid: Grid, out: Path) -> None:
 
 def _train_unfinished(grid: Grid, out: Path) -> None:
     settings, plan = read_settings(out), read_json(out / PLAN_FILE)
-    jobs = _unfinished_jobs(settings, out, plan["title"])
     names = {int(node): name for name, node in plan["nodes"].items()}
-    if jobs:
-        run_jobs(
-            grid, names, jobs, settings.round_timeout, lambda participants: record_registrations(out, participants)
-        )
+    # What this process prints is in hub.log; the command that follows the run sends what is missing at its end.
+    with open_tracker(settings, out, lambda text: print(text, flush=True)) as tracker:
+        jobs = _unfinished_jobs(settings, out, plan["title"], tracker)
+        if jobs:
+            run_jobs(
+                grid, names, jobs, settings.round_timeout, lambda participants: record_registrations(out, participants)
+            )
     write_status(out, Status("finished"))
 
 
@@ -84,13 +87,13 @@ def model_title(run: str, arm: str, seed: int) -> str:
     return f"{run}-{arm}-{seed}"
 
 
-def _unfinished_jobs(settings: Settings, out: Path, title: str) -> list[Job]:
+def _unfinished_jobs(settings: Settings, out: Path, title: str, tracker: Tracker) -> list[Job]:
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     check_same_start(starts, out)
     jobs, run = list[Job](), run_id(out)
     for seed in settings.seeds:
         for arm in settings.federated_arms:
-            folder, writer = arm_folder(out, settings, arm, seed), _StatusWriter(out, settings, arm, seed)
+            folder, writer = arm_folder(out, settings, arm, seed), _StatusWriter(out, settings, arm, seed, tracker)
             if not folder.finished:
                 jobs.append(
                     Job(
@@ -103,15 +106,20 @@ def _unfinished_jobs(settings: Settings, out: Path, title: str) -> list[Job]:
 
 @dataclass
 class _StatusWriter:
-    """Writes the progress of one arm into the run's status."""
+    """Writes the progress of one arm into the run's status, and tracks its rounds."""
 
     out: Path
     settings: Settings
     arm: str
     seed: int
+    tracker: Tracker
     round: int = 0
 
+    def __post_init__(self) -> None:
+        self.track = self.tracker.follow(self.arm, self.seed)
+
     def round_finished(self, line: dict[str, Any]) -> None:
+        self.track(line)
         self.round, left = line["round"], self.settings.rounds - line["round"]
         remaining = f"; about {wording.duration(left * line['seconds'])} left" if left else ""
         self._write("training", format_round(line) + remaining)

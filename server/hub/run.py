@@ -9,6 +9,7 @@ from pathlib import Path
 from fedbus.errors import RunError, SettingsError
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
+from fedbus.reports.comparison.results import read_results
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import check_run, check_same_start, open_run
 from fedbus.runs.lock import FOLLOWING
@@ -16,6 +17,7 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
+from fedbus.tracking.tracker import check_tracking, open_tracker
 from fedbus.transport.messages import TITLE
 from server.hub import flwr_cli
 from server.hub.bundle import stage_application
@@ -78,6 +80,7 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
     _check_out(hub, settings, out)
     check_run(out, settings, resume=resume)
     check_input_size(settings.model, settings.image_size)
+    check_tracking(settings)
     sites = hub.sites()
     if not sites:
         raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")
@@ -101,7 +104,19 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
             prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
             _start_and_follow(hub, application, out, log)
         phantoms = any(registration["phantoms"] for registration in read_registrations(out).values())
-        return write_hub_report(out, settings, phantoms=phantoms)
+        report = write_hub_report(out, settings, phantoms=phantoms)
+        track_end(settings, out, phantoms, log)
+        return report
+
+
+def track_end(settings: Settings, out: Path, phantoms: bool, log: Log) -> None:
+    """Send the test figures, and what the process that trained could not send."""
+    with open_tracker(settings, out, log, phantoms) as tracker:
+        for arm in settings.arms:
+            for seed in settings.seeds:
+                tracker.catch_up(arm, seed, arm_folder(out, settings, arm, seed).read_history)
+        if settings.track:
+            tracker.results(read_results(out))
 
 
 def _check_out(hub: HubFolder, settings: Settings, out: Path) -> None:

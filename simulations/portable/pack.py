@@ -135,7 +135,8 @@ def _public_values(settings: Settings) -> dict[str, Any]:
     """Return all settings by field name, without paths; random weights remain `none`."""
     weights = "none" if settings.weights == "none" else WEIGHTS_FILE
     changed = {"sites": list(settings.sites), "weights": weights, "engine": "in-process"}
-    return {key: value for key, value in settings.model_dump(mode="json").items() if key != "cache"} | changed
+    hidden = {"cache", "track"}
+    return settings.model_dump(mode="json", exclude=hidden) | changed
 
 
 def pack_weights(settings: Settings, path: Path) -> str:

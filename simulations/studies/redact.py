@@ -8,7 +8,7 @@ from typing import Any
 SITE_KEYS = ("reader", "images", "patients", "groups", "splits", "balanced", "digest", "split_digest")
 """Facts about a site that are counts or digests; notes and dropped images name files."""
 
-SETTING_KEYS = frozenset({"cache", "sites", "ray-address"})
+SETTING_KEYS = frozenset({"cache", "sites", "ray-address", "track"})
 """Settings that name folders or addresses."""
 
 _FOLDERS = re.compile(r"(?<![\w.:/])~?(?:/[^/\s'\"]+)+/(?=[^/\s])")

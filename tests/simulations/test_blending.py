@@ -8,6 +8,7 @@ from fedbus.errors import RunError, SettingsError
 from fedbus.evaluation.blend import blend
 from fedbus.evaluation.predictions import Predictions, join
 from fedbus.settings.load import build_settings
+from fedbus.tracking.tracker import Tracker
 from simulations.arm import list_arms
 from simulations.blending import finish_blended
 from simulations.scoring import score_arm
@@ -68,7 +69,7 @@ def test_each_row_is_blended_with_the_own_model_of_its_site(scored):
 
 def test_a_blended_arm_is_finished_without_training_and_counts_the_work_of_its_parts(scored):
     settings, arms = scored
-    run_arms(settings, arms["fedavg"].out, SITES, {0: {}}, progress=None)
+    run_arms(settings, arms["fedavg"].out, SITES, {0: {}}, progress=None, tracker=Tracker(settings))
     assert arms["fedavg-blended"].folder.read_facts() == {"steps": 3 + 4 + 5, "seconds": 6.0, "best_round": 2}
     assert not list(arms["fedavg-blended"].folder.path.glob("*.safetensors"))
     finish_blended(arms["fedavg-blended"], settings)

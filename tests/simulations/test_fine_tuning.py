@@ -18,6 +18,7 @@ from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.site_state import BATCH_NORM, own_model, site_state
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
+from fedbus.tracking.tracker import Tracker
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm, list_arms
 from simulations.fine_tuning import RATE_SHARE, fine_tune_arm, predict_fine_tuned, tuning_rounds
@@ -39,7 +40,9 @@ def finished_fedavg(tmp_path, **changes):
 
 def tune(settings, tuned: Arm, tmp_path) -> None:
     rows = {name: site_rows(site, settings, 0, CPU) for name, site in SITES.items()}
-    fine_tune_arm(tuned, settings, tmp_path, SITES, rows, ArmProgress(Console(file=io.StringIO()), 1))
+    fine_tune_arm(
+        tuned, settings, tmp_path, SITES, rows, ArmProgress(Console(file=io.StringIO()), 1), Tracker(settings)
+    )
 
 
 def loss_of(settings, state, site):
@@ -51,7 +54,7 @@ def loss_of(settings, state, site):
 def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
     settings, shared, tuned = finished_fedavg(tmp_path)
     progress = ArmProgress(Console(file=io.StringIO()), 1)
-    run_arms(settings, tmp_path, SITES, {0: start_state(settings.model, "none", 1)}, progress)
+    run_arms(settings, tmp_path, SITES, {0: start_state(settings.model, "none", 1)}, progress, Tracker(settings))
     facts = tuned.folder.read_facts()
     steps = sum(site_rows(site, settings, 0, CPU).steps_per_round(settings) for site in SITES.values())
     assert facts["extra_steps"] == tuning_rounds(settings) * steps
@@ -82,9 +85,7 @@ def test_if_tuning_harms_the_shared_model_is_kept(tmp_path, monkeypatch):
 def test_the_rate_is_a_tenth_and_the_rounds_are_few(tmp_path, monkeypatch):
     settings, _, tuned = finished_fedavg(tmp_path)
     seen = []
-    monkeypatch.setattr(
-        "simulations.fine_tuning.FineTuning.run", lambda fit, folder, _: (seen.append(fit.settings), stop())
-    )
+    monkeypatch.setattr("simulations.fine_tuning.FineTuning.run", lambda fit, *_: (seen.append(fit.settings), stop()))
     with pytest.raises(InterruptedError):
         tune(settings, tuned, tmp_path)
     assert (seen[0].rounds, seen[0].learning_rate) == (tuning_rounds(settings), RATE_SHARE * settings.learning_rate)

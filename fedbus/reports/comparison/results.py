@@ -15,6 +15,7 @@ from fedbus.runs.folder import START_FILE
 from fedbus.runs.old_names import rename_old_facts, rename_old_site_facts
 from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.schema import Settings
+from fedbus.settings.track import tracker_kind
 from fedbus.system.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
@@ -109,9 +110,17 @@ def read_results(out: Path) -> dict[str, Any]:
 
 
 def shown_settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings without the paths of datasets, cache and weights, since reports are shared."""
+    """Return the settings without the paths of datasets, cache and weights, since reports are shared.
+
+    The address of a tracking server is left out too.
+    """
     sources = {name: {"reader": source.reader} for name, source in settings.sites.items()}
-    hidden = {"cache": None, "weights": describe_weights(settings), "sites": sources or None}
+    hidden = {
+        "cache": None,
+        "weights": describe_weights(settings),
+        "sites": sources or None,
+        "track": tracker_kind(settings.track) or None,
+    }
     return {key: value for key, value in (settings.as_dict() | hidden).items() if value is not None}
 
 

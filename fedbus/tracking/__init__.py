@@ -1,0 +1,1 @@
+"""Sends a run's figures to TensorBoard or MLflow while it trains (setting `track`)."""
