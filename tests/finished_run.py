@@ -6,6 +6,7 @@ from typing import Any
 
 from fedbus.reports.comparison.results import shown_settings
 from fedbus.runs.checkpoint import arm_folder
+from fedbus.runs.folder import run_id
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.system.files import write_json, write_text
@@ -33,7 +34,7 @@ def write_run(out: Path, *, phantoms: bool = False, elsewhere: bool = False, **c
     Args:
         out: The run folder.
         phantoms: Whether the images are synthetic.
-        elsewhere: Whether its models were scored at a site that took no part.
+        elsewhere: Whether its models were evaluated at a site that took no part.
         **changes: Settings that differ.
     """
     settings = run_settings(**changes)
@@ -62,15 +63,16 @@ def write_run(out: Path, *, phantoms: bool = False, elsewhere: bool = False, **c
             for name in ("predictions.csv", "best.safetensors", "final.safetensors"):
                 write_text(folder.path / name, "invented")
     if elsewhere:
-        write_json(out / "scores" / "elsewhere" / "scores.json", _scores(results))
+        write_json(out / "evaluations" / "elsewhere" / "evaluation.json", _evaluation(results, run_id(out)))
     return results
 
 
-def _scores(results: dict[str, Any]) -> dict[str, Any]:
-    """The scores of the models at a fourth site."""
-    found = {arm: results["arms"][arm]["BUSI"] for arm in ("centralised", "fedavg")}
+def _evaluation(results: dict[str, Any], run: str) -> dict[str, Any]:
+    """What `fedbus evaluate` found at a fourth site, of two models of the run and one of another run."""
+    models = {"centralised": (run, "centralised"), "fedavg": (run, "fedavg"), f"fedavg {PRIVATE}": ("other", "fedavg")}
     return {
         "fedbus": "0.2.0",
-        "site": {"name": "elsewhere", "tested": {"benign": 40, "malignant": 20, "normal": 0}, "groups": 50},
-        "arms": {arm: {"as-trained": scores, "recalibrated": scores} for arm, scores in found.items()},
+        "sites": {"elsewhere": {"splits": {"test": {"benign": 40, "malignant": 20, "normal": 0}}, "groups": 50}},
+        "models": {name: {"run": of, "arm": arm, "arrays": "adapted"} for name, (of, arm) in models.items()},
+        "arms": {name: {"all": results["arms"][arm]["BUSI"]} for name, (_, arm) in models.items()},
     }

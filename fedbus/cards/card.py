@@ -8,8 +8,9 @@ from rich.text import Text
 from fedbus.cards.answer import STATUSES
 from fedbus.cards.checklist import Checklist, checklist_page, numbers_by_status
 from fedbus.cards.claim import CLAIM
+from fedbus.cards.elsewhere import well_formed
 from fedbus.cards.model_card import FILE, model_card
-from fedbus.cards.run import FinishedRun, read_run, well_formed
+from fedbus.cards.run import RESTORE, FinishedRun, read_run
 from fedbus.cards.tripod_ai import TRIPOD_AI
 from fedbus.reports.comparison.results import RESULTS_FILE
 from fedbus.reports.terminal_table import add_figure_column, add_label_column, new_table
@@ -36,7 +37,7 @@ def write_card(path: Path, out: Path | None, console: Console) -> Path:
     """
     run = read_run(path)
     folder = out or path / "card"
-    with well_formed(path / RESULTS_FILE):
+    with well_formed(path / RESULTS_FILE, RESTORE):
         pages = {FILE: model_card(run)} | {each.file: checklist_page(each, run) for each in CHECKLISTS}
     make_private_folder(folder)
     for name, text in pages.items():

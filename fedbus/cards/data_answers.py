@@ -126,13 +126,18 @@ def numbers_in_analyses(run: FinishedRun) -> Answer:
 
 def characteristics(run: FinishedRun) -> Answer:
     """Class counts; demographic and clinical characteristics are not part of a run."""
-    task = "Add age, sex, lesion size, device and dates for each site and split; FedBUS does not read them."
+    task = "Add age, sex, lesion size, device and dates for each site and split; the run folder has at most a part."
     return for_you(task, facts.counts_sentence(run), result("sites"), *subgroup_evidence(run))
 
 
+def sites_with_subgroups(run: FinishedRun) -> list[str]:
+    """List the sites whose figures were computed by subgroup."""
+    return [site for site, found in (run.results.get("subgroups") or {}).items() if found["columns"]]
+
+
 def subgroup_evidence(run: FinishedRun) -> tuple[str, ...]:
-    """Pointer to the figures by subgroup, if the run has them."""
-    return (result("subgroups"),) if run.results.get("subgroups") else ()
+    """Pointers to the figures by subgroup, if the run has them."""
+    return tuple(result("subgroups", site) for site in sites_with_subgroups(run))
 
 
 def comparison_with_development(run: FinishedRun) -> Answer:
@@ -160,5 +165,5 @@ def training_against_evaluation(run: FinishedRun) -> Answer:
     )
     if not run.elsewhere:
         return filled(text, result("sites"), result("settings", "split"))
-    names = ", ".join(each["site"]["name"] for each in run.elsewhere.values())
-    return for_you(f"Describe how {names} differs from the sites of the run.", text, *run.elsewhere)
+    task = f"Describe how {facts.joined([each.site for each in run.elsewhere])} differs from the sites of the run."
+    return for_you(task, text, *(each.file for each in run.elsewhere))

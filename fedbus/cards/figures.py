@@ -4,7 +4,7 @@ from typing import Any
 
 from fedbus.cards import facts
 from fedbus.cards.markdown import prose, table
-from fedbus.cards.result_answers import elsewhere_sentence
+from fedbus.cards.result_answers import elsewhere_sentences
 from fedbus.cards.run import FinishedRun
 from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
@@ -79,8 +79,8 @@ def _difference_label(row: dict[str, Any]) -> str:
 def elsewhere_lines(run: FinishedRun) -> list[str]:
     """Write the figures at sites outside the run."""
     if not run.elsewhere:
-        return ["The models were not tested at a site outside the run."]
-    return [f"- {prose(elsewhere_sentence(scores))}" for scores in run.elsewhere.values()]
+        return ["The run folder contains no test of the models at a site outside the run."]
+    return [f"- {prose(sentence)}" for sentence in elsewhere_sentences(run)]
 
 
 def data_tables(run: FinishedRun) -> list[str]:

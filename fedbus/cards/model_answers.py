@@ -8,11 +8,8 @@ from fedbus.reports import wording
 
 
 def _weights_evidence(run: FinishedRun) -> tuple[str, ...]:
-    return tuple(
-        point((folder.path / run.weights_file).relative_to(run.path).as_posix())
-        for folders in run.folders.values()
-        for folder in folders
-    )
+    """Pointers to the models; those of fine-tuned arms are in files of the sites, which their `model.json` names."""
+    return (*(run.name(folder / run.weights_file) for folder in run.trained), *run.models)
 
 
 def predictors(run: FinishedRun) -> Answer:
@@ -56,9 +53,7 @@ def _training_text(run: FinishedRun) -> str:
 
 def training(run: FinishedRun) -> Answer:
     """Training in detail."""
-    histories = [
-        point((folders[0].path / "history.jsonl").relative_to(run.path).as_posix()) for folders in run.folders.values()
-    ]
+    histories = [run.name(folder / "history.jsonl") for folder in run.trained]
     text = f"{_training_text(run)} The model card lists all settings."
     return filled(text, result("settings"), result("work"), *histories)
 
@@ -114,11 +109,8 @@ def output(run: FinishedRun) -> Answer:
 
 def calculation(run: FinishedRun) -> Answer:
     """How predictions of the test rows were calculated."""
-    predictions = [
-        point((folder.path / "predictions.csv").relative_to(run.path).as_posix())
-        for folders in run.folders.values()
-        for folder in folders
-    ]
+    folders = [folder.path for folders in run.folders.values() for folder in folders]
+    predictions = [] if run.deployed else [run.name(folder / "predictions.csv") for folder in folders]
     where = "each site computes its own" if run.deployed else "the run folder keeps one row per test image"
     text = f"Softmax of the model's outputs for each test image, with {run.weights_file} of each arm; {where}."
     return filled(text, result("arms"), *predictions)
@@ -136,13 +128,13 @@ def specification(run: FinishedRun) -> Answer:
 
 def updating(run: FinishedRun) -> Answer:
     """Models changed after they were evaluated."""
-    kinds = {kind for each in run.elsewhere.values() for arm in each["arms"].values() for kind in arm}
-    if "recalibrated" in kinds:
+    adapted = [each.file for each in run.elsewhere if each.adapted]
+    if adapted:
         text = (
-            "At sites outside the run, BatchNorm's statistics were also estimated from the tested images, without "
-            "labels; both figures are reported."
+            "At sites outside the run, models whose BatchNorm stays at the sites used running statistics that were "
+            "estimated from the tested images, without labels."
         )
-        return filled(text, *run.elsewhere)
+        return filled(text, *adapted)
     return not_done("No model was changed after it was evaluated.")
 
 

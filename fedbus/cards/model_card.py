@@ -12,6 +12,8 @@ from fedbus.cards import facts, figures
 from fedbus.cards.markdown import code, first_lines, prose, table
 from fedbus.cards.result_answers import limits
 from fedbus.cards.run import FinishedRun
+from fedbus.cards.subgroup_tables import subgroup_tables
+from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.reports import wording
 from fedbus.reports.comparison import summary
 from fedbus.settings.arms import blended_from, is_blended, is_tuned, tuned_from
@@ -152,10 +154,9 @@ def _digests(run: FinishedRun) -> list[str]:
         if each.get(key)
     ]
     rows += [
-        [f"{file.removesuffix('/model.json')}, {part['file']}", str(part["sha256"])]
+        [f"{file.removesuffix(f'/{MODEL_FILE}')}, {part.file}", part.sha256]
         for file, model in run.models.items()
-        for part in (model.get("weights"), *(site.get("own") for site in model.get("sites", {}).values()))
-        if part
+        for part in model.parts
     ]
     if not rows:
         return ["The run folder records none."]
@@ -176,6 +177,7 @@ SECTIONS: dict[str, Callable[[FinishedRun], Sequence[str]]] = {
     "Findings": _findings,
     "Figures": figures.performance_tables,
     "Figures by class": figures.class_tables,
+    "Subgroups": subgroup_tables,
     "Differences between arms": lambda run: figures.difference_table(run) or ["None were computed."],
     "At sites outside the run": figures.elsewhere_lines,
     "Limits": _limits,

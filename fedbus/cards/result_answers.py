@@ -1,7 +1,5 @@
 """Answers about the figures of a run: metrics, intervals, performance here and elsewhere, limits."""
 
-from typing import Any
-
 from fedbus.cards import facts
 from fedbus.cards.answer import Answer, filled, for_you, not_done
 from fedbus.cards.data_answers import split_evidence, subgroup_evidence
@@ -125,19 +123,21 @@ def external(run: FinishedRun) -> Answer:
     """Evaluation on data of other sites."""
     if not run.elsewhere:
         return not_done(
-            "The models were not tested at a site outside the run.",
-            "fedbus evaluate tests them on a dataset that took no part.",
+            "The run folder contains no test of the models at a site outside the run.",
+            "fedbus evaluate RUN/arms/ARM --site READER=FOLDER --out RUN/evaluations/NAME makes one; then write the "
+            "card again.",
         )
-    return filled(" ".join(elsewhere_sentence(scores) for scores in run.elsewhere.values()), *run.elsewhere)
+    return filled(" ".join(elsewhere_sentences(run)), *(each.file for each in run.elsewhere))
 
 
-def elsewhere_sentence(scores: dict[str, Any]) -> str:
-    """Write the AUC of every arm at a site outside the run."""
-    site, shown = scores["site"], []
-    for arm, kinds in scores["arms"].items():
-        kind, found = next(iter(kinds.items()))
-        shown.append(f"{wording.arm_label(arm)} {wording.with_interval(found.get('auc'))} ({kind.replace('-', ' ')})")
-    return f"{site['name']}, {facts.counted(sum(site['tested'].values()), 'image')}: AUC {'; '.join(shown)}."
+def elsewhere_sentences(run: FinishedRun) -> list[str]:
+    """Write, for each site outside the run, the AUC of the run's models."""
+    sentences = []
+    for each in run.elsewhere:
+        tested = f"{facts.counted(each.images, 'image')} in {facts.counted(each.groups, 'group')}"
+        aucs = [f"{wording.arm_label(arm)} {wording.with_interval(auc)}" for arm, auc in each.aucs.items()]
+        sentences.append(f"{each.site}, {tested}: AUC {'; '.join(aucs)}.")
+    return sentences
 
 
 def robustness(run: FinishedRun) -> Answer:

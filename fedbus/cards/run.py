@@ -1,19 +1,22 @@
 """A finished run as its card describes it: the results, the settings, and the models' scores at other sites."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fedbus.cards.elsewhere import Elsewhere, read_elsewhere, well_formed
 from fedbus.errors import RunError, listed
+from fedbus.model_folder.facts import MODEL_FILE, ModelFacts
+from fedbus.model_folder.read import read_model
 from fedbus.reports import wording
 from fedbus.reports.comparison.results import RESULTS_FILE, read_results
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
 from fedbus.runs.folder import is_run, read_settings
+from fedbus.settings.arms import is_blended, is_tuned
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import SITES_FILE
 from fedbus.system.files import read_json
@@ -24,10 +27,10 @@ NEEDED = {
 }  # fmt: skip
 """Keys of `results.json` without which no card can be written, with their types."""
 
+RESTORE = "Restore the file, or rerun the run's command with --resume, which writes it again."
+
 INSIDE = ("*", "*/*", "*/*/*")
 """Where runs are in a folder of several, such as STUDY/cells/CELL/fold-0."""
-
-MODEL_FILE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,13 @@ class FinishedRun:
         path: The run folder.
         results: Content of `results.json`.
         settings: The settings that the run was recorded with.
-        elsewhere: By file in the run folder, the scores of its models at a site that took no part in it.
+        elsewhere: How its models did at sites that took no part in it.
     """
 
     path: Path
     results: dict[str, Any]
     settings: Settings
-    elsewhere: dict[str, dict[str, Any]]
+    elsewhere: tuple[Elsewhere, ...]
 
     @property
     def sites(self) -> dict[str, dict[str, Any]]:
@@ -69,18 +72,39 @@ class FinishedRun:
 
     @cached_property
     def folders(self) -> dict[str, list[ArmFolder]]:
-        """The folders of the arms that were trained, one per seed; blended arms have no weights of their own."""
+        """The folders of the arms, one per seed; a cell of a study may lack some."""
         found = {
             arm: [arm_folder(self.path, self.settings, arm, seed) for seed in self.settings.seeds]
             for arm in wording.ordered_arms(self.results)
         }
         return {arm: folders for arm, folders in found.items() if all(folder.path.is_dir() for folder in folders)}
 
+    @property
+    def trained(self) -> list[Path]:
+        """The folders of the arms with a history and weights; tuned and blended arms build on those of others."""
+        return [
+            folder.path
+            for arm, folders in self.folders.items()
+            for folder in folders
+            if not is_blended(arm) and not is_tuned(arm)
+        ]
+
     @cached_property
-    def models(self) -> dict[str, dict[str, Any]]:
-        """By file in the run folder, what a trained model records about itself; runs of earlier versions have none."""
-        files = [folder.path / MODEL_FILE for folders in self.folders.values() for folder in folders]
-        return {file.relative_to(self.path).as_posix(): read_json(file) for file in files if file.is_file()}
+    def models(self) -> dict[str, ModelFacts]:
+        """By file in the run folder, what a trained model records about itself; runs of earlier versions have none.
+
+        Raises:
+            RunError: If a model folder is damaged.
+        """
+        return {
+            self.name(folder / MODEL_FILE): read_model(folder).facts
+            for folder in (each.path for folders in self.folders.values() for each in folders)
+            if (folder / MODEL_FILE).is_file()
+        }
+
+    def name(self, file: Path) -> str:
+        """Name a file by its place in the run folder."""
+        return file.relative_to(self.path).as_posix()
 
 
 def read_run(path: Path) -> FinishedRun:
@@ -96,13 +120,13 @@ def read_run(path: Path) -> FinishedRun:
     if not file.is_file():
         raise _unfinished(path, settings)
     _check_content(file, read_json(file))
-    with well_formed(file):
+    with well_formed(file, RESTORE):
         results = read_results(path)
         arms = settings.federated_arms if wording.apart(results) else settings.arms
         resumed_with_more_arms = not _expand(arms, list(results["sites"])) <= results["arms"].keys()
     if resumed_with_more_arms:
         raise _unfinished(path, settings)
-    return FinishedRun(path, results, settings, _read_elsewhere(path))
+    return FinishedRun(path, results, settings, read_elsewhere(path))
 
 
 def _no_run(path: Path) -> RunError:
@@ -111,25 +135,6 @@ def _no_run(path: Path) -> RunError:
     if inside:
         return RunError(f"{path} is not one run, but has several.", f"Name one of them: {listed(inside)}.")
     return RunError(f"{path} contains no run.", "Name the folder that the run was started with as --out.")
-
-
-@contextmanager
-def well_formed(path: Path) -> Iterator[None]:
-    """Use results inside the block; if they have another form than any version writes, they are damaged.
-
-    Raises:
-        RunError: If they are.
-    """
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
-
-
-def _damaged(path: Path, why: str) -> RunError:
-    return RunError(
-        f"{path} is damaged ({why}).", "Restore the file, or rerun the run's command with --resume, which writes it."
-    )
 
 
 def _check_content(path: Path, results: dict[str, Any]) -> None:
@@ -146,7 +151,7 @@ def _check_content(path: Path, results: dict[str, Any]) -> None:
         )
     wrong = [key for key, kind in NEEDED.items() if not isinstance(results.get(key), kind)]
     if wrong:
-        raise _damaged(path, f"{', '.join(wrong)}: missing, or of another type")
+        raise RunError(f"{path} is damaged ({', '.join(wrong)}: missing, or of another type).", RESTORE)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -168,16 +173,3 @@ def _unfinished(path: Path, settings: Settings) -> RunError:
 def _expand(arms: Sequence[str], sites: Sequence[str]) -> set[str]:
     """Name arms as the results do: `local` is one arm of each site."""
     return {name for arm in arms for name in ([f"local-{site}" for site in sites] if arm == "local" else [arm])}
-
-
-def _read_elsewhere(path: Path) -> dict[str, dict[str, Any]]:
-    """Read what `fedbus score` wrote into the run folder.
-
-    Raises:
-        RunError: If a file is damaged.
-    """
-    found = {file: read_json(file) for file in sorted(path.glob("scores/*/scores.json"))}
-    for file, scores in found.items():
-        if not isinstance(scores.get("site"), dict) or not isinstance(scores.get("arms"), dict):
-            raise RunError(f"{file} is damaged (no site or arms).", "Delete it, or score the site again.")
-    return {file.relative_to(path).as_posix(): scores for file, scores in found.items()}

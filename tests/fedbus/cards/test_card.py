@@ -1,6 +1,7 @@
 """`fedbus card`: files, summary, and errors that name the file and the remedy."""
 
 import copy
+import hashlib
 import json
 import re
 from importlib import metadata
@@ -116,8 +117,11 @@ def test_damaged_results_are_refused_by_name(run):
     write_json(file, {key: value for key, value in whole.items() if key != "versions"} | {"arms": 3})
     assert "--resume" in refused(run, "results.json", "arms, versions").remedy
     write_json(file, whole)
-    write_json(run / "scores" / "elsewhere" / "scores.json", {"arms": {}})
-    refused(run, "scores.json")
+    evaluation = run / "evaluations" / "elsewhere" / "evaluation.json"
+    content = json.loads(evaluation.read_text())
+    for wrong in ({"models": {"fedavg": 3}}, {"sites": {}}, {"arms": {}}):
+        write_json(evaluation, content | wrong)
+        refused(run, "evaluation.json")
     (run / "settings.json").write_text("{")
     refused(run, "settings.json")
 
@@ -161,3 +165,18 @@ def test_whatever_is_wrong_in_the_results_is_no_crash(run):
         else:
             found = str(run)
         assert str(run) in found, (parents, last)
+
+
+def test_a_run_that_was_really_trained_has_a_card(trained_run, tmp_path):
+    write_card(trained_run, tmp_path, Console(quiet=True))
+    found = read_run(trained_run)
+    page = (tmp_path / "model_card.md").read_text()
+    for arm, folders in found.folders.items():
+        weights = folders[0].path / "best.safetensors"
+        if weights.is_file() and "tuned" not in arm:
+            assert f"{arm}, best.safetensors | {hashlib.sha256(weights.read_bytes()).hexdigest()}" in page
+    for checklist in CHECKLISTS:
+        for number, answer in checklist.answers(found).items():
+            raw = next(item.answer for item in checklist.items if item.number == number)
+            pointers = raw(found).evidence if callable(raw) else raw.evidence
+            assert answer.evidence == pointers, number  # a fresh run has all of its evidence

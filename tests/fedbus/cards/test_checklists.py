@@ -11,6 +11,7 @@ from fedbus.cards.claim import CLAIM
 from fedbus.cards.evidence import Evidence, point, result
 from fedbus.cards.run import read_run
 from fedbus.cards.tripod_ai import TRIPOD_AI
+from fedbus.reports import wording
 from tests.finished_run import write_run
 
 SUB_ITEMS = {3: 3, 5: 2, 6: 3, 8: 3, 9: 3, 12: 7, 18: 6, 20: 3, 23: 2, 27: 3}
@@ -21,7 +22,7 @@ LISTS = pytest.mark.parametrize("checklist", [TRIPOD_AI, CLAIM], ids=["TRIPOD+AI
 RUNS = {
     "plain": {},
     "phantoms": {"phantoms": True},
-    "several seeds, scored elsewhere": {"seeds": [0, 1], "elsewhere": True},
+    "several seeds, evaluated elsewhere": {"seeds": [0, 1], "elsewhere": True},
     "leaking, not balanced, limited": {
         "split": "images", "sampler": "none", "limit": 50, "augmentation": False, "steps_per_round": 3, "keep": "last",
         "burned_in": "masked", "batch_norm": "average",
@@ -107,12 +108,14 @@ def statuses(run, checklist, *numbers):
 
 
 def test_what_a_run_did_changes_the_status(runs):
-    plain, rich = runs["plain"], runs["several seeds, scored elsewhere"]
+    plain, rich = runs["plain"], runs["several seeds, evaluated elsewhere"]
     assert statuses(plain, CLAIM, "30", "33") == ["not done", "not done"]
     assert statuses(rich, CLAIM, "30", "33") == ["filled", "filled"]
     assert statuses(plain, TRIPOD_AI, "12f", "24", "16") == ["not done", "not done", "filled"]
     assert statuses(rich, TRIPOD_AI, "12f", "24", "16") == ["filled", "filled", "for you to fill"]
-    assert "elsewhere, 60 images: AUC" in CLAIM.answers(rich)["33"].text
+    found = CLAIM.answers(rich)["33"].text
+    aucs = [wording.with_interval(rich.results["arms"][arm]["BUSI"]["auc"]) for arm in ("centralised", "fedavg")]
+    assert found == f"elsewhere, 60 images in 50 groups: AUC Centralised {aucs[0]}; FedAvg {aucs[1]}."
     assert statuses(plain, CLAIM, "7") == ["filled"]  # published datasets
     assert statuses(runs["hub"], CLAIM, "7") == ["for you to fill"]
     assert CLAIM.answers(runs["plain"])["35"].task == "Give the number of patients of BUSI."

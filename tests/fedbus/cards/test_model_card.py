@@ -1,7 +1,9 @@
 """The model card: its figures are those of results.json, its settings repeat the run, its Markdown is well formed."""
 
+import hashlib
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ from markdown_it import MarkdownIt
 
 from fedbus.cards.model_card import model_card
 from fedbus.cards.run import FinishedRun, read_run
+from fedbus.errors import RunError
+from fedbus.model_folder.facts import ModelFacts, SiteFacts
+from fedbus.model_folder.write import part_of, write_model
+from fedbus.runs.folder import run_id
 from fedbus.settings.load import build_settings, load_settings
 from fedbus.text import NOT_A_DEVICE
 from tests.finished_run import PRIVATE, run_settings, write_run
@@ -108,11 +114,41 @@ def test_counts_and_digests_equal_the_results(run):
 
 def test_the_models_own_digests_are_listed(tmp_path):
     write_run(tmp_path)
-    model = '{"weights": {"file": "best.safetensors", "sha256": "12"}, "sites": {"BUSI": {"own": null}, "x": {"own": '
-    model += '{"file": "own.safetensors", "sha256": "34"}}}}'
-    (tmp_path / "arms" / "fedavg" / "model.json").write_text(model)
+    folder = tmp_path / "arms" / "fedavg"
+    (folder / "BUSI.safetensors").write_text("own arrays")
+    weights, own = (part_of(folder, f"{name}.safetensors") for name in ("best", "BUSI"))
+    sites = {"BUSI": SiteFacts(images={"benign": 3}, own=own), "BUS-BRA": SiteFacts(images={})}
+    run = {"arm": "fedavg", "seed": 0, "run": run_id(tmp_path), "phantoms": False, "predicts": None}
+    write_model(folder, ModelFacts.from_settings(run_settings(), **run, weights=weights, sites=sites))
     ((_, *rows),) = tables(model_card(read_run(tmp_path)))["Digests"]
-    assert rows[-2:] == [["arms/fedavg, best.safetensors", "12"], ["arms/fedavg, own.safetensors", "34"]]
+    digests = [hashlib.sha256(text).hexdigest() for text in (b"invented", b"own arrays")]
+    assert rows[-2:] == [
+        ["arms/fedavg, best.safetensors", digests[0]],
+        ["arms/fedavg, BUSI.safetensors", digests[1]],
+    ]
+    (folder / "best.safetensors").unlink()
+    with pytest.raises(RunError, match=r"best\.safetensors"):
+        model_card(read_run(tmp_path))
+
+
+def test_subgroups_have_their_figures_and_gaps(run):
+    figures = run.results["arms"]["fedavg"]["BUSI"]
+    shown = dict.fromkeys(("auc", "accuracy", "sensitivity", "specificity"), figures["auc"])
+    gap = {"value": -0.05, "low": -0.1, "high": 0.01}
+    group = {"images": 30, "patients": 20, "suppressed": "", "few": []}
+    large = group | {"value": "20 mm or more", "arms": {"fedavg": shown}, "gaps": {"fedavg": {"auc": gap}}}
+    unknown = group | {"value": "unknown", "arms": {"fedavg": shown | {"auc": None}}, "gaps": {"fedavg": {"auc": None}}}
+    rest = {"value": "few", "suppressed": "few"}
+    everything = group | {"arms": {"fedavg": shown}, "gaps": {}}
+    found = {"unit": "patients", "all": everything, "columns": [{"name": "size", "groups": [large, rest, unknown]}]}
+    results = run.results | {"subgroups": {"BUSI": found, "BUS-BRA": {"columns": [], "notes": ["none"]}}}
+    ((_, *rows),) = tables(model_card(replace(run, results=results)))["BUSI, FedAvg"]
+    assert [row[0] for row in rows] == ["all test images", "size: 20 mm or more", "size: few", "size: unknown"]
+    assert same(rows[1][3], figures["auc"])
+    assert same(rows[1][7], gap)
+    assert rows[1][1:3] == ["30", "20"]
+    assert not numbers(" ".join(rows[2]))
+    assert (rows[3][3], rows[3][7]) == ("n/a", "n/a")
 
 
 def test_the_printed_settings_repeat_the_run(run, tmp_path):
@@ -154,7 +190,7 @@ def test_no_name_can_become_markup(run):
     results["weights"] = "w|<script>alert(1)</script>[x](http://example.org)`*b*`"
     results["versions"] = {"a|b": "<img src=x>", "c": "1\n| x | y |"}
     settings = build_settings(run.settings.as_dict() | {"model": "m`|<b>"}, "the tests")
-    page = model_card(FinishedRun(Path(run.path), results, settings, {}))
+    page = model_card(FinishedRun(Path(run.path), results, settings, ()))
     html = PARSER.render(page)
     assert not re.search(r"<(script|img|b)\b|<a ", html)
     assert all(len(row) == len(table[0]) for each in tables(page).values() for table in each for row in table)
