@@ -23,6 +23,7 @@ def run_settings(**changes: object) -> Settings:
         "arms": ["local", "centralised", "fedavg", "fedprox"],
         "weights": f"/{PRIVATE}/start.safetensors",
         "cache": f"/{PRIVATE}/cache",
+        "track": f"mlflow:http://{PRIVATE}.example",
         "batch-norm": "local",
     }
     return build_settings(keys | {key.replace("_", "-"): value for key, value in changes.items()}, "the tests")

@@ -21,6 +21,9 @@ from fedbus.settings.schema import Settings
 
 FILE = "model_card.md"
 
+PRIVATE = ("sites", "cache", "ray-address", "track")
+"""Settings that name folders or machines, and change no figure."""
+
 
 def model_card(run: FinishedRun) -> str:
     """Write the model card as Markdown."""
@@ -142,7 +145,7 @@ def _reproduce(run: FinishedRun) -> list[str]:
 
 def settings_toml(settings: Settings) -> str:
     """Write settings as a settings file, without the paths of datasets and cache, and of weights only the name."""
-    shown = {key: value for key, value in settings.as_dict().items() if key not in ("sites", "cache", "ray-address")}
+    shown = {key: value for key, value in settings.as_dict().items() if key not in PRIVATE}
     return tomlkit.dumps(shown | {"weights": PurePath(settings.weights).name})
 
 

@@ -157,7 +157,7 @@ def test_the_printed_settings_repeat_the_run(run, tmp_path):
     path.write_text(toml)
     assert "/" not in tomllib.loads(toml)["weights"]
     mine, original = load_settings(path, (), ()).as_dict(), run_settings().as_dict()
-    for key in ("sites", "cache", "weights"):
+    for key in ("sites", "cache", "weights", "track"):
         assert PRIVATE not in str(mine.pop(key))
         original.pop(key)
     assert mine == original
