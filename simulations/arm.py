@@ -1,5 +1,6 @@
 """One arm of a comparison."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,16 @@ class Arm:
     def blended(self) -> bool:
         """Whether the arm blends the predictions of another arm and of the sites' own models."""
         return is_blended(self.name)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether its folder contains weights: not after `simulations.portable.unpack`, which only has predictions."""
+        return any(self.folder.path.rglob("*.safetensors"))
+
+    def trained_at(self, sites: Iterable[str]) -> list[str]:
+        """Return those of the sites whose images the arm was trained on."""
+        own = self.name.removeprefix("local-")
+        return list(sites) if own == self.name else [own]
 
 
 def list_arms(settings: "Settings", out: Path) -> list[Arm]:

@@ -10,6 +10,7 @@ from fedbus.datasets.registry import check_folder
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
+from fedbus.reports.calibration import missing_thresholds
 from fedbus.reports.claims import terminal_claims
 from fedbus.reports.comparison.results import RESULTS_FILE, write_results
 from fedbus.reports.comparison.tables import comparison_table, recall_table
@@ -23,6 +24,7 @@ from fedbus.system.files import delete_fragments
 from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
+from simulations.calibration import measure_calibrations
 from simulations.model_folders import write_model_folders
 from simulations.precision import resolve_precision
 from simulations.progress import ArmProgress
@@ -89,7 +91,10 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
         for arm in list_arms(settings, out):
             runs.setdefault(arm.name, []).append((arm, score_arm(arm, settings, sites)))
         write_model_folders(settings, out, sites, phantoms=phantoms)
-        results = gather(settings, out, sites, runs, phantoms=phantoms)
+        calibration = measure_calibrations(settings, sites, runs)
+        for note in missing_thresholds(calibration):
+            progress.note(note)
+        results = gather(settings, out, sites, runs, phantoms=phantoms) | {"calibration": calibration}
         tracker.results(results)
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}
     report = write_results(results, histories, sample_images(sites), out)

@@ -25,6 +25,7 @@ from fedbus.sites.site import Site, frozen_split, read_facts
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import federation_rows, site_rows
 from simulations.arm import Arm, list_arms
+from simulations.calibration import calibrate_arm
 
 
 def write_model_folders(settings: Settings, out: Path, sites: Mapping[str, Site], *, phantoms: bool) -> None:
@@ -40,18 +41,12 @@ def write_model_folders(settings: Settings, out: Path, sites: Mapping[str, Site]
         RunError: If weights are missing or damaged, or the disk is full.
     """
     for arm in list_arms(settings, out):
-        if not arm.blended:
+        if not arm.blended and arm.has_weights:
             write_model(arm.folder.path, _facts(arm, settings, sites, phantoms=phantoms))
 
 
-def trained_at(arm: Arm, sites: Mapping[str, Site]) -> list[str]:
-    """Return the sites whose images an arm was trained on."""
-    own = arm.name.removeprefix("local-")
-    return [own] if own != arm.name else list(sites)
-
-
 def _facts(arm: Arm, settings: Settings, sites: Mapping[str, Site], *, phantoms: bool) -> ModelFacts:
-    names, done = trained_at(arm, sites), arm.folder.read_facts()
+    names, done = arm.trained_at(sites), arm.folder.read_facts()
     own = {name: _own_part(arm, settings, sites, name) for name in names}
     return ModelFacts.from_settings(
         settings,
@@ -64,6 +59,7 @@ def _facts(arm: Arm, settings: Settings, sites: Mapping[str, Site], *, phantoms:
         weights=None if arm.tuned else part_of(arm.folder.path, f"{FILES[settings.keep]}.safetensors"),
         sites={name: SiteFacts(images=_training_images(sites[name]), own=own[name]) for name in names},
         seen=_save_seen(arm, [sites[name] for name in names]),
+        calibration=calibrate_arm(arm, settings, sites),
     )
 
 

@@ -20,6 +20,14 @@ def score_arm(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predic
     return _score(arm, settings, sites, "test", "predictions.csv")
 
 
+def score_validation(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
+    """Predict the validation rows of all sites with the arm's kept weights, or read the predictions of an earlier call.
+
+    Temperature and threshold are fitted to them.
+    """
+    return _score(arm, settings, sites, "validation", "validation.csv")
+
+
 def score_held_out(arm: Arm, settings: Settings, sites: Mapping[str, Site]) -> Predictions:
     """Predict the held-out rows of all sites with the arm's kept weights, or read the predictions of an earlier call.
 

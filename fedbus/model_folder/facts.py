@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from fedbus.classes import CLASSES
+from fedbus.evaluation.calibration import Calibration
 from fedbus.models.batch_norm import OWN_PARTS
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
@@ -101,7 +102,7 @@ class ModelFacts(BaseModel):
     sites: dict[str, SiteFacts]
     seen: Part | None = None
     features: Part | None = None
-    calibration: dict[str, Any] | None = None
+    calibration: Calibration | None = None
     settings: dict[str, Any]
 
     @model_validator(mode="after")

@@ -30,8 +30,8 @@ START_FILE = "start.json"
 """Digests of the start weights, by seed."""
 
 MAY_CHANGE = {
-    "arms", "bootstrap", "workers", "ray-address", "round-timeout", "quorum", "largest-share", "cache", "engine",
-    "track",
+    "arms", "bootstrap", "threshold", "workers", "ray-address", "round-timeout", "quorum", "largest-share", "cache",
+    "engine", "track",
 }  # fmt: skip
 """Settings that may differ when a run is resumed: they do not affect finished arms."""
 

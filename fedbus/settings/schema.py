@@ -11,6 +11,7 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.arms import AVERAGING, CENTRAL_ARMS, ROBUST, STRATEGIES, blended_from, is_tuned, tuned_from
 from fedbus.settings.explain import nearest
 from fedbus.settings.site_name import check_site_name
+from fedbus.settings.threshold_rule import parse_rule
 from fedbus.settings.track import Track
 from fedbus.text import is_plain, plain_text
 
@@ -173,6 +174,12 @@ class Settings(BaseModel):
         description="Which weights of an arm are tested: those of the round with the lowest validation loss, averaged "
         "over classes, then sites (best), or of the last round.",
     )
+    threshold: str = Field(
+        "sensitivity=0.95",
+        description="Rule by which the threshold for malignant is chosen on validation images: the highest with this "
+        "sensitivity (sensitivity=0.95), the lowest with this specificity (specificity=0.9), or the largest sum of "
+        "both (youden). It affects no training.",
+    )
     quorum: int = Field(0, ge=0, description="Number of sites whose updates a round needs. 0: all sites.")
     largest_share: float = Field(
         0.7,
@@ -220,6 +227,12 @@ class Settings(BaseModel):
     def _plain(cls, value: str) -> str:
         if not is_plain(value):
             raise ValueError(f"{plain_text(value)!r} is too long or contains characters that can't be printed")
+        return value
+
+    @field_validator("threshold")
+    @classmethod
+    def _known_rule(cls, value: str) -> str:
+        parse_rule(value)
         return value
 
     @field_validator("cache")

@@ -13,7 +13,7 @@ from fedbus.settings.schema import Settings, kebab
 WEIGHTS_OF = "weights-of"
 """Key by which a cell names another whose trained weights it scores."""
 
-SCORING = ("burned-in", "bootstrap", "arms", "keep", "recalibrate")
+SCORING = ("burned-in", "bootstrap", "arms", "keep", "recalibrate", "threshold")
 """Settings that a cell with another's weights may change; every other setting decides what those weights are."""
 
 ROWS = ("sites", "phantom_images", "limit", "near_bits", "folds", "fold", "split_seed")

@@ -73,7 +73,7 @@ def _curves(results: dict[str, Any], histories: Histories) -> Figure:
     figure = Figure(figsize=(10, 3.5), layout="constrained")
     panels = figure.subplots(1, len(series))
     for axes, (title, take) in zip(panels, series, strict=True):
-        for arm, colour in _arm_colours(arms).items():
+        for arm, colour in arm_colours(arms).items():
             family = wording.family(arm)
             history = histories[arm]
             _line(axes, history, take, colour, wording.arm_label(arm), DASHES[family], MARKERS[family])
@@ -120,7 +120,7 @@ def _shared(results: dict[str, Any], histories: Histories, arms: list[str]) -> F
     return figure
 
 
-def _arm_colours(arms: list[str]) -> dict[str, str]:
+def arm_colours(arms: list[str]) -> dict[str, str]:
     """Assign each arm a colour of its family; the first of a family has the same one as in the other figures."""
     colours = {family: cycle(chosen) for family, chosen in ARM_LINES.items()}
     return {arm: next(colours[wording.family(arm)]) for arm in arms}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from fedbus.reports import wording
+from fedbus.reports.calibration import NAMES, calibration_rows, describe_rule
 from fedbus.reports.comparison import summary
 from fedbus.reports.comparison.tables import HEADLINE, MEAN_NOTE
 from fedbus.reports.templates import render
@@ -41,9 +42,14 @@ def write_report(results: dict[str, Any], histories: "Histories", samples: Sampl
 
 def render_report(results: dict[str, Any], histories: "Histories", samples: Samples) -> str:
     """Render the page; arguments as `write_report`. Equal arguments give equal text."""
+    calibration = calibration_rows(results)
     return render(
         "comparison/page.html",
         results=results,
+        calibration=calibration,
+        calibration_names=NAMES,
+        local_calibration=any(wording.home(row["arm"]) for row in calibration),
+        rule_in_words=describe_rule(results["calibration"]["rule"]) if calibration else "",
         headline=list(HEADLINE) if wording.note_on_auc(results) else [*HEADLINE, "ece"],
         arms_by_family=[(name, list(arms)) for name, arms in groupby(wording.ordered_arms(results), wording.family)],
         mean_note=MEAN_NOTE,
@@ -74,7 +80,12 @@ def stretches(rounds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Markup]:
     """Draw every figure; their text is escaped by the SVG writer."""
-    from fedbus.reports.comparison import curves, figures, heatmaps  # load matplotlib, which only a report needs
+    from fedbus.reports.comparison import (
+        calibration,
+        curves,
+        figures,
+        heatmaps,
+    )  # load matplotlib, which only a report needs
 
     drawn = {
         "forest": figures.forest_plot(results),
@@ -82,6 +93,8 @@ def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Marku
         "matrix": heatmaps.cross_site_matrix(results),
         "recall": heatmaps.recall_map(results),
         "confusion": heatmaps.confusion_matrices(results),
+        "reliability": calibration.reliability_diagram(results),
+        "decision": calibration.decision_curves(results),
         "curves": curves.validation_curves(results, histories),
         "shared": curves.shared_curves(results, histories),
         "balance": curves.class_balance(results),

@@ -4,6 +4,7 @@ from typing import Any
 
 from fedbus.evaluation.site_mean import MEAN
 from fedbus.reports import wording
+from fedbus.reports.calibration import missing_thresholds
 from fedbus.reports.claims import claim_sentences
 
 
@@ -30,6 +31,7 @@ def cautions(results: dict[str, Any]) -> list[str]:
         *_refusals(results),
         *_unscored(results),
         *_one_seed(results),
+        *missing_thresholds(results.get("calibration")),
         *(f"{site}: {note}." for site, facts in results["sites"].items() for note in facts.get("notes", [])),
     ]
 

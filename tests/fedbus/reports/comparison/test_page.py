@@ -73,10 +73,10 @@ def test_equal_results_give_an_equal_page(report):
 
 def test_every_section_and_table_is_marked_as_phantoms(report):
     sections = re.split(r"<section ", report)
-    assert len(sections) == 13
+    assert len(sections) == 14
     assert all(wording.PHANTOMS in section for section in sections)
     headings = re.findall(r"</h2>\s*(<p class=\"phantoms\">)?", report)
-    assert len(headings) == 12
+    assert len(headings) == 13
     assert all(headings)
     captions = re.findall(r"<caption>.*?</caption>", report, flags=re.DOTALL)
     assert len(captions) == report.count("<table")
