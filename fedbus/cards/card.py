@@ -16,6 +16,8 @@ from fedbus.reports.comparison.results import RESULTS_FILE
 from fedbus.reports.terminal_table import add_figure_column, add_label_column, new_table
 from fedbus.system.files import make_private_folder, write_text
 
+CAPTION = "Filled: answered by the run folder, with evidence. TRIPOD+AI has 27 items, 52 with their sub-items."
+
 CHECKLISTS: tuple[Checklist, ...] = (TRIPOD_AI, CLAIM)
 
 
@@ -47,7 +49,7 @@ def write_card(path: Path, out: Path | None, console: Console) -> Path:
 
 
 def _print_summary(run: FinishedRun, folder: Path, console: Console) -> None:
-    table = new_table("Items of the checklists", "", phantoms=run.phantoms)
+    table = new_table("Items of the checklists", CAPTION, phantoms=run.phantoms)
     add_label_column(table)
     for status in STATUSES:
         add_figure_column(table, status)

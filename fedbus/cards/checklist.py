@@ -72,7 +72,7 @@ def checklist_page(checklist: Checklist, run: FinishedRun) -> str:
         "| Status | Items | Numbers |",
         "| --- | --- | --- |",
         *(
-            f"| {status} | {len(numbers)} | {', '.join(numbers)} |"
+            f"| {status} | {len(numbers)} | {', '.join(numbers) or 'none'} |"
             for status, numbers in numbers_by_status(answers).items()
         ),
     ]

@@ -48,7 +48,11 @@ def eligibility(run: FinishedRun) -> Answer:
 
 def preparation(run: FinishedRun) -> Answer:
     """How images were processed and checked."""
-    text = f"{facts.preprocessing_sentence(run)} Every image goes through the same steps, whoever the patient is."
+    text = (
+        f"{facts.preprocessing_sentence(run)} Checked as well: masks among the images, identical images with two "
+        "labels, near-duplicates within and between sites. Every image goes through the same steps, whoever the "
+        "patient is."
+    )
     return filled(text, result("settings", "image-size"), result("settings", "burned-in"))
 
 
@@ -113,21 +117,24 @@ def flow(run: FinishedRun) -> Answer:
 
 def numbers_in_analyses(run: FinishedRun) -> Answer:
     """Images of each class in each split of each site."""
-    parts = [
-        f"{site}: "
-        + "; ".join(
+    return filled(_counts_by_split(run), result("sites"))
+
+
+def _counts_by_split(run: FinishedRun) -> str:
+    parts = []
+    for site, each in run.sites.items():
+        counts = [
             f"{split} {', '.join(f'{count} {label}' for label, count in each['splits'][split].items())}"
             for split in SPLITS
-        )
-        for site, each in run.sites.items()
-    ]
-    return filled(f"{'. '.join(parts)}.", result("sites"))
+        ]
+        parts.append(f"{site}: {'; '.join(counts)}.")
+    return f"Images. {' '.join(parts)}"
 
 
 def characteristics(run: FinishedRun) -> Answer:
     """Class counts; demographic and clinical characteristics are not part of a run."""
     task = "Add age, sex, lesion size, device and dates for each site and split; the run folder has at most a part."
-    return for_you(task, facts.counts_sentence(run), result("sites"), *subgroup_evidence(run))
+    return for_you(task, _counts_by_split(run), result("sites"), *subgroup_evidence(run))
 
 
 def sites_with_subgroups(run: FinishedRun) -> list[str]:
@@ -154,7 +161,7 @@ def comparison_with_development(run: FinishedRun) -> Answer:
 
 def _share(facts_of_site: dict[str, dict[str, dict[str, int]]], split: str, label: str) -> str:
     counts = facts_of_site["splits"][split]
-    return f"{counts.get(label, 0) / max(1, sum(counts.values())):.0%}"
+    return f"{100 * counts.get(label, 0) / max(1, sum(counts.values())):.0f} %"
 
 
 def training_against_evaluation(run: FinishedRun) -> Answer:

@@ -7,8 +7,6 @@ from fedbus.settings.arms import blended_from, is_blended, is_tuned
 from fedbus.sites.prepare import COPY
 from fedbus.sites.split import SPLITS
 
-NOT_USED = "Not used"
-
 
 def joined(words: list[str]) -> str:
     """Join words as in a sentence: `a, b and c`."""
@@ -70,7 +68,7 @@ def counts_sentence(run: FinishedRun) -> str:
 def split_sentence(run: FinishedRun) -> str:
     """Describe how rows were assigned to training, validation and test."""
     settings = run.settings
-    share = f"validation takes {settings.validation_fraction:.0%} of the rest"
+    share = f"validation takes {100 * settings.validation_fraction:g} % of the rest"
     kind = {
         "groups": "Groups are split, stratified by class",
         "images": "Single images are split, which leaks between splits on purpose",

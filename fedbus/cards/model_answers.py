@@ -39,7 +39,7 @@ def architecture(run: FinishedRun) -> Answer:
 
 def building_steps(run: FinishedRun) -> Answer:
     """Type of model and all steps of training it."""
-    text = f"{architecture(run).text} {_training_text(run)} {facts.selection_sentence(run)}"
+    text = f"{architecture(run).text} {_training_text(run)} {facts.selection_sentence(run)} {facts.split_sentence(run)}"
     task = "Say why you chose this model, and how you chose the settings that differ from FedBUS's defaults."
     return for_you(task, text, result("settings"), result("work"))
 

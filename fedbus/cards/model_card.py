@@ -9,6 +9,7 @@ from pathlib import PurePath
 import tomlkit
 
 from fedbus.cards import facts, figures
+from fedbus.cards.focus import focus_sentences
 from fedbus.cards.markdown import code, first_lines, prose, table
 from fedbus.cards.result_answers import limits
 from fedbus.cards.run import FinishedRun
@@ -70,7 +71,7 @@ def _use(run: FinishedRun) -> list[str]:
     return [
         "- For: research on federated training, and studies of such models on data with known labels.",
         "- By: researchers and hospitals that can judge its figures.",
-        "- Not for: decisions about patients. It is no medical device, and no authority has approved it.",
+        "- Not for: decisions about patients. It is not a medical device.",
         "- Not for: other organs, other imaging or video. Nothing of that was tested.",
         "- Outside the sites below, its figures are unknown until it is tested there (`fedbus evaluate`).",
     ]
@@ -80,7 +81,7 @@ def _data(run: FinishedRun) -> list[str]:
     lines = [*figures.data_tables(run), "", prose(facts.left_out_sentence(run))]
     for site, each in run.sites.items():
         if each.get("citation"):
-            lines += ["", prose(f"{site}: {each['citation']} Terms: {each.get('terms', 'not known')}")]
+            lines += ["", prose(f"{site}: {each['citation'].rstrip('.')}. Terms: {each.get('terms', 'not known')}")]
     return lines
 
 
@@ -104,6 +105,13 @@ def _training(run: FinishedRun) -> list[str]:
 
 def _findings(run: FinishedRun) -> list[str]:
     return [f"- {prose(sentence)}" for sentence in summary.findings(run.results)]
+
+
+def _focus(run: FinishedRun) -> list[str]:
+    found = focus_sentences(run.path)
+    if not found:
+        return ["It was not measured."]
+    return [prose(found[0]), "", *(f"- {prose(sentence)}" for sentence in found[1:])]
 
 
 def _limits(run: FinishedRun) -> list[str]:
@@ -183,6 +191,7 @@ SECTIONS: dict[str, Callable[[FinishedRun], Sequence[str]]] = {
     "Subgroups": subgroup_tables,
     "Differences between arms": lambda run: figures.difference_table(run) or ["None were computed."],
     "At sites outside the run": figures.elsewhere_lines,
+    "What the models look at": _focus,
     "Limits": _limits,
     "Reproduce": _reproduce,
     "Digests": _digests,

@@ -4,14 +4,13 @@ from fedbus.cards import facts
 from fedbus.cards.answer import Answer, filled, for_you, not_done
 from fedbus.cards.data_answers import split_evidence, subgroup_evidence
 from fedbus.cards.evidence import point, result
+from fedbus.cards.focus import FILE as FOCUS_FILE
+from fedbus.cards.focus import focus_sentences
 from fedbus.cards.model_answers import calibration_evidence
 from fedbus.cards.run import FinishedRun
 from fedbus.evaluation.site_mean import MEAN
 from fedbus.reports import wording
 from fedbus.reports.comparison import summary
-
-EXPLANATIONS = "explanations"
-"""Key of `results.json` with what the models looked at."""
 
 
 def limits(run: FinishedRun) -> list[str]:
@@ -30,6 +29,7 @@ def measures(run: FinishedRun) -> Answer:
     text += ", and as the mean of the sites (every site counts the same)." if _has_mean(run) else "."
     if run.results.get("differences"):
         text += " Arms are compared by paired differences."
+    text += " Plots in the report: forest plots, recall by class, models by sites, confusion matrices, training curves."
     if calibration_evidence(run):
         text += " Calibration: reliability diagram, Brier score, slope and intercept."
     evidence = (result("arms"), result("differences"), *calibration_evidence(run), point("report.html"))
@@ -153,10 +153,13 @@ def robustness(run: FinishedRun) -> Answer:
 
 def explanations(run: FinishedRun) -> Answer:
     """Methods that show what a model looks at."""
-    if run.results.get(EXPLANATIONS):
-        text = "Grad-CAM, checked against lesion masks and against a model with random weights."
-        return filled(text, result(EXPLANATIONS))
-    return not_done("The run has no explanations.", "fedbus explain shows where a model looked.")
+    found = focus_sentences(run.path)
+    if found:
+        return filled(" ".join(found), FOCUS_FILE)
+    return not_done(
+        "The run folder contains no measurement of what the models look at.",
+        "fedbus explain RUN --masks makes one where lesion masks are published; then write the card again.",
+    )
 
 
 def failures(run: FinishedRun) -> Answer:

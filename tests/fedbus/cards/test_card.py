@@ -122,6 +122,9 @@ def test_damaged_results_are_refused_by_name(run):
     for wrong in ({"models": {"fedavg": 3}}, {"sites": {}}, {"arms": {}}):
         write_json(evaluation, content | wrong)
         refused(run, "evaluation.json")
+    write_json(evaluation, content)
+    write_json(run / "explained" / "focus.json", {"arms": {}})
+    refused(run, "focus.json")
     (run / "settings.json").write_text("{")
     refused(run, "settings.json")
 

@@ -9,6 +9,7 @@ from fedbus.cards.answer import STATUSES, filled
 from fedbus.cards.checklist import checklist_page
 from fedbus.cards.claim import CLAIM
 from fedbus.cards.evidence import Evidence, point, result
+from fedbus.cards.model_card import model_card
 from fedbus.cards.run import read_run
 from fedbus.cards.tripod_ai import TRIPOD_AI
 from fedbus.reports import wording
@@ -109,8 +110,11 @@ def statuses(run, checklist, *numbers):
 
 def test_what_a_run_did_changes_the_status(runs):
     plain, rich = runs["plain"], runs["several seeds, evaluated elsewhere"]
-    assert statuses(plain, CLAIM, "30", "33") == ["not done", "not done"]
-    assert statuses(rich, CLAIM, "30", "33") == ["filled", "filled"]
+    assert statuses(plain, CLAIM, "30", "31", "33") == ["not done"] * 3
+    assert statuses(rich, CLAIM, "30", "31", "33") == ["filled"] * 3
+    energy = "FedAvg, 70 images: energy .400 (.300–.500), area .150 (.140–.160), random weights .200 (.100–.300)."
+    assert CLAIM.answers(rich)["31"].text.endswith(energy)
+    assert energy in model_card(rich)
     assert statuses(plain, TRIPOD_AI, "12f", "24", "16") == ["not done", "not done", "filled"]
     assert statuses(rich, TRIPOD_AI, "12f", "24", "16") == ["filled", "filled", "for you to fill"]
     found = CLAIM.answers(rich)["33"].text
