@@ -48,10 +48,10 @@ def eligibility(run: FinishedRun) -> Answer:
 
 def preparation(run: FinishedRun) -> Answer:
     """How images were processed and checked."""
+    where = "within each site" if run.deployed else "within and between sites"
     text = (
         f"{facts.preprocessing_sentence(run)} Checked as well: masks among the images, identical images with two "
-        "labels, near-duplicates within and between sites. Every image goes through the same steps, whoever the "
-        "patient is."
+        f"labels, near-duplicates {where}. Every image goes through the same steps, whoever the patient is."
     )
     return filled(text, result("settings", "image-size"), result("settings", "burned-in"))
 

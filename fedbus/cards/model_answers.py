@@ -5,6 +5,7 @@ from fedbus.cards.answer import Answer, filled, for_you, not_done
 from fedbus.cards.evidence import point, result
 from fedbus.cards.run import FinishedRun
 from fedbus.reports import wording
+from fedbus.reports.calibration import calibration_rows, describe_rule
 
 
 def _weights_evidence(run: FinishedRun) -> tuple[str, ...]:
@@ -98,13 +99,22 @@ def recalibration_sentence(run: FinishedRun) -> str:
 
 
 def output(run: FinishedRun) -> Answer:
-    """The model's output and the classification."""
+    """The model's output, the classification and the threshold."""
     text = (
         f"Probabilities of {facts.joined(run.results['classes'])}. The class is the one with the highest probability; "
-        "the figures use no other threshold."
+        f"accuracy, macro F1, sensitivity and specificity use it. {_thresholds(run)}"
     )
-    evidence = (result("classes"), result("settings", "keep"), *calibration_evidence(run))
-    return filled(text, *evidence)
+    return filled(text, result("classes"), result("arms"), *calibration_evidence(run))
+
+
+def _thresholds(run: FinishedRun) -> str:
+    """Write the threshold for malignant of every arm, and its rule."""
+    rows = calibration_rows(run.results)
+    if not rows:
+        return "No other threshold was chosen."
+    rule = describe_rule(run.results["calibration"]["rule"])
+    listed = ", ".join(f"{row['label']} {row['threshold']}" for row in rows)
+    return f"A threshold for malignant is {rule}, on validation images, with calibrated probabilities: {listed}."
 
 
 def calculation(run: FinishedRun) -> Answer:

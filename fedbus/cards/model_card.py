@@ -9,6 +9,7 @@ from pathlib import PurePath
 import tomlkit
 
 from fedbus.cards import facts, figures
+from fedbus.cards.calibration_tables import calibration_tables
 from fedbus.cards.focus import focus_sentences
 from fedbus.cards.markdown import code, first_lines, prose, table
 from fedbus.cards.result_answers import limits
@@ -189,6 +190,7 @@ SECTIONS: dict[str, Callable[[FinishedRun], Sequence[str]]] = {
     "Figures": figures.performance_tables,
     "Figures by class": figures.class_tables,
     "Subgroups": subgroup_tables,
+    "Calibration and threshold": calibration_tables,
     "Differences between arms": lambda run: figures.difference_table(run) or ["None were computed."],
     "At sites outside the run": figures.elsewhere_lines,
     "What the models look at": _focus,

@@ -31,7 +31,10 @@ def measures(run: FinishedRun) -> Answer:
         text += " Arms are compared by paired differences."
     text += " Plots in the report: forest plots, recall by class, models by sites, confusion matrices, training curves."
     if calibration_evidence(run):
-        text += " Calibration: reliability diagram, Brier score, slope and intercept."
+        text += (
+            " Calibration: reliability diagram, Brier score, slope and intercept, before and after. Clinical utility: "
+            "decision curves for malignant against the rest."
+        )
     evidence = (result("arms"), result("differences"), *calibration_evidence(run), point("report.html"))
     return filled(text, *evidence)
 

@@ -14,13 +14,14 @@ from fedbus.cards.run import FinishedRun, read_run
 from fedbus.errors import RunError
 from fedbus.model_folder.facts import ModelFacts, SiteFacts
 from fedbus.model_folder.write import part_of, write_model
+from fedbus.reports import wording
 from fedbus.runs.folder import run_id
 from fedbus.settings.load import build_settings, load_settings
 from fedbus.text import NOT_A_DEVICE
 from tests.finished_run import PRIVATE, run_settings, write_run
 
 METRICS = {"AUC": "auc", "macro F1": "macro_f1", "accuracy": "accuracy", "calibration error": "ece"}
-FIGURE = re.compile(r"([−+]?)(1?\.\d{3})")
+FIGURE = re.compile(r"([−+]?)(\d*\.\d{3})")
 PARSER = MarkdownIt("commonmark").enable("table")
 
 
@@ -149,6 +150,30 @@ def test_subgroups_have_their_figures_and_gaps(run):
     assert rows[1][1:3] == ["30", "20"]
     assert not numbers(" ".join(rows[2]))
     assert (rows[3][3], rows[3][7]) == ("n/a", "n/a")
+
+
+def test_calibration_and_threshold_equal_the_results(trained_run):
+    results = read_run(trained_run).results
+    before_after, points = tables(model_card(read_run(trained_run)))["Calibration and threshold"]
+    found = {
+        (wording.arm_label(arm), wording.site_label(place)): (each["fitted"][0], measured)
+        for arm, each in results["calibration"]["arms"].items()
+        for place, measured in each["places"].items()
+    }
+    assert len(before_after) == 1 + 2 * len(found)
+    assert len(points) == 1 + len(found)
+    for name, *cells, temperature in before_after[1:]:
+        arm, place, when = name.rsplit(", ", 2)
+        fitted, measured = found[arm, place]
+        expected = [measured[when][key] for key in ("ece", "brier", "slope", "intercept")]
+        assert all(same(cell, metric) for cell, metric in zip(cells, expected, strict=True)), name
+        assert temperature == (f"{fitted['temperature']:.2f}" if when == "after" else "")
+    for name, threshold, *cells in points[1:]:
+        fitted, measured = found[tuple(name.rsplit(", ", 1))]
+        point = measured["operating_point"] or {}
+        assert threshold == ("n/a" if fitted["threshold"] is None else f"{fitted['threshold']:.2f}")
+        expected = [point.get(key) for key in ("sensitivity", "specificity", "ppv", "npv")]
+        assert all(same(cell, metric) for cell, metric in zip(cells, expected, strict=True)), name
 
 
 def test_the_printed_settings_repeat_the_run(run, tmp_path):
