@@ -22,9 +22,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, read_facts
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm
-
-OWN = "local"
-"""Arm of the results in which each site uses its own model."""
+from simulations.subgroups import OWN, measure_site_subgroups
 
 SAMPLES = 3
 """Images of each class and site on the report page."""
@@ -49,7 +47,8 @@ def gather(
     """
     predictions = {name: [p for _, p in pairs] for name, pairs in runs.items()}
     facts, names = read_facts(out), list(sites)
-    measured = measure_arms({name: [seeds] for name, seeds in predictions.items()}, names, settings)
+    folds = {name: [seeds] for name, seeds in predictions.items()}
+    measured = measure_arms(folds, names, settings)
     gaps = {name: gap(measured[name], measured, names) for name in measured if is_federated(name)}
     first = next(iter(predictions.values()))[0]
     return assemble(
@@ -69,6 +68,7 @@ def gather(
         ],
         claims={name: claims(found) for name, found in gaps.items()},
         site_known=measure_site_known([(first, facts)], names, settings),
+        subgroups=measure_site_subgroups(folds, [out], names, settings),
     )
 
 

@@ -37,11 +37,15 @@ def weighted_metrics(
         "accuracy", "macro_f1", "auc", "ece": float64 [B]; "sensitivity", "specificity": float64 [B, 3]. All are in
         0..1, or NaN where a weighting leaves them undefined.
     """
-    step = max(1, CHUNK_CELLS // len(labels))
-    chunks = [
-        _chunk_metrics(labels, probabilities, weights[start : start + step].astype(np.float64))
-        for start in range(0, len(weights), step)
-    ]
+    return in_chunks(weights, lambda chunk: _chunk_metrics(labels, probabilities, chunk))
+
+
+def in_chunks(
+    weights: NDArray[np.integer], compute: Callable[[FloatArray], dict[str, FloatArray]]
+) -> dict[str, FloatArray]:
+    """Compute metrics of weights [B, N] in parts of `CHUNK_CELLS`, and join them along the first axis."""
+    step = max(1, CHUNK_CELLS // max(1, weights.shape[1]))
+    chunks = [compute(weights[start : start + step].astype(np.float64)) for start in range(0, len(weights), step)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -75,6 +79,11 @@ def weighted_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], 
     cells = np.eye(size * size)[labels * size + predicted]  # [N, 9], one-hot: a product counts all weightings
     counts: FloatArray = weights @ cells
     return counts.reshape(-1, size, size)
+
+
+def share(part: NDArray[np.bool_], whole: NDArray[np.bool_], weights: FloatArray) -> FloatArray:
+    """Share of the rows in `whole` that are also in `part`, both bool [N]: [B] in 0..1, NaN where no rows remain."""
+    return _ratio(weights @ (part & whole), weights @ whole)
 
 
 def accuracy(confusion: FloatArray) -> FloatArray:

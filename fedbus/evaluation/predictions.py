@@ -77,6 +77,10 @@ class Predictions:
         if not kept.any():
             known = ", ".join(sorted(set(self.sites.tolist())))
             raise RunError(f"There are no predictions of site {site!r}.", f"Choose from {known}.")
+        return self.take(kept)
+
+    def take(self, kept: NDArray[np.bool_]) -> "Predictions":
+        """Select rows by a mask, bool [N]; at least one."""
         return Predictions(
             self.labels[kept], self.probabilities[kept], self.groups[kept], self.sites[kept], self.paths[kept]
         )

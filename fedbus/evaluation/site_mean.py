@@ -54,11 +54,11 @@ def measure_folds(folds: Folds, draws: int, seed: int) -> Measured:
     """
     if not folds:
         raise RunError("There are no folds to score.", "Give at least one.")
-    found = [measure(runs, draws, _seed_of_fold(seed, fold)) for fold, runs in enumerate(folds)]
+    found = [measure(runs, draws, seed_of_fold(seed, fold)) for fold, runs in enumerate(folds)]
     return Measured(
         tuple(rows for each in found for rows in each.rows),
-        {name: _mean_of_defined([each.points[name] for each in found]) for name in found[0].points},
-        {name: _mean_of_defined([each.sampled[name] for each in found]) for name in found[0].sampled},
+        {name: mean_of_defined([each.points[name] for each in found]) for name in found[0].points},
+        {name: mean_of_defined([each.sampled[name] for each in found]) for name in found[0].sampled},
         np.sum([each.confusion for each in found if each.confusion is not None], axis=0),
     )
 
@@ -76,12 +76,12 @@ def mean_of_sites(sites: Mapping[str, Measured]) -> Measured:
     )
 
 
-def _seed_of_fold(seed: int, fold: int) -> int:
+def seed_of_fold(seed: int, fold: int) -> int:
     """Derive the seed of a fold's draws, so that folds are drawn independently; the first fold's is that of a run."""
     return seed if fold == 0 else derive_seed(seed, "fold", fold)
 
 
-def _mean_of_defined(parts: Sequence[FloatArray]) -> FloatArray:
+def mean_of_defined(parts: Sequence[FloatArray]) -> FloatArray:
     """Average arrays of one shape element by element, ignoring NaN; NaN where all are."""
     stacked = np.stack(parts)
     defined = ~np.isnan(stacked)

@@ -115,6 +115,18 @@ def arm_label(arm: str) -> str:
     return "Centralised" if arm == "centralised" else _STRATEGIES.get(arm, arm)
 
 
+def arm_at_site(arm: str) -> str:
+    """Return the name of an arm where one site is shown: `Own model`, `Centralised`, `FedAvg`."""
+    return "Own model" if arm == "local" else arm_label(arm)
+
+
+def suppressed(group: dict[str, Any], unit: str) -> str:
+    """Explain why a subgroup is suppressed; `unit` is `patients` or `groups`."""
+    if group["suppressed"] == "few":
+        return f"suppressed: fewer than 10 {unit}"
+    return "suppressed: would reveal a smaller subgroup"
+
+
 def long_arm_label(arm: str) -> str:
     """Return `Centralised (pooled data)` for the centralised arm, for others the same as `arm_label`."""
     return POOLED if arm == "centralised" else arm_label(arm)

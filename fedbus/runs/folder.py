@@ -1,6 +1,7 @@
 """The run folder: it explains itself, survives an interruption at any moment, and is all that resuming needs.
 
 OUT/settings.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
+OUT/subgroups/     SITE.csv: the subgroup of each image, where its dataset has attributes
 OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors
                    predictions.csv  done.json; held-out.csv where the split leaks on purpose
                    model.json  own-SITE.safetensors  seen-images.safetensors: see `fedbus.model_folder`
@@ -31,7 +32,7 @@ START_FILE = "start.json"
 
 MAY_CHANGE = {
     "arms", "bootstrap", "threshold", "workers", "ray-address", "round-timeout", "quorum", "largest-share", "cache",
-    "engine", "track",
+    "engine", "track", "subgroups",
 }  # fmt: skip
 """Settings that may differ when a run is resumed: they do not affect finished arms."""
 

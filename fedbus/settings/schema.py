@@ -8,7 +8,8 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedbus.seeds import derive_seed
-from fedbus.settings.arms import AVERAGING, CENTRAL_ARMS, ROBUST, STRATEGIES, blended_from, is_tuned, tuned_from
+from fedbus.settings.arm_rules import check_arms
+from fedbus.settings.arms import AVERAGING, ROBUST, STRATEGIES
 from fedbus.settings.explain import nearest
 from fedbus.settings.site_name import check_site_name
 from fedbus.settings.threshold_rule import parse_rule
@@ -17,6 +18,7 @@ from fedbus.text import is_plain, plain_text
 
 NOT_SENT = (
     "sites", "cache", "weights", "ray_address", "workers", "device", "quorum", "largest_share", "engine", "track",
+    "subgroups",
 )  # fmt: skip
 """Fields that a hub does not send to its sites: paths, names of sites, and what concerns only one machine."""
 
@@ -211,11 +213,17 @@ class Settings(BaseModel):
     )
     bootstrap: int = Field(2000, ge=1, le=100_000, description="Bootstrap resamples for every confidence interval.")
     track: Track = ""
+    subgroups: tuple[str, ...] = Field(
+        (),
+        description="Columns of labels.csv by which test results are also reported, such as scanner. Those of "
+        "published datasets (BI-RADS, device, side, Doppler, annotations), and lesion size where there are masks, "
+        "always are.",
+    )
     cache: Path = Field(
         Path(platformdirs.user_cache_dir("fedbus")), description="Folder of decoded images and synthetic datasets."
     )
 
-    @field_validator("arms", "seeds", mode="before")
+    @field_validator("arms", "seeds", "subgroups", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -242,18 +250,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        known = (*CENTRAL_ARMS, *STRATEGIES)
-        for arm in self.arms:
-            blendable = blended_from(arm) in ("centralised", *STRATEGIES)
-            if arm not in known and tuned_from(arm) not in STRATEGIES and not blendable:
-                raise ValueError(f"arms: unknown arm {arm!r}{nearest(arm, known)}")
-            if is_tuned(arm) and tuned_from(arm) not in self.arms:
-                raise ValueError(f"arms: {arm} fine-tunes {tuned_from(arm)}; add {tuned_from(arm)} to arms")
-            lacking = [other for other in ("local", blended_from(arm)) if other not in self.arms]
-            if blendable and lacking:
-                raise ValueError(
-                    f"arms: {arm} blends {blended_from(arm)} with local; add {' and '.join(lacking)} to arms"
-                )
+        check_arms(self.arms)
         for arm in self.strategy_options:
             if arm not in STRATEGIES:
                 raise ValueError(f"strategy-options: unknown strategy {arm!r}{nearest(arm, STRATEGIES)}")

@@ -16,9 +16,10 @@ from fedbus.sites.leaky_split import check_split
 from fedbus.sites.masks import find_masks, mask_note, refuse_masks
 from fedbus.sites.notes import dataset_notes, split_notes
 from fedbus.sites.pixel_cache import PixelCache, Pixels, decode_dataset
-from fedbus.sites.site import SITES_FILE, Site, frozen_digests, open_site, split_path
+from fedbus.sites.site import SITES_FILE, SUBGROUP_NOTES, Site, frozen_digests, open_site, split_path
 from fedbus.sites.split import SplitTable
 from fedbus.sites.split_dataset import GroupedRows, group_dataset, split_dataset
+from fedbus.sites.subgroups import find_subgroups, write_subgroups
 from fedbus.system.files import write_json
 from fedbus.system.progress import Advance
 
@@ -44,7 +45,8 @@ def prepare_sites(
 ) -> dict[str, Site]:
     """Read, decode, group and split the datasets of a comparison, and freeze the result in `out`.
 
-    Writes `out/splits/SITE.csv`, and `out/sites.json` with what the report says about each site.
+    Writes `out/splits/SITE.csv`, and `out/sites.json` with what the report says about each site; for all sites also
+    `out/subgroups/SITE.csv` (a deployed site, which names itself, reports no subgroups).
 
     Args:
         settings: Settings that name the datasets.
@@ -53,7 +55,8 @@ def prepare_sites(
         progress: Function that makes an `Advance` from a site's name and its number of images.
 
     Raises:
-        SettingsError: If the sampler does not fit the split; nothing has been read.
+        SettingsError: If the sampler does not fit the split, before anything is read; or a column for subgroups does
+            not exist, before anything is written.
         ArchiveError, ImageError, SplitError: If a dataset can't be used; nothing has been written.
         RunError: If `out` already contains sites, and the datasets have changed since; or the disk is full.
     """
@@ -71,8 +74,12 @@ def prepare_sites(
             f"The datasets have changed since {out} was started.",
             "Restore the old files, or choose another --out.",
         )
+    subgroups = {} if names else find_subgroups({name: each.manifest for name, each in datasets.items()}, settings)
     for name, split in splits.items():
         split.write(split_path(out, name))
+    for name, (groups, notes) in subgroups.items():
+        write_subgroups(out, name, [row.path for row in datasets[name].manifest.rows], groups)
+        facts[name][SUBGROUP_NOTES] = notes
     write_json(out / SITES_FILE, facts)
     return {name: open_site(out, name) for name in splits}
 

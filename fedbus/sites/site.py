@@ -18,6 +18,9 @@ from fedbus.system.files import read_json
 
 SITES_FILE = "sites.json"
 
+SUBGROUP_NOTES = "subgroup_notes"
+"""Where sites.json has the notes on columns that give no subgroups."""
+
 OLD_POSITIONS = "rows"
 """Where sites.json of version 0.1 has the positions that are now in the split's column `row`."""
 
@@ -110,7 +113,11 @@ def site_notes(out: Path) -> list[str]:
     Raises:
         RunError: If the file is missing or damaged.
     """
-    return [f"{name}: {note}" for name, facts in read_facts(out).items() for note in facts.get("notes", [])]
+    return [
+        f"{name}: {note}"
+        for name, facts in read_facts(out).items()
+        for note in (*facts.get("notes", []), *facts.get(SUBGROUP_NOTES, []))
+    ]
 
 
 def frozen_digests(out: Path) -> dict[str, tuple[str, str]]:

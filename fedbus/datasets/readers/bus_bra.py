@@ -13,7 +13,7 @@ from pathlib import Path
 from fedbus.datasets.manifest import Manifest, build_manifest
 from fedbus.datasets.readers.common import check_labels, check_rows_and_files, existing, image_files
 from fedbus.datasets.readers.folders import find_folder, find_folders
-from fedbus.datasets.readers.tables import read_table
+from fedbus.datasets.readers.tables import parse_table, read_table
 from fedbus.errors import ArchiveError, listed
 from fedbus.patient_ids import is_unknown
 
@@ -26,6 +26,9 @@ CITATION = (
 TERMS = "CC BY 4.0; its licence file asks for the citation in every use."
 
 _LABELS = ("benign", "malignant")
+
+_ATTRIBUTES = {"birads": "BI-RADS", "device": "device", "side": "side"}
+"""Columns by which results are reported, and their names in reports."""
 
 
 def matches(root: Path) -> bool:
@@ -60,6 +63,13 @@ def mask_files(root: Path, paths: Sequence[str]) -> list[tuple[Path, ...]]:
     images = [root / path for path in paths]
     names = [f"mask_{image.name.removeprefix('bus_')}" for image in images]
     return existing([image.parent.with_name("Masks") / name for image, name in zip(images, names, strict=True)])
+
+
+def attributes(root: Path, paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return what the table has of each image: its BI-RADS category, device and side."""
+    folder = find_folder(root, _has_bus_bra, "BUS-BRA (Images/ and bus_data.csv)")
+    table = parse_table(folder / "bus_data.csv", ("id",), lambda name: name.lower() == "id")
+    return table.lookup("id", _ATTRIBUTES, [Path(path).stem for path in paths])
 
 
 def _has_bus_bra(folder: Path) -> bool:

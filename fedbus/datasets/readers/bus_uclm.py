@@ -15,7 +15,7 @@ from fedbus.classes import CLASSES
 from fedbus.datasets.manifest import Manifest, build_manifest
 from fedbus.datasets.readers.common import check_labels, check_rows_and_files, existing, image_files
 from fedbus.datasets.readers.folders import find_folder, find_folders
-from fedbus.datasets.readers.tables import read_table
+from fedbus.datasets.readers.tables import parse_table, read_table
 from fedbus.errors import ArchiveError, listed
 
 CENSUS: dict[str, int] | None = {"benign": 174, "malignant": 90, "normal": 419}
@@ -29,6 +29,9 @@ SAME_PATIENT = {"CHCO": "CHVI"}
 """Second id of a patient -> first: every image of CHCO is identical to one of CHVI."""
 
 _YES_NO = {"yes": True, "no": False}
+
+_ATTRIBUTES = {"doppler": "Doppler", "marks": "burned-in annotations"}
+"""Columns by which results are reported, and their names in reports."""
 
 _NAME = re.compile(r"[A-Z]{4}_\d+\.png")
 
@@ -64,6 +67,15 @@ def mask_files(root: Path, paths: Sequence[str]) -> list[tuple[Path, ...]]:
     """Return the mask of each image, which has the image's name in another folder."""
     images = [root / path for path in paths]
     return existing([image.parent.with_name("masks") / image.name for image in images])
+
+
+def attributes(root: Path, paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return whether each image has Doppler, and burned-in annotations: `yes` or `no`, which one row writes as `Y`."""
+    folder = find_folder(root, _has_bus_uclm, "BUS-UCLM (images/ and INFO.csv)")
+    table = parse_table(folder / "INFO.csv", ("image",), lambda name: name.lower() == "image")
+    found = table.lookup("image", _ATTRIBUTES, [Path(path).name for path in paths])
+    whole = {"y": "yes", "n": "no"}
+    return {name: [whole.get(cell.lower(), cell.lower()) for cell in cells] for name, cells in found.items()}
 
 
 def published_annotations(root: Path) -> dict[str, bool]:

@@ -61,6 +61,7 @@ class Columns:
         patient: Position of the column that identifies the patient; None without one.
         frame: Position of the column with the frame; None without one.
         mask: Position of the column with the file of the lesion mask; None without one.
+        others: Positions of the columns that are not read, those without a name or content left out.
         notes: Which columns are not read, and what the patient's column can't tell.
     """
 
@@ -69,6 +70,7 @@ class Columns:
     patient: int | None
     frame: int | None
     mask: int | None
+    others: tuple[int, ...]
     notes: tuple[str, ...]
 
 
@@ -92,15 +94,17 @@ def find_columns(table: Table) -> Columns:
     patient, notes = _find_patient(table, keys)
     read = {file, label, patient, frame, mask}
     meaning = [keys[i] for i in read if i is not None]
-    unread = [
-        name or f"column {i + 1}, which has no name"
-        for i, name in enumerate(table.header)
-        if i not in read and any(table.column(i)) and keys[i] not in meaning
-    ]
+    others = [i for i in range(len(table.header)) if i not in read and any(table.column(i)) and keys[i] not in meaning]
+    unread = [table.header[i] or f"column {i + 1}, which has no name" for i in others]
     if unread:
         hint = "" if patient is not None else "; if one of them identifies the patient, name it patient"
         notes.append(f"labels.csv has columns that are not read: {', '.join(unread)}{hint}")
-    return Columns(file, label, patient, frame, mask, tuple(notes))
+    return Columns(file, label, patient, frame, mask, tuple(i for i in others if keys[i]), tuple(notes))
+
+
+def same_column(first: str, second: str) -> bool:
+    """Return whether two headers differ at most in case, accents, spaces and signs."""
+    return _key(first) == _key(second)
 
 
 def _key(header: str) -> str:

@@ -78,6 +78,15 @@ def mask_files(root: Path, paths: Sequence[str]) -> list[tuple[Path, ...]]:
     return [mask_of.get(path, ()) for path in paths]
 
 
+def attributes(root: Path, paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return the cells of every column that is not read, for each image."""
+    rows = _read_rows(root)
+    found = {
+        rows.table.header[i]: dict(zip(rows.paths, rows.table.column(i), strict=True)) for i in rows.columns.others
+    }
+    return {name: [cells.get(path, "") for path in paths] for name, cells in found.items()}
+
+
 @dataclass(frozen=True)
 class _Rows:
     """The rows of a table, and the images below its folder.

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,23 @@ class Table:
     def column(self, index: int) -> list[str]:
         """The cells of one column."""
         return [cells[index] for _, cells in self.rows]
+
+    def lookup(self, key: str, names: Mapping[str, str], rows: Sequence[str]) -> dict[str, list[str]]:
+        """Return the cells of some columns, for rows that one column identifies.
+
+        Args:
+            key: Name of the column that identifies a row, in lower case.
+            names: The columns, by their names in lower case; those that the table lacks are left out. Their values name
+                the columns of the result.
+            rows: Cells of the column `key`; a row that the table lacks has empty cells.
+        """
+        header = [name.lower() for name in self.header]
+        place = {cells[header.index(key)]: cells for _, cells in self.rows}
+        return {
+            shown: [place[row][header.index(name)] if row in place else "" for row in rows]
+            for name, shown in names.items()
+            if name in header
+        }
 
     @property
     def lines(self) -> list[int]:

@@ -85,6 +85,7 @@ def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Marku
         curves,
         figures,
         heatmaps,
+        subgroups,
     )  # load matplotlib, which only a report needs
 
     drawn = {
@@ -98,6 +99,7 @@ def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Marku
         "curves": curves.validation_curves(results, histories),
         "shared": curves.shared_curves(results, histories),
         "balance": curves.class_balance(results),
+        **subgroups.subgroup_plots(results),
     }
     return {name: Markup(text) for name, text in drawn.items()}
 

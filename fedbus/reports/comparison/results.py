@@ -35,6 +35,7 @@ def assemble(
     differences: Sequence[dict[str, Any]],
     claims: Mapping[str, dict[str, Any]] | None = None,
     site_known: Mapping[str, dict[str, Any]] | None = None,
+    subgroups: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Build the content of `results.json`.
 
@@ -49,6 +50,7 @@ def assemble(
         differences: Paired differences between arms.
         claims: By federated arm, what `fedbus.evaluation.claims.claims` returns; None between sites.
         site_known: The metrics of `fedbus.evaluation.site_known`, by place; None between sites.
+        subgroups: By site with attributes what `fedbus.evaluation.subgroups` returns; None between sites.
     """
     environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
     return {
@@ -60,6 +62,7 @@ def assemble(
         "differences": list(differences),
         "claims": dict(claims or {}),
         "site_known": site_known,
+        "subgroups": dict(subgroups or {}),
         "work": {name: _work(seeds) for name, seeds in folders.items()},
         "federation": {
             name: {"rounds": [_without_error_texts(line) for line in seeds[0].read_facts()["rounds"]]}

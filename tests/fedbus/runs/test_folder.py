@@ -69,6 +69,7 @@ def test_other_settings_are_refused_by_name_and_the_folder_stays(tmp_path):
 CHANGES = {
     "arms": "fedavg,krum", "bootstrap": 7, "workers": 3, "ray-address": "a:1", "round-timeout": 5.0, "quorum": 1,
     "largest-share": 0.9, "cache": "/other", "engine": "in-process", "track": "tensorboard", "threshold": "youden",
+    "subgroups": ["scanner"],
 }  # fmt: skip
 
 

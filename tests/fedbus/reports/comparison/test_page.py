@@ -67,6 +67,10 @@ def test_the_page_is_complete_and_loads_nothing(report):
     assert '<html lang="en">' in report
 
 
+def test_results_without_subgroups_have_no_section_on_them(report):
+    assert "Subgroups" not in report
+
+
 def test_equal_results_give_an_equal_page(report):
     assert report == page.render_report(sample_results(), sample_histories(), sample_images())
 
