@@ -1,6 +1,5 @@
 """Every setting of a comparison in one validated object; `load` reads it from TOML and `--set KEY=VALUE`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from fedbus.seeds import derive_seed
 from fedbus.settings.arm_rules import check_arms
-from fedbus.settings.arms import AVERAGING, ROBUST, STRATEGIES
-from fedbus.settings.explain import nearest
+from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.site_name import check_site_name
 from fedbus.settings.threshold_rule import parse_rule
 from fedbus.settings.track import Track
@@ -250,27 +248,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_arms(self.arms)
-        for arm in self.strategy_options:
-            if arm not in STRATEGIES:
-                raise ValueError(f"strategy-options: unknown strategy {arm!r}{nearest(arm, STRATEGIES)}")
+        check_arms(self.arms, self.strategy_options, self.head, self.batch_norm, self.engine)
         for key, values in (("arms", self.arms), ("seeds", self.seeds)):
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{key}: give at least one, and none twice")
-        if self.head == "by-class" and (others := [arm for arm in self.federated_arms if arm not in AVERAGING]):
-            raise ValueError(
-                f"head=by-class needs an averaging strategy ({', '.join(AVERAGING)}); {_not_one_of_them(others)}"
-            )
-        if self.batch_norm == "pooled" and (robust := [arm for arm in self.federated_arms if arm in ROBUST]):
-            raise ValueError(
-                f"batch-norm=pooled can't be combined with {', '.join(robust)}: robust strategies discard sites"
-            )
         if self.balance == "federation" and self.sampler != "ros":
             raise ValueError(f"balance=federation over-samples at random: it needs sampler=ros, not {self.sampler}")
-        if self.engine == "in-process" and (others := [arm for arm in self.federated_arms if arm not in AVERAGING]):
-            raise ValueError(
-                f"engine=in-process knows {' and '.join(AVERAGING)}; {_not_one_of_them(others)}: use engine=flower"
-            )
         if self.fold >= self.folds:
             raise ValueError(f"fold: {self.fold} is out of range; the folds are 0 to {self.folds - 1}")
         if self.sites and self.quorum > len(self.sites):
@@ -304,7 +287,3 @@ class Settings(BaseModel):
 
 def _hashable(value: Any) -> Any:
     return frozenset((key, _hashable(item)) for key, item in value.items()) if isinstance(value, dict) else value
-
-
-def _not_one_of_them(arms: Sequence[str]) -> str:
-    return f"{arms[0]} is not one" if len(arms) == 1 else f"{', '.join(arms)} are not"

@@ -80,13 +80,8 @@ def stretches(rounds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Markup]:
     """Draw every figure; their text is escaped by the SVG writer."""
-    from fedbus.reports.comparison import (
-        calibration,
-        curves,
-        figures,
-        heatmaps,
-        subgroups,
-    )  # load matplotlib, which only a report needs
+    # These load matplotlib, which only a report needs.
+    from fedbus.reports.comparison import calibration, curves, figures, heatmaps, subgroups
 
     drawn = {
         "forest": figures.forest_plot(results),
