@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from clients import work
 from clients.flower_internals import ErrorCode
@@ -13,12 +15,13 @@ from clients.limits.refusal import RefusedError
 from clients.ray_security import protect_flower_simulation
 from clients.workspace import Workspace, workspace_from_context
 from fedbus.errors import FedbusError, RunError
+from fedbus.images.fingerprint import HASH_BYTES
 from fedbus.models.state import State
 from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from fedbus.transport.allow_list import check_registration, check_reply
 from fedbus.transport.array_bytes import check_array_bytes
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, MOST_SEEN, SEEN, Instruction
 from fedbus.transport.packing import layout_of
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
@@ -73,7 +76,7 @@ def make_client_app(
     def evaluate(message: Message, context: Context) -> Message:
         instruction = _read_instruction(message)
         workspace, codec = find_workspace(context, instruction), codec_for(instruction)
-        report = work.evaluate(workspace, instruction, _read_state(message, codec))
+        report = work.evaluate(workspace, instruction, _read_state(message, codec), _read_seen(message))
         metrics = report.to_metrics()
         check_reply(metrics, {}, codec.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
@@ -122,6 +125,22 @@ def _read_state(message: Message, codec: WeightCodec) -> State:
             "The arrays of the hub's message are not those of the model.", "Run the same version everywhere."
         )
     return state
+
+
+def _read_seen(message: Message) -> NDArray[np.uint8] | None:
+    """Return the hashes that come with a given model; None if the message has none.
+
+    Raises:
+        RunError: If they are no hashes, or too many.
+    """
+    if SEEN not in message.content:
+        return None
+    record = cast(ArrayRecord, message.content[SEEN])
+    check_array_bytes({name: array.data for name, array in record.items()}, {SEEN: (MOST_SEEN, HASH_BYTES // 4)})
+    hashes = record[SEEN].numpy() if list(record) == [SEEN] else np.empty(0)
+    if hashes.dtype != np.uint8 or hashes.shape[1:] != (HASH_BYTES,) or len(hashes) > MOST_SEEN:
+        raise RunError("The hashes of the hub's message are none.", "Run the same version everywhere.")
+    return np.asarray(hashes)
 
 
 let_threads_sleep()  # `flwr run` starts its workers from here

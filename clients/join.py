@@ -75,11 +75,11 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
 
     installed = installed_files()  # read now: files that change later are not what this process has loaded
 
-    last: list[tuple[Settings, int]] = []
+    last: list[tuple[Settings, int, str]] = []
 
     def find_workspace(context: Context, instruction: Instruction) -> Workspace:
         _save_node_number(site, context.node_id, log_once)
-        run = instruction.settings, instruction.seed
+        run = instruction.settings, instruction.seed, instruction.task
         if last != [run]:
             work.forget()
             last[:] = [run]

@@ -12,16 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clients.given_model import leave_out_seen, set_given_state
 from clients.limits.disk import MOST_STATES, mark_used, remove_old_folders
 from clients.limits.study import check_update, model_layout, time_limit
-from clients.received_model import keep_model
+from clients.received_model import TrainedAt, keep_model
 from clients.site_training import train_site
 from clients.workspace import Workspace
-from fedbus.classes import CLASSES
+from fedbus.classes import CLASSES, class_counts
 from fedbus.device import pick_device
+from fedbus.errors import RunError
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.site_scores import score_site
 from fedbus.evaluation.validation import score_probabilities
+from fedbus.model_folder.seen import seen_at
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.site_state import own_model, site_state, state_folder
@@ -32,7 +35,7 @@ from fedbus.training.federation import FederationRows
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows, site_rows
-from fedbus.transport.messages import Instruction, Registration, Report
+from fedbus.transport.messages import EVALUATION, TRAINING, Instruction, Registration, Report
 from fedbus.transport.packing import Layout
 
 
@@ -40,7 +43,8 @@ def register(workspace: Workspace, instruction: Instruction) -> Registration:
     """Return the site's name and the counts of its images."""
     site, facts = _open_site(workspace), read_facts(workspace.folder)[workspace.name]
     rows = _training_rows(workspace, instruction.settings, instruction.seed, torch.device("cpu"))
-    if workspace.limits and instruction.settings.batches == "equal":  # otherwise it depends on the other sites
+    trains, equal = instruction.task == TRAINING, instruction.settings.batches == "equal"
+    if workspace.limits and trains and equal:  # otherwise it depends on the other sites
         check_update(rows, instruction.settings, workspace.limits)
     return Registration(
         site=workspace.name,
@@ -68,6 +72,8 @@ def forget() -> None:
 
 def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple[State, Report]:
     """Score the received model on the validation rows, then train it for one round: see `train_site`."""
+    if instruction.task != TRAINING:
+        raise RunError("The hub asks to train in an evaluation.", "Run the same version of FedBUS everywhere.")
     started = time.monotonic()
     settings, device = instruction.settings, pick_device(workspace.device)
     rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)
@@ -86,12 +92,23 @@ def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple
     return trained, Report(rows.weight(settings), score, loss, steps, time.monotonic() - started)
 
 
-def evaluate(workspace: Workspace, instruction: Instruction, state: State) -> Report:
+def evaluate(
+    workspace: Workspace, instruction: Instruction, state: State, seen: NDArray[np.uint8] | None = None
+) -> Report:
     """Score the received model on the requested split.
 
     Only one model of a run is scored on the test rows: the one that `keep` chooses. A deployed site keeps that model,
-    and reports its metrics with intervals, because the hub never sees the site's predictions.
+    and reports its metrics with intervals, because the hub never sees the site's predictions. A model that the
+    coordinator gives is tested likewise, but not kept.
+
+    Args:
+        workspace: The site's workspace.
+        instruction: What to score the model on.
+        state: The model.
+        seen: uint8 [N, 32], hashes of the images that a given model was trained or chosen on; None if it has none.
     """
+    if instruction.task == EVALUATION:
+        return _evaluate_given(workspace, instruction, state, seen)
     started = time.monotonic()
     settings, site, device = instruction.settings, _open_site(workspace), pick_device(workspace.device)
     model, testing = _build_model(settings.model, device), instruction.split == "test"
@@ -107,8 +124,40 @@ def evaluate(workspace: Workspace, instruction: Instruction, state: State) -> Re
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
     if testing and workspace.models is not None:
         test = score_site(predictions, settings.bootstrap, settings.draw_seed)
-        keep_model(workspace.models, workspace.name, instruction, state, test)
+        keep_model(workspace.models, _trained_at(workspace, site), instruction, state, test)
     return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - started, test=test)
+
+
+def _evaluate_given(
+    workspace: Workspace, instruction: Instruction, state: State, seen: NDArray[np.uint8] | None
+) -> Report:
+    """Test a model that the coordinator gives: see `clients.given_model`."""
+    started = time.monotonic()
+    settings, site, device = instruction.settings, _open_site(workspace), pick_device(workspace.device)
+    if seen is not None:
+        site = leave_out_seen(workspace, site, instruction, seen)
+    model = _build_model(settings.model, device)
+    batch_norm = set_given_state(
+        model, workspace, site, instruction, state,
+        lambda: _training_rows(workspace, settings, instruction.seed, device, instruction.federation),
+    )  # fmt: skip
+    limit = time_limit(workspace.limits)
+    predictions = predict_split(model, site, "test", settings, _predictable(instruction), limit)
+    score = score_probabilities(predictions.labels, predictions.probabilities)
+    test = score_site(predictions, settings.bootstrap, settings.draw_seed)
+    seconds = time.monotonic() - started
+    return Report(float(len(predictions.labels)), score, seconds=seconds, test=test, batch_norm=batch_norm)
+
+
+def _trained_at(workspace: Workspace, site: Site) -> TrainedAt:
+    """Return what the site records about itself in the models that it receives."""
+    facts = read_facts(workspace.folder)[site.name]
+    return TrainedAt(
+        site.name,
+        class_counts(site.labels[np.unique(site.splits["train"])]),
+        seen_at(workspace.folder, site),
+        phantoms=facts["reader"] == "phantoms",
+    )
 
 
 def _count(labels: NDArray[np.int64]) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import open_site, read_facts, split_path
 from fedbus.sites.split import read_split
 from fedbus.system.files import make_private_folder
-from fedbus.transport.messages import Instruction
+from fedbus.transport.messages import TRAINING, Instruction
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Workspace:
         device: The setting `device`, which every site chooses itself.
         models: Where a deployed site keeps the models that it receives; None in a simulation.
         limits: What a deployed site refuses; None in a simulation.
+        answered: Where a deployed site records the splits for which it has answered; None in a simulation.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Workspace:
     device: str
     models: Path | None = None
     limits: Limits | None = None
+    answered: Path | None = None
 
 
 def workspace_from_context(context: Context, instruction: Instruction) -> Workspace:
@@ -79,7 +81,8 @@ def workspace_of_site(folder: SiteFolder, instruction: Instruction) -> Workspace
         ArchiveError, ImageError, SplitError: If the data can't be used.
     """
     local, (reader, data) = folder.settings, folder.source()
-    check_free_disk(folder.path, check_study(instruction.settings, local.limits), local.limits)
+    training = instruction.task == TRAINING
+    check_free_disk(folder.path, check_study(instruction.settings, local.limits, training=training), local.limits)
     overrides = {
         "sites": {local.name: {"reader": reader, "path": str(data)}},
         "cache": str(folder.cache),
@@ -88,7 +91,7 @@ def workspace_of_site(folder: SiteFolder, instruction: Instruction) -> Workspace
     settings = build_settings(instruction.settings.as_dict() | overrides, "the hub's instruction")
     prepared = _prepare_at_site(folder, settings)
     mark_used(prepared)
-    return Workspace(prepared, local.name, local.device, folder.models, local.limits)
+    return Workspace(prepared, local.name, local.device, folder.models, local.limits, folder.answered)
 
 
 @lru_cache(maxsize=64)

@@ -134,6 +134,37 @@ def run(
 
 
 @app.command()
+def evaluate(
+    folder: Folder,
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Model folder: an arm of a run, one that a site received, a bundle.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: DIR/runs/evaluation-..., by the model.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Ask the sites that have not answered yet.")] = False,
+) -> None:
+    """Have every connected site test a model on its own test images.
+
+    They are the test images of the split in the model's settings. Those of a run of this hub were never trained on; the
+    training images of a site may be in any other model that was trained with it.
+    """
+    from rich.console import Console
+
+    from fedbus.reports.hub_evaluation.tables import evaluation_table
+    from server.hub.evaluation import evaluate_model
+    from server.hub.folder import open_hub
+
+    hub = open_hub(folder)
+    with resumable("Earlier answers", "--resume"):
+        results = evaluate_model(hub, model, out and out.resolve(), resume=resume, log=print_log_line)
+    Console().print(evaluation_table(results))
+    for name, reason in results["failures"].items():
+        print_line(f"No answer of {name}: {reason}")
+    print_line(f"Report: {results['page']}")
+
+
+@app.command()
 def status(
     folder: Folder,
     watch: Annotated[bool, typer.Option("--watch", help="Update the display every few seconds until Ctrl-C.")] = False,

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fedbus.classes import class_counts
 from fedbus.device import pick_device
 from fedbus.evaluation.kept import FILES, kept_round, load_kept
 from fedbus.model_folder.facts import ModelFacts, Part, SiteFacts
-from fedbus.model_folder.seen import Seen, patient_digests
+from fedbus.model_folder.seen import Seen, seen_at
 from fedbus.model_folder.write import SEEN_FILE, part_of, save_part, write_model
 from fedbus.models.batch_norm import OWN_PARTS
 from fedbus.models.build import place_model
@@ -20,8 +18,7 @@ from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.folder import run_id
 from fedbus.runs.site_state import local_batch_norm
 from fedbus.settings.schema import Settings
-from fedbus.sites.pixel_cache import read_hashes
-from fedbus.sites.site import Site, frozen_split, read_facts
+from fedbus.sites.site import Site
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import federation_rows, site_rows
 from simulations.arm import Arm, list_arms
@@ -92,19 +89,8 @@ def _own_arrays(arm: Arm, settings: Settings, sites: Mapping[str, Site], name: s
 
 def _save_seen(arm: Arm, sites: Sequence[Site]) -> Part:
     """Write the fingerprints of the images and patients that the model was trained or chosen on."""
-    facts = read_facts(arm.out)
-    hashes = [read_hashes(Path(facts[site.name]["pixels"]))[_seen_rows(site)] for site in sites]
-    patients = {digest for site in sites for digest in _seen_patients(arm.out, site, facts[site.name])}
-    seen = Seen(np.concatenate(hashes), frozenset(patients))
-    return save_part(arm.folder.path, SEEN_FILE, seen.to_tensors())
-
-
-def _seen_rows(site: Site) -> NDArray[np.int64]:
-    return np.unique(np.concatenate([site.splits["train"], site.splits["validation"]]))
-
-
-def _seen_patients(out: Path, site: Site, facts: Mapping[str, Any]) -> set[bytes]:
-    """Return the digests of the patients of a site's seen rows, if its dataset is a published one."""
-    rows = set(_seen_rows(site).tolist())
-    patients = [row.patient for row in frozen_split(out, site.name, facts).rows if row.row in rows]
-    return {digest for digest in patient_digests(facts["reader"], patients) if digest}
+    seen = [seen_at(arm.out, site) for site in sites]
+    together = Seen(
+        np.concatenate([each.hashes for each in seen]), frozenset().union(*(each.patients for each in seen))
+    )
+    return save_part(arm.folder.path, SEEN_FILE, together.to_tensors())

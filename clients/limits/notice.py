@@ -5,7 +5,7 @@ import json
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import NOT_SENT, Settings, kebab
 from fedbus.text import plain_text
-from fedbus.transport.messages import Instruction
+from fedbus.transport.messages import EVALUATION, Instruction
 
 LONGEST = 200
 """Characters of a value that are shown; no sensible one has more."""
@@ -15,7 +15,8 @@ def describe_study(instruction: Instruction) -> str:
     """Describe a study in one line: its title, and every setting that differs from FedBUS's defaults."""
     changed = changed_settings(instruction.settings)
     differing = ", ".join(f"{key} = {value} (default {default})" for key, (value, default) in changed.items())
-    return f"study {instruction.title}, seed {instruction.seed}: {differing or 'all settings have their defaults'}"
+    what = "evaluation of the model" if instruction.task == EVALUATION else "study"
+    return f"{what} {instruction.title}, seed {instruction.seed}: {differing or 'all settings have their defaults'}"
 
 
 def changed_settings(settings: Settings) -> dict[str, tuple[str, str]]:

@@ -23,8 +23,13 @@ BYTES_PER_VALUE = 3 * 4
 beside the one before."""
 
 
-def check_study(settings: Settings, limits: Limits) -> int:
+def check_study(settings: Settings, limits: Limits, *, training: bool = True) -> int:
     """Check everything that follows from the settings.
+
+    Args:
+        settings: Settings of the study.
+        limits: The site's limits.
+        training: Whether the site shall train; otherwise only what scoring a model takes is limited.
 
     Returns:
         The disk space that one message may take, in bytes.
@@ -35,17 +40,17 @@ def check_study(settings: Settings, limits: Limits) -> int:
     """
     faults = [
         f"{name} = {value}, above this site's {limit} = {most}"
-        for name, value, limit, most in (
-            ("rounds", settings.rounds, "max-rounds", limits.max_rounds),
-            ("steps-per-round", settings.steps_per_round, "max-steps", limits.max_steps),
-            ("image-size", settings.image_size, "max-image-size", limits.max_image_size),
-            ("batch-size", settings.batch_size, "max-batch-size", limits.max_batch_size),
+        for name, value, limit, most, trains in (
+            ("rounds", settings.rounds, "max-rounds", limits.max_rounds, True),
+            ("steps-per-round", settings.steps_per_round, "max-steps", limits.max_steps, True),
+            ("image-size", settings.image_size, "max-image-size", limits.max_image_size, False),
+            ("batch-size", settings.batch_size, "max-batch-size", limits.max_batch_size, True),
         )
-        if value > most
+        if value > most and (training or not trains)
     ]
     if settings.split != "groups":
         faults.append(f"split = {settings.split} leaks test images into training")
-    if settings.steps_per_round and settings.batches == "equal":
+    if training and settings.steps_per_round and settings.batches == "equal":
         images = settings.steps_per_round * settings.batch_size
         if images < limits.min_update_images:
             faults.append(_too_few_images(images, limits))

@@ -94,17 +94,29 @@ def open_model(
         assert facts.weights is not None, "a complete model has shared weights"
         set_state(module, folder.load(facts.weights))
     else:
-        set_state(module, _state_for_elsewhere(folder))
-        unlabelled = torch.from_numpy(np.array(found)).unsqueeze(1).to(next(module.parameters()).device)
-        estimate_statistics(module, unlabelled, torch.tensor(_order_by_content(found)).to(unlabelled.device), settings)
+        set_state(module, state_for_elsewhere(folder))
+        adapt_statistics(module, found, settings)
     return AppliedModel(folder, module.eval(), settings, arrays)
+
+
+def adapt_statistics(module: nn.Module, images: NDArray[np.uint8], settings: Settings) -> None:
+    """Replace the running statistics of a model, in place, by those of the images of a place, without their labels.
+
+    Args:
+        module: A model on its device.
+        images: uint8 [N, H, W], at least `LEAST_TO_ADAPT`; their order does not matter.
+        settings: The precision is used.
+    """
+    unlabelled = torch.from_numpy(np.array(images)).unsqueeze(1).to(next(module.parameters()).device)
+    estimate_statistics(module, unlabelled, torch.tensor(_order_by_content(images)).to(unlabelled.device), settings)
 
 
 def which_arrays(folder: ModelFolder, site: str | None) -> Arrays:
     """Return whose arrays `open_model` uses, without reading them.
 
     Raises:
-        RunError: If the site is not known, or each site has a model of its own and none is named.
+        RunError: If the site is not known or its arrays are elsewhere, or each site has a model of its own and none is
+            named.
     """
     facts = folder.facts
     if site is None:
@@ -119,7 +131,14 @@ def which_arrays(folder: ModelFolder, site: str | None) -> Arrays:
             f"{folder.path} was not trained at a site called {site!r}.",
             f"Choose from {', '.join(facts.sites)}, or leave the site out.",
         )
-    return "own" if facts.sites[site].own is not None else "shared"
+    if facts.sites[site].own is not None:
+        return "own"
+    if not facts.complete:
+        raise RunError(
+            f"{folder.path} does not contain the BatchNorm arrays of {site}, which never leave it.",
+            "Use the model folder that the site received, or leave the site out.",
+        )
+    return "shared"
 
 
 def _state_of_site(folder: ModelFolder, site: str) -> State:
@@ -129,10 +148,16 @@ def _state_of_site(folder: ModelFolder, site: str) -> State:
     return (folder.load(shared) if shared else {}) | (folder.load(own) if own else {})
 
 
-def _state_for_elsewhere(folder: ModelFolder) -> State:
-    """Return the shared arrays, with the mean of those that the sites keep."""
+def state_for_elsewhere(folder: ModelFolder) -> State:
+    """Return the shared arrays of a model that has some, with the mean of those that the sites keep.
+
+    A hub has no arrays of its sites: its model is completed by those that all sites started from.
+
+    Raises:
+        RunError: If a file is damaged.
+    """
     own = [folder.load(site.own) for site in folder.facts.sites.values() if site.own]
-    assert folder.facts.weights is not None, "checked by _enough_images"
+    assert folder.facts.weights is not None, "see which_arrays"
     return folder.load(folder.facts.weights) | mean_state(own)
 
 

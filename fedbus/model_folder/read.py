@@ -113,6 +113,12 @@ def _no_model(path: Path) -> RunError:
             "Rerun its `fedbus compare` command with --resume, which writes the file; a blended arm is no single "
             "model, so name one of the two that it blends.",
         )
+    if (path / "model.safetensors").is_file() and (path / "metrics.json").is_file():
+        return RunError(
+            f"{path} has no {MODEL_FILE}: the site received it with an earlier version.",
+            "Ask the coordinator for the run's arm (RUNS/RUN/arms/ARM), after a rerun of `fedbus hub run` with "
+            "--resume, which writes the file there.",
+        )
     return RunError(
         f"{path} is not a model folder: it has no {MODEL_FILE}.",
         "Name an arm of a run (RUN/arms/ARM), a folder that a site received, or an exported bundle.",

@@ -7,6 +7,7 @@ hospitals say nothing. They are stored as digests, and only for published datase
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from fedbus.datasets.registry import find_reader
 from fedbus.models.state import State
+from fedbus.sites.pixel_cache import read_hashes
+from fedbus.sites.site import Site, frozen_split, read_facts
 
 HASHES, PATIENTS = "hashes", "patients"
 """Tensors of the part `seen`, both uint8 [N, 32]."""
@@ -48,6 +51,24 @@ class Seen:
         if any(each.dtype != np.uint8 or each.shape[1:] != (32,) for each in (hashes, patients)):
             raise ValueError("its fingerprints do not have 32 bytes")
         return cls(hashes, frozenset(row.tobytes() for row in patients))
+
+
+def seen_at(out: Path, site: Site) -> Seen:
+    """Return the fingerprints of a site's training and validation images, and of their patients.
+
+    Args:
+        out: The folder in which the site is prepared.
+        site: The site.
+
+    Raises:
+        RunError: If the site's decoded images were deleted.
+    """
+    facts = read_facts(out)[site.name]
+    rows = np.unique(np.concatenate([site.splits["train"], site.splits["validation"]]))
+    known = set(rows.tolist())
+    patients = [row.patient for row in frozen_split(out, site.name, facts).rows if row.row in known]
+    digests = patient_digests(facts["reader"], patients)
+    return Seen(read_hashes(Path(facts["pixels"]))[rows], frozenset(digest for digest in digests if digest))
 
 
 def patient_digests(reader: str, patients: Iterable[str | None]) -> list[bytes | None]:

@@ -13,7 +13,7 @@ from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import CONFUSION, FIGURES, GROUPS, IMAGES, SCATTER
 from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
-from fedbus.transport.messages import WEIGHT
+from fedbus.transport.messages import BATCH_NORM_KEY, WEIGHT
 from fedbus.transport.packing import FLAT, Layout, number_of_values
 
 
@@ -61,8 +61,9 @@ TEST_REPORT = (
     Item(SCATTER, CLASS_COUNT**4, "products of those counts, summed over groups, for intervals over all sites"),
     Item(IMAGES, 1, "test images"),
     Item(GROUPS, 1, "groups of test images"),
+    Item(BATCH_NORM_KEY, 1, "whose BatchNorm a given model was tested with"),
 )
-"""Numbers that a deployed site adds once, at the end, about the best model."""
+"""Numbers that a deployed site adds once, at the end, about the best model, or about a given one."""
 
 
 def check_registration(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:

@@ -45,6 +45,22 @@ MAX_ROWS = 10**9
 SCORED = ("validation", "test")
 """The splits on which a site scores a model."""
 
+TRAINING, EVALUATION = "training", "evaluation"
+"""The tasks of an instruction: a training with its tests, or the test of a model that the coordinator gives."""
+
+SEEN = "seen"
+"""Name of the record with the hashes of the images that a given model was trained or chosen on, and of its array."""
+
+MOST_SEEN = 200_000
+"""Hashes of 32 bytes that come with a given model: 6.4 MB."""
+
+BATCH_NORM_OF = {"shared": 0, "own": 1, "adapted": 2}
+"""Whose BatchNorm a given model was tested with: its own, the site's from the training, or one adapted to the site."""
+
+BATCH_NORM_KEY = "test-batch-norm"
+
+_NAME_OF = {number: name for name, number in BATCH_NORM_OF.items()}
+
 TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Pattern of a name that is safe as the name of a folder at a site."""
 
@@ -60,6 +76,8 @@ class Instruction:
         federation: Sums over the sites; None in the request for a registration, from which they are made.
         split: Which rows an evaluation is about.
         title: Names the run, arm and seed, and the folder in which a site keeps the model that it receives.
+        arm: The arm of the comparison.
+        task: `TRAINING` or `EVALUATION`.
         run: Distinguishes the run from an earlier one with that title; empty if each run has its own folder.
         round: The round of a training, from 1; for an evaluation, the round that the model comes from.
         proximal_mu: FedProx's mu, 0 for every other strategy.
@@ -74,6 +92,8 @@ class Instruction:
     proximal_mu: float = 0.0
     run: str = ""
     federation: FederationRows | None = None
+    arm: str = ""
+    task: str = TRAINING
 
     @property
     def memory(self) -> str:
@@ -92,6 +112,8 @@ class Instruction:
             "split": self.split,
             "title": self.title,
             "run": self.run,
+            "arm": self.arm,
+            "task": self.task,
         }
 
     @classmethod
@@ -111,14 +133,18 @@ class Instruction:
                 split=str(config["split"]),
                 title=str(config["title"]),
                 run=str(config["run"]),
+                arm=str(config["arm"]),
+                task=str(config["task"]),
                 round=int(config.get(ROUND, 0)),
                 proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("The server's instruction", error) from error
-        if not re.fullmatch(TITLE, instruction.title) or not re.fullmatch(RUN, instruction.run):
-            raise _bad_message("The server's instruction", "its title or run is not safe as the name of a folder")
-        valid = instruction.split in SCORED and set(instruction.classes) <= set(range(len(CLASSES)))
+        names = [instruction.title, *([instruction.arm] if instruction.arm else [])]
+        if not all(re.fullmatch(TITLE, name) for name in names) or not re.fullmatch(RUN, instruction.run):
+            raise _bad_message("The server's instruction", "its title, arm or run is not safe as the name of a folder")
+        valid = instruction.split in SCORED and instruction.task in (TRAINING, EVALUATION)
+        valid = valid and set(instruction.classes) <= set(range(len(CLASSES)))
         in_time = 0 <= instruction.round <= instruction.settings.rounds
         if not valid or not in_time or not 0 <= instruction.proximal_mu < math.inf:
             raise _bad_message("The server's instruction", "a value is out of range")
@@ -219,6 +245,7 @@ class Report:
         steps: The number of optimiser steps; 0 for an evaluation.
         seconds: How long the site took.
         test: A deployed site's metrics of the best model on its test rows; None in all other replies.
+        batch_norm: Whose BatchNorm a given model was tested with, a key of `BATCH_NORM_OF`; None in all other replies.
     """
 
     weight: float
@@ -227,6 +254,7 @@ class Report:
     steps: int = 0
     seconds: float = 0.0
     test: SiteScores | None = None
+    batch_norm: str | None = None
 
     def to_metrics(self) -> dict[str, Any]:
         """Return the report as a metric record."""
@@ -238,6 +266,7 @@ class Report:
             "steps": self.steps,
             "seconds": self.seconds,
             **(self.test.to_metrics() if self.test else {}),
+            **({BATCH_NORM_KEY: BATCH_NORM_OF[self.batch_norm]} if self.batch_norm else {}),
         }
 
     @classmethod
@@ -257,6 +286,7 @@ class Report:
                 steps=int(metrics["steps"]),
                 seconds=float(metrics["seconds"]),
                 test=SiteScores.from_metrics(metrics) if "test-images" in metrics else None,
+                batch_norm=_NAME_OF[metrics[BATCH_NORM_KEY]] if BATCH_NORM_KEY in metrics else None,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _bad_message("A site's report", error) from error

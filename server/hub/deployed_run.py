@@ -18,6 +18,8 @@ from fedbus.settings.schema import Settings
 from fedbus.system.files import delete_fragments, read_json, write_json
 from fedbus.system.locks import hold, is_held
 from fedbus.tracking.tracker import Tracker, open_tracker
+from server.hub.evaluation_run import GIVEN, evaluate_given
+from server.hub.model_folder import write_hub_model
 from server.hub.registrations import record_registrations
 from server.hub.run_status import State, Status, read_status, write_status
 from server.rounds.loop import Job, run_jobs
@@ -51,7 +53,7 @@ def prepare_deployment(out: Path, title: str, nodes: dict[str, int], timeout: fl
 
 
 def run_deployment(grid: Grid, out: Path) -> None:
-    """Train every unfinished arm of the run folder, and keep the run's status up to date.
+    """Train every unfinished arm of the run folder, or evaluate the model given in it; keep its status up to date.
 
     Raises:
         FedbusError: If the sites can't take part, or an arm failed; what was finished is kept for --resume.
@@ -60,7 +62,10 @@ def run_deployment(grid: Grid, out: Path) -> None:
         delete_fragments(out / "arms")
         # Flower starts this process and discards its exception, so the status is how the operator learns of it.
         try:
-            _train_unfinished(grid, out)
+            if (out / GIVEN).exists():
+                evaluate_given(grid, out, _approved_names(out))
+            else:
+                _train_unfinished(grid, out)
         except FedbusError as error:
             write_status(out, Status("failed", error.problem, remedy=error.remedy))
             raise
@@ -71,15 +76,24 @@ def run_deployment(grid: Grid, out: Path) -> None:
 
 def _train_unfinished(grid: Grid, out: Path) -> None:
     settings, plan = read_settings(out), read_json(out / PLAN_FILE)
-    names = {int(node): name for name, node in plan["nodes"].items()}
     # What this process prints is in hub.log; the command that follows the run sends what is missing at its end.
     with open_tracker(settings, out, lambda text: print(text, flush=True)) as tracker:
         jobs = _unfinished_jobs(settings, out, plan["title"], tracker)
         if jobs:
             run_jobs(
-                grid, names, jobs, settings.round_timeout, lambda participants: record_registrations(out, participants)
+                grid,
+                _approved_names(out),
+                jobs,
+                settings.round_timeout,
+                on_registered=lambda participants: record_registrations(out, participants),
+                on_finished=lambda job: write_hub_model(out, settings, job.arm, job.seed),
             )
     write_status(out, Status("finished"))
+
+
+def _approved_names(out: Path) -> dict[int, str]:
+    """Return the names of the sites that may take part, by node."""
+    return {int(node): name for name, node in read_json(out / PLAN_FILE)["nodes"].items()}
 
 
 def model_title(run: str, arm: str, seed: int) -> str:

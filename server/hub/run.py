@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedbus.errors import RunError, SettingsError
+from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
 from fedbus.reports.comparison.results import read_results
@@ -23,7 +24,9 @@ from server.hub import flwr_cli
 from server.hub.bundle import stage_application
 from server.hub.control import stop_run
 from server.hub.deployed_run import model_title, prepare_deployment
+from server.hub.evaluation_run import GIVEN
 from server.hub.folder import HubFolder
+from server.hub.model_folder import write_hub_model
 from server.hub.registrations import read_registrations
 from server.hub.report import write_hub_report
 from server.hub.run_status import Status, read_status, write_status
@@ -77,7 +80,9 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
             kept.
         KeyboardInterrupt: If the run was ended; its finished rounds are kept.
     """
-    _check_out(hub, settings, out)
+    check_run_folder(hub, out, [model_title(out.name, arm, seed) for arm in settings.arms for seed in settings.seeds])
+    if (out / GIVEN).exists():
+        raise RunError(f"{out} is an evaluation, not a training.", "Choose another --out.")
     check_run(out, settings, resume=resume)
     check_input_size(settings.model, settings.image_size)
     check_tracking(settings)
@@ -102,7 +107,11 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
             log(f"application {digest}")
             log("each site approves it once: fedbus site approve DIR DIGEST")
             prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
-            _start_and_follow(hub, application, out, log)
+            start_and_follow(hub, application, out, log)
+        for arm in settings.arms:
+            for seed in settings.seeds:  # an arm of an earlier version, or one whose hub died at this point, lacks it
+                if not (arm_folder(out, settings, arm, seed).path / MODEL_FILE).is_file():
+                    write_hub_model(out, settings, arm, seed)
         phantoms = any(registration["phantoms"] for registration in read_registrations(out).values())
         report = write_hub_report(out, settings, phantoms=phantoms)
         track_end(settings, out, phantoms, log)
@@ -119,24 +128,27 @@ def track_end(settings: Settings, out: Path, phantoms: bool, log: Log) -> None:
             tracker.results(read_results(out))
 
 
-def _check_out(hub: HubFolder, settings: Settings, out: Path) -> None:
+def check_run_folder(hub: HubFolder, out: Path, titles: Sequence[str]) -> None:
     """Check that a run folder is one that the hub's processes may write, with a name that sites accept.
+
+    Args:
+        hub: The hub.
+        out: The run folder.
+        titles: The names of its trainings, as sites receive them.
 
     Raises:
         SettingsError: If it is not.
     """
     if out.parent.resolve() != hub.runs.resolve():
         raise SettingsError(f"{out} is not a folder directly in {hub.runs}.", f"Choose --out {hub.runs / out.name}")
-    for arm in settings.arms:
-        for seed in settings.seeds:
-            if not re.fullmatch(TITLE, model_title(out.name, arm, seed)):
-                raise SettingsError(
-                    f"{out.name!r} can't be the name of a run: sites name the folders of its models after it.",
-                    "Use at most 70 letters, digits, '.', '_' and '-'; set another name with --out.",
-                )
+    if not all(re.fullmatch(TITLE, title) for title in titles):
+        raise SettingsError(
+            f"{out.name!r} can't be the name of a run: sites name the folders of its models after it.",
+            "Use at most 70 letters, digits, '.', '_' and '-'; set another name with --out.",
+        )
 
 
-def _start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) -> None:
+def start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) -> None:
     """Start the run at Flower, log its status until it ends, and stop it if this command is ended."""
     number = str(flwr_cli.start_run(hub, application, out).run()["run-id"])
     status, logged = Status("starting"), ""
@@ -167,6 +179,6 @@ def _start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) ->
 
 
 def _describe(status: Status) -> str:
-    if status.state not in ("waiting", "training") or not status.words:
+    if status.state not in ("waiting", "training", "evaluating") or not status.words:
         return ""
     return f"{status.arm}: {status.words}" if status.arm else status.words

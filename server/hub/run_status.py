@@ -11,7 +11,7 @@ from fedbus.text import MOST_OF_A_LINE, plain_text
 
 STATUS_FILE = "status.json"
 
-State = Literal["starting", "waiting", "training", "finished", "stopped", "failed"]
+State = Literal["starting", "waiting", "training", "evaluating", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)

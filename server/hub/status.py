@@ -78,9 +78,11 @@ def _latest_run(hub: HubFolder) -> Text:
         return Text("No run yet.")
     folder, state = files[-1].parent, status.state
     # A run that was killed could not write its last status, but the system has released its lock.
-    if state in ("waiting", "training") and not is_held(folder / RUNNING):
+    if state in ("waiting", "training", "evaluating") and not is_held(folder / RUNNING):
         return Text.assemble(
-            f"Run {folder.name}: ", ("interrupted", BAD), f" after round {status.round}; rerun with --resume"
+            f"Run {folder.name}: ",
+            ("interrupted", BAD),
+            f"{f' after round {status.round}' if status.round else ''}; rerun with --resume",
         )
     progress = f" {status.arm}, round {status.round} of {status.rounds}:" if status.arm else ""
     words = f" {status.words}" if status.words else ""

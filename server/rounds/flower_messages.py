@@ -4,13 +4,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
 from fedbus.transport.array_bytes import check_array_bytes
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, ROUND, Instruction, Report
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, ROUND, SEEN, Instruction, Report
 from fedbus.transport.packing import pack, unpack
 from fedbus.transport.weights import WeightCodec
 from server.rounds.messaging import Participants, read_record
@@ -86,11 +87,27 @@ def training_messages(
 
 
 def evaluation_messages(
-    instruction: Instruction, state: State, nodes: Iterable[int], codec: WeightCodec, timeout: float
+    instruction: Instruction,
+    state: State,
+    nodes: Iterable[int],
+    codec: WeightCodec,
+    timeout: float,
+    seen: NDArray[np.uint8] | None = None,
 ) -> list[Message]:
-    """Make messages that ask nodes to score a model, as `training_messages`."""
+    """Make messages that ask nodes to score a model, as `training_messages`.
+
+    Args:
+        instruction: What to score it on.
+        state: The model.
+        nodes: The nodes.
+        codec: Packs the model.
+        timeout: As `training_messages`.
+        seen: uint8 [N, 32], hashes of the images that a given model was trained or chosen on, if they are known.
+    """
     config = ConfigRecord(instruction.to_config() | {ROUND: instruction.round})  # a strategy adds it to a training
     content = RecordDict({ARRAYS: _packed_arrays(state, codec), CONFIG: config})
+    if seen is not None:
+        content[SEEN] = ArrayRecord({SEEN: Array(seen)})
     return [Message(content, node, MessageType.EVALUATE, ttl=timeout) for node in nodes]
 
 

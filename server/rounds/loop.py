@@ -83,6 +83,7 @@ def run_jobs(
     jobs: Sequence[Job],
     registration_timeout: float = REGISTRATION_SECONDS,
     on_registered: Callable[[Participants], object] = lambda participants: None,
+    on_finished: Callable[[Job], object] = lambda job: None,
 ) -> None:
     """Register the sites, then run one federated training after another with them.
 
@@ -92,18 +93,20 @@ def run_jobs(
         jobs: At least one; they have the same settings and sites.
         registration_timeout: Seconds within which the sites must register.
         on_registered: Called with the sites that take part.
+        on_finished: Called with every job that has finished.
 
     Raises:
         FedbusError: If the sites can't take part, or a job failed.
         KeyboardInterrupt: If `stop` of the jobs was set.
     """
     first = jobs[0]
-    instruction = Instruction(first.settings, first.seed, (), title=first.title, run=first.run)
+    instruction = Instruction(first.settings, first.seed, (), title=first.title, run=first.run, arm=first.arm)
     quorum = first.settings.quorum or (sites if isinstance(sites, int) else len(sites))
     participants = register_sites(grid, sites, instruction, quorum, registration_timeout, first.stop, first.on_wait)
     on_registered(participants)
     for job in jobs:
         run_rounds(grid, participants, job)
+        on_finished(job)
 
 
 def run_rounds(grid: Grid, participants: Participants, job: Job) -> None:
@@ -128,7 +131,7 @@ class RoundLoop:
         self.strategy: Strategy = make_strategy(job.arm, self.settings)
         self.by_class = classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
         self.instruction = Instruction(
-            self.settings, job.seed, participants.classes, title=job.title, run=job.run,
+            self.settings, job.seed, participants.classes, title=job.title, run=job.run, arm=job.arm,
             federation=participants.federation(self.settings),
         )  # fmt: skip
         self.codec = WeightCodec(self.settings.payload, layout_of(job.start), job.shared_arrays)

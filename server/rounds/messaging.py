@@ -35,10 +35,12 @@ class Participants:
     Attributes:
         registrations: The registration of each node.
         approved: The names that the hub's operator gave to nodes; empty in a simulation.
+        failures: Why a connected site could not register, by site.
     """
 
     registrations: dict[int, Registration] = field(default_factory=dict)
     approved: Mapping[int, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def name(self, node: int) -> str:
         """Return the name of a node's site, or its number while it has no name."""

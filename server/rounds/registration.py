@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from fedbus.errors import RunError, SettingsError, listed
 from fedbus.settings.schema import Settings
-from fedbus.transport.messages import CONFIG, Instruction, Registration
+from fedbus.transport.messages import CONFIG, TRAINING, Instruction, Registration
 from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits
 from server.rounds.messaging import POLL_SECONDS, Participants, Replies, read_config, read_metrics, send_and_receive
 from server.rounds.shares import check_shares, describe_shares
@@ -57,6 +57,7 @@ def register_sites(
         if len(replies.messages) < quorum:
             raise RunError(f"Not every site could register: {reasons}.", "Fix the listed sites, then start again.")
         on_wait(f"continues without some sites: {reasons}")
+        participants.failures.update(replies.failures)
     for message in replies.messages.values():
         node = message.metadata.src_node_id
         registration = _read_registration(message, participants.name(node))
@@ -69,7 +70,7 @@ def register_sites(
             )
         participants.registrations[node] = registration
     _check_registrations(participants, instruction.settings)
-    if participants.approved:
+    if participants.approved and instruction.task == TRAINING:  # otherwise nothing is averaged
         check_shares(participants, instruction.settings)
         on_wait(describe_shares(participants, instruction.settings))
     return participants

@@ -75,21 +75,31 @@ def screen_updates(
     return Screened(reports, updates, refused)
 
 
-def screen_scores(replies: Replies, participants: Participants, split: str) -> Screened:
-    """Separate the replies to an evaluation of a split into scores that can be added up and refused ones."""
+def screen_scores(replies: Replies, participants: Participants, split: str, *, fewer: bool = False) -> Screened:
+    """Separate the replies to an evaluation of a split into scores that can be added up and refused ones.
+
+    Args:
+        replies: The replies.
+        participants: The sites.
+        split: The split that was scored.
+        fewer: Whether sites may have left out images.
+    """
     reports: dict[str, Report] = {}
     refused = dict(replies.failures)
     for site, message in replies.messages.items():
         try:
             registration = participants.registration(site)
             rows = float(sum(registration.splits[split]))  # the weight of an evaluation, which nothing is averaged by
-            reports[site] = _check_report(Report.from_metrics(read_metrics(message)), registration, split, rows)
+            found = Report.from_metrics(read_metrics(message))
+            reports[site] = _check_report(found, registration, split, rows, fewer=fewer)
         except FedbusError as error:
             refused[site] = str(error)
     return Screened(reports, {}, refused)
 
 
-def _check_report(report: Report, registration: Registration, split: str, weight: float) -> Report:
+def _check_report(
+    report: Report, registration: Registration, split: str, weight: float, *, fewer: bool = False
+) -> Report:
     """Return a report if it agrees with the counts that its site registered.
 
     Args:
@@ -97,19 +107,20 @@ def _check_report(report: Report, registration: Registration, split: str, weight
         registration: What its site registered.
         split: The split that was scored.
         weight: The largest weight that the site can have.
+        fewer: Whether the site may have left out images.
 
     Raises:
         RunError: If it can't be about that site's rows.
     """
-    rows = np.array(registration.splits[split])
+    rows, scored = np.array(registration.splits[split]), report.score.confusion.sum(axis=1)
     faults = {
-        "another number of images": bool((report.score.confusion.sum(axis=1) != rows).any()),
+        "another number of images": bool((scored > rows if fewer else scored != rows).any()),
         "a larger weight than its number of images": report.weight > weight,
         "an impossible number of steps": report.steps > MAX_STEPS,
         "an impossible loss": report.loss > MAX_LOSS
         or bool((report.score.loss_sums > rows * MAX_LOSS_PER_IMAGE).any()),
         "test metrics of another number of images": (
-            report.test is not None and int(report.test.metrics["images"]) != rows.sum()
+            report.test is not None and int(report.test.metrics["images"]) != scored.sum()
         ),
     }
     wrong = [fault for fault, found in faults.items() if found]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
@@ -17,7 +18,9 @@ from clients.site.folder import SiteFolder
 from clients.workspace import workspace_of_site
 from fedbus.models.start import start_state
 from fedbus.models.state import State
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.sites.pixel_cache import read_hashes
+from fedbus.sites.site import open_site, read_facts
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, MOST_SEEN, SEEN, Instruction
 from fedbus.transport.packing import pack
 from tests.archives import make_class_folders
 from tests.site_folders import make_site
@@ -44,7 +47,12 @@ def _new_process() -> Iterator[None]:
 
 
 def ask(
-    site: SiteFolder, kind: str = "query", arrays: State | None = None, raw: dict | None = None, **changes
+    site: SiteFolder,
+    kind: str = "query",
+    arrays: State | None = None,
+    raw: dict | None = None,
+    seen: np.ndarray | None = None,
+    **changes,
 ) -> Message:
     """Send an instruction to the site and return its reply; `raw` replaces keys of the instruction, as a hub could."""
     title = changes.pop("title", "run")
@@ -56,6 +64,8 @@ def ask(
     if kind != "query":
         state = start_state("test_resnet", "none", 7) if arrays is None else arrays
         content[ARRAYS] = ArrayRecord({name: Array(value) for name, value in pack(state, settings.payload).items()})
+    if seen is not None:
+        content[SEEN] = ArrayRecord({SEEN: Array(seen)})
     message = Message(content, 7, KINDS[kind])
     message.metadata.__dict__["_message_id"] = "1"
     app = make_client_app(lambda context, instruction: workspace_of_site(site, instruction))
@@ -180,3 +190,70 @@ def test_a_nearly_full_disk_is_not_filled(site):
     before = stored(site)
     assert "min-free-disk = 1000000000 GB" in ask(other, bootstrap=999).error.reason
     assert stored(site) == before
+
+
+EVALUATION = {"task": "evaluation", "split": "test"}
+
+
+def test_hashes(site: SiteFolder) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of the site's test images by group, in the folder that `ask` uses, and the groups."""
+    assert ask(site, raw=EVALUATION).has_content()
+    (prepared,) = [path for path in site.work.iterdir() if path.stat().st_mtime == newest(site)]
+    opened = open_site(prepared, "st-mary")
+    rows = opened.splits["test"]
+    return read_hashes(Path(read_facts(prepared)["st-mary"]["pixels"]))[rows], opened.groups[rows]
+
+
+test_hashes.__test__ = False
+
+
+def newest(site: SiteFolder) -> float:
+    return max(path.stat().st_mtime for path in site.work.iterdir())
+
+
+def test_only_training_is_limited_by_what_training_takes(site):
+    assert ask(site, "evaluate", raw=EVALUATION, rounds=10_000).has_content()
+    assert "rounds = 10000" in ask(site, "evaluate", rounds=10_000).error.reason
+    assert ask(site, "train", raw={"task": "evaluation"}).error.reason == "RunError; see the site's own log"
+    for changes in ({"split": "images"}, {"model": "eva02_enormous_patch14_clip_224"}, {"image_size": 1024}):
+        assert "This site refuses" in ask(site, "evaluate", raw=EVALUATION, **changes).error.reason
+
+
+def test_a_given_model_is_tested_and_not_kept(site):
+    before = stored(site)
+    reply = ask(site, "evaluate", raw=EVALUATION)
+    assert reply.content[METRICS]["test-batch-norm"] == 0
+    assert not site.models.exists()
+    assert {path.parent for path in stored(site) - before} <= {site.work, site.cache / "pixels", site.answered}
+
+
+def test_hashes_do_not_select_the_images_of_one_patient(site):
+    """The hub has the hash of an image and compares the answer without it with the answer with it."""
+    hashes, groups = test_hashes(site)
+    reply = ask(site, "evaluate", raw=EVALUATION, seen=hashes[:1])
+    assert "fewer patients than this site's min-split-patients = 3" in reply.error.reason
+    chosen = np.isin(groups, np.unique(groups)[:4])
+    answered = set(site.answered.iterdir())
+    reply = ask(site, "evaluate", raw=EVALUATION, seen=hashes[chosen])
+    assert reply.content[METRICS]["test-images"] == (~chosen).sum()
+    assert len(set(site.answered.iterdir()) - answered) == 1, "recorded as a split of its own"
+    one_more = np.isin(groups, np.unique(groups)[:5])
+    assert (one_more.sum() - chosen.sum()) < site.settings.limits.min_images
+    reply = ask(site, "evaluate", raw=EVALUATION, seen=hashes[one_more])
+    assert "differs from that of an earlier run by fewer images" in reply.error.reason
+    assert "all of its test images" in ask(site, "evaluate", raw=EVALUATION, seen=hashes).error.reason
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [np.zeros((2, 31), np.uint8), np.zeros((2, 32), np.int8), np.zeros(32, np.uint8), np.zeros((2, 32, 1), np.uint8)],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_what_is_no_hash_is_refused(seen, site, monkeypatch):
+    monkeypatch.setattr(work, "place_model", lambda *_: pytest.fail("a model is built"))
+    assert ask(site, "evaluate", raw=EVALUATION, seen=seen).error.reason == "RunError; see the site's own log"
+
+
+def test_more_hashes_than_any_model_has_are_refused(site):
+    seen = np.zeros((MOST_SEEN + 1, 32), np.uint8)
+    assert ask(site, "evaluate", raw=EVALUATION, seen=seen).error.reason == "RunError; see the site's own log"

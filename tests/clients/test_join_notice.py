@@ -40,6 +40,9 @@ def test_the_operator_sees_the_settings_of_a_study_before_it_is_prepared(site, m
     assert "study spring-fedavg-7, seed 7:" in said[0]
     assert "rounds = 36 (default 12)" in said[0]
     assert said[0] in site.log.read_text(encoding="utf-8")
+    said.clear()
+    find_workspace(CONTEXT, Instruction(tiny_settings(rounds=36), 7, (), title="given", task="evaluation"))
+    assert said[0].startswith("evaluation of the model given, seed 7:")
 
 
 def test_what_an_earlier_run_left_in_memory_is_dropped(site, monkeypatch):

@@ -37,7 +37,9 @@ def test_answer() -> dict:
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], len(labels))
     groups, paths = [f"north/p{i // 2}" for i in range(18)], [f"{i}.png" for i in range(18)]
     test = score_site(Predictions(labels, probabilities, groups, ["north"] * 18, paths), 20, 0)
-    return Report(18.0, Score(np.arange(9).reshape(3, 3), np.array([1.0, 2.0, 0.5])), test=test).to_metrics()
+    return Report(
+        18.0, Score(np.arange(9).reshape(3, 3), np.array([1.0, 2.0, 0.5])), test=test, batch_norm="own"
+    ).to_metrics()
 
 
 test_answer.__test__ = False

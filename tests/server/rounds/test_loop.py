@@ -173,7 +173,18 @@ def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_
         register(grid, two_site_settings),
         Job(two_site_settings, "fedprox", 7, start, ArmFolder(tmp_path / "arm")),
     )
-    instructions = {"settings", "seed", "classes", "split", "title", "run", "server-round", "proximal-mu"}
+    instructions = {
+        "settings",
+        "seed",
+        "classes",
+        "split",
+        "title",
+        "run",
+        "arm",
+        "task",
+        "server-round",
+        "proximal-mu",
+    }
     instructions |= {"class-counts", "balanced-rows"}
     values = sum(tensor.numel() for tensor in start.values())
     numbers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT)}
