@@ -12,6 +12,7 @@ from pathlib import Path
 from flwr.app import Context, Error
 
 from clients.flower_internals import Fab
+from clients.next_step import next_step
 from clients.site.folder import SiteFolder
 from clients.site.hub_contact import ask_hub
 from clients.site.lock import hold
@@ -75,6 +76,10 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
 
     installed = installed_files()  # read now: files that change later are not what this process has loaded
 
+    def tell_received(model: Path) -> None:
+        log_once(f"received the model {model}")
+        log_once(next_step(model, site.settings.name))
+
     last: list[tuple[Settings, int, str]] = []
 
     def find_workspace(context: Context, instruction: Instruction) -> Workspace:
@@ -85,7 +90,7 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
             last[:] = [run]
             log(shown := describe_study(instruction))
             _append_to_log(site, shown)
-        return workspace_of_site(site, instruction)
+        return workspace_of_site(site, instruction, tell_received)
 
     runtime = f"{HOST}:{site.settings.runtime_port}"
     application = make_client_app(find_workspace)

@@ -124,7 +124,7 @@ def evaluate(
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
     if testing and workspace.models is not None:
         test = score_site(predictions, settings.bootstrap, settings.draw_seed)
-        keep_model(workspace.models, _trained_at(workspace, site), instruction, state, test)
+        workspace.on_model(keep_model(workspace.models, _trained_at(workspace, site), instruction, state, test))
     return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - started, test=test)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,12 @@ from fedbus.sites.split import read_split
 from fedbus.system.files import make_private_folder
 from fedbus.transport.messages import TRAINING, Instruction
 
+OnModel = Callable[[Path], object]
+
+
+def ignore_model(folder: Path) -> None:
+    """Do nothing with a received model."""
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -40,6 +47,7 @@ class Workspace:
         models: Where a deployed site keeps the models that it receives; None in a simulation.
         limits: What a deployed site refuses; None in a simulation.
         answered: Where a deployed site records the splits for which it has answered; None in a simulation.
+        on_model: Called with the folder of every model that the site has received.
     """
 
     folder: Path
@@ -48,6 +56,7 @@ class Workspace:
     models: Path | None = None
     limits: Limits | None = None
     answered: Path | None = None
+    on_model: OnModel = ignore_model
 
 
 def workspace_from_context(context: Context, instruction: Instruction) -> Workspace:
@@ -70,7 +79,7 @@ def workspace_from_context(context: Context, instruction: Instruction) -> Worksp
     return Workspace(_prepare(settings, names[index], settings.cache / "sites"), names[index], settings.device)
 
 
-def workspace_of_site(folder: SiteFolder, instruction: Instruction) -> Workspace:
+def workspace_of_site(folder: SiteFolder, instruction: Instruction, on_model: OnModel = ignore_model) -> Workspace:
     """Return the workspace of a deployed site for the settings of an instruction.
 
     The images are prepared on first use, after the settings have been checked against the site's limits.
@@ -91,7 +100,7 @@ def workspace_of_site(folder: SiteFolder, instruction: Instruction) -> Workspace
     settings = build_settings(instruction.settings.as_dict() | overrides, "the hub's instruction")
     prepared = _prepare_at_site(folder, settings)
     mark_used(prepared)
-    return Workspace(prepared, local.name, local.device, folder.models, local.limits, folder.answered)
+    return Workspace(prepared, local.name, local.device, folder.models, local.limits, folder.answered, on_model)
 
 
 @lru_cache(maxsize=64)

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.text import Text
 
+from clients.next_step import next_step
 from clients.site.folder import SiteFolder
 from clients.site.hub_contact import ask_hub
 from clients.site.lock import is_held
@@ -31,8 +32,10 @@ def print_status(site: SiteFolder, console: Console) -> None:
     for path in received:
         metrics = read_json(path)
         figures = [wording.with_interval(metrics[name]) for name in ("accuracy", "macro_f1", "auc")]
-        table.add_row(Text(str(path.with_name("model.safetensors"))), *figures)
+        table.add_row(Text(str(path.parent)), *figures)
     console.print(table)
+    if usable := next_step(received[-1].parent, own.name):
+        console.print(Text(usable), soft_wrap=True)
 
 
 def _connection(site: SiteFolder) -> Text:

@@ -4,7 +4,6 @@ Every message is checked by its receiver. `allow_list.py` lists everything that 
 Flower is not used here: records are plain mappings.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,15 +13,14 @@ from typing import Any, Self
 import numpy as np
 
 from fedbus.classes import CLASSES
-from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import MOST_IMAGES, SiteScores
 from fedbus.evaluation.validation import Score
-from fedbus.settings.load import build_settings
-from fedbus.settings.schema import NOT_SENT, Settings, kebab
+from fedbus.settings.schema import Settings
 from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows
+from fedbus.transport.read_values import not_valid, read_federation, read_settings
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 """Names of the records in a message."""
@@ -38,9 +36,6 @@ RUN = r"[0-9a-f]{0,16}"
 
 MOST_LABELS, MOST_OF_A_LABEL = 20, 40
 """More classes, and longer names, than a site of another version can have; they are only printed."""
-
-MAX_ROWS = 10**9
-"""More training rows than any federation has."""
 
 SCORED = ("validation", "test")
 """The splits on which a site scores a model."""
@@ -126,10 +121,10 @@ class Instruction:
         """
         try:
             instruction = cls(
-                settings=_read_settings(str(config["settings"])),
+                settings=read_settings(str(config["settings"])),
                 seed=int(config["seed"]),
                 classes=tuple(int(c) for c in config["classes"]),
-                federation=_read_federation(config),
+                federation=read_federation(config),
                 split=str(config["split"]),
                 title=str(config["title"]),
                 run=str(config["run"]),
@@ -139,15 +134,15 @@ class Instruction:
                 proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _bad_message("The server's instruction", error) from error
+            raise not_valid("The server's instruction", error) from error
         names = [instruction.title, *([instruction.arm] if instruction.arm else [])]
         if not all(re.fullmatch(TITLE, name) for name in names) or not re.fullmatch(RUN, instruction.run):
-            raise _bad_message("The server's instruction", "its title, arm or run is not safe as the name of a folder")
+            raise not_valid("The server's instruction", "its title, arm or run is not safe as the name of a folder")
         valid = instruction.split in SCORED and instruction.task in (TRAINING, EVALUATION)
         valid = valid and set(instruction.classes) <= set(range(len(CLASSES)))
         in_time = 0 <= instruction.round <= instruction.settings.rounds
         if not valid or not in_time or not 0 <= instruction.proximal_mu < math.inf:
-            raise _bad_message("The server's instruction", "a value is out of range")
+            raise not_valid("The server's instruction", "a value is out of range")
         return instruction
 
 
@@ -205,7 +200,7 @@ class Registration:
                 phantoms={0: False, 1: True}[metrics["phantoms"]],
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _bad_message("A site's registration", error) from error
+            raise not_valid("A site's registration", error) from error
         rows = [*registration.splits.values(), registration.balanced]
         numbers = [
             *(count for row in rows for count in row),
@@ -214,10 +209,10 @@ class Registration:
             registration.dropped,
         ]
         if any(len(row) != len(CLASSES) for row in rows) or min(numbers) < 0 or max(numbers) > MOST_IMAGES:
-            raise _bad_message("A site's registration", "a value is out of range")
+            raise not_valid("A site's registration", "a value is out of range")
         # Every sampler brings each class at most to the size of the largest one; ADASYN exceeds it a little.
         if max(registration.balanced) > 2 * max(registration.splits["train"]):
-            raise _bad_message("A site's registration", "it has more balanced rows than its images allow")
+            raise not_valid("A site's registration", "it has more balanced rows than its images allow")
         return registration
 
     @property
@@ -289,42 +284,10 @@ class Report:
                 batch_norm=_NAME_OF[metrics[BATCH_NORM_KEY]] if BATCH_NORM_KEY in metrics else None,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _bad_message("A site's report", error) from error
+            raise not_valid("A site's report", error) from error
         numbers = (report.weight, *loss_sums.tolist(), report.loss, report.seconds, report.steps)
         if not all(math.isfinite(n) and n >= 0 for n in numbers) or confusion.min() < 0 or report.weight == 0:
-            raise _bad_message("A site's report", "a number is negative, zero or not finite")
+            raise not_valid("A site's report", "a number is negative, zero or not finite")
         if not confusion.any():
-            raise _bad_message("A site's report", "it scored no image")
+            raise not_valid("A site's report", "it scored no image")
         return report
-
-
-def _read_settings(text: str) -> Settings:
-    """Read the settings of an instruction.
-
-    Raises:
-        ValueError: If they are not JSON, or contain what a site decides itself, such as paths and weights.
-        SettingsError: If a setting is not valid.
-    """
-    values = dict(json.loads(text))
-    foreign = sorted(values.keys() & {kebab(name) for name in NOT_SENT})
-    if foreign:
-        raise ValueError(f"its settings contain {', '.join(foreign)}, which a site does not take from a hub")
-    return build_settings(values, "the server")
-
-
-def _read_federation(config: Mapping[str, Any]) -> FederationRows | None:
-    """Read the sums over sites; None if an instruction has none.
-
-    Raises:
-        KeyError, TypeError, ValueError, OverflowError: If they are missing or out of range.
-    """
-    counts, balanced = tuple(int(count) for count in config["class-counts"]), int(config["balanced-rows"])
-    if not counts and not balanced:
-        return None
-    if len(counts) != len(CLASSES) or min(counts) < 0 or not 0 < max(counts) <= balanced < MAX_ROWS:
-        raise ValueError("the sums over sites are out of range")
-    return FederationRows(counts, balanced)
-
-
-def _bad_message(what: str, why: object) -> RunError:
-    return RunError(f"{what} is not valid ({plain_text(why)}).", "Run the same version of FedBUS everywhere.")

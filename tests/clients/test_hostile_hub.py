@@ -1,6 +1,7 @@
 """A hub that goes too far: what a site answers, prepares and stores then, with the ClientApp of a deployed site."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from clients.app import make_client_app
 from clients.limits.disk import MOST_DECODED, MOST_FOLDERS, remove_old_folders
 from clients.site.folder import SiteFolder
 from clients.workspace import workspace_of_site
+from fedbus.classes import class_counts
+from fedbus.model_folder.read import read_model
 from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.sites.pixel_cache import read_hashes
@@ -68,7 +71,7 @@ def ask(
         content[SEEN] = ArrayRecord({SEEN: Array(seen)})
     message = Message(content, 7, KINDS[kind])
     message.metadata.__dict__["_message_id"] = "1"
-    app = make_client_app(lambda context, instruction: workspace_of_site(site, instruction))
+    app = make_client_app(lambda context, instruction: workspace_of_site(site, instruction, RECEIVED.append))
     return app(message=message, context=Context(1, 7, {}, RecordDict(), {}))
 
 
@@ -192,6 +195,9 @@ def test_a_nearly_full_disk_is_not_filled(site):
     assert stored(site) == before
 
 
+RECEIVED: list[Path] = []
+"""The folders of models that the site has received."""
+
 EVALUATION = {"task": "evaluation", "split": "test"}
 
 
@@ -209,6 +215,17 @@ test_hashes.__test__ = False
 
 def newest(site: SiteFolder) -> float:
     return max(path.stat().st_mtime for path in site.work.iterdir())
+
+
+def test_the_model_of_a_runs_last_test_is_received_as_a_model_folder(site):
+    assert ask(site, "evaluate", raw={"split": "test", "arm": "fedavg"}, title="spring").has_content()
+    folder = read_model(RECEIVED.pop())
+    assert (folder.path, folder.facts.arm) == (site.models / "spring", "fedavg")
+    opened = open_site(max(site.work.iterdir(), key=lambda path: path.stat().st_mtime), "st-mary")
+    rows = opened.splits["train"]
+    assert folder.facts.sites["st-mary"].images == class_counts(opened.labels[rows])
+    assert len(folder.seen().hashes) == len(rows) + len(opened.splits["validation"])
+    shutil.rmtree(site.models)
 
 
 def test_only_training_is_limited_by_what_training_takes(site):

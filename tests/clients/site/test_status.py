@@ -83,9 +83,17 @@ def test_models_are_listed_oldest_first_with_their_figures_and_whole_paths(site,
     lines = shown(site).splitlines()
     head = next(number for number, line in enumerate(lines) if line.startswith("Received model"))
     assert len(lines) == head + 3
-    assert lines[head + 1].split(" [red]")[1].split()[0].endswith("b-first/model.safetensors")
-    assert lines[head + 2].startswith(str(later.with_name("model.safetensors")))
+    assert lines[head + 1].split(" [red]")[1].split()[0].endswith("b-first")
+    assert lines[head + 2].startswith(str(later.parent))
     assert lines[head + 2].count(".750 (.650") == 2
+
+
+def test_the_latest_model_can_be_used_next(site, hub):
+    folder = receive(site, "run", 0.5).parent
+    assert "fedbus predict" not in shown(site), "an earlier version received it"
+    (folder / "model.json").write_text("{}")
+    assert f"Next: fedbus predict '{folder}' IMAGES --as st-mary" in shown(site)
+    assert "not a medical device" in shown(site)
 
 
 def test_damaged_figures_are_named(site, hub):

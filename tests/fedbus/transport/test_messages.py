@@ -69,7 +69,8 @@ def test_an_instruction_that_lacks_a_key_is_refused(key):
     [
         {"classes": [3]}, {"classes": [-1]}, {"split": "training"}, {ROUND: -1}, {PROXIMAL_MU: -0.1},
         {PROXIMAL_MU: math.nan}, {PROXIMAL_MU: math.inf}, {"title": ""}, {"title": "../up"}, {"title": "a/b"},
-        {"title": "x" * 101}, {"run": "../up"}, {"run": "F"}, {"run": "0" * 17}, {"arm": "../up"}, {"arm": "a/b"}, {"task": "tidy"}, {"task": ""}, {"settings": "{"}, {"settings": "3"},
+        {"title": "x" * 101}, {"run": "../up"}, {"run": "F"}, {"run": "0" * 17}, {"arm": "../up"},
+        {"arm": "a/b"}, {"task": "tidy"}, {"task": ""}, {"settings": "{"}, {"settings": "3"},
         {"settings": '{"rounds": 0}'}, {"settings": '{"roundz": 3}'},
     ],
     ids=str,
