@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fedbus.model_folder.read import read_model
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.seeds import derive_seed
@@ -114,10 +115,28 @@ def test_the_hub_has_a_report_and_not_a_single_prediction(finished, datasets):
     )
 
 
+def test_every_site_tests_a_given_model_and_keeps_nothing(finished, federation):
+    evaluating = federation.spawn("evaluate", ["hub", "evaluate", str(federation.hub.path), f"{finished}/arms/fedavg"])
+    assert evaluating.wait(PATIENCE_SECONDS) == 0, federation.log("evaluate").read_text()
+    out = federation.hub.runs / "evaluation-deployed-fedavg-0"
+    found, trained = (
+        json.loads((out / "evaluation.json").read_text()),
+        json.loads((finished / "results.json").read_text()),
+    )
+    assert found["failures"] == {}
+    for name, site in federation.sites.items():
+        assert found["sites"][name]["metrics"] == trained["arms"]["fedavg"][name], "the run's own test, once more"
+        assert [path.name for path in site.models.iterdir()] == ["deployed-fedavg-0"]
+        assert read_model(site.models / "deployed-fedavg-0").facts.run == read_model(out / "given").facts.run
+    assert found["all"] == trained["arms"]["fedavg"]["all"]
+    assert "north" in (out / "report.html").read_text()
+
+
 def test_nothing_is_left_behind_when_all_leave(finished, federation):
     for name in [*federation.sites, "hub"]:
         federation.leave(name)
-    federation.processes.pop("run", None)
+    for name in ("run", "evaluate"):
+        federation.processes.pop(name, None)
     assert processes_of(federation.folder) == []
     ports = [federation.hub.settings.port, federation.hub.settings.superlink_port]
     ports += [site.settings.runtime_port for site in federation.sites.values()]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import Error, Message
 
+from fedbus.deployment.application import OTHER_VERSION
 from fedbus.device import pick_device
 from fedbus.errors import RunError, SettingsError, WeightsError
 from fedbus.evaluation.predict import predict_split
@@ -221,6 +222,22 @@ def test_sites_that_did_not_answer_are_asked_again_with_resume(hub, prepared, tw
     other = model_folder(tmp_path / "other", two_site_settings, start_state("test_resnet", "none", 4))
     with pytest.raises(RunError, match="started with another model"):
         ask(hub, other, grid, monkeypatch, "twice", resume=True)
+
+
+def test_a_site_of_another_version_is_named_and_the_others_answer(
+    hub, prepared, two_site_settings, tmp_path, monkeypatch
+):
+    def too_old(site: str, message: Message) -> Message:
+        words = "another version of FedBUS is installed there"
+        return Message(Error(OTHER_VERSION, words), reply_to=message) if site == "north" else NotImplemented
+
+    grid = deployed_grid(prepared, tmp_path)
+    grid.hook = too_old
+    given = model_folder(tmp_path / "given", two_site_settings, start_state("test_resnet", "none", 3))
+    results = ask(hub, given, grid, monkeypatch, "versions")
+    assert list(results["sites"]) == ["south"]
+    assert "another version of FedBUS is installed there" in results["failures"]["north"]
+    assert results["all"]["images"] == results["sites"]["south"]["metrics"]["images"]
 
 
 def test_no_connected_site_is_an_error_with_every_name(hub, prepared, two_site_settings, tmp_path, monkeypatch):
