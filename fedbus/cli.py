@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 import typer
 
 from clients.cli import app as site_app
-from fedbus.cli_models import card
+from fedbus.cli_models import card, evaluate
 from fedbus.errors import FedbusError, FedbusWarning
 from fedbus.system.encoding import show_any_text
 from fedbus.system.signals import handle_signals
@@ -17,7 +17,7 @@ from fedbus.system.third_party import show_argument_help, silence_third_party
 from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from server.cli import app as hub_app
-from simulations.cli import compare, score, study
+from simulations.cli import compare, study
 
 _PRINTED_AS_ASKED = {"--help", "--print-command"}
 """Options whose output is all that is printed."""
@@ -30,8 +30,8 @@ app = typer.Typer(
     "centralised training.",
 )
 app.command()(compare)
-app.command()(score)
 app.command()(study)
+app.command()(evaluate)
 app.command()(card)
 
 

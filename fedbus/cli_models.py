@@ -5,6 +5,59 @@ from typing import Annotated
 
 import typer
 
+AsOption = Annotated[
+    str | None,
+    typer.Option("--as", metavar="SITE", help="Apply the models as at this site, which took part in their training."),
+]
+
+
+def evaluate(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Model folders: arms of a run (RUN/arms/ARM), a received folder, or an exported bundle. The first one "
+            "is compared with each of the others.",
+        ),
+    ],
+    site: Annotated[
+        str,
+        typer.Option(
+            metavar="READER=FOLDER",
+            help="The dataset, which took no part in the training; NAME=READER:FOLDER also chooses its name.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder of the report. Default: evaluations/NAME-DATE-TIME in the run of the first model."
+        ),
+    ] = None,
+    as_: AsOption = None,
+    leave_out_seen: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out-seen",
+            help="Leave out images, with their groups, that a model knows from its training, and report their number; "
+            "otherwise they are refused.",
+        ),
+    ] = False,
+    no_adapt: Annotated[
+        bool,
+        typer.Option(
+            "--no-adapt",
+            help="Refuse models that have BatchNorm statistics only for their own sites, instead of estimating them "
+            "from the dataset's images without labels.",
+        ),
+    ] = False,
+) -> None:
+    """Evaluate models on a labelled dataset that took no part in their training; nothing is trained."""
+    from rich.console import Console
+
+    from fedbus.external.evaluate import evaluate as run
+
+    run(models, site, out, Console(), site=as_, leave_out_seen=leave_out_seen, adapt=not no_adapt)
+
 
 def card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],

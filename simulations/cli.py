@@ -1,4 +1,4 @@
-"""The commands `fedbus compare`, `fedbus score` and `fedbus study`: one short function per command, no logic."""
+"""The commands `fedbus compare` and `fedbus study`: one short function per command, no logic."""
 
 import shlex
 from pathlib import Path
@@ -48,25 +48,6 @@ def compare(
     folder = out or default_out()
     with resumable("Finished rounds", f"--out {shlex.quote(str(folder))} --resume"):
         run(settings, folder, resume=resume, console=Console())
-
-
-def score(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a comparison, finished or not.")],
-    site: Annotated[
-        str,
-        typer.Option(
-            metavar="READER=FOLDER",
-            help="Dataset of a site that took no part in the run; NAME=READER:FOLDER also chooses the site's name.",
-        ),
-    ],
-    out: Annotated[Path | None, typer.Option(help="Folder of the results. Default: RUN/scores/NAME.")] = None,
-) -> None:
-    """Test the models of a comparison on a site that took no part in it: all of its images are test images."""
-    from rich.console import Console
-
-    from simulations.score import score as run_score
-
-    run_score(run, site, out, Console())
 
 
 def study(

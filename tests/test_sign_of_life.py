@@ -26,7 +26,7 @@ main()
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("check", ["busi=x"]), ("compare", []), ("score", ["x", "--site", "busi=x"]), ("study", ["backbones"]),
+        ("check", ["busi=x"]), ("compare", []), ("evaluate", ["x", "--site", "busi=x"]), ("study", ["backbones"]),
         ("card", ["x"]),
         ("hub start", ["x"]), ("hub run", ["x", "y"]), ("hub approve", ["x", "y"]),
         ("site check", ["x"]), ("site join", ["x"]), ("site status", ["x"]),

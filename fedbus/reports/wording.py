@@ -28,6 +28,9 @@ MISSING = "n/a"
 PER_IMAGE = "AUC on all test images needs the score of each image, which stays at the site."
 """Shown under tables in which the AUC on all test images is undefined for that reason."""
 
+ORIGIN = " of "
+"""Between an arm and where its model comes from, where models of several runs are shown together."""
+
 _STRATEGIES = {
     "fedavg": "FedAvg", "fedprox": "FedProx", "fedavgm": "FedAvgM", "fedadam": "FedAdam",
     "fedyogi": "FedYogi", "fedadagrad": "FedAdagrad", "qfedavg": "q-FedAvg", "fedmedian": "FedMedian",
@@ -92,17 +95,21 @@ def verdict_sentence(difference: dict[str, Any]) -> str:
 
 def home(arm: str) -> str | None:
     """Return the site that trained alone; None for centralised and federated arms."""
-    return arm.removeprefix("local-") if arm.startswith("local-") else None
+    return arm.partition(ORIGIN)[0].removeprefix("local-") if arm.startswith("local-") else None
 
 
 def family(arm: str) -> str:
     """Return the family of an arm: `ALONE`, `POOLED` or `FEDERATED`."""
+    arm = arm.partition(ORIGIN)[0]
     pooled = (blended_from(arm) or arm) == "centralised"
     return ALONE if home(arm) is not None or arm == "local" else POOLED if pooled else FEDERATED
 
 
 def arm_label(arm: str) -> str:
-    """Return the name of an arm for readers: `BUSI alone`, `Centralised`, `FedAvg`."""
+    """Return the name of an arm for readers: `BUSI alone`, `Centralised`, `FedAvg`, `FedAvg, runs/second`."""
+    arm, _, origin = arm.partition(ORIGIN)
+    if origin:
+        return f"{arm_label(arm)}, {origin}"
     site = home(arm)
     if site is not None:
         return f"{site} alone"

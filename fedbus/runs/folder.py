@@ -5,7 +5,7 @@ OUT/subgroups/     SITE.csv: the subgroup of each image, where its dataset has a
 OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors
                    predictions.csv  done.json; held-out.csv where the split leaks on purpose
                    model.json  own-SITE.safetensors  seen-images.safetensors: see `fedbus.model_folder`
-OUT/scores/SITE/   scores.json  predictions-ARM.csv: a site that took no part in the run
+OUT/evaluations/NAME-DATE-TIME/  evaluation.json  report.html  predictions-MODEL.csv  run.json: an outside dataset
 """
 
 import hashlib

@@ -18,6 +18,12 @@ LARGE_SHARE = 1 / 3
 FEW_IMAGES, FEW_PATIENTS = 10, 5
 """With fewer of a class in a split, one more or less of them changes its metrics by a tenth or a fifth."""
 
+UNKNOWN_PATIENTS = (
+    "no patient is known, so images of one patient may be in both training and test: only near-duplicates are kept "
+    "together"
+)
+"""The note on a dataset without patient ids."""
+
 _USES = {"test": "its metrics rest on these", "validation": "the choice of a round rests on these"}
 
 
@@ -49,10 +55,7 @@ def split_notes(split: SplitTable) -> list[str]:
 def _unknown_patients(dataset: GroupedRows) -> list[str]:
     if any(row.patient for row in dataset.rows):
         return []
-    return [
-        "no patient is known, so images of one patient may be in both training and test: only near-duplicates are kept "
-        "together"
-    ]
+    return [UNKNOWN_PATIENTS]
 
 
 def _large_share(dataset: GroupedRows) -> list[str]:

@@ -16,8 +16,13 @@ ROW = 0.24
 """Height of one line of a forest plot, inches."""
 
 
-def forest_plot(results: dict[str, Any]) -> str:
-    """Draw the two leading metrics of every arm with intervals, on every test set; empty without arms."""
+def forest_plot(results: dict[str, Any], sites: list[str] | None = None) -> str:
+    """Draw the two leading metrics of every arm with intervals, on every test set; empty without arms.
+
+    Args:
+        results: Content of `results.json`.
+        sites: The test sets; None: the primary one, all test images, and every site.
+    """
     if not results["arms"]:
         return ""
     shown = " and ".join(wording.METRICS[metric] for metric in wording.leading(results))
@@ -25,8 +30,8 @@ def forest_plot(results: dict[str, Any]) -> str:
         f"Forest plot: {shown} with 95 % intervals of every arm, on all test images and on those of each site. "
         "The comparison table contains the same figures."
     )
-    sites = _with_primary(results, wording.test_sets(results))
-    return style.svg("forest", description, results["phantoms"], lambda: _forest(results, sites))
+    shown_sites = sites or _with_primary(results, wording.test_sets(results))
+    return style.svg("forest", description, results["phantoms"], lambda: _forest(results, shown_sites))
 
 
 def headline_figure_png(results: dict[str, Any], path: Path) -> None:
@@ -43,7 +48,7 @@ def differences_plot(results: dict[str, Any]) -> str:
     if not any(row["metric"] in DIFFERENCE_METRICS for row in results.get("differences", [])):
         return ""
     description = (
-        "Paired differences in AUC and macro F1, federated arm minus its reference, with 95 % intervals. "
+        "Paired differences in AUC and macro F1, an arm minus its reference, with 95 % intervals. "
         "Filled marks: the interval excludes 0. The table of differences contains the same figures."
     )
     return style.svg("differences", description, results["phantoms"], lambda: _differences(results))
@@ -111,6 +116,8 @@ def _differences(results: dict[str, Any]) -> Figure:
     for axes, metric in zip(panels, DIFFERENCE_METRICS, strict=True):
         by_row = {(row["arm"], row["reference"], row["site"]): row for row in shown if row["metric"] == metric}
         _differences_panel(axes, rows, by_row)
+        federated = all(wording.family(arm) == wording.FEDERATED for arm, _, _ in rows)
+        axes.set_xlabel(f"← reference better  |  {'federated' if federated else 'first'} better →")
         axes.set_title(wording.METRICS[metric], fontsize=10)
         axes.set_xlim(-limit, limit)
     names = [
@@ -140,4 +147,3 @@ def _differences_panel(
     axes.axvline(0, color=style.INK, linewidth=1)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("← reference better  |  federated better →")

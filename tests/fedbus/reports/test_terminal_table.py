@@ -8,12 +8,12 @@ from rich.console import Console
 
 from fedbus.reports import wording
 from fedbus.reports.comparison.tables import comparison_table, recall_table
+from fedbus.reports.external.tables import classes_table, differences_table, models_table
 from fedbus.reports.paper.tables import census_table, paper_table
 from fedbus.reports.settings_table import settings_table
 from fedbus.reports.study.gap import gap_table
 from fedbus.reports.study.leaks import leak_table
 from fedbus.reports.study.tables import study_table
-from fedbus.reports.unseen_site import differences_table, scores_table
 from fedbus.settings.schema import Settings
 from tests.report_sample import sample_results
 from tests.study_report_sample import SKILL, leakage_content, study_content
@@ -38,23 +38,22 @@ def _with_gap():
     return content
 
 
-def _at_unseen_site():
-    difference = {"value": -0.123, "low": -0.234, "high": -0.012}
-    metrics = {name: {"value": 0.812, "low": 0.712, "high": 0.912} for name in ("auc", "accuracy", "macro_f1")}
-    references = ("centralised", "local-BUS-UCLM")
-    return {
-        "phantoms": True,
-        "site": {"name": "BUS-BRA", "tested": {"benign": 12, "malignant": 9, "normal": 0}, "groups": 20},
-        "trained_at": ["BUSI", "BUS-UCLM"],
-        "mean_of_sites": ["fedavg"],
-        "arms": {arm: dict.fromkeys(("as-trained", "recalibrated"), metrics) for arm in (*references, "fedavg")},
-        "differences": [
-            {"arm": "fedavg", "reference": reference, "batch_norm": kind, "metric": metric, **difference}
-            for reference in references
-            for kind in ("as-trained", "recalibrated")
-            for metric in metrics
-        ],
+def _evaluation():
+    """An external validation of three models of one dataset, which lacks a class."""
+    results = sample_results()
+    results["sites"] = {"BUS-BRA": results["sites"]["BUS-BRA"]}
+    results["arms"] = {
+        name: {"all": results["arms"][arm]["BUS-BRA"]}
+        for name, arm in (("fedavg of runs/second", "fedavg"), ("local-BUSI", "local-BUSI"), ("centralised", "fedavg"))
     }
+    difference = {"value": -0.123, "low": -0.234, "high": -0.012}
+    first, *others = results["arms"]
+    results["differences"] = [
+        {"arm": first, "reference": other, "site": "all", "metric": metric, **difference}
+        for other in others
+        for metric in ("auc", "macro_f1", "accuracy")
+    ]
+    return results
 
 
 TABLES = {
@@ -66,8 +65,9 @@ TABLES = {
     "study, seeds": (study_table, study_content(arms=tuple(SKILL), seeds=3)),
     "leaks": (leak_table, leakage_content()),
     "gap": (gap_table, _with_gap()),
-    "unseen site": (scores_table, _at_unseen_site()),
-    "unseen site, differences": (differences_table, _at_unseen_site()),
+    "evaluation": (models_table, _evaluation()),
+    "evaluation, classes": (classes_table, _evaluation()),
+    "evaluation, differences": (differences_table, _evaluation()),
     "paper": (paper_table, _with_paper()),
     "census": (census_table, _with_paper()),
 }

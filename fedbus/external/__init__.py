@@ -1,0 +1,1 @@
+"""External validation: models on a labelled dataset that took no part in their training."""
