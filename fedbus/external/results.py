@@ -7,17 +7,16 @@ from typing import Any
 
 from fedbus.classes import CLASSES
 from fedbus.datasets.registry import find_reader
-from fedbus.evaluation.calibrated import measure_calibration
 from fedbus.evaluation.measured import measure
 from fedbus.evaluation.predictions import Predictions
 from fedbus.evaluation.site_mean import ALL
+from fedbus.external.calibration import measure_calibrations
 from fedbus.external.dataset import OutsideDataset
 from fedbus.external.models import GivenModel
 from fedbus.external.overlap import Overlap
 from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.runs.environment import describe_environment
 from fedbus.settings.load import build_settings
-from fedbus.settings.schema import Settings
 from fedbus.sites.notes import UNKNOWN_PATIENTS
 from fedbus.text import NOT_A_DEVICE
 
@@ -58,7 +57,7 @@ def assemble_evaluation(
         "sites": {dataset.name: _dataset_facts(dataset, next(iter(predictions.values()))[0], overlap)},
         "models": {model.name: _model_facts(model) for model in models},
         "arms": {name: {ALL: found.summary()} for name, found in measured.items()},
-        "calibration": _calibrations(models, predictions, defaults),
+        "calibration": measure_calibrations(models, predictions, defaults),
         "differences": [
             {"arm": models[0].name, "reference": other.name, "site": ALL, "metric": metric, **value}
             for other in models[1:]
@@ -66,19 +65,6 @@ def assemble_evaluation(
             if value is not None
         ],
     }
-
-
-def _calibrations(
-    models: Sequence[GivenModel], predictions: Mapping[str, Sequence[Predictions]], settings: Settings
-) -> dict[str, Any]:
-    """Measure the calibration of the models whose folders, of every seed, contain one."""
-    found = {}
-    for model in models:
-        fitted = [folder.facts.calibration for folder in model.seeds]
-        runs = [(run, each) for run, each in zip(predictions[model.name], fitted, strict=True) if each]
-        if len(runs) == len(fitted):
-            found[model.name] = measure_calibration(runs, settings.bootstrap, settings.draw_seed)
-    return found
 
 
 def _dataset_facts(dataset: OutsideDataset, tested: Predictions, overlap: Overlap) -> dict[str, Any]:
@@ -111,7 +97,6 @@ def _class_counts(tested: Predictions) -> dict[str, int]:
 
 def _model_facts(model: GivenModel) -> dict[str, Any]:
     facts = model.seeds[0].facts
-    fitted = [folder.facts.calibration for folder in model.seeds if folder.facts.calibration]
     return {
         "arm": facts.arm,
         "run": facts.run,
@@ -124,8 +109,5 @@ def _model_facts(model: GivenModel) -> dict[str, Any]:
         "image_size": facts.image_size,
         "burned_in": facts.burned_in,
         "batch_norm": facts.batch_norm,
-        "temperatures": [each.temperature for each in fitted],
-        "thresholds": [each.threshold for each in fitted],
-        "rule": next((each.rule for each in fitted), None),
         "digests": [hashlib.sha256((folder.path / MODEL_FILE).read_bytes()).hexdigest() for folder in model.seeds],
     }

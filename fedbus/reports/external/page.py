@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fedbus.reports.calibration import NAMES, calibration_rows, describe_rule
 from fedbus.reports.external import summary
 from fedbus.reports.external.tables import COMPARED, METRICS
 from fedbus.reports.templates import render
@@ -22,6 +23,7 @@ def write_page(results: dict[str, Any], path: Path) -> None:
         RunError: If the disk is full or the folder can't be written.
     """
     ((name, facts),) = results["sites"].items()
+    calibration = calibration_rows(results)
     text = render(
         "external/page.html",
         results=results,
@@ -34,6 +36,10 @@ def write_page(results: dict[str, Any], path: Path) -> None:
         na_reason=summary.na_reason,
         arrays_note=summary.arrays_note,
         differences=_by_reference(results),
+        calibration=calibration,
+        calibration_names=NAMES,
+        local_calibration=False,
+        rule_in_words=describe_rule(results["calibration"]["rule"]) if calibration else "",
         figures=_figures(results),
     )
     write_text(path, text)
@@ -49,11 +55,14 @@ def _by_reference(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _figures(results: dict[str, Any]) -> dict[str, Markup]:
     """Draw every figure; their text is escaped by the SVG writer."""
-    from fedbus.reports.comparison import figures, heatmaps  # load matplotlib, which only a report needs
+    # These load matplotlib, which only a report needs.
+    from fedbus.reports.comparison import calibration, figures, heatmaps
 
     drawn = {
         "forest": figures.forest_plot(results, ["all"]),
         "differences": figures.differences_plot(results),
         "confusion": heatmaps.confusion_matrices(results),
+        "reliability": calibration.reliability_diagram(results),
+        "decision": calibration.decision_curves(results),
     }
     return {name: Markup(text) for name, text in drawn.items()}
