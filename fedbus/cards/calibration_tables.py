@@ -5,7 +5,7 @@ from typing import Any
 from fedbus.cards.markdown import code, prose, table
 from fedbus.cards.run import FinishedRun
 from fedbus.reports import wording
-from fedbus.reports.calibration import NAMES, calibration_rows, describe_rule
+from fedbus.reports.calibration import NAMES, calibration_rows, describe_rule, missing_thresholds
 
 FIGURES = ("ece", "brier", "slope", "intercept")
 """Figures before and after calibration."""
@@ -26,10 +26,11 @@ def calibration_tables(run: FinishedRun) -> list[str]:
         for when in ("before", "after")
     ]
     points = [
-        [_name(row, place), row["threshold"], *_cells(found["operating_point"] or {}, POINT)]
+        [_name(row, place), row["threshold"], *_cells(found["operating_point"], POINT)]
         for row, place, found in places
+        if found["operating_point"]
     ]
-    rule = run.results["calibration"]["rule"]
+    rule, missing = run.results["calibration"]["rule"], missing_thresholds(run.results["calibration"])
     return [
         "The temperature divides the logits; it was fitted to validation images. The other sections show the models "
         "before it. Brier score: of three classes, 0 to 2. Slope and intercept: malignant against the rest.",
@@ -40,7 +41,12 @@ def calibration_tables(run: FinishedRun) -> list[str]:
         "figures on test images, with calibrated probabilities; predictive values hold for the share of malignant "
         "images there:",
         "",
-        *table(["Arm, tested on", "threshold", *(NAMES[key] for key in POINT)], points),
+        *(
+            table(["Arm, tested on", "threshold", *(NAMES[key] for key in POINT)], points)
+            if points
+            else ["No arm has one."]
+        ),
+        *(["", *(f"- {prose(sentence)}" for sentence in missing)] if missing else []),
     ]
 
 

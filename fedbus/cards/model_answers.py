@@ -5,7 +5,7 @@ from fedbus.cards.answer import Answer, filled, for_you, not_done
 from fedbus.cards.evidence import point, result
 from fedbus.cards.run import FinishedRun
 from fedbus.reports import wording
-from fedbus.reports.calibration import calibration_rows, describe_rule
+from fedbus.reports.calibration import calibration_rows, describe_rule, missing_thresholds
 
 
 def _weights_evidence(run: FinishedRun) -> tuple[str, ...]:
@@ -112,9 +112,10 @@ def _thresholds(run: FinishedRun) -> str:
     rows = calibration_rows(run.results)
     if not rows:
         return "No other threshold was chosen."
-    rule = describe_rule(run.results["calibration"]["rule"])
-    listed = ", ".join(f"{row['label']} {row['threshold']}" for row in rows)
-    return f"A threshold for malignant is {rule}, on validation images, with calibrated probabilities: {listed}."
+    rule, missing = describe_rule(run.results["calibration"]["rule"]), missing_thresholds(run.results["calibration"])
+    listed = [f"{row['label']} {row['threshold']}" for row in rows if not row["reason"]]
+    text = f"A threshold for malignant is {rule}, on validation images, with calibrated probabilities"
+    return " ".join([f"{text}: {', '.join(listed) or 'no arm has one'}.", *missing])
 
 
 def calculation(run: FinishedRun) -> Answer:
