@@ -47,7 +47,9 @@ def measure_lesions(manifest: Manifest, reader: str) -> tuple[list[str] | None, 
     faults = [size for size in found if not isinstance(size, str)]
     if not faults:
         return cells, []
-    first = str(min(faults, key=str)).replace(f"{manifest.root}/", "")  # reports are shared, without paths of datasets
+    first = (
+        str(min(faults, key=str)).rstrip(".").replace(f"{manifest.root}/", "")
+    )  # reports are shared, without paths of datasets
     return cells, [f"{len(faults)} lesion mask(s) can't be used, so those lesion sizes are unknown; the first: {first}"]
 
 

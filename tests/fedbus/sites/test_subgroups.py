@@ -9,6 +9,7 @@ from PIL import Image
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.sites.lesion_size import COLUMN, NO_LESION
+from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import frozen_digests, read_facts, site_notes
 from fedbus.sites.subgroups import read_subgroups, subgroups_path
 from tests.archives import (
@@ -20,7 +21,9 @@ from tests.archives import (
     make_labels_csv,
     write_table,
 )
-from tests.fedbus.sites.small_sites import COUNTS
+from tests.fedbus.sites.small_sites import COUNTS, settings_of
+
+COUNTS_OF_LESIONS = {"benign": 16, "malignant": 14}
 
 
 def add_columns(root: Path, **columns: list[object]) -> Path:
@@ -36,7 +39,7 @@ def add_columns(root: Path, **columns: list[object]) -> Path:
 
 
 def test_every_row_of_published_datasets_has_its_attributes(prepare, tmp_path: Path) -> None:
-    bra = make_bus_bra(tmp_path / "bra", {"benign": 16, "malignant": 14})
+    bra = make_bus_bra(tmp_path / "bra", COUNTS_OF_LESIONS)
     uclm = make_bus_uclm(tmp_path / "uclm", COUNTS, seed=1)
     prepare({"bra": ("bus-bra", bra), "uclm": ("bus-uclm", uclm)})
     found = read_subgroups(tmp_path / "out", "bra")
@@ -84,7 +87,7 @@ def test_the_sizes_of_lesions_are_their_share_of_the_image_in_thirds(prepare, tm
 
 
 def test_a_mask_of_another_size_gives_an_unknown_size_and_a_note_that_names_it(prepare, tmp_path: Path) -> None:
-    root = make_bus_bra(tmp_path / "bra", {"benign": 16, "malignant": 14})
+    root = make_bus_bra(tmp_path / "bra", COUNTS_OF_LESIONS)
     mask = root / "BUSBRA" / "Masks" / "mask_0001-l.png"
     Image.new("1", (SIZE[0] + 1, SIZE[1]), 1).save(mask)
     prepare({"bra": ("bus-bra", root)})
@@ -125,6 +128,14 @@ def test_a_site_without_attributes_has_no_file_even_after_one_that_had(prepare, 
     prepare(sites)
     assert not subgroups_path(tmp_path / "out", "own").exists()
     assert read_subgroups(tmp_path / "out", "own") == {}
+
+
+def test_a_deployed_site_finds_no_subgroups(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "cache", {"bra": ("bus-bra", make_bus_bra(tmp_path / "bra", COUNTS_OF_LESIONS))})
+    prepare_sites(settings, tmp_path / "out", ["bra"])
+    assert not (tmp_path / "out" / "subgroups").exists()
+    assert "subgroup_notes" not in read_facts(tmp_path / "out")["bra"]
+    assert "subgroups" not in settings.model_copy(update={"subgroups": ("age",)}).for_sites()
 
 
 @pytest.mark.parametrize("text", ["", "path\na\n", "file,scanner\na,b\n", "path,scanner\na\n", "path,scanner\n\xff"])
