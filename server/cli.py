@@ -146,8 +146,9 @@ def evaluate(
 ) -> None:
     """Have every connected site test a model on its own test images.
 
-    They are the test images of the split in the model's settings. Those of a run of this hub were never trained on; the
-    training images of a site may be in any other model that was trained with it.
+    They are the test images of the split in the model's settings. A run of this hub never trained on them. A model from
+    elsewhere may have been trained with a site's other images, so these are not scored, nor test images near to those
+    that it was trained on.
     """
     from rich.console import Console
 

@@ -20,6 +20,7 @@ from fedbus.runs.lock import FOLLOWING
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json, write_whole
+from fedbus.training.federation import add_rows
 from fedbus.transport.messages import MOST_SEEN, RUN, TITLE
 from fedbus.transport.packing import layout_of
 from server.hub.bundle import stage_application
@@ -27,6 +28,7 @@ from server.hub.deployed_run import PLAN_FILE, model_title, prepare_deployment
 from server.hub.evaluation_results import write_evaluation
 from server.hub.evaluation_run import GIVEN, REQUEST_FILE, Request, read_answers, read_request
 from server.hub.folder import HubFolder
+from server.hub.registrations import read_registrations
 from server.hub.run import Log, check_run_folder, start_and_follow
 from server.hub.superlink import is_up
 
@@ -91,7 +93,15 @@ def _describe(hub: HubFolder, folder: ModelFolder) -> tuple[Settings, Request]:
         trained = read_settings(run)
         best = arm_folder(run, trained, facts.arm, facts.seed).read_facts()["best_round"]
         title = model_title(read_json(run / PLAN_FILE)["title"], facts.arm, facts.seed)
-        return settings, Request(path, digest, title, facts.run, kept_round(trained, best), own=True)
+        sites = read_registrations(run).values()
+        rows = add_rows(
+            [site["splits"]["train"] for site in sites],
+            [sum(site["balanced"]) for site in sites],
+            trained.balance,
+        )
+        return settings, Request(
+            path, digest, title, facts.run, kept_round(trained, best), True, rows.class_counts, rows.balanced
+        )
     # Statistics of training images, and leaks on purpose, belong to the sites where the model was trained.
     settings = settings.model_copy(update={"recalibrate": False, "split": "groups"})
     code = facts.run if re.fullmatch(RUN, facts.run) else ""

@@ -13,6 +13,7 @@ from fedbus.model_folder.apply import state_for_elsewhere
 from fedbus.model_folder.read import read_model
 from fedbus.runs.folder import read_settings
 from fedbus.system.files import read_json, write_json
+from fedbus.training.federation import FederationRows
 from fedbus.transport.messages import EVALUATION, Instruction
 from server.hub.run_status import Status, read_status, write_status
 from server.rounds.evaluation import Answers, GivenModel, ask_sites
@@ -34,6 +35,8 @@ class Request:
         run: As in `Instruction`.
         round: The round of this hub that made the model; 0 for a model from elsewhere.
         own: Whether a run of this hub made it.
+        class_counts: Training images of each class at all sites of that run; empty for a model from elsewhere.
+        balanced: Training rows after balancing at all sites of that run; 0 for a model from elsewhere.
     """
 
     model: str
@@ -42,6 +45,8 @@ class Request:
     run: str
     round: int
     own: bool
+    class_counts: tuple[int, ...] = ()
+    balanced: int = 0
 
 
 def read_request(out: Path) -> Request:
@@ -97,6 +102,7 @@ def _given_model(out: Path) -> GivenModel:
         round=request.round,
         arm=folder.facts.arm,
         task=EVALUATION,
+        federation=FederationRows(tuple(request.class_counts), request.balanced) if request.own else None,
     )
     seen = None if request.own else folder.seen()  # its test rows were not trained on, by its own split
     return GivenModel(instruction, state_for_elsewhere(folder), seen.hashes if seen else None)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import Message
@@ -93,9 +93,13 @@ def _test(grid: Grid, participants: Participants, given: GivenModel, stop: threa
     """Send the model and check the replies."""
     settings = given.instruction.settings
     codec = WeightCodec(settings.payload, layout_of(given.state), None)
-    instruction = replace(given.instruction, federation=participants.federation(settings))
     messages: list[Message] = evaluation_messages(
-        instruction, given.state, participants.nodes(participants.names), codec, settings.round_timeout, given.seen
+        given.instruction,
+        given.state,
+        participants.nodes(participants.names),
+        codec,
+        settings.round_timeout,
+        given.seen,
     )
     replies = send_and_receive(grid, messages, participants, settings.round_timeout, stop)
     screened = screen_scores(replies, participants, "test", fewer=given.seen is not None)

@@ -39,8 +39,8 @@ def which_rows(results: dict[str, Any]) -> str:
     if results["model"]["own"]:
         return "Each site scored its test images of the run that made the model; none was used to train or choose it."
     return (
-        "Each site scored the test images of the split in the model's settings: its training and validation images may "
-        "be in a model that was trained with it."
+        "Each site scored only its test images, by the split in the model's settings: its other images may have been "
+        "used to train the model."
     )
 
 

@@ -68,13 +68,17 @@ def hub(quick, prepared: Path, two_site_settings: Settings, tmp_path_factory: py
     found = init_hub(tmp_path_factory.mktemp("hub") / "hub", "hub.example.org")
     for number, name in NODES.items():
         found.add_site(ApprovedSite(name, number, f"SHA256:{number:043}", "2026-01-31T12:00:00+00:00"))
-    out = found.runs / "first"
-    out.mkdir(parents=True)
     changes = {"arms": ("fedavg",), "sites": {}, "batch_norm": "local", "rounds": 2}
-    record_run(out, two_site_settings.model_copy(update=changes))
-    write_json(out / PLAN_FILE, {"title": "first", "nodes": {name: node for node, name in NODES.items()}})
-    run_deployment(deployed_grid(prepared, out.parent), out)
+    train(found.runs / "first", prepared, two_site_settings.model_copy(update=changes))
     return found
+
+
+def train(out: Path, prepared: Path, settings: Settings) -> None:
+    """Train a run of the hub with both sites."""
+    out.mkdir(parents=True)
+    record_run(out, settings)
+    write_json(out / PLAN_FILE, {"title": out.name, "nodes": {name: node for node, name in NODES.items()}})
+    run_deployment(deployed_grid(prepared, out.parent), out)
 
 
 def deployed_grid(prepared: Path, folder: Path, names: tuple[str, ...] = ("north", "south")) -> LocalGrid:
@@ -142,6 +146,19 @@ def test_the_model_of_a_run_gets_the_figures_of_its_final_test(hub, prepared, mo
     assert results["all"]["images"] == sum(site["metrics"]["images"] for site in results["sites"].values())
     assert read_status(out).state == "finished"
     assert not (hub.path / "received").exists(), "sites keep no model that they only test"
+
+
+def test_a_run_that_recalibrates_is_evaluated_with_the_same_statistics(
+    hub, prepared, two_site_settings, tmp_path, monkeypatch
+):
+    out = hub.runs / "recalibrated"
+    changes = {"arms": ("fedavg",), "sites": {}, "recalibrate": True, "balance": "federation", "rounds": 1}
+    train(out, prepared, two_site_settings.model_copy(update=changes))
+    grid = deployed_grid(prepared, tmp_path, ("north",))  # the sums over both sites are those of the run
+    results = ask(hub, out / "arms/fedavg", grid, monkeypatch)
+    done = read_json(out / "arms/fedavg/done.json")
+    assert found_scores(hub.runs / "evaluation-recalibrated-fedavg-0") == {"north": done["site_scores"]["north"]}
+    assert results["sites"]["north"]["batch_norm"] == "own"
 
 
 def test_only_the_model_and_listed_numbers_cross_the_wire(hub, prepared, two_site_settings, tmp_path, monkeypatch):
