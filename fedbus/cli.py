@@ -17,6 +17,7 @@ from fedbus.system.third_party import show_argument_help, silence_third_party
 from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from server.cli import app as hub_app
+from server.cli import watch
 from simulations.cli import compare, study
 
 _PRINTED_AS_ASKED = {"--help", "--print-command"}
@@ -33,6 +34,7 @@ app.command()(compare)
 app.command()(study)
 app.command()(evaluate)
 app.command()(card)
+app.command()(watch)
 
 
 @app.command()

@@ -1,11 +1,14 @@
-"""The commands `fedbus hub`: one short function per command, no logic."""
+"""The commands `fedbus hub` and `fedbus watch`: one short function per command, no logic."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedbus.system.terminal import print_line, print_log_line, resumable
+
+if TYPE_CHECKING:
+    from fedbus.watch.snapshot import RunReader
 
 app = typer.Typer(no_args_is_help=True, help="Run a hub: approve sites, train with them, follow the progress.")
 
@@ -181,3 +184,19 @@ def status(
         watch_status(hub, Console())
     else:
         print_status(hub, Console())
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, of a simulation or of a hub.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. 0: any free port.")] = 0,
+) -> None:
+    """Show a run in the browser while it goes: rounds, curves, participants, time left. Ctrl-C ends the page only."""
+    from fedbus.watch.server import watch as serve_page
+
+    serve_page(run, port, lambda: _open_watched_run(run), print_line)
+
+
+def _open_watched_run(run: Path) -> "RunReader":
+    from server.hub.watched_run import open_watched_run  # loads much; the address of the page is printed before
+
+    return open_watched_run(run)

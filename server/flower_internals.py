@@ -18,8 +18,8 @@ from flwr.cli.build import build_fab_from_disk
 # Flower's gRPC ports, on all interfaces.
 from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API, ErrorCode, SubStatus
 
-# Questions about a run, and its end.
-from flwr.proto.control_pb2 import ListRunsRequest, StopRunRequest
+# Questions about sites and about a run, and its end.
+from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StopRunRequest
 
 # The request in which a SuperNode sends replies; the gateway checks who they are from.
 from flwr.proto.fleet_pb2 import PushMessagesRequest
@@ -69,8 +69,8 @@ from flwr.superlink.grid.http_grid import HttpGrid
 __all__ = [
     "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API", "MAX_TIMESTAMP_DIFF_SECONDS",
     "MIN_TIMESTAMP_DIFF_SECONDS", "AcquireTaskRequest", "Confirmation", "ControlHttpClient", "ErrorCode",
-    "HeartbeatSender", "HttpGrid", "ListRunsRequest", "ObjectRequest", "ObjectTree", "PushMessagesRequest",
-    "PushTaskOutputRequest", "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor",
+    "HeartbeatSender", "HttpGrid", "ListNodesRequest", "ListRunsRequest", "ObjectRequest", "ObjectTree",
+    "PushMessagesRequest", "PushTaskOutputRequest", "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor",
     "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "StopRunRequest", "SubStatus",
     "SuperExecAuthHttpInterceptor", "TaskType", "aggregate_metricrecords", "body_of_type", "build_fab_from_disk",
     "children_of", "inflate", "object_type", "run_number", "run_superlink", "runtime_client", "verify_signature",

@@ -22,7 +22,7 @@ from fedbus.models.build import place_model
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
 from fedbus.runs.site_state import own_model
-from fedbus.settings.arms import tuned_from
+from fedbus.settings.arms import tuned_from, tuning_rounds
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.tracking.tracker import Tracker
@@ -31,16 +31,8 @@ from simulations.arm import Arm
 from simulations.local_training import LocalTraining
 from simulations.progress import ArmProgress
 
-TUNING_SHARE = 1 / 6
-"""Share of the comparison's rounds: small sites have a few hundred rows, and over-fit soon."""
-
 RATE_SHARE = 0.1
 """Share of the comparison's learning rate, so that tuning adapts the shared model and does not replace it."""
-
-
-def tuning_rounds(settings: Settings) -> int:
-    """Number of tuning rounds, at least 1; each has as many steps as a round of the comparison."""
-    return max(1, round(settings.rounds * TUNING_SHARE))
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ def fine_tune_arm(
     before, start = shared.read_facts(), load_kept(shared, settings)
     classes = None if before["classes"] is None else tuple(before["classes"])
     rate = settings.learning_rate * RATE_SHARE
-    tuned_settings = settings.model_copy(update={"rounds": tuning_rounds(settings), "learning_rate": rate})
+    tuned_settings = settings.model_copy(update={"rounds": tuning_rounds(settings.rounds), "learning_rate": rate})
     done = {}
     for name, site in sites.items():
         folder, steps = ArmFolder(arm.folder.path / name), rows[name].steps_per_round(settings)

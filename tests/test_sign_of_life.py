@@ -27,7 +27,7 @@ main()
     ("command", "words"),
     [
         ("check", ["busi=x"]), ("compare", []), ("evaluate", ["x", "--site", "busi=x"]), ("study", ["backbones"]),
-        ("card", ["x"]),
+        ("card", ["x"]), ("watch", ["x"]),
         ("hub start", ["x"]), ("hub run", ["x", "y"]), ("hub approve", ["x", "y"]),
         ("site check", ["x"]), ("site join", ["x"]), ("site status", ["x"]),
     ],

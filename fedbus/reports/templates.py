@@ -18,7 +18,7 @@ def render(template: str, **values: Any) -> str:
     """Render a template with `words` (the wording module), `style` (the style sheet) and `values`; text is escaped.
 
     Args:
-        template: Its path below `fedbus/reports`, such as `comparison/page.html`.
+        template: Its path below `fedbus/reports` or `fedbus`, such as `comparison/page.html`.
         values: The variables of the template.
     """
     style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
@@ -35,7 +35,11 @@ def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # slow to import, and only reports need it
 
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([HERE, HERE.parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"plain": wording.plain, "duration": wording.duration}
     return environment

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
+from fedbus.runs.arm_files import DONE_FILE, HISTORY_FILE, arm_path
 from fedbus.runs.old_names import rename_old_facts
 from fedbus.system.files import write_json, write_text, write_whole
 
@@ -53,7 +54,7 @@ class ArmFolder:
     @property
     def finished(self) -> bool:
         """Whether the arm was trained to its end."""
-        return (self.path / "done.json").is_file()
+        return (self.path / DONE_FILE).is_file()
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint to a single file, so that its parts always belong to the same round.
@@ -127,23 +128,22 @@ class ArmFolder:
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Write `history.jsonl`, one line per round."""
-        write_text(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+        write_text(self.path / HISTORY_FILE, "".join(json.dumps(line) + "\n" for line in history))
 
     def read_history(self) -> list[dict[str, Any]]:
         """Read `history.jsonl`; empty if the file does not exist."""
-        path = self.path / "history.jsonl"
+        path = self.path / HISTORY_FILE
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Mark the arm as finished by writing `done.json`; call this after everything else has been written."""
-        write_json(self.path / "done.json", facts)
+        write_json(self.path / DONE_FILE, facts)
 
     def read_facts(self) -> dict[str, Any]:
         """Read what `finish` was called with."""
-        return rename_old_facts(json.loads((self.path / "done.json").read_text(encoding="utf-8")))
+        return rename_old_facts(json.loads((self.path / DONE_FILE).read_text(encoding="utf-8")))
 
 
 def arm_folder(out: Path, settings: "Settings", arm: str, seed: int) -> ArmFolder:
-    """Locate an arm's files: `OUT/arms/ARM`, or `OUT/arms/ARM/seed-SEED` if there are several seeds."""
-    path = out / "arms" / arm
-    return ArmFolder(path if len(settings.seeds) == 1 else path / f"seed-{seed}")
+    """Open the folder of an arm and a seed, see `arm_path`."""
+    return ArmFolder(arm_path(out, settings, arm, seed))

@@ -13,16 +13,18 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedbus.errors import FedbusError, RunError, listed
-from fedbus.models.state import State, state_digest
-from fedbus.runs.environment import describe_environment
 from fedbus.runs.lock import LOCKS, RUNNING, hold_folder, is_unused
 from fedbus.runs.old_names import OLD_SETTINGS_FILE
 from fedbus.settings.load import build_settings
 from fedbus.settings.old_keys import rename_old_keys
 from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from fedbus.models.state import State  # imports PyTorch, which a command that only reads a run does not need
 
 SETTINGS_FILE = "settings.json"
 ENVIRONMENT_FILE = "environment.json"
@@ -96,6 +98,8 @@ def record_run(out: Path, settings: Settings) -> None:
     write_json(out / SETTINGS_FILE, settings.as_dict())
     (out / OLD_SETTINGS_FILE).unlink(missing_ok=True)  # only after the new file is complete
     if not (out / ENVIRONMENT_FILE).is_file():
+        from fedbus.runs.environment import describe_environment  # imports PyTorch
+
         write_json(out / ENVIRONMENT_FILE, describe_environment())
 
 
@@ -137,7 +141,7 @@ def run_id(out: Path) -> str:
     return hashlib.sha256((out / ENVIRONMENT_FILE).read_bytes()).hexdigest()[:16]
 
 
-def check_same_start(starts: Mapping[int, State], out: Path) -> None:
+def check_same_start(starts: "Mapping[int, State]", out: Path) -> None:
     """Check that a resumed run starts its arms from the weights that its finished arms started from.
 
     Weights are named by a path, and the file behind it may have been replaced since.
@@ -149,6 +153,8 @@ def check_same_start(starts: Mapping[int, State], out: Path) -> None:
     Raises:
         RunError: If the start weights differ from those recorded.
     """
+    from fedbus.models.state import state_digest  # imports PyTorch
+
     path, digests = out / START_FILE, {str(seed): state_digest(state) for seed, state in starts.items()}
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != digests:
         raise RunError(

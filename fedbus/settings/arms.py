@@ -16,6 +16,9 @@ ROBUST = ("fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan")
 TUNED = "-tuned"
 """Suffix of arms that fine-tune the best round of a federated arm at each site."""
 
+TUNING_SHARE = 1 / 6
+"""Share of the comparison's rounds in which an arm is fine-tuned: small sites have a few hundred rows, and over-fit."""
+
 BLENDED = "-blended"
 """Suffix of arms that blend, at each site, the predictions of another arm and of the site's own model."""
 
@@ -28,6 +31,11 @@ def is_tuned(arm: str) -> bool:
 def tuned_from(arm: str) -> str:
     """Return the federated arm that a fine-tuned arm starts from; empty for other arms."""
     return arm.removesuffix(TUNED) if is_tuned(arm) else ""
+
+
+def tuning_rounds(rounds: int) -> int:
+    """Return the number of tuning rounds, at least 1; each has as many steps as a round of the comparison."""
+    return max(1, round(rounds * TUNING_SHARE))
 
 
 def is_blended(arm: str) -> bool:

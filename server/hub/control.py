@@ -8,7 +8,13 @@ from contextlib import contextmanager
 
 import httpx
 
-from server.flower_internals import ControlHttpClient, ListRunsRequest, RuntimeVersionHttpInterceptor, StopRunRequest
+from server.flower_internals import (
+    ControlHttpClient,
+    ListNodesRequest,
+    ListRunsRequest,
+    RuntimeVersionHttpInterceptor,
+    StopRunRequest,
+)
 from server.hub.folder import HubFolder
 from server.hub.superlink import HOST
 
@@ -32,6 +38,16 @@ def run_state(hub: HubFolder, run: str) -> str | None:
         return None
     status = answer.run_dict[int(run)].status
     return f"{status.status}:{status.sub_status}" if status.sub_status else str(status.status)
+
+
+def node_states(hub: HubFolder) -> dict[int, str] | None:
+    """Return Flower's state of every site by its node, `online` or `offline`; None if there is no answer."""
+    try:
+        with _client(hub) as client:
+            answer = client.ListNodes(ListNodesRequest())
+    except (OSError, httpx.HTTPError, ValueError):  # OSError: the certificate is missing
+        return None
+    return {int(node.node_id): str(node.status) for node in answer.nodes_info}
 
 
 def stop_run(hub: HubFolder, run: str) -> bool:

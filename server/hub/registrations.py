@@ -3,20 +3,22 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedbus.errors import RunError
 from fedbus.runs.old_names import rename_old_site_facts
 from fedbus.system.files import read_json, write_json
 from server.hub.renamed_files import existing_file, remove_old_file
-from server.rounds.messaging import Participants
+
+if TYPE_CHECKING:
+    from server.rounds.messaging import Participants  # imports Flower, which reading does not need
 
 REGISTRATIONS_FILE = "registrations.json"
 
 _OLD_NAME = "sites.json"
 
 
-def record_registrations(out: Path, participants: Participants) -> None:
+def record_registrations(out: Path, participants: "Participants") -> None:
     """Write the registrations of a run's sites; a resumed run must have the same sites with the same counts.
 
     With other sites or counts, the scores would be of other rows than those that chose the best round.

@@ -16,12 +16,12 @@ from fedbus.models.start import start_state
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.site_state import BATCH_NORM, own_model, site_state
+from fedbus.settings.arms import tuning_rounds
 from fedbus.settings.load import build_settings
-from fedbus.settings.schema import Settings
 from fedbus.tracking.tracker import Tracker
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm, list_arms
-from simulations.fine_tuning import RATE_SHARE, fine_tune_arm, predict_fine_tuned, tuning_rounds
+from simulations.fine_tuning import RATE_SHARE, fine_tune_arm, predict_fine_tuned
 from simulations.progress import ArmProgress
 from simulations.train_arms import run_arms
 from tests.tiny import noise_site, tiny_settings
@@ -57,7 +57,7 @@ def test_a_tuned_arm_is_run_by_run_arms_after_the_federated_one(tmp_path):
     run_arms(settings, tmp_path, SITES, {0: start_state(settings.model, "none", 1)}, progress, Tracker(settings))
     facts = tuned.folder.read_facts()
     steps = sum(site_rows(site, settings, 0, CPU).steps_per_round(settings) for site in SITES.values())
-    assert facts["extra_steps"] == tuning_rounds(settings) * steps
+    assert facts["extra_steps"] == tuning_rounds(settings.rounds) * steps
     assert facts["steps"] == 12 + facts["extra_steps"]
     assert (facts["best_round"], facts["classes"]) == (3, [0, 1, 2])
     assert set(facts["best_tuning_rounds"]) == set(SITES)
@@ -88,7 +88,10 @@ def test_the_rate_is_a_tenth_and_the_rounds_are_few(tmp_path, monkeypatch):
     monkeypatch.setattr("simulations.fine_tuning.FineTuning.run", lambda fit, *_: (seen.append(fit.settings), stop()))
     with pytest.raises(InterruptedError):
         tune(settings, tuned, tmp_path)
-    assert (seen[0].rounds, seen[0].learning_rate) == (tuning_rounds(settings), RATE_SHARE * settings.learning_rate)
+    assert (seen[0].rounds, seen[0].learning_rate) == (
+        tuning_rounds(settings.rounds),
+        RATE_SHARE * settings.learning_rate,
+    )
 
 
 def stop() -> None:
@@ -148,4 +151,4 @@ def test_a_tuned_arm_needs_its_federated_one(arms, complaint):
 
 @pytest.mark.parametrize(("rounds", "expected"), [(1, 1), (6, 1), (12, 2), (36, 6)])
 def test_tuning_takes_a_sixth_of_the_rounds(rounds, expected):
-    assert tuning_rounds(Settings(rounds=rounds)) == expected
+    assert tuning_rounds(rounds) == expected
