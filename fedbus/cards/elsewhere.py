@@ -11,7 +11,7 @@ from fedbus.runs.folder import run_id
 from fedbus.system.files import read_json
 
 PATTERN = "evaluations/*/evaluation.json"
-"""Where evaluations are in a run folder, if `--out` named it."""
+"""Where `fedbus evaluate` writes in a run folder by default."""
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,7 @@ def external(run: FinishedRun) -> Answer:
     if not run.elsewhere:
         return not_done(
             "The run folder contains no test of the models at a site outside the run.",
-            "fedbus evaluate RUN/arms/ARM --site READER=FOLDER --out RUN/evaluations/NAME makes one; then write the "
-            "card again.",
+            "fedbus evaluate RUN/arms/ARM --site READER=FOLDER makes one; then write the card again.",
         )
     return filled(" ".join(elsewhere_sentences(run)), *(each.file for each in run.elsewhere))
 

@@ -28,21 +28,20 @@ def subgroup_tables(run: FinishedRun) -> list[str]:
     for site in sites:
         found = run.results["subgroups"][site]
         for arm in found["all"]["arms"]:
-            rows = [_row("all test images", found["all"], arm)]
+            rows = [_row("all test images", found["all"], arm, found["unit"])]
             rows += [
-                _row(f"{column['name']}: {group['value']}", group, arm)
+                _row(f"{column['name']}: {group['value']}", group, arm, found["unit"])
                 for column in found["columns"]
                 for group in column["groups"]
             ]
-            label = "own model" if arm == "local" else wording.arm_label(arm)
             headings = ["Subgroup", "images", found["unit"], *COLUMNS.values(), "gap in AUC"]
-            lines += ["", f"### {prose(f'{site}, {label}')}", "", *table(headings, rows)]
+            lines += ["", f"### {prose(f'{site}, {wording.arm_at_site(arm)}')}", "", *table(headings, rows)]
     return lines
 
 
-def _row(name: str, group: dict[str, Any], arm: str) -> list[str]:
+def _row(name: str, group: dict[str, Any], arm: str, unit: str) -> list[str]:
     if group.get("suppressed"):
-        return [name, "suppressed", "suppressed", *["" for _ in COLUMNS], ""]
+        return [f"{name} ({wording.suppressed(group, unit)})", *[""] * (len(COLUMNS) + 3)]
     figures = group["arms"][arm]
     gap = group["gaps"].get(arm, {}).get("auc") if group["gaps"] else None
     cells = [wording.with_interval(figures.get(key)) for key in COLUMNS]

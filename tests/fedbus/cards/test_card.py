@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import re
+import shutil
 from importlib import metadata
 from random import Random
 
@@ -12,11 +13,18 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fedbus.cards.card import CHECKLISTS, write_card
+from fedbus.cards.claim import CLAIM
 from fedbus.cards.run import read_run
+from fedbus.cards.tripod_ai import TRIPOD_AI
 from fedbus.cli import app
 from fedbus.errors import RunError
+from fedbus.external import dataset as outside
+from fedbus.external.evaluate import evaluate
+from fedbus.reports import wording
+from fedbus.settings.load import build_settings
 from fedbus.system.files import write_json
 from fedbus.text import NOT_A_DEVICE
+from tests.archives import make_class_folders
 from tests.finished_run import PRIVATE, run_settings, write_run
 
 PAGES = ("claim.md", "model_card.md", "tripod_ai.md")
@@ -183,3 +191,22 @@ def test_a_run_that_was_really_trained_has_a_card(trained_run, tmp_path):
             raw = next(item.answer for item in checklist.items if item.number == number)
             pointers = raw(found).evidence if callable(raw) else raw.evidence
             assert answer.evidence == pointers, number  # a fresh run has all of its evidence
+
+
+def test_an_evaluation_in_the_run_folder_is_part_of_the_card(trained_run, tmp_path, monkeypatch):
+    def settings_with_cache(values, where):
+        return build_settings(values | {"cache": str(tmp_path / "cache")}, where)
+
+    monkeypatch.setattr(outside, "build_settings", settings_with_cache)
+    run, new = shutil.copytree(trained_run, tmp_path / "run"), tmp_path / "new"
+    make_class_folders(new, {"benign": 16, "malignant": 12, "normal": 8}, seed=5)
+    evaluate([run / "arms" / "fedavg"], f"new=class-folders:{new}", None, Console(quiet=True))
+    (file,) = run.glob("evaluations/*/evaluation.json")
+    auc = json.loads(file.read_text())["arms"]["fedavg"]["all"]["auc"]
+    write_card(run, None, Console(quiet=True))
+    found = f"new, 36 images in 36 groups: AUC FedAvg {wording.with_interval(auc)}."
+    assert found in (run / "card" / "model_card.md").read_text()
+    answers = CLAIM.answers(read_run(run))
+    assert (answers["33"].status, answers["33"].text) == ("filled", found)
+    assert answers["33"].evidence == (file.relative_to(run).as_posix(),)
+    assert TRIPOD_AI.answers(read_run(run))["12f"].status == "filled"  # BatchNorm adapted to the new images
