@@ -9,6 +9,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fedbus.classes import CLASSES
+from fedbus.errors import RunError, listed
 from fedbus.model_folder.apply import state_for_elsewhere
 from fedbus.model_folder.read import read_model
 from fedbus.runs.folder import read_settings
@@ -86,7 +87,11 @@ def evaluate_given(grid: Grid, out: Path, names: dict[int, str]) -> None:
     missing = {node: name for node, name in names.items() if name not in before["sites"]}
     if missing:
         answers = ask_sites(grid, missing, _given_model(out), threading.Event(), lambda words: _report(out, words))
-        write_json(out / ANSWERS_FILE, {"sites": before["sites"] | _found(answers), "failures": answers.failures})
+        found = before["sites"] | _found(answers)
+        write_json(out / ANSWERS_FILE, {"sites": found, "failures": answers.failures})
+        if not found:
+            reasons = listed([f"{site}: {reason}" for site, reason in answers.failures.items()])
+            raise RunError(f"No site could test the model ({reasons}).", "Fix the sites, then rerun with --resume.")
     write_status(out, Status("finished"))
 
 

@@ -1,7 +1,6 @@
 """`fedbus hub evaluate`: what the sites answer, what the hub makes of it, and what it refuses before it asks."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,11 @@ from flwr.app import Error, Message
 
 from fedbus.deployment.application import OTHER_VERSION
 from fedbus.device import pick_device
-from fedbus.errors import RunError, SettingsError, WeightsError
+from fedbus.errors import RunError
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.site_scores import SiteScores, score_site
 from fedbus.model_folder.apply import adapt_statistics, open_model
-from fedbus.model_folder.facts import MODEL_FILE, ModelFacts, SiteFacts
 from fedbus.model_folder.read import read_model
-from fedbus.model_folder.seen import Seen
-from fedbus.model_folder.write import SEEN_FILE, save_part, write_model
 from fedbus.models.build import place_model
 from fedbus.models.start import start_state
 from fedbus.models.state import State, set_state
@@ -36,10 +32,10 @@ from server.hub.deployed_run import PLAN_FILE, run_deployment
 from server.hub.evaluation import evaluate_model
 from server.hub.evaluation_run import read_answers
 from server.hub.folder import HubFolder, init_hub
-from server.hub.run import run_deployed
 from server.hub.run_status import read_status
 from server.rounds import evaluation as asking
 from server.rounds import messaging, registration
+from tests.given_model import model_folder
 from tests.grid import LocalGrid
 
 NODES = {101: "north", 102: "south"}
@@ -94,17 +90,6 @@ def ask(hub: HubFolder, model: Path, grid: LocalGrid, monkeypatch, name: str | N
     monkeypatch.setattr(evaluation, "start_and_follow", lambda hub, application, out, log: run_deployment(grid, out))
     out = hub.runs / name if name else None
     return evaluate_model(hub, model, out, resume=resume, log=lambda line: None)
-
-
-def model_folder(path: Path, settings: Settings, state: State, seen: np.ndarray | None = None, **changes) -> Path:
-    """A model from elsewhere."""
-    path.mkdir()
-    hashes = None if seen is None else save_part(path, SEEN_FILE, Seen(seen, frozenset()).to_tensors())
-    facts = {"arm": "centralised", "seed": 3, "run": "0" * 16, "phantoms": False, "predicts": None} | changes
-    weights = save_part(path, "best.safetensors", state)
-    sites = facts.pop("sites", {"east": SiteFacts(images={"benign": 9})})
-    write_model(path, ModelFacts.from_settings(settings, weights=weights, sites=sites, seen=hashes, **facts))
-    return path
 
 
 def scores_of(prepared: Path, settings: Settings, name: str, state: State, adapt: bool = False) -> SiteScores:
@@ -257,6 +242,22 @@ def test_a_site_of_another_version_is_named_and_the_others_answer(
     assert results["all"]["images"] == results["sites"]["south"]["metrics"]["images"]
 
 
+def test_if_no_site_can_test_the_model_every_reason_is_given(hub, prepared, two_site_settings, tmp_path, monkeypatch):
+    grid = deployed_grid(prepared, tmp_path)
+    answer = grid.app
+
+    def deny(message: Message, context: object) -> Message:
+        if message.metadata.message_type == "evaluate":
+            return Message(Error(1, "This site refuses the study"), reply_to=message)
+        return answer(message=message, context=context)
+
+    grid.app = deny
+    given = model_folder(tmp_path / "given", two_site_settings, start_state("test_resnet", "none", 3))
+    with pytest.raises(RunError, match=r"north: failed: This site refuses the study, south: failed"):
+        ask(hub, given, grid, monkeypatch, "denied")
+    assert not (hub.runs / "denied/evaluation.json").exists()
+
+
 def test_no_connected_site_is_an_error_with_every_name(hub, prepared, two_site_settings, tmp_path, monkeypatch):
     given = model_folder(tmp_path / "given", two_site_settings, start_state("test_resnet", "none", 3))
     with pytest.raises(RunError, match="Only 0 of 1 sites connected within 0 s; north, south did not"):
@@ -278,45 +279,3 @@ def test_a_reply_that_can_not_be_about_the_sites_rows_is_not_counted(
     results = ask(hub, given, grid, monkeypatch, "claims")
     assert list(results["sites"]) == ["south"]
     assert "another number of images" in results["failures"]["north"]
-
-
-def refuse(hub: HubFolder, model: Path, words: str, error: type[Exception] = RunError) -> str:
-    before = sorted(hub.runs.rglob("*"))
-    with pytest.raises(error, match=words) as refused:
-        evaluate_model(hub, model, None, resume=False, log=lambda line: None)
-    assert sorted(hub.runs.rglob("*")) == before, "nothing is written"
-    return str(refused.value.remedy)
-
-
-def test_what_can_not_be_evaluated_is_refused_before_anything_is_written(hub, two_site_settings, tmp_path):
-    state = start_state("test_resnet", "none", 3)
-    refuse(hub, tmp_path / "missing", "does not exist")
-    assert "first/arms/fedavg" in refuse(hub, hub.runs / "first", "is a run with several models")
-    whole = model_folder(tmp_path / "whole", two_site_settings, state)
-    assert "fedbus hub start" in refuse(hub, whole, "is not running")
-    damaged = Path(shutil.copytree(whole, tmp_path / "damaged"))
-    (damaged / "best.safetensors").write_bytes(b"cut")
-    refuse(hub, damaged, r"best\.safetensors is damaged")
-    other = model_folder(tmp_path / "other", two_site_settings.model_copy(update={"model": "resnet18"}), state)
-    refuse(hub, other, "are not those of resnet18", WeightsError)
-    content = json.loads((whole / MODEL_FILE).read_text())
-    own = {"east": SiteFacts(images={}, own=ModelFacts.model_validate(content).weights)}
-    tuned = Path(shutil.copytree(whole, tmp_path / "tuned"))
-    write_model(tuned, ModelFacts.model_validate(content | {"weights": None, "sites": own}))
-    refuse(hub, tuned, "has a model of each of its sites, none for others")
-
-
-def test_an_evaluation_is_not_continued_as_a_training(hub, two_site_settings):
-    with pytest.raises(RunError, match="is an evaluation, not a training"):
-        run_deployed(hub, two_site_settings, hub.runs / "elsewhere", resume=True, log=lambda line: None)
-
-
-def test_a_hub_without_sites_says_how_to_approve_one(two_site_settings, tmp_path):
-    given = model_folder(tmp_path / "given", two_site_settings, start_state("test_resnet", "none", 3))
-    assert "hub approve" in refuse(init_hub(tmp_path / "hub", "hub.example.org"), given, "No site is approved")
-
-
-def test_a_run_outside_the_hubs_folder_is_refused(hub, two_site_settings, tmp_path):
-    given = model_folder(tmp_path / "given", two_site_settings, start_state("test_resnet", "none", 3))
-    with pytest.raises(SettingsError, match="not a folder directly in"):
-        evaluate_model(hub, given, tmp_path / "out", resume=False, log=lambda line: None)
