@@ -13,6 +13,7 @@ from fedbus.external.dataset import OutsideDataset
 from fedbus.external.models import GivenModel
 from fedbus.model_folder.read import ModelFolder
 from fedbus.model_folder.seen import patient_digests
+from fedbus.settings.arms import is_federated
 from fedbus.sites.groups import cross_pairs
 
 
@@ -24,7 +25,7 @@ class Overlap:
         near: By model, rows that are copies or near-duplicates of its images.
         patients: By model, further rows that show its patients.
         left_out: All rows of the groups of these rows.
-        unknown: Models whose folder has no fingerprints, so that nothing can be found.
+        unknown: Models whose folder does not have the fingerprints of all sites, so that not everything can be found.
     """
 
     near: dict[str, list[int]]
@@ -42,7 +43,7 @@ def find_overlap(dataset: OutsideDataset, models: Sequence[GivenModel]) -> Overl
     near, patients, unknown = {}, {}, []
     for model in models:
         found = [rows for folder in model.seeds if (rows := _seen_rows(dataset, folder)) is not None]
-        if len(found) < len(model.seeds):
+        if len(found) < len(model.seeds) or any(_received(folder) for folder in model.seeds):
             unknown.append(model.name)
         near[model.name] = sorted(set().union(*(rows for rows, _ in found)))
         patients[model.name] = sorted(set().union(*(rows for _, rows in found)) - set(near[model.name]))
@@ -87,6 +88,11 @@ def _seen_rows(dataset: OutsideDataset, folder: ModelFolder) -> tuple[set[int], 
     kept = set(dataset.loaded.grouped.kept)
     patients = {row for row, digest in enumerate(digests) if digest in seen.patients}
     return {pair.second for pair in pairs} & kept, patients & kept
+
+
+def _received(folder: ModelFolder) -> bool:
+    """Whether a folder is what one site of a federation received: it knows only the images of this site."""
+    return is_federated(folder.facts.arm) and len(folder.facts.sites) == 1
 
 
 def _union(rows: dict[str, list[int]]) -> set[int]:

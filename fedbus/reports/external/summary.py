@@ -57,8 +57,8 @@ def arrays_note(results: dict[str, Any], model: str) -> str:
                 "a place that classifies many images at once."
             )
         case _:
-            shared = f" The arrays of {site} are the shared ones." if site else ""
-            return f"{label} was applied with its shared weights and BatchNorm statistics.{shared}"
+            shared = f" {site} keeps no arrays for itself." if site else ""
+            return f"{label} was applied with the weights and BatchNorm statistics of its training.{shared}"
 
 
 def _of_model(results: dict[str, Any], name: str, model: str) -> list[str]:
@@ -111,8 +111,8 @@ def _not_checked(facts: dict[str, Any]) -> list[str]:
     if not models:
         return []
     return [
-        f"The folder of {models} has no fingerprints of its training images: whether it has seen images of this "
-        "dataset could not be checked."
+        f"The folder of {models} does not have the fingerprints of all training images: whether images of this dataset "
+        "are among them could not be checked completely."
     ]
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fedbus.evaluation.measured import measure
 from fedbus.evaluation.predictions import Predictions
 from fedbus.external import dataset as outside
 from fedbus.external import evaluate as command
+from fedbus.external import results as content
 from fedbus.images.fingerprint import perceptual_hash
 from fedbus.model_folder.read import read_model
 from fedbus.model_folder.seen import Seen, patient_digests
@@ -39,6 +41,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+def settings_of_tests(values: dict[str, Any], where: str) -> Settings:
+    """Fewer draws of the bootstrap than usual."""
+    return build_settings(values | {"bootstrap": 100}, where)
+
+
 @pytest.fixture
 def evaluate(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command; returns the folder that it wrote and what it printed."""
@@ -47,6 +54,7 @@ def evaluate(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Co
         return build_settings(values | {"cache": str(cache)}, where)
 
     monkeypatch.setattr(outside, "build_settings", settings_with_cache)
+    monkeypatch.setattr(content, "build_settings", settings_of_tests)
 
     def run(*words: object, out: Path | None = None) -> tuple[Path, str]:
         folder = out or tmp_path / "out"
@@ -113,7 +121,7 @@ def test_models_are_compared_on_the_same_draws(evaluate: Command, trained_run: P
     folder, printed = evaluate(*(trained_run / "arms" / name for name in names), f"--site=new=class-folders:{new}")
     results = results_of(folder)
     runs = [Predictions.from_csv(folder / f"predictions-{name}.csv") for name in names]
-    settings = build_settings({}, "the test")
+    settings = settings_of_tests({}, "the test")
     first, *others = (measure([run], settings.bootstrap, settings.draw_seed) for run in runs)
     for name, other in zip(names[1:], others, strict=True):
         rows = [row for row in results["differences"] if row["reference"] == name]
@@ -125,6 +133,14 @@ def test_models_are_compared_on_the_same_draws(evaluate: Command, trained_run: P
         assert {row["metric"]: row["low"] for row in rows} == {
             metric: value["low"] for metric, value in expected.items() if value
         }
+    fitted = read_model(trained_run / "arms/centralised").facts.calibration
+    assert fitted is not None
+    calibrated = replace(runs[0], probabilities=fitted.apply(runs[0].probabilities))
+    for when, run in (("before", runs[0]), ("after", calibrated)):
+        expected_error = measure([run], settings.bootstrap, settings.draw_seed).summary()["ece"]
+        assert results["calibration"]["arms"]["centralised"]["places"]["all"][when]["ece"] == pytest.approx(
+            expected_error
+        )
     assert results["models"]["fedavg"]["arrays"] == "adapted"
     assert results["models"]["centralised"]["arrays"] == "shared"
     said = "statistics estimated from the tested images of new without their labels"
@@ -279,13 +295,17 @@ def test_a_full_disk_leaves_no_half_evaluation(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_without_fingerprints_is_evaluated_with_a_caution(
+def test_models_without_all_fingerprints_are_evaluated_with_a_caution(
     evaluate: Command, trained_run: Path, new: Path, tmp_path: Path
 ) -> None:
-    model = changed_copy(trained_run / "arms/local-north", tmp_path / "received", seen=None)
-    folder, printed = evaluate(model, f"--site=new=class-folders:{new}")
-    assert results_of(folder)["sites"]["new"]["not checked"] == ["local-north"]
-    assert "could not be checked" in " ".join(printed.split())
+    alone = changed_copy(trained_run / "arms/local-north", tmp_path / "alone", seen=None)
+    fedavg = trained_run / "arms/fedavg"
+    north = {"north": read_model(fedavg).facts.sites["north"]}
+    received = changed_copy(fedavg, tmp_path / "received", sites=north)
+    models = (alone, received, trained_run / "arms/centralised")
+    folder, printed = evaluate(*models, f"--site=new=class-folders:{new}")
+    assert results_of(folder)["sites"]["new"]["not checked"] == ["local-north", "fedavg"]
+    assert "could not be checked completely" in " ".join(printed.split())
 
 
 def test_an_evaluation_is_stored_with_the_run_of_the_model(trained_run: Path, tmp_path: Path) -> None:
