@@ -46,7 +46,7 @@ def fill_disk() -> None:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
         try:
-            keep_model(*arguments)
+            return keep_model(*arguments)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

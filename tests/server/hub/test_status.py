@@ -81,6 +81,10 @@ def test_the_run_with_the_latest_status_is_shown(hub, nodes):
     with hold(hub.runs / "a-later" / RUNNING, "taken", "wait"):
         assert "Run a-later: training fedavg, round 2 of 5: south is [slow] (20" in shown(hub)
     assert "Run a-later: interrupted after round 2; rerun with --resume" in shown(hub)
+    write_status(hub.runs / "a-later", Status("evaluating", "north test the model"))
+    assert "Run a-later: interrupted; rerun with --resume" in shown(hub)
+    with hold(hub.runs / "a-later" / RUNNING, "taken", "wait"):
+        assert "Run a-later: evaluating north test the model (20" in shown(hub)
     write_status(hub.runs / "b-first", Status("failed", "It broke."))
     os.utime(hub.runs / "a-later" / STATUS_FILE, (1, 1))
     assert "Run b-first: failed It broke. (20" in shown(hub)
