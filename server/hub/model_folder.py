@@ -28,6 +28,7 @@ def write_hub_model(out: Path, settings: Settings, arm: str, seed: int) -> None:
         RunError: If a file of the run is missing or damaged, or the disk is full.
     """
     folder, registrations = arm_folder(out, settings, arm, seed), read_registrations(out)
+    done = folder.read_facts()
     sites = {
         name: SiteFacts(images=dict(zip(CLASSES, registration["splits"]["train"], strict=True)))
         for name, registration in registrations.items()
@@ -38,8 +39,9 @@ def write_hub_model(out: Path, settings: Settings, arm: str, seed: int) -> None:
         seed=seed,
         run=run_id(out),
         phantoms=any(registration["phantoms"] for registration in registrations.values()),
-        predicts=folder.read_facts()["classes"],
+        predicts=done["classes"],
         weights=part_of(folder.path, f"{FILES[settings.keep]}.safetensors"),
         sites=sites,
+        calibration=done.get("calibration"),  # arms of an earlier version have none
     )
     write_model(folder.path, facts)
