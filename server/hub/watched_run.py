@@ -19,7 +19,8 @@ ASK_SECONDS = 5.0
 """How often the SuperLink is asked which sites are connected."""
 
 STATES: Mapping[str, RunState] = {
-    "starting": "preparing", "waiting": "waiting", "training": "training", "stopped": "interrupted", "failed": "failed",
+    "starting": "preparing", "waiting": "waiting", "training": "training", "evaluating": "scoring",
+    "stopped": "interrupted", "failed": "failed",
 }  # fmt: skip
 
 ENDED = "The process of the run has ended."

@@ -18,6 +18,7 @@ from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.transport.messages import Instruction
+from server.hub.watched_run import open_watched_run
 from server.rounds.loop import Job, run_rounds
 from server.rounds.registration import register_sites
 from simulations.local_federation import PATIENCE_SECONDS, LocalFederation
@@ -113,6 +114,16 @@ def test_the_hub_has_a_report_and_not_a_single_prediction(finished, datasets):
     assert not any(
         word in published for word in (".png", "scans/", "Benign/", *(str(path) for _, path in datasets.values()))
     )
+
+
+def test_the_page_of_the_run_shows_which_sites_are_connected(finished, federation):
+    found = open_watched_run(finished).read()
+    assert found.state == "finished"
+    assert [site.connection for site in found.sites] == ["online"] * len(federation.sites)
+    results = json.loads((finished / "results.json").read_text())
+    assert {site.name: site.images for site in found.sites} == {
+        name: facts["images"] for name, facts in results["sites"].items()
+    }
 
 
 def test_every_site_tests_a_given_model_and_keeps_nothing(finished, federation):

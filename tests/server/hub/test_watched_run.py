@@ -51,11 +51,11 @@ def test_the_hub_is_asked_every_few_seconds_only(tmp_path, monkeypatch):
 def test_the_state_is_the_status_unless_the_process_has_ended_without_writing_it(tmp_path):
     _, reader = hub_run(tmp_path)
     found = [reader.read().state]
-    for state in ("starting", "waiting", "training", "stopped", "failed", "finished"):
+    for state in ("starting", "waiting", "training", "evaluating", "stopped", "failed", "finished"):
         write_status(tmp_path, Status(state, "waits for south", remedy="Start south."))
         with hold(tmp_path / RUNNING, "taken", "wait"):
             found.append(reader.read().state)
-    assert found == ["preparing", "preparing", "waiting", "training", "interrupted", "failed", "scoring"]
+    assert found == ["preparing", "preparing", "waiting", "training", "scoring", "interrupted", "failed", "scoring"]
     (tmp_path / "report.html").write_text("report")
     assert reader.read().state == "finished"
     write_status(tmp_path, Status("training", "round 2"))
