@@ -76,13 +76,15 @@ _DATA = (
         "17",
         "Methods: reference standard",
         "Annotation of the test images",
-        for_you("Say how the classes of the test images were established, if otherwise than for training."),
+        for_you("Say how the classes of the test images were established, if differently from training."),
     ),
     Item(
         "18",
         "Methods: reference standard",
         "Agreement of the annotators",
-        for_you("Give the agreement between readers and of a reader with themselves, or say that it is unknown."),
+        for_you(
+            "Give the agreement between readers, and between repeated readings of one reader, or say that it is unknown."
+        ),
     ),
     Item("19", "Methods: data partitions", "Assignment to the splits", data.use_of_data),
     Item("20", "Methods: data partitions", "Level at which the splits are disjoint", data.disjoint),
@@ -130,7 +132,7 @@ _CLOSING = (
         for_you("Say where the protocol or further technical details are."),
     ),
     Item("43", "Other information", "Availability of software, model and data", model.availability),
-    Item("44", "Other information", "Funding", for_you("Name the funders and what they had a say in.")),
+    Item("44", "Other information", "Funding", for_you("Name the funders and their role.")),
 )
 
 CLAIM = Checklist(

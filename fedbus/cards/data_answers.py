@@ -51,7 +51,7 @@ def preparation(run: FinishedRun) -> Answer:
     where = "within each site" if run.deployed else "within and between sites"
     text = (
         f"{facts.preprocessing_sentence(run)} Checked as well: masks among the images, identical images with two "
-        f"labels, near-duplicates {where}. Every image goes through the same steps, whoever the patient is."
+        f"labels, near-duplicates {where}. The steps are the same for every patient."
     )
     return filled(text, result("settings", "image-size"), result("settings", "burned-in"))
 

@@ -73,26 +73,26 @@ _METHODS = (
         "8b",
         "Methods",
         "Outcome: who judged it",
-        for_you("Describe the training and experience of those who established the classes."),
+        for_you("Describe the training and experience of the people who established the classes."),
     ),
     Item(
         "8c",
         "Methods",
         "Outcome: blinding",
-        for_you("Say what those who established the classes knew besides."),
+        for_you("Say what the people who established the classes knew about the patient."),
     ),
     Item("9a", "Methods", "Predictors: choice before modelling", model.predictors),
     Item(
         "9b",
         "Methods",
         "Predictors: definition and measurement",
-        for_you("Describe how and when the images were taken, with which devices, and by people who knew what."),
+        for_you("Describe how and when the images were taken, with which devices, and what the examiners knew."),
     ),
     Item(
         "9c",
         "Methods",
         "Predictors: who measured them",
-        for_you("Describe the training and experience of those who took and selected the images."),
+        for_you("Describe the training and experience of the people who took and selected the images."),
     ),
     Item("10", "Methods", "Size of the study and its reasons", data.sample_size),
     Item("11", "Methods", "Missing and omitted data", data.missing_data),
@@ -116,7 +116,7 @@ _METHODS = (
 )
 
 _OPEN_SCIENCE = (
-    Item("18a", "Open science", "Funding", for_you("Name the funders and what they had a say in.")),
+    Item("18a", "Open science", "Funding", for_you("Name the funders and their role.")),
     Item("18b", "Open science", "Conflicts of interest", for_you("Declare the interests of all authors.")),
     Item("18c", "Open science", "Protocol", for_you("Say where the protocol is, or that there is none.")),
     Item("18d", "Open science", "Registration", for_you("Give register and number, or say that it is not registered.")),
@@ -156,7 +156,12 @@ _DISCUSSION = (
         "Use: part and skill of the users",
         for_you("Say what users have to do, and which experience that takes."),
     ),
-    Item("27c", "Discussion", "Next steps of research", for_you("Describe the next steps, other hospitals above all.")),
+    Item(
+        "27c",
+        "Discussion",
+        "Next steps of research",
+        for_you("Describe the next steps, in particular tests at other hospitals."),
+    ),
 )
 
 TRIPOD_AI = Checklist(
