@@ -63,7 +63,7 @@ def card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the pages. Default: RUN/card.")] = None,
 ) -> None:
-    """Write the model card of a finished run, and the reporting checklists TRIPOD+AI and CLAIM, as far as it goes."""
+    """Write the model card of a finished run and its reporting checklists, TRIPOD+AI and CLAIM, with evidence."""
     from rich.console import Console
 
     from fedbus.cards.card import write_card

@@ -82,9 +82,7 @@ _DATA = (
         "18",
         "Methods: reference standard",
         "Agreement of the annotators",
-        for_you(
-            "Give the agreement between readers, and between repeated readings of one reader, or say that it is unknown."
-        ),
+        for_you("Give the agreement between readers and within a reader, or say that it is unknown."),
     ),
     Item("19", "Methods: data partitions", "Assignment to the splits", data.use_of_data),
     Item("20", "Methods: data partitions", "Level at which the splits are disjoint", data.disjoint),

@@ -43,7 +43,7 @@ def centres(run: FinishedRun) -> Answer:
 def eligibility(run: FinishedRun) -> Answer:
     """What FedBUS left out, of what the authors had included."""
     task = "Give the criteria by which patients and images entered each dataset."
-    return for_you(task, f"Within the datasets: {facts.left_out_sentence(run)}", result("sites"))
+    return for_you(task, facts.left_out_sentence(run), result("sites"))
 
 
 def preparation(run: FinishedRun) -> Answer:

@@ -24,7 +24,7 @@ def images_of(run: FinishedRun, split: str) -> int:
 
 
 def left_out(run: FinishedRun, site: str) -> int:
-    """Count the images of a site that were left out as duplicates."""
+    """Count the images of a site that were left out: copies of another site's, or identical ones with two labels."""
     facts = run.sites[site]
     return int(facts["dropped_images"]) if "dropped_images" in facts else len(facts.get("dropped") or [])
 
@@ -33,13 +33,15 @@ def left_out_sentence(run: FinishedRun) -> str:
     """Say how many images were left out at each site and why, without naming files."""
     counts = {site: count for site in run.sites if (count := left_out(run, site))}
     if not counts:
-        return "No image was left out as a duplicate."
+        return "No image was left out."
     parts = [f"{site} {counted(count, 'image')}{_reasons(run, site)}" for site, count in counts.items()]
-    return f"Left out as duplicates: {'; '.join(parts)}."
+    return f"Left out: {'; '.join(parts)}."
 
 
 def _reasons(run: FinishedRun, site: str) -> str:
-    """Count the reasons by kind; a hub knows no reasons."""
+    """Count the reasons by kind."""
+    if run.deployed:
+        return " (the site knows which and why)"
     kinds = Counter(
         "copies of images of another site" if each["reason"].startswith(COPY) else "identical images with two labels"
         for each in run.sites[site].get("dropped") or []
@@ -137,11 +139,9 @@ def balancing_sentence(run: FinishedRun) -> str:
 def training_sentence(run: FinishedRun) -> str:
     """Describe rounds, optimiser and loss."""
     settings = run.settings
-    work = (
-        f"{settings.steps_per_round} steps per site"
-        if settings.steps_per_round
-        else f"{settings.local_epochs:g} passes over a site's balanced images"
-    )
+    passes = f"{settings.local_epochs:g} pass{'' if settings.local_epochs == 1 else 'es'}"
+    steps = f"{settings.steps_per_round} steps per site"
+    work = steps if settings.steps_per_round else f"{passes} over a site's balanced images"
     return (
         f"{settings.rounds} rounds of {work} each; {settings.optimiser}, peak learning rate "
         f"{settings.learning_rate:g} ({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "

@@ -74,7 +74,7 @@ def _use(run: FinishedRun) -> list[str]:
         "- By: researchers and hospitals that can judge its figures.",
         "- Not for: decisions about patients. It is not a medical device.",
         "- Not for: other organs, other imaging or video. Nothing of that was tested.",
-        "- Outside the sites below, its figures are unknown until it is tested there (`fedbus evaluate`).",
+        "- At other sites than those below, the models have to be tested first (`fedbus evaluate`).",
     ]
 
 
