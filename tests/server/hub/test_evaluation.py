@@ -10,6 +10,7 @@ from flwr.app import Error, Message
 from fedbus.deployment.application import OTHER_VERSION
 from fedbus.device import pick_device
 from fedbus.errors import RunError
+from fedbus.evaluation.metrics import confusion_matrix
 from fedbus.evaluation.predict import predict_split
 from fedbus.evaluation.site_scores import SiteScores, score_site
 from fedbus.model_folder.apply import adapt_statistics, open_model
@@ -84,7 +85,6 @@ def deployed_grid(prepared: Path, folder: Path, names: tuple[str, ...] = ("north
 
 
 def ask(hub: HubFolder, model: Path, grid: LocalGrid, monkeypatch, name: str | None = None, *, resume: bool = False):
-    """Run the command with sites in this process."""
     monkeypatch.setattr(evaluation, "is_up", lambda _: True)
     monkeypatch.setattr(evaluation, "stage_application", lambda _: (hub.path, "0" * 64))
     monkeypatch.setattr(evaluation, "start_and_follow", lambda hub, application, out, log: run_deployment(grid, out))
@@ -118,6 +118,18 @@ def test_an_arm_of_a_hub_is_a_model_folder_without_what_never_left_the_sites(hub
     assert not facts.complete
     with pytest.raises(RunError, match="BatchNorm arrays of north, which never leave it"):
         open_model(folder, "north")
+
+
+def test_a_received_model_predicts_as_the_site_tested_it(hub, prepared):
+    folders = [read_model(path) for path in sorted((hub.runs / "received").iterdir())]
+    assert [list(folder.facts.sites) for folder in folders] == [["north"], ["south"]]
+    for folder in folders:
+        (name,) = folder.facts.sites
+        applied, site = open_model(folder, name, device="cpu"), open_site(prepared, name)
+        rows = site.splits["test"]
+        found = confusion_matrix(site.labels[rows], applied.predict(site.pixels[rows]).argmax(axis=1))
+        assert applied.arrays == "own"
+        assert found.tolist() == read_json(folder.path / "metrics.json")["confusion"]
 
 
 def test_the_model_of_a_run_gets_the_figures_of_its_final_test(hub, prepared, monkeypatch):
@@ -191,6 +203,13 @@ def test_a_site_without_its_own_batch_norm_adapts_that_of_the_others(
     page = render_page(results)
     assert "north, south they were estimated from the site" in " ".join(page.split())
     assert "no fingerprints" in page
+
+
+def test_too_few_images_to_adapt_to_are_a_refusal(hub, prepared, two_site_settings, tmp_path, monkeypatch):
+    settings = two_site_settings.model_copy(update={"batch_norm": "local"})
+    given = model_folder(tmp_path / "given", settings, start_state("test_resnet", "none", 3))
+    with pytest.raises(RunError, match="No site could test the model"):
+        ask(hub, given, deployed_grid(prepared, tmp_path), monkeypatch, "few")
 
 
 def test_images_near_to_training_images_are_left_out_with_their_group(
