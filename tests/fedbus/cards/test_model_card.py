@@ -7,12 +7,15 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
 from fedbus.cards.model_card import model_card
 from fedbus.cards.run import FinishedRun, read_run
 from fedbus.errors import RunError
+from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.subgroups import FIGURES, measure_subgroups
 from fedbus.model_folder.facts import ModelFacts, SiteFacts
 from fedbus.model_folder.write import part_of, write_model
 from fedbus.reports import wording
@@ -153,6 +156,29 @@ def test_subgroups_have_their_figures_and_gaps(run):
     assert rows[1][1:3] == ["30", "20"]
     assert not any(rows[2][1:])
     assert (rows[3][3], rows[3][7]) == ("n/a", "n/a")
+
+
+def test_measured_subgroups_have_a_table(run):
+    random, labels = np.random.default_rng(3), np.arange(120) % 3
+    probabilities = random.dirichlet([1, 1, 1], size=len(labels))
+    paths = [f"{number}.png" for number in range(len(labels))]
+    rows = Predictions(labels, probabilities, [f"BUSI/{path}" for path in paths], ["BUSI"] * len(labels), paths)
+    devices = {path: "A" if number < 60 else "B" if number < 115 else "" for number, path in enumerate(paths)}
+    owners = {path: path for path in paths}
+    found = measure_subgroups({"local": [[rows]], "fedavg": [[rows]]}, {"device": devices}, owners, 50, 0)
+    results = run.results | {"subgroups": {"BUSI": found | {"unit": "patients", "notes": []}}}
+    shown = tables(model_card(replace(run, results=results)))
+    for arm, title in (("local", "BUSI, Own model"), ("fedavg", "BUSI, FedAvg")):
+        ((_, *cells),) = shown[title]
+        (column,) = found["columns"]
+        assert len(cells) == 1 + len(column["groups"])
+        for row, group in zip(cells, [found["all"], *column["groups"]], strict=True):
+            if group.get("suppressed"):
+                assert not any(row[1:])
+                continue
+            assert int(row[1]) == group["images"]
+            assert all(same(cell, group["arms"][arm][key]) for cell, key in zip(row[3:7], FIGURES, strict=True))
+            assert same(row[7], group["gaps"].get(arm, {}).get("auc"))
 
 
 def test_calibration_and_threshold_equal_the_results(trained_run):
