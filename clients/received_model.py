@@ -135,6 +135,7 @@ class _Received:
             weights=weights,
             sites={self.site.name: SiteFacts(images=dict(self.site.images), own=own)},
             seen=part_of(folder, SEEN_FILE),
+            calibration=self.instruction.calibration,
         )
 
     def is_in(self, folder: Path) -> bool:

@@ -5,6 +5,7 @@ device.
 """
 
 import time
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,8 +22,12 @@ from clients.workspace import Workspace
 from fedbus.classes import CLASSES, class_counts
 from fedbus.device import pick_device
 from fedbus.errors import RunError
+from fedbus.evaluation.binned_counts import MALIGNANT, count_bins
 from fedbus.evaluation.predict import predict_split
+from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.site_calibration import measure_site_calibration
 from fedbus.evaluation.site_scores import score_site
+from fedbus.evaluation.temperature import likelihood_sums, scale
 from fedbus.evaluation.validation import score_probabilities
 from fedbus.model_folder.seen import seen_at
 from fedbus.models.build import place_model
@@ -35,7 +40,7 @@ from fedbus.training.federation import FederationRows
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows, site_rows
-from fedbus.transport.messages import EVALUATION, TRAINING, Instruction, Registration, Report
+from fedbus.transport.messages import BINS, EVALUATION, LIKELIHOODS, TRAINING, Instruction, Registration, Report
 from fedbus.transport.packing import Layout
 
 
@@ -116,16 +121,33 @@ def evaluate(
         state, settings.batch_norm, workspace.folder, instruction.memory, workspace.name, instruction.round
     )
     set_state(model, state)
-    if testing and settings.recalibrate:
+    if (testing or instruction.collect) and settings.recalibrate:  # calibrated is the model that is tested
         rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)
         recalibrate(model, rows, settings)
         state = get_state(model)
     predictions = predict_split(model, site, instruction.split, settings, _predictable(instruction))
     score, test = score_probabilities(predictions.labels, predictions.probabilities), None
+    calibrated = None
     if testing and workspace.models is not None:
         test = score_site(predictions, settings.bootstrap, settings.draw_seed)
         workspace.on_model(keep_model(workspace.models, _trained_at(workspace, site), instruction, state, test))
-    return Report(float(len(predictions.labels)), score, seconds=time.monotonic() - started, test=test)
+        if instruction.calibration:
+            calibrated = measure_site_calibration(
+                predictions, instruction.calibration, settings.bootstrap, settings.draw_seed
+            )
+    report = Report(float(len(predictions.labels)), score, test=test, calibrated=calibrated)
+    report = _collect(report, predictions, instruction)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def _collect(report: Report, predictions: Predictions, instruction: Instruction) -> Report:
+    """Add the sums from which the hub fits temperature and threshold, if the instruction collects them."""
+    labels, probabilities = predictions.labels, predictions.probabilities
+    if instruction.collect == LIKELIHOODS:
+        return replace(report, likelihoods=likelihood_sums(labels, probabilities))
+    if instruction.collect == BINS:
+        return replace(report, bins=count_bins(labels, scale(probabilities, instruction.temperature)[:, MALIGNANT]))
+    return report
 
 
 def _evaluate_given(

@@ -8,11 +8,11 @@ from fedbus.evaluation.metrics import FloatArray
 FIGURES = ("sensitivity", "specificity", "ppv", "npv")
 
 
-def operating_point(counts: NDArray[np.int64]) -> dict[str, FloatArray]:
+def operating_point(counts: NDArray[np.int64] | FloatArray) -> dict[str, FloatArray]:
     """Compute the figures of an operating point.
 
     Args:
-        counts: int64 [B, 4]: malignant above and below the threshold, others above and below it.
+        counts: [B, 4]: malignant above and below the threshold, others above and below it.
 
     Returns:
         By name of `FIGURES`: float64 [B] in 0..1, NaN where no image is concerned.

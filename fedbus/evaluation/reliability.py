@@ -36,14 +36,22 @@ class Reliability:
         return {name: getattr(self, name).tolist() for name in ("count", "correct", "confidence")}
 
 
-def reliability(labels: NDArray[np.int64], probabilities: FloatArray) -> Reliability:
-    """Count images by confidence; a bin includes its upper edge, as in `fedbus.evaluation.metrics.ece`."""
+def reliability(labels: NDArray[np.int64], probabilities: FloatArray, *, percents: bool = False) -> Reliability:
+    """Count images by confidence; a bin includes its upper edge, as in `fedbus.evaluation.metrics.ece`.
+
+    Args:
+        labels: int64 [N], positions in `CLASSES`.
+        probabilities: float64 [N, 3].
+        percents: Whether to add up confidences that are rounded to whole percents, as a site does for the hub: the sum
+            of a bin with a single image must not show its probability with all digits.
+    """
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    sums = np.bincount(bins, np.round(confidence, 2) if percents else confidence, minlength=ECE_BINS)
     return Reliability(
         np.bincount(bins, minlength=ECE_BINS),
         np.bincount(bins[correct], minlength=ECE_BINS),
-        np.bincount(bins, confidence, minlength=ECE_BINS).astype(np.float64),
+        np.round(sums, 2) if percents else sums.astype(np.float64),
     )
 
 

@@ -1,11 +1,6 @@
 """Test scores that sites report to the hub, and their combination over sites: aggregates only, no rows.
 
-The bootstrap draws behind the intervals would pool exactly, but they must not be sent: their seed is known, so a hub
-could solve them for the prediction on each patient. The covariance of a bootstrap over groups needs no draws: G groups
-with counts x_1 .. x_G, drawn G times with replacement, have the expected sum s = sum x and the covariance
-sum x x^T - s s^T / G (multinomial draws). Both terms are sums over a site's groups, computed before they leave it, and
-those of independent sites add up at the hub. A site with a single group reveals that group's counts; with very few
-groups they can almost be inferred.
+`group_sums` explains which sums replace the bootstrap draws, and what they reveal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +13,22 @@ from numpy.typing import NDArray
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.evaluation.evaluate import evaluate
+from fedbus.evaluation.group_sums import (
+    MOST_IMAGES,
+    bounds_of,
+    check_counts,
+    draw_counts,
+    group_covariance,
+    read_figure,
+    read_whole_numbers,
+    sum_of_products,
+    unusable,
+)
 from fedbus.evaluation.measured import CLASS_METRICS, METRICS, summarise
 from fedbus.evaluation.metrics import CONFUSION_METRICS, FloatArray
 from fedbus.evaluation.predictions import Predictions
-from fedbus.seeds import derive_seed
 
 CELLS = len(CLASSES) ** 2
-
-MOST_IMAGES = 10_000_000
-"""More test images than any site has; up to this number, products of counts are exact in int64."""
 
 CONFUSION, SCATTER, IMAGES, GROUPS = "test-confusion", "test-scatter", "test-images", "test-groups"
 
@@ -57,13 +59,11 @@ class SiteScores:
     @property
     def covariance(self) -> FloatArray:
         """Covariance of `counts` in a bootstrap over the site's groups, float64 [9, 9]."""
-        sums = self.counts.astype(np.float64)
-        covariance: FloatArray = self.scatter - np.outer(sums, sums) / self.metrics["groups"]
-        return covariance
+        return group_covariance(self.counts, self.scatter, self.metrics["groups"])
 
     def to_metrics(self) -> dict[str, float | int | list[float] | list[int]]:
         """Flatten the scores to a record: [value, low, high] per figure, or an empty list if it is undefined."""
-        figures = {key: _bounds(self._figure(*place)) for key, place in FIGURES.items()}
+        figures = {key: bounds_of(self._figure(*place)) for key, place in FIGURES.items()}
         return {
             **figures,
             CONFUSION: [int(count) for count in self.counts],
@@ -81,13 +81,13 @@ class SiteScores:
                 the counts contradict each other.
         """
         try:
-            counts = _read_whole_numbers(metrics, CONFUSION, CELLS, MOST_IMAGES)
-            scatter = _read_whole_numbers(metrics, SCATTER, CELLS**2, MOST_IMAGES**2).reshape(CELLS, CELLS)
-            images, groups = (int(_read_whole_numbers(metrics, key, 1, MOST_IMAGES)[0]) for key in (IMAGES, GROUPS))
-            figures = {key: _read_figure(metrics, key) for key in FIGURES}
+            counts = read_whole_numbers(metrics, CONFUSION, CELLS, MOST_IMAGES)
+            scatter = read_whole_numbers(metrics, SCATTER, CELLS**2, MOST_IMAGES**2).reshape(CELLS, CELLS)
+            images, groups = (int(read_whole_numbers(metrics, key, 1, MOST_IMAGES)[0]) for key in (IMAGES, GROUPS))
+            figures = {key: read_figure(metrics, key) for key in FIGURES}
         except KeyError as error:
-            raise _unusable(f"{error} is missing") from error
-        _check_counts(counts, scatter, images, groups)
+            raise unusable(f"{error} is missing") from error
+        check_counts(counts, scatter, images, groups, (IMAGES, CONFUSION, SCATTER))
         found: dict[str, Any] = {}
         for key, (name, label) in FIGURES.items():
             _check_figure(key, figures[key], _defined(counts, name, label))
@@ -118,11 +118,9 @@ def score_site(predictions: Predictions, draws: int, seed: int) -> SiteScores:
     sites = sorted(set(predictions.sites.tolist()))
     if len(sites) != 1:
         raise RunError(f"The scores of one site were requested for rows of {', '.join(sites)}.", "Select one of them.")
-    names, group = np.unique(predictions.groups, return_inverse=True)
-    by_group = np.zeros((len(names), CELLS), dtype=np.int64)
     predicted = predictions.probabilities.argmax(axis=1)
-    np.add.at(by_group, (group, predictions.labels * len(CLASSES) + predicted), 1)
-    return SiteScores(evaluate([predictions], draws, seed), by_group.T @ by_group)
+    cells = predictions.labels * len(CLASSES) + predicted
+    return SiteScores(evaluate([predictions], draws, seed), sum_of_products(predictions.groups, cells, CELLS))
 
 
 def pool_sites(scores: Mapping[str, SiteScores], draws: int, seed: int) -> dict[str, Any]:
@@ -146,11 +144,7 @@ def pool_sites(scores: Mapping[str, SiteScores], draws: int, seed: int) -> dict[
     if not scores:
         raise RunError("No site scored the model.", "Run it again when sites are connected.")
     counts = np.sum([score.counts for score in scores.values()], axis=0)
-    values, vectors = np.linalg.eigh(np.sum([score.covariance for score in scores.values()], axis=0))
-    spread = vectors * np.sqrt(np.clip(values, 0, None))  # rounding makes some eigenvalues slightly negative
-    normal = np.random.default_rng(derive_seed(seed, "bootstrap", "all")).standard_normal((draws, CELLS))
-    # A count of 0 is 0 in every draw of groups; without this, rounding would give rows to a class that no site has.
-    drawn = np.where(counts > 0, np.clip(counts + normal @ spread.T, 0, None), 0.0)
+    drawn = draw_counts(counts, np.sum([score.covariance for score in scores.values()], axis=0), draws, seed)
     result: dict[str, Any] = dict.fromkeys(METRICS)
     for name, measure in CONFUSION_METRICS.items():
         points, sampled = (measure(c.reshape(-1, len(CLASSES), len(CLASSES))) for c in (counts * 1.0, drawn))
@@ -179,48 +173,20 @@ def mean_over_seeds(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rows = {(run["images"], run["groups"], *np.sum(run["confusion"], axis=1).tolist()) for run in runs}
     if len(rows) != 1:
         raise RunError("Seeds were scored on different test rows.", "Score all of them on the same split.")
-    result: dict[str, Any] = {name: _mean([run[name] for run in runs]) for name in METRICS}
+    result: dict[str, Any] = {name: mean_figures([run[name] for run in runs]) for name in METRICS}
     for name in CLASS_METRICS:
-        result[name] = {label: _mean([run[name][label] for run in runs]) for label in CLASSES}
+        result[name] = {label: mean_figures([run[name][label] for run in runs]) for label in CLASSES}
     confusion = np.sum([run["confusion"] for run in runs], axis=0)
     return {**result, "confusion": confusion.tolist(), "images": runs[0]["images"], "groups": runs[0]["groups"]}
 
 
-def _mean(figures: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
+def mean_figures(figures: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
+    """Average a figure over seeds with its bounds and add "spread"; None if it is undefined for one."""
     known = [figure for figure in figures if figure is not None]
     if len(known) < len(figures):
         return None
     means = {end: float(np.mean([figure[end] for figure in known])) for end in ("value", "low", "high")}
     return means | {"spread": float(np.std([figure["value"] for figure in known], ddof=1))}
-
-
-def _bounds(figure: dict[str, float] | None) -> list[float]:
-    return [] if figure is None else [figure["value"], figure["low"], figure["high"]]
-
-
-def _read_whole_numbers(metrics: Mapping[str, Any], key: str, length: int, most: int) -> NDArray[np.int64]:
-    """Read integers in 0..`most`, int64 [length]; a single number counts as a list of one."""
-    try:
-        numbers = np.atleast_1d(np.array(metrics[key]))
-    except ValueError as error:  # lists of unequal length
-        raise _unusable(f"{key} is no list of numbers") from error
-    if numbers.dtype.kind not in "iu" or numbers.shape != (length,):
-        raise _unusable(f"{key} is not {length} whole numbers")
-    if numbers.min() < 0 or numbers.max() > most:
-        raise _unusable(f"{key} is out of range")
-    return numbers.astype(np.int64)
-
-
-def _read_figure(metrics: Mapping[str, Any], key: str) -> dict[str, float] | None:
-    """Read [value, low, high] in 0..1, or an empty list."""
-    numbers = metrics[key]
-    if not isinstance(numbers, list) or not all(isinstance(n, float) and 0 <= n <= 1 for n in numbers):
-        raise _unusable(f"{key} is no list of numbers in 0..1")  # NaN fails too
-    if not numbers:
-        return None
-    if len(numbers) != 3 or numbers[1] > numbers[2]:
-        raise _unusable(f"{key} is not a value with an interval")
-    return dict(zip(("value", "low", "high"), numbers, strict=True))
 
 
 def _defined(counts: NDArray[np.int64], name: str, label: str | None) -> float | None:
@@ -233,30 +199,4 @@ def _defined(counts: NDArray[np.int64], name: str, label: str | None) -> float |
 
 def _check_figure(key: str, figure: dict[str, float] | None, expected: float | None) -> None:
     if figure is not None and expected is not None and not abs(figure["value"] - expected) <= 1e-9:
-        raise _unusable(f"{key} is not that of its confusion")
-
-
-def _check_counts(counts: NDArray[np.int64], scatter: NDArray[np.int64], images: int, groups: int) -> None:
-    """Check that these sums are possible, for at least one division of the images into groups."""
-    if images == 0 or images != counts.sum():
-        raise _unusable(f"{IMAGES} is {images}, {CONFUSION} counts {counts.sum()}")
-    if not 1 <= groups <= images:
-        raise _unusable(f"{images} images can't be {groups} groups")
-    if (scatter != scatter.T).any():
-        raise _unusable(f"{SCATTER} is not symmetric")
-    squares = np.diagonal(scatter)
-    # Counts are integers, so x <= x^2 in each group; and a sum of products is at most the product of the sums.
-    if (squares < counts).any() or (scatter > np.outer(counts, counts)).any():
-        raise _unusable(f"{SCATTER} does not fit {CONFUSION}")
-    # The sum of squared group sizes is largest if all groups but one have one image.
-    largest = images - groups + 1
-    if scatter.sum() > largest**2 + groups - 1:
-        raise _unusable(f"{SCATTER} does not fit {groups} groups")
-    # G times the covariance, which has no negative eigenvalues except by rounding.
-    scaled = groups * scatter.astype(np.float64) - np.outer(counts, counts)
-    if np.linalg.eigvalsh(scaled).min() < -1e-9 * max(1.0, float(np.trace(scaled))):
-        raise _unusable(f"{SCATTER} is not possible with {groups} groups")
-
-
-def _unusable(why: str) -> RunError:
-    return RunError(f"A site's test scores can't be used ({why}).", "Run the same version of FedBUS everywhere.")
+        raise unusable(f"{key} is not that of its confusion")

@@ -10,11 +10,27 @@ from typing import Any
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
+from fedbus.evaluation.binned_counts import BINS
+from fedbus.evaluation.calibrated import FIGURES as CALIBRATION_FIGURES
+from fedbus.evaluation.metrics import ECE_BINS
+from fedbus.evaluation.operating_point import FIGURES as POINT_FIGURES
+from fedbus.evaluation.site_calibration import (
+    CELLS,
+    MALIGNANT_BINS,
+    OTHER_BINS,
+    RELIABILITY,
+    TEST_MALIGNANT_BINS,
+    TEST_OTHER_BINS,
+    WHEN,
+)
+from fedbus.evaluation.site_calibration import SCATTER as POINT_SCATTER
 from fedbus.evaluation.site_scores import CONFUSION, FIGURES, GROUPS, IMAGES, SCATTER
+from fedbus.evaluation.temperature import GRID
 from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.transport.messages import BATCH_NORM_KEY, WEIGHT
 from fedbus.transport.packing import FLAT, Layout, number_of_values
+from fedbus.transport.read_values import LIKELIHOOD_SUMS
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,31 @@ TEST_REPORT = (
 )
 """Numbers that a deployed site adds once, at the end, about the best model, or about a given one."""
 
+CALIBRATION = (
+    Item(LIKELIHOOD_SUMS, len(GRID), "loss of the validation images, summed, at fixed temperatures"),
+    Item(MALIGNANT_BINS, BINS, "malignant validation images by calibrated probability, in whole percents"),
+    Item(OTHER_BINS, BINS, "other validation images by calibrated probability, in whole percents"),
+    Item(TEST_MALIGNANT_BINS, BINS, "malignant test images by calibrated probability, in whole percents"),
+    Item(TEST_OTHER_BINS, BINS, "other test images by calibrated probability, in whole percents"),
+    *(
+        Item(f"test-{name}-{when}", 3, "calibration on the test rows: value and interval")
+        for name in CALIBRATION_FIGURES
+        for when in WHEN
+    ),
+    *(
+        Item(f"test-reliability-{name}-{when}", ECE_BINS, "test images, correct ones and sum, by confidence")
+        for name in RELIABILITY
+        for when in WHEN
+    ),
+    *(
+        Item(f"test-point-{name}", 3, "at the threshold, on the test rows: value and interval")
+        for name in POINT_FIGURES
+    ),
+    Item(CELLS, 4, "malignant and other test images above and below the threshold"),
+    Item(POINT_SCATTER, 16, "products of those counts, summed over groups"),
+)
+"""Numbers that a deployed site adds once, at the end, for temperature and threshold and about the calibrated model."""
+
 
 def check_registration(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Check a registration before it leaves the site.
@@ -94,7 +135,7 @@ def check_reply(metrics: Mapping[str, Any], arrays: Mapping[str, tuple[int, ...]
     Raises:
         RunError: If it contains anything that is not listed, or arrays that are not the model's.
     """
-    _check_numbers(metrics, (*REPORT, *TEST_REPORT))
+    _check_numbers(metrics, (*REPORT, *TEST_REPORT, *CALIBRATION))
     if arrays and arrays != layout and arrays != {FLAT: (number_of_values(layout),)}:
         raise _not_listed(sorted(k for k in arrays.keys() | layout.keys() if arrays.get(k) != layout.get(k)))
 

@@ -13,14 +13,33 @@ from typing import Any, Self
 import numpy as np
 
 from fedbus.classes import CLASSES
-from fedbus.evaluation.site_scores import MOST_IMAGES, SiteScores
+from fedbus.evaluation.binned_counts import BinnedCounts
+from fedbus.evaluation.calibration import Calibration
+from fedbus.evaluation.group_sums import MOST_IMAGES
+from fedbus.evaluation.metrics import FloatArray
+from fedbus.evaluation.site_calibration import (
+    MALIGNANT_BINS,
+    OTHER_BINS,
+    TEST_MALIGNANT_BINS,
+    SiteCalibration,
+    read_bins,
+)
+from fedbus.evaluation.site_scores import SiteScores
+from fedbus.evaluation.temperature import GRID
 from fedbus.evaluation.validation import Score
 from fedbus.settings.schema import Settings
 from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows
-from fedbus.transport.read_values import not_valid, read_federation, read_settings
+from fedbus.transport.read_values import (
+    LIKELIHOOD_SUMS,
+    not_valid,
+    read_calibration,
+    read_federation,
+    read_likelihoods,
+    read_settings,
+)
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 """Names of the records in a message."""
@@ -54,6 +73,10 @@ BATCH_NORM_OF = {"shared": 0, "own": 1, "adapted": 2}
 
 BATCH_NORM_KEY = "test-batch-norm"
 
+LIKELIHOODS, BINS = "likelihoods", "bins"
+COLLECTED = (LIKELIHOODS, BINS)
+"""What an evaluation on validation rows collects for the calibration: sums by temperature, or counts by probability."""
+
 _NAME_OF = {number: name for name, number in BATCH_NORM_OF.items()}
 
 TITLE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -76,6 +99,9 @@ class Instruction:
         run: Distinguishes the run from an earlier one with that title; empty if each run has its own folder.
         round: The round of a training, from 1; for an evaluation, the round that the model comes from.
         proximal_mu: FedProx's mu, 0 for every other strategy.
+        collect: What an evaluation collects besides scores: `LIKELIHOODS`, `BINS` or nothing.
+        temperature: The temperature at which `BINS` are counted.
+        calibration: The calibration of the model that is tested; None if it was not calibrated.
     """
 
     settings: Settings
@@ -89,6 +115,9 @@ class Instruction:
     federation: FederationRows | None = None
     arm: str = ""
     task: str = TRAINING
+    collect: str = ""
+    temperature: float = 1.0
+    calibration: Calibration | None = None
 
     @property
     def memory(self) -> str:
@@ -109,6 +138,9 @@ class Instruction:
             "run": self.run,
             "arm": self.arm,
             "task": self.task,
+            "collect": self.collect,
+            "temperature": self.temperature,
+            "calibration": self.calibration.model_dump_json() if self.calibration else "",
         }
 
     @classmethod
@@ -132,6 +164,9 @@ class Instruction:
                 task=str(config["task"]),
                 round=int(config.get(ROUND, 0)),
                 proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
+                collect=str(config["collect"]),
+                temperature=float(config["temperature"]),
+                calibration=read_calibration(str(config["calibration"])),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise not_valid("The server's instruction", error) from error
@@ -141,7 +176,11 @@ class Instruction:
         valid = instruction.split in SCORED and instruction.task in (TRAINING, EVALUATION)
         valid = valid and set(instruction.classes) <= set(range(len(CLASSES)))
         in_time = 0 <= instruction.round <= instruction.settings.rounds
-        if not valid or not in_time or not 0 <= instruction.proximal_mu < math.inf:
+        calibrates = GRID[0] <= instruction.temperature <= GRID[-1] and (
+            # Temperature and threshold are never fitted to test rows.
+            not instruction.collect or (instruction.collect in COLLECTED and instruction.split == "validation")
+        )
+        if not valid or not in_time or not calibrates or not 0 <= instruction.proximal_mu < math.inf:
             raise not_valid("The server's instruction", "a value is out of range")
         return instruction
 
@@ -241,6 +280,9 @@ class Report:
         seconds: How long the site took.
         test: A deployed site's metrics of the best model on its test rows; None in all other replies.
         batch_norm: Whose BatchNorm a given model was tested with, a key of `BATCH_NORM_OF`; None in all other replies.
+        calibrated: What it reports of the calibrated model on them; None without calibration.
+        likelihoods: The negative log-likelihood of validation rows at each temperature of `GRID`, if it was collected.
+        bins: The validation rows by calibrated probability of malignant, if they were collected.
     """
 
     weight: float
@@ -250,6 +292,9 @@ class Report:
     seconds: float = 0.0
     test: SiteScores | None = None
     batch_norm: str | None = None
+    calibrated: SiteCalibration | None = None
+    likelihoods: FloatArray | None = None
+    bins: BinnedCounts | None = None
 
     def to_metrics(self) -> dict[str, Any]:
         """Return the report as a metric record."""
@@ -262,6 +307,9 @@ class Report:
             "seconds": self.seconds,
             **(self.test.to_metrics() if self.test else {}),
             **({BATCH_NORM_KEY: BATCH_NORM_OF[self.batch_norm]} if self.batch_norm else {}),
+            **(self.calibrated.to_metrics() if self.calibrated else {}),
+            **({LIKELIHOOD_SUMS: self.likelihoods.tolist()} if self.likelihoods is not None else {}),
+            **({MALIGNANT_BINS: list(self.bins.malignant), OTHER_BINS: list(self.bins.others)} if self.bins else {}),
         }
 
     @classmethod
@@ -282,6 +330,9 @@ class Report:
                 seconds=float(metrics["seconds"]),
                 test=SiteScores.from_metrics(metrics) if "test-images" in metrics else None,
                 batch_norm=_NAME_OF[metrics[BATCH_NORM_KEY]] if BATCH_NORM_KEY in metrics else None,
+                calibrated=SiteCalibration.from_metrics(metrics) if TEST_MALIGNANT_BINS in metrics else None,
+                likelihoods=read_likelihoods(metrics, confusion) if LIKELIHOOD_SUMS in metrics else None,
+                bins=read_bins(metrics, MALIGNANT_BINS, OTHER_BINS) if MALIGNANT_BINS in metrics else None,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise not_valid("A site's report", error) from error

@@ -10,6 +10,7 @@ from fedbus.evaluation.site_scores import SiteScores, mean_over_seeds, pool_site
 from fedbus.reports.comparison.results import assemble, write_results
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
 from fedbus.settings.schema import Settings
+from server.hub.calibration import gather_calibration
 from server.hub.registrations import read_registrations
 
 
@@ -38,6 +39,7 @@ def write_hub_report(out: Path, settings: Settings, *, phantoms: bool) -> Path:
     complete = [site for site in registrations if all(site in seed for seeds in scores.values() for seed in seeds)]
     if not complete:
         raise RunError("No site scored the best model of every arm.", "Have the sites join, then run it again.")
+    calibration = gather_calibration(folders, complete, settings)
     results = assemble(
         settings,
         out,
@@ -47,6 +49,7 @@ def write_hub_report(out: Path, settings: Settings, *, phantoms: bool) -> Path:
         arms={arm: _arm_metrics(seeds, complete, settings) for arm, seeds in scores.items()},
         differences=[],  # paired differences need the predictions of both arms, which stay at the sites
     )
+    results["calibration"] = calibration
     return write_results(results, {arm: seeds[0].read_history() for arm, seeds in folders.items()}, {}, out)
 
 

@@ -102,7 +102,7 @@ def _test(grid: Grid, participants: Participants, given: GivenModel, stop: threa
         given.seen,
     )
     replies = send_and_receive(grid, messages, participants, settings.round_timeout, stop)
-    screened = screen_scores(replies, participants, "test", fewer=given.seen is not None)
+    screened = screen_scores(replies, participants, given.instruction, fewer=given.seen is not None)
     reports, failures = dict(screened.reports), dict(screened.refused)
     for name, report in screened.reports.items():
         if report.test is None or report.batch_norm is None:

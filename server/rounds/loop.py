@@ -15,14 +15,17 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedbus.errors import RunError
+from fedbus.evaluation.binned_counts import add_counts
+from fedbus.evaluation.calibration import Calibration
 from fedbus.evaluation.kept import keep_best, kept_round, load_kept, save_last
+from fedbus.evaluation.temperature import fit_temperature
 from fedbus.evaluation.validation import record
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.settings.schema import Settings
 from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
-from fedbus.transport.messages import Instruction, Report
+from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction, Report
 from fedbus.transport.packing import layout_of
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
@@ -145,11 +148,13 @@ class RoundLoop:
             self.job.on_round(line)
         for number in range(checkpoint.round + 1, self.settings.rounds + 1):
             self._run_round(number)
-        self._record_validation(self._evaluate(checkpoint.state, checkpoint.round, "validation"))
+        self._record_validation(self._evaluate(checkpoint.state, round=checkpoint.round))
         save_last(checkpoint, folder)
         folder.save(checkpoint)
         kept = kept_round(self.settings, checkpoint.best_round or checkpoint.round)
-        test = self._evaluate(load_kept(folder, self.settings), kept, "test")
+        tested = load_kept(folder, self.settings)
+        calibration = self._calibrate(tested, kept) if self.participants.approved else None
+        test = self._evaluate(tested, split="test", round=kept, calibration=calibration)
         folder.finish(
             {
                 "steps": sum(line["steps"] for line in checkpoint.history),
@@ -159,6 +164,10 @@ class RoundLoop:
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in checkpoint.history],
                 "test": record({site: report.score for site, report in test.items()}),
                 "site_scores": {site: report.test.to_metrics() for site, report in test.items() if report.test},
+                "calibration": calibration.model_dump() if calibration else None,
+                "site_calibrations": {
+                    site: report.calibrated.to_metrics() for site, report in test.items() if report.calibrated
+                },
             }
         )
 
@@ -231,9 +240,21 @@ class RoundLoop:
             return  # scores of fewer sites can't be compared with those of the other rounds
         keep_best(checkpoint, scores.values(), self.job.folder)
 
-    def _evaluate(self, state: State, round_number: int, split: str) -> dict[str, Report]:
+    def _calibrate(self, state: State, number: int) -> Calibration:
+        """Fit temperature and threshold of a deployed model to sums of the sites' validation rows.
+
+        In a simulation, `simulations.calibration` does the same with the predictions.
+        """
+        reports = self._evaluate(state, round=number, collect=LIKELIHOODS)
+        temperature = fit_temperature([r.likelihoods for r in reports.values() if r.likelihoods is not None])
+        reports = self._evaluate(state, round=number, collect=BINS, temperature=temperature)
+        counts = add_counts(report.bins for report in reports.values() if report.bins)
+        return Calibration.from_counts(temperature, counts, self.settings.threshold)
+
+    def _evaluate(self, state: State, **changes: Any) -> dict[str, Report]:
+        """Have every site score a model; `changes` are fields of the instruction."""
         self._wait_for_sites()
-        instruction = replace(self.instruction, split=split, round=round_number)
+        instruction = replace(self.instruction, **changes)
 
         def make_messages(excluded: Collection[str]) -> list[Message]:
             nodes = self.participants.nodes([name for name in self.participants.names if name not in excluded])
@@ -241,7 +262,7 @@ class RoundLoop:
 
         replies = self._send(make_messages)
         self.codec.release()
-        screened = screen_scores(replies, self.participants, split)
+        screened = screen_scores(replies, self.participants, instruction)
         if len(screened.reports) < self.quorum:
             raise RunError(
                 f"{self.job.arm}: too few sites could evaluate the model ({screened.reasons}).",

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from fedbus.errors import FedbusError, RunError
+from fedbus.evaluation.binned_counts import MALIGNANT
 from fedbus.models.state import State
 from fedbus.settings.schema import Settings
-from fedbus.transport.messages import Registration, Report
+from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction, Registration, Report
+from fedbus.transport.read_values import MAX_LIKELIHOOD
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import read_update
 from server.rounds.messaging import Participants, Replies, read_metrics
@@ -21,9 +23,6 @@ MAX_LOSS = 1e6
 
 MAX_STEPS = 10**9
 """More optimiser steps than any site takes in a round; results add them up."""
-
-MAX_LOSS_PER_IMAGE = 28.0
-"""Likelihoods are clipped at 1e-12, whose negative logarithm is 27.6."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,18 @@ def screen_updates(
     return Screened(reports, updates, refused)
 
 
-def screen_scores(replies: Replies, participants: Participants, split: str, *, fewer: bool = False) -> Screened:
-    """Separate the replies to an evaluation of a split into scores that can be added up and refused ones.
+def screen_scores(
+    replies: Replies, participants: Participants, instruction: Instruction, *, fewer: bool = False
+) -> Screened:
+    """Separate the replies to an evaluation into scores that can be added up and refused ones.
 
     Args:
         replies: The replies.
         participants: The sites.
-        split: The split that was scored.
+        instruction: What the sites were instructed to score.
         fewer: Whether sites may have left out images.
     """
+    split = instruction.split
     reports: dict[str, Report] = {}
     refused = dict(replies.failures)
     for site, message in replies.messages.items():
@@ -91,7 +93,9 @@ def screen_scores(replies: Replies, participants: Participants, split: str, *, f
             registration = participants.registration(site)
             rows = float(sum(registration.splits[split]))  # the weight of an evaluation, which nothing is averaged by
             found = Report.from_metrics(read_metrics(message))
-            reports[site] = _check_report(found, registration, split, rows, fewer=fewer)
+            report = _check_report(found, registration, split, rows, fewer=fewer)
+            _check_calibration(report, registration, instruction)
+            reports[site] = report
         except FedbusError as error:
             refused[site] = str(error)
     return Screened(reports, {}, refused)
@@ -117,8 +121,7 @@ def _check_report(
         "another number of images": bool((scored > rows if fewer else scored != rows).any()),
         "a larger weight than its number of images": report.weight > weight,
         "an impossible number of steps": report.steps > MAX_STEPS,
-        "an impossible loss": report.loss > MAX_LOSS
-        or bool((report.score.loss_sums > rows * MAX_LOSS_PER_IMAGE).any()),
+        "an impossible loss": report.loss > MAX_LOSS or bool((report.score.loss_sums > rows * MAX_LIKELIHOOD).any()),
         "test metrics of another number of images": (
             report.test is not None and int(report.test.metrics["images"]) != scored.sum()
         ),
@@ -127,6 +130,29 @@ def _check_report(
     if wrong:
         raise RunError(f"Its report has {', '.join(wrong)}.", "Install the same version of FedBUS there.")
     return report
+
+
+def _check_calibration(report: Report, registration: Registration, instruction: Instruction) -> None:
+    """Check that a report has what the instruction collects, about the images that the site registered.
+
+    Raises:
+        RunError: If something is missing, or counts other images.
+    """
+    calibrated = report.calibrated if report.test and instruction.calibration else None
+    missing = {
+        "likelihoods": instruction.collect == LIKELIHOODS and report.likelihoods is None,
+        "bins": instruction.collect == BINS and report.bins is None,
+        "calibration": bool(report.test and instruction.calibration) and calibrated is None,
+    }
+    if any(missing.values()):
+        names = ", ".join(name for name, is_missing in missing.items() if is_missing)
+        raise RunError(f"Its report has no {names}.", "Install the same version of FedBUS there.")
+    rows = registration.splits[instruction.split]
+    for counts in (report.bins, calibrated.counts if calibrated else None):
+        if counts and (sum(counts.malignant), counts.rows) != (rows[MALIGNANT], sum(rows)):
+            raise RunError("Its bins count another number of images.", "Install the same version of FedBUS there.")
+    if calibrated and instruction.calibration:
+        calibrated.check(instruction.calibration)
 
 
 def check_update(update: State, before: State, limit: float) -> str | None:

@@ -9,12 +9,24 @@ from hypothesis import strategies as st
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
+from fedbus.evaluation.binned_counts import count_bins
+from fedbus.evaluation.calibration import Calibration
 from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.site_calibration import measure_site_calibration
 from fedbus.evaluation.site_scores import score_site
+from fedbus.evaluation.temperature import likelihood_sums
 from fedbus.evaluation.validation import Score
 from fedbus.text import plain_text
-from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT, check_registration, check_reply
+from fedbus.transport.allow_list import (
+    CALIBRATION,
+    REGISTRATION,
+    REPORT,
+    TEST_REPORT,
+    check_registration,
+    check_reply,
+)
 from fedbus.transport.messages import Registration, Report
+from tests.fedbus.evaluation.calibration_cases import overconfident
 
 LAYOUT = {"conv.weight": (4, 3, 3, 3), "fc.bias": (3,), "fc.weight": (3, 4)}
 FLAT_SIZE = 4 * 3 * 3 * 3 + 3 + 3 * 4
@@ -42,6 +54,19 @@ def test_answer() -> dict:
     ).to_metrics()
 
 
+def calibration_answer() -> dict:
+    """All that a deployed site replies for and about the calibration, which it sends in three replies."""
+    rows = overconfident(18, per_group=2)
+    fitted = Calibration.from_counts(2.0, count_bins(rows.labels, rows.probabilities[:, 1]), "youden")
+    return Report(
+        18.0,
+        Score(np.arange(9).reshape(3, 3), np.array([1.0, 2.0, 0.5])),
+        calibrated=measure_site_calibration(rows, fitted, 20, 0),
+        likelihoods=likelihood_sums(rows.labels, rows.probabilities),
+        bins=fitted.counts,
+    ).to_metrics()
+
+
 test_answer.__test__ = False
 
 
@@ -57,17 +82,19 @@ def test_replies_of_sites_pass():
     check_reply(answer(), {"flat": (FLAT_SIZE,)}, LAYOUT)
     check_reply(answer(), {}, LAYOUT)
     check_reply(test_answer(), {}, LAYOUT)
+    check_reply(calibration_answer(), {}, LAYOUT)
 
 
 def test_the_list_has_no_unused_entry():
     assert {item.key for item in REGISTRATION} == registration()[1].keys()
     assert {item.key for item in REPORT} == answer().keys()
     assert {item.key for item in (*REPORT, *TEST_REPORT)} == test_answer().keys()
+    assert {item.key for item in (*REPORT, *CALIBRATION)} == calibration_answer().keys()
 
 
-@pytest.mark.parametrize("make", [answer, test_answer])
+@pytest.mark.parametrize("make", [answer, test_answer, calibration_answer])
 def test_one_number_too_many_is_stopped_at_every_key(make):
-    most = {item.key: item.values for item in (*REPORT, *TEST_REPORT)}
+    most = {item.key: item.values for item in (*REPORT, *TEST_REPORT, *CALIBRATION)}
     for key in make():
         check_reply(make() | {key: [0.5] * most[key]}, {}, LAYOUT)
         stopped(key, make() | {key: [0.5] * (most[key] + 1)})

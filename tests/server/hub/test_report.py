@@ -12,8 +12,12 @@ from PIL import Image
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
+from fedbus.evaluation.calibrated import FIGURES as CALIBRATION_FIGURES
+from fedbus.evaluation.calibrated import measure_calibration
+from fedbus.evaluation.calibration import calibrate
 from fedbus.evaluation.evaluate import evaluate
-from fedbus.evaluation.predictions import Predictions
+from fedbus.evaluation.predictions import Predictions, join
+from fedbus.evaluation.site_calibration import measure_site_calibration
 from fedbus.evaluation.site_scores import score_site
 from fedbus.reports import wording
 from fedbus.runs.checkpoint import arm_folder
@@ -100,10 +104,18 @@ def report(root, seeds=1, *, phantoms=False, without=()):
                 for site in scored
             }
             site_scores = {site: found.to_metrics() for site, found in scores.items()}
+            calibration = calibrate([predictions(site, skill, 10 + seed) for site in TEST], settings.threshold)
+            calibrated = {
+                site: measure_site_calibration(
+                    predictions(site, skill, seed), calibration, settings.bootstrap, settings.draw_seed
+                ).to_metrics()
+                for site in scored
+            }
             folder = arm_folder(out, settings, arm, seed)
             folder.write_history(lines)
             folder.finish(
                 {"steps": 540, "best_round": 5, "seconds": 186.0, "rounds": rounds, "site_scores": site_scores}
+                | {"calibration": calibration.model_dump(), "site_calibrations": calibrated}
             )
     return write_hub_report(out, settings, phantoms=phantoms)
 
@@ -135,9 +147,34 @@ def test_the_figures_equal_those_of_a_simulation(results):
         assert pooled["auc"] is pooled["ece"] is None
 
 
+def test_the_calibration_equals_that_of_a_simulation(results, page):
+    for arm, skill in SKILLS.items():
+        fitted = calibrate([predictions(site, skill, 10) for site in TEST], "sensitivity=0.95")
+        found = results["calibration"]["arms"][arm]
+        assert found["fitted"] == [{"seed": 0, **fitted.model_dump(exclude={"counts", "rule"})}]
+        tested = {site: predictions(site, skill) for site in TEST}
+        for site, rows in tested.items():
+            expected = measure_calibration([(rows, fitted)], 400, derive_seed(0, "bootstrap"))
+            for key in ("operating_point", "decision_curve", "images"):
+                assert found["places"][site][key] == expected[key]
+            for when in ("before", "after"):
+                assert all(found["places"][site][when][name] == expected[when][name] for name in CALIBRATION_FIGURES)
+        exact = measure_calibration([(join(list(tested.values())), fitted)], 400, derive_seed(0, "bootstrap"))
+        pooled = found["places"]["all"]
+        for when in ("before", "after"):
+            assert pooled[when]["ece"]["value"] == pytest.approx(exact[when]["ece"]["value"], abs=0.005)
+            assert pooled[when]["brier"]["value"] == pytest.approx(exact[when]["brier"]["value"])
+            assert pooled[when]["slope"] is pooled[when]["intercept"] is None
+        assert pooled["decision_curve"] == exact["decision_curve"]
+        for name in ("sensitivity", "specificity", "ppv", "npv"):
+            ours, theirs = pooled["operating_point"][name], exact["operating_point"][name]
+            assert ours["value"] == theirs["value"]
+            assert (ours["low"], ours["high"]) == pytest.approx((theirs["low"], theirs["high"]), abs=0.02)
+
+
 def test_the_results_have_the_keys_of_a_simulation(results):
     simulated = sample_results()
-    assert results.keys() == simulated.keys()
+    assert results.keys() == {*simulated, "calibration"}
     assert results["arms"]["fedavg"].keys() == {*TEST, "all"}
     assert results["arms"]["fedavg"]["all"].keys() == simulated["arms"]["fedavg"]["all"].keys()
     assert results["federation"]["fedprox"]["rounds"][0] == {"round": 1, "participants": list(TEST), "refused": {}}
@@ -167,7 +204,7 @@ def test_the_page_says_what_stays_at_the_sites(page, results):
     assert "All sites trained one model together, and every image stayed where it was" in text
     assert "normal draws" in text
     assert "unknown: the dataset has no patient ids" in text
-    for absent in ("Centralised", "“Alone”", "alone are dashed", "calibration error", "<img", "embedded", "PHANTOMS"):
+    for absent in ("Centralised", "“Alone”", "alone are dashed", "<img", "embedded", "PHANTOMS"):
         assert absent not in text, absent
 
 
@@ -225,6 +262,13 @@ def test_several_seeds_have_a_spread_and_averaged_intervals(tmp_path):
         assert found["value"] == pytest.approx(np.mean(right))
         assert found["spread"] == pytest.approx(np.std(right, ddof=1))
     assert "the bounds of the intervals are averaged" in page.read_text()
+    calibrated = results["calibration"]["arms"]["fedavg"]
+    fitted = [calibrate([predictions(s, 0.35, 10 + seed) for s in TEST], "sensitivity=0.95") for seed in range(2)]
+    assert [each["temperature"] for each in calibrated["fitted"]] == [each.temperature for each in fitted]
+    runs = [(predictions("north", 0.35, seed), fitted[seed]) for seed in range(2)]
+    briers = [measure_calibration([run], 20, 0)["after"]["brier"]["value"] for run in runs]
+    assert calibrated["places"]["north"]["after"]["brier"]["value"] == pytest.approx(np.mean(briers))
+    assert calibrated["places"]["all"]["operating_point"]["npv"]["spread"] >= 0
 
 
 def test_a_site_without_scores_is_named_and_not_counted(tmp_path):

@@ -16,8 +16,8 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from fedbus.training.rows import site_rows
-from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.transport.allow_list import CALIBRATION, REGISTRATION, REPORT, TEST_REPORT
+from fedbus.transport.messages import ARRAYS, BATCH_NORM_KEY, CONFIG, METRICS, Instruction
 from fedbus.transport.shared_memory import SharedArrays
 from server.rounds.loop import Job, run_rounds
 from simulations.local_training import LocalTraining
@@ -168,26 +168,17 @@ def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_
     grid = LocalGrid(tiny_folder, list(two_site_settings.sites), spoil=keep)
     grid.models = tmp_path / "models"  # as deployed sites have: they reply with test metrics too
     start = start_state(two_site_settings.model, "none", 7)
+    participants = register(grid, two_site_settings)
+    participants.approved = grid.names
     run_rounds(
         grid,
-        register(grid, two_site_settings),
+        participants,
         Job(two_site_settings, "fedprox", 7, start, ArmFolder(tmp_path / "arm")),
     )
-    instructions = {
-        "settings",
-        "seed",
-        "classes",
-        "split",
-        "title",
-        "run",
-        "arm",
-        "task",
-        "server-round",
-        "proximal-mu",
-    }
-    instructions |= {"class-counts", "balanced-rows"}
+    instructions = {"settings", "seed", "classes", "split", "title", "run", "arm", "task", "server-round"}
+    instructions |= {"proximal-mu", "class-counts", "balanced-rows", "collect", "temperature", "calibration"}
     values = sum(tensor.numel() for tensor in start.values())
-    numbers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT)}
+    numbers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT, *CALIBRATION)}
     assert {message.metadata.message_type for message in grid.sent} == {"query", "train", "evaluate"}
     for message in grid.sent:
         assert message.content.keys() <= {ARRAYS, CONFIG}
@@ -204,7 +195,8 @@ def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_
     ]
     said = " ".join(str(dict(message.content.get(CONFIG, {}))) for message in [*grid.sent, *replies])
     assert not [secret for secret in secrets if secret in said]
-    assert any("test-accuracy" in reply.content[METRICS] for reply in replies)
+    sent = {key for reply in replies for key in reply.content[METRICS]}
+    assert sent == numbers - {BATCH_NORM_KEY}  # only sent about a model that the coordinator gives
 
 
 def check_arrays(message: Message, values: int) -> None:

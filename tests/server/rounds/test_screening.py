@@ -9,8 +9,9 @@ from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, Rec
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedbus.classes import CLASSES
+from fedbus.evaluation.binned_counts import count_bins
 from fedbus.evaluation.validation import Score
-from fedbus.transport.messages import ARRAYS, METRICS, Registration, Report
+from fedbus.transport.messages import ARRAYS, BINS, LIKELIHOODS, METRICS, Instruction, Registration, Report
 from fedbus.transport.packing import layout_of
 from fedbus.transport.weights import WeightCodec
 from server.rounds.messaging import Participants, Replies
@@ -19,6 +20,7 @@ from tests.tiny import tiny_settings
 
 SPLITS = {"train": (12, 0, 4), "validation": (3, 0, 1), "test": (5, 0, 2)}
 PARTICIPANTS = Participants({7: Registration("north", CLASSES, 32, SPLITS, (12, 0, 12), 20, 18, 0)})
+TESTED = Instruction(tiny_settings(), 0, (), split="test")
 BEFORE = {"fc.weight": torch.ones(3, 2)}
 VALID = Report(
     16.0, Score(np.array([[2, 1, 0], [0, 0, 0], [0, 0, 1]]), np.array([2.5, 0.0, 1.0])), loss=0.7, steps=9, seconds=1.0
@@ -91,10 +93,10 @@ def test_damaged_arrays_are_refused(arrays):
 
 def test_only_scores_of_the_requested_split_are_used():
     ours = replace(VALID, weight=7.0, score=score([5, 0, 0], [0, 0, 0], [0, 0, 2]))
-    found = screen_scores(reply(MetricRecord(ours.to_metrics())), PARTICIPANTS, "test")
+    found = screen_scores(reply(MetricRecord(ours.to_metrics())), PARTICIPANTS, TESTED)
     assert found.reports["north"].score.confusion.tolist() == ours.score.confusion.tolist()
     assert dict(found.refused) == {}
-    other = screen_scores(reply(changed(weight=4.0)), PARTICIPANTS, "test")
+    other = screen_scores(reply(changed(weight=4.0)), PARTICIPANTS, TESTED)
     assert not other.reports
     assert other.reasons == f"north: {other.refused['north']}"
     assert "another number of images" in other.reasons
@@ -102,4 +104,18 @@ def test_only_scores_of_the_requested_split_are_used():
 
 def test_failed_sites_are_named():
     failed = Replies({}, {"north": "failed: out of memory"}, {"north": 2})
-    assert screen_scores(failed, PARTICIPANTS, "test").reasons == "north: failed: out of memory"
+    assert screen_scores(failed, PARTICIPANTS, TESTED).reasons == "north: failed: out of memory"
+
+
+def test_a_site_that_collected_nothing_or_counts_other_images_is_refused():
+    ours = replace(VALID, weight=4.0)
+    for collect in (LIKELIHOODS, BINS):
+        asked = Instruction(tiny_settings(), 0, (), collect=collect)
+        assert f"no {collect}" in screen_scores(reply(MetricRecord(ours.to_metrics())), PARTICIPANTS, asked).reasons
+    bins = count_bins(np.array([0, 0, 0, 2]), np.array([0.1, 0.2, 0.3, 0.4]))
+    sound = screen_scores(reply(MetricRecord(replace(ours, bins=bins).to_metrics())), PARTICIPANTS, asked)
+    assert sound.reports["north"].bins == bins
+    for labels in ([0, 0, 0], [0, 0, 1, 2]):
+        bins = count_bins(np.array(labels), np.full(len(labels), 0.5))
+        found = screen_scores(reply(MetricRecord(replace(ours, bins=bins).to_metrics())), PARTICIPANTS, asked)
+        assert "bins count another number" in found.reasons
