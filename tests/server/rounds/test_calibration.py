@@ -1,6 +1,5 @@
 """A deployed federation fits the temperature and threshold that a simulation fits to the same rows."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +9,7 @@ from fedbus.device import pick_device
 from fedbus.errors import RunError
 from fedbus.evaluation.calibration import Calibration, calibrate
 from fedbus.evaluation.predict import predict_split
+from fedbus.model_folder.read import read_model
 from fedbus.models.build import place_model
 from fedbus.models.start import start_state
 from fedbus.models.state import set_state
@@ -53,10 +53,10 @@ def test_temperature_and_threshold_are_those_of_a_simulation(settings, deployed,
 
 def test_the_site_keeps_the_calibration_with_its_model(deployed):
     folder, grid = deployed
-    kept = [json.loads(path.read_text()) for path in sorted(grid.models.glob("*/metrics.json"))]
+    kept = [read_model(path.parent) for path in sorted(grid.models.glob("*/model.json"))]
     assert len(kept) == 2
     expected = Calibration.model_validate(folder.read_facts()["calibration"])
-    assert all(Calibration.model_validate(each["calibration"]) == expected for each in kept)
+    assert all(each.facts.calibration == expected for each in kept)
 
 
 def test_test_rows_are_only_used_with_a_finished_calibration(deployed):
