@@ -150,10 +150,10 @@ def check_run_folder(hub: HubFolder, out: Path, titles: Sequence[str]) -> None:
 
 def start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) -> None:
     """Start the run at Flower, log its status until it ends, and stop it if this command is ended."""
-    number = str(flwr_cli.start_run(hub, application, out).run()["run-id"])
-    status, logged = Status("starting"), ""
-    watch = RunWatch(hub, number, out, log)
+    number, status, logged = "", Status("starting"), ""
     try:
+        number = str(flwr_cli.start_run(hub, application, out).run()["run-id"])
+        watch = RunWatch(hub, number, out, log)
         while True:
             status = read_status(out) or Status("starting")
             line = _describe(status)
@@ -166,12 +166,13 @@ def start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) -> 
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         # Flower ends the run's process, which therefore can't write its own end into the status.
-        if not stop_run(hub, number):
+        if not (number and stop_run(hub, number)):
             log("the hub does not answer; the run may go on, see: fedbus hub status")
         write_status(out, replace(status, state="stopped", words="ended with Ctrl-C; rerun with --resume"))
         raise
     except RunError as error:
-        stop_run(hub, number)  # the hub may have ended, and the run with it
+        if number:
+            stop_run(hub, number)  # the hub may have ended, and the run with it
         write_status(out, replace(status, state="failed", words=error.problem, remedy=error.remedy))
         raise
     if status.state == "failed":

@@ -1,12 +1,16 @@
 """What `fedbus hub run` refuses before anything is started; a run to its end: tests/deployment."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.settings.load import build_settings
+from server.hub import flwr_cli
 from server.hub.approved_sites import ApprovedSite
 from server.hub.folder import init_hub, open_hub
-from server.hub.run import load_deployed_settings, run_deployed
+from server.hub.run import load_deployed_settings, run_deployed, start_and_follow
+from server.hub.run_status import read_status
 from tests.tiny import tiny_settings
 
 
@@ -51,6 +55,19 @@ def test_a_robust_arm_that_protects_nobody_with_these_sites_is_refused(hub):
     refuse(hub, hub.runs / "first", "7 updates per round", arms=["fedavg", "bulyan"])
     refuse(hub, hub.runs / "first", "3 updates per round", arms=["fedmedian"], quorum=2)
     refuse(hub, hub.runs / "first", "is not running", RunError, arms=["fedmedian"])
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(KeyboardInterrupt(), "stopped"), (RunError("Flower refused it.", "Start the hub."), "failed")]
+)
+def test_a_run_that_ends_while_it_is_started_says_so_in_its_status(error, state, hub, monkeypatch):
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(flwr_cli, "start_run", lambda *_: SimpleNamespace(run=fail))
+    with pytest.raises(type(error)):
+        start_and_follow(hub, hub.path, hub.runs / "first", lambda line: None)
+    assert read_status(hub.runs / "first").state == state
 
 
 def test_arms_that_need_images_are_left_out_and_logged(tmp_path):
