@@ -1,9 +1,17 @@
 """The commands that use what a run has made: one short function per command, no logic."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="An arm of a run (RUN/arms/ARM), a folder that a site received, or an exported bundle."
+    ),
+]
 
 AsOption = Annotated[
     str | None,
@@ -69,3 +77,40 @@ def card(
     from fedbus.cards.card import write_card
 
     write_card(run, out, Console())
+
+
+def predict(
+    model: ModelArgument,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders and image files; no labels needed.")],
+    as_: AsOption = None,
+    out: Annotated[Path | None, typer.Option(help="New folder of the results. Default: predictions-DATE-TIME.")] = None,
+) -> None:
+    """Predict the class of every image of folders and files. Research software, not a medical device."""
+    from rich.console import Console
+
+    from fedbus.predict.predict import predict_paths
+
+    raise typer.Exit(predict_paths(model, paths, as_, out, Console()))
+
+
+class ExportFormat(StrEnum):
+    """Formats of an exported model."""
+
+    ONNX = "onnx"
+    TORCHSCRIPT = "torchscript"
+
+
+def export(
+    model: ModelArgument,
+    format_: Annotated[ExportFormat, typer.Option("--format", help="Format of the model's file.")],
+    out: Annotated[Path, typer.Option(help="New folder of the bundle.")],
+    as_: AsOption = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Images to compare with PyTorch on. Default: test images of the run. Can be repeated."),
+    ] = None,
+) -> None:
+    """Export a model as a bundle that runs without FedBUS, and compare its probabilities with PyTorch's."""
+    from fedbus.export.export import export_model
+
+    export_model(model, format_.value, as_, out, images or ())

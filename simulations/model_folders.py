@@ -10,6 +10,7 @@ from fedbus.classes import class_counts
 from fedbus.device import pick_device
 from fedbus.evaluation.kept import FILES, kept_round, load_kept
 from fedbus.model_folder.facts import ModelFacts, Part, SiteFacts
+from fedbus.model_folder.read import ModelFolder
 from fedbus.model_folder.seen import Seen, seen_at
 from fedbus.model_folder.write import SEEN_FILE, part_of, save_part, write_model
 from fedbus.models.batch_norm import OWN_PARTS
@@ -23,6 +24,7 @@ from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import federation_rows, site_rows
 from simulations.arm import Arm, list_arms
 from simulations.calibration import calibrate_arm
+from simulations.feature_test import fit_feature_test
 
 
 def write_model_folders(settings: Settings, out: Path, sites: Mapping[str, Site], *, phantoms: bool) -> None:
@@ -39,7 +41,10 @@ def write_model_folders(settings: Settings, out: Path, sites: Mapping[str, Site]
     """
     for arm in list_arms(settings, out):
         if not arm.blended and arm.has_weights:
-            write_model(arm.folder.path, _facts(arm, settings, sites, phantoms=phantoms))
+            facts = _facts(arm, settings, sites, phantoms=phantoms)
+            trained_at = {name: sites[name] for name in facts.sites}
+            features = fit_feature_test(ModelFolder(arm.folder.path, facts), trained_at, settings.device)
+            write_model(arm.folder.path, facts.model_copy(update={"features": features}))
 
 
 def _facts(arm: Arm, settings: Settings, sites: Mapping[str, Site], *, phantoms: bool) -> ModelFacts:

@@ -8,6 +8,7 @@ strokes. Slanted crosses and lines without an upright stroke are not found.
 import numpy as np
 import scipy  # loads scipy.ndimage on first use
 from numpy.typing import NDArray
+from PIL import Image
 
 DETECTOR = "marks-1"
 """Changes whenever `find_annotations` or `paint_over` would give other pixels: part of the key of the pixel cache."""
@@ -94,6 +95,12 @@ def paint_over(image: NDArray[np.uint8], annotations: NDArray[np.bool_]) -> NDAr
     mean = scipy.ndimage.gaussian_filter(image * kept, sigma) / np.maximum(weight, 1e-6)
     mean[weight < 1e-4] = np.median(image[~annotations])  # deep inside a large annotation, with no other pixel nearby
     return np.where(annotations, np.clip(np.rint(mean), 0, 255), image).astype(np.uint8)
+
+
+def without_annotations(image: Image.Image) -> Image.Image:
+    """Paint over the calipers and text of a grey image, at its original size."""
+    grey = np.asarray(image)
+    return Image.fromarray(paint_over(grey, find_annotations(grey)))
 
 
 def _scale(image: NDArray[np.uint8]) -> int:

@@ -8,7 +8,7 @@ Only pixels leave this module. No value of a tag enters an error, a warning or a
 quote values, so they are not passed on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -61,19 +61,68 @@ def decode_dicom(path: Path, frame: int | None = None) -> Image.Image:
         with take_turn(path.stat().st_size > LARGE_FILE_BYTES):
             file = read_dicom(path, _WANTED)
             _check(path, file)
-            large = file.Rows * file.Columns > LARGE_PIXELS
-            with take_turn(large):
-                position = choose_frame(path, file, frame)
-                stored = decode_frame(file, position)
-                apply_functional_groups(file, position)
-                regions = choose_regions(file, stored.shape[1], stored.shape[0])
-                image = to_grey(stored[regions.rows, regions.columns], file)
-        remarks = [*_find_remarks(file, frame), *regions.remarks, *([VERY_LARGE] if large else [])]
+            return _decode_one(path, file, frame)
     except FedbusError:
         raise
     except Exception as error:  # pydicom and its decoders raise errors of any type
         raise _describe(path, error) from None  # not `from error`, whose message may quote tags
-    return with_remarks(image, remarks)
+
+
+def decode_frames(path: Path, frames: Sequence[int]) -> Iterator[Image.Image | ImageError]:
+    """Decode several frames of a DICOM file, which is read once.
+
+    Args:
+        path: As `decode_dicom`.
+        frames: Their numbers, counted from 1.
+
+    Yields:
+        Each frame in turn, as `decode_dicom` returns it, or the error that it raises.
+    """
+    keep_quiet()
+    try:
+        with take_turn(path.stat().st_size > LARGE_FILE_BYTES):
+            file = read_dicom(path, _WANTED)
+            _check(path, file)
+    except Exception as error:
+        failure = error if isinstance(error, ImageError) else _describe(path, error)
+        yield from [failure] * len(frames)
+        return
+    for frame in frames:
+        try:
+            yield _decode_one(path, file, frame)
+        except Exception as error:
+            yield error if isinstance(error, ImageError) else _describe(path, error)
+
+
+def number_of_frames(path: Path) -> int:
+    """Return how many frames a DICOM file declares, without reading its pixels.
+
+    Raises:
+        ImageError: If the file can't be read, or claims more than any scanner makes.
+    """
+    keep_quiet()
+    try:
+        file = read_dicom(path, ["NumberOfFrames"], pixels=False)
+        choose_frame(path, file, 1)
+        return count_frames(file)
+    except FedbusError:
+        raise
+    except Exception as error:
+        raise _describe(path, error) from None
+
+
+def _decode_one(path: Path, file: Dataset, frame: int | None) -> Image.Image:
+    """Decode one frame of a file that has been read and checked; the file stays unchanged."""
+    large = file.Rows * file.Columns > LARGE_PIXELS
+    with take_turn(large):
+        position = choose_frame(path, file, frame)
+        stored = decode_frame(file, position)
+        header = Dataset(file)  # a copy, because a frame's window must not reach the next frame
+        header.file_meta = file.file_meta
+        apply_functional_groups(header, position)
+        regions = choose_regions(header, stored.shape[1], stored.shape[0])
+        image = to_grey(stored[regions.rows, regions.columns], header)
+    return with_remarks(image, [*_find_remarks(header, frame), *regions.remarks, *([VERY_LARGE] if large else [])])
 
 
 def _check(path: Path, file: Dataset) -> None:

@@ -56,6 +56,36 @@ class SiteFacts(BaseModel):
     own: Part | None = None
 
 
+class FalseAlarms(BaseModel):
+    """How many of a site's test images are wrongly found unlike the training images.
+
+    Attributes:
+        images: Test images.
+        flagged: Those of them that are found unlike.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: int
+    flagged: int
+
+
+class FeatureFacts(BaseModel):
+    """The test for images unlike those of the training (`fedbus.model_folder.features`).
+
+    Attributes:
+        part: The distribution of the features of training images.
+        quantile: Share of the validation images that the limit keeps.
+        false_alarms: Of each site, for each choice of arrays: `shared`, `own/SITE` or `adapted`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    part: Part
+    quantile: float
+    false_alarms: dict[str, dict[str, FalseAlarms]]
+
+
 class ModelFacts(BaseModel):
     """The content of `model.json`.
 
@@ -77,7 +107,7 @@ class ModelFacts(BaseModel):
         weights: The shared arrays; None if each site has a model of its own.
         sites: The sites that it was trained at.
         seen: Fingerprints of the images and patients that it was trained or chosen on; None if they are not known.
-        features: Statistics of its features on training images, by which unlike images are recognised.
+        features: The test for images unlike those of the training; None if the model has none.
         calibration: Temperature and threshold from validation images.
         settings: All settings of the run that do not name a folder, a site or a machine.
     """
@@ -101,7 +131,7 @@ class ModelFacts(BaseModel):
     weights: Part | None
     sites: dict[str, SiteFacts]
     seen: Part | None = None
-    features: Part | None = None
+    features: FeatureFacts | None = None
     calibration: Calibration | None = None
     settings: dict[str, Any]
 
@@ -172,7 +202,8 @@ class ModelFacts(BaseModel):
     def parts(self) -> list[Part]:
         """All files of the folder but `model.json`."""
         own = [site.own for site in self.sites.values()]
-        return [part for part in (self.weights, *own, self.seen, self.features) if part]
+        features = self.features.part if self.features else None
+        return [part for part in (self.weights, *own, self.seen, features) if part]
 
     def to_settings(self, device: str = "auto") -> Settings:
         """Return the settings that reading images and applying the model need."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fedbus.datasets.manifest import Manifest
 from fedbus.errors import ImageError, RunError, listed
-from fedbus.images.burned_in import DETECTOR, find_annotations, paint_over
+from fedbus.images.burned_in import DETECTOR, without_annotations
 from fedbus.images.decode import DECODER, resize_image
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.images.masks import has_mask_greys
@@ -151,7 +151,7 @@ class PixelCache:
 
             def store(row: int, image: Image.Image) -> None:
                 visit(row, image)
-                shown = _paint_over_annotations(image) if self.mask_annotations else image
+                shown = without_annotations(image) if self.mask_annotations else image
                 pixels = resize_image(shown, self.size).tobytes()
                 digest = np.frombuffer(pixel_digest(image), dtype=np.uint8)
                 prints[row] = np.concatenate([perceptual_hash(image), digest, [has_mask_greys(image)]])
@@ -231,9 +231,3 @@ def decode_dataset(manifest: Manifest, cache: PixelCache, advance: Advance = lam
     pixels = cache.load(manifest)
     assert pixels is not None, "written a moment ago"
     return pixels
-
-
-def _paint_over_annotations(image: Image.Image) -> Image.Image:
-    """Paint over the burned-in calipers and text of a grey image."""
-    grey = np.asarray(image)
-    return Image.fromarray(paint_over(grey, find_annotations(grey)))

@@ -21,9 +21,12 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.A
 
 def write_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return the text of a CSV file; numbers, and text that is only a number, stay as they are."""
-    return "".join(
-        _line([neutralise(cell) if isinstance(cell, str) else cell for cell in row]) for row in (header, *rows)
-    )
+    return format_rows([header, *rows])
+
+
+def format_rows(rows: Iterable[Sequence[object]]) -> str:
+    """Return lines of a CSV file, as `write_csv`, to write a long file in portions."""
+    return "".join(_line([neutralise(cell) if isinstance(cell, str) else cell for cell in row]) for row in rows)
 
 
 def _line(cells: Sequence[object]) -> str:

@@ -14,6 +14,9 @@ _SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume informat
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 _SHOWN_KINDS = 8
 
+SPECIAL = "pipes, sockets or devices"
+"""The kind of what is neither a file nor a folder."""
+
 
 @dataclass
 class Listing:
@@ -24,12 +27,14 @@ class Listing:
         images: Image files, sorted.
         left_out: Other files by kind (see `find_kind`), without documents and files of the operating system.
         repeated: Links to files and folders that are read from elsewhere: (the link, where its target is read).
+        dangling: Links that lead nowhere.
     """
 
     folder: Path
     images: list[Path] = field(default_factory=list)
     left_out: dict[str, list[Path]] = field(default_factory=dict)
     repeated: list[tuple[Path, Path]] = field(default_factory=list)
+    dangling: list[Path] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
@@ -78,6 +83,18 @@ def list_images(folder: Path, *, nested: bool = True, once: bool = True) -> List
         ArchiveError: If links lead nowhere, or the name of an image is not UTF-8 or looks like the frame of a file.
         OSError: If a folder or file can't be read.
     """
+    listing = list_files(folder, nested=nested, once=once)
+    _check_links(folder, listing.dangling)
+    _check_names(folder, listing.images)
+    return listing
+
+
+def list_files(folder: Path, *, nested: bool = True, once: bool = True) -> Listing:
+    """List the files of a folder as `list_images`, without an error for lost links and for strange names.
+
+    Raises:
+        OSError: If a folder or file can't be read.
+    """
     walk = _Walk(folder, nested=nested, once=once)
     listing = Listing(folder)
     for path in walk.files():
@@ -87,11 +104,9 @@ def list_images(folder: Path, *, nested: bool = True, once: bool = True) -> List
         elif kind != UNIMPORTANT:
             listing.left_out.setdefault(kind, []).append(path)
     if walk.special:
-        listing.left_out["pipes, sockets or devices"] = walk.special
+        listing.left_out[SPECIAL] = walk.special
     listing.images.sort()
-    listing.repeated = walk.repeated
-    _check_links(folder, walk.dangling)
-    _check_names(folder, listing.images)
+    listing.repeated, listing.dangling = walk.repeated, walk.dangling
     return listing
 
 

@@ -1,0 +1,1 @@
+"""`fedbus export`: a model as a bundle that runs without FedBUS."""

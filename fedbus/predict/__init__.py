@@ -1,0 +1,1 @@
+"""`fedbus predict`: one row of predictions for every image of a folder."""
