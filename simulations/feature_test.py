@@ -18,8 +18,12 @@ FEATURES_FILE = "features.safetensors"
 MOST_IMAGES = 512
 """Distinct images of each split of each site that are looked at, at most, evenly spaced."""
 
-LEAST_IMAGES = 8
-"""Training images, and validation images, that a distribution and its limit are fitted to, at least."""
+LEAST_TRAINING, LEAST_VALIDATION = 8, 2
+"""Images that a distribution, and its limit, are fitted to, at least. Of fewer than a hundred validation images, the
+limit keeps all."""
+
+ROOM = 1.001
+"""Times the limit, so that the image at the quantile stays within it where another machine rounds differently."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -100,11 +104,11 @@ def _fit(sites: Sequence[Features]) -> KnownFeatures | None:
     """Fit one distribution to the training images of all sites; its limit keeps `QUANTILE` of the validation images."""
     train = [each["train"] for each in sites if "train" in each]
     held = [each["validation"] for each in sites if "validation" in each]
-    if sum(map(len, train)) < LEAST_IMAGES or sum(map(len, held)) < LEAST_IMAGES:
+    if sum(map(len, train)) < LEAST_TRAINING or sum(map(len, held)) < LEAST_VALIDATION:
         return None
     known = KnownFeatures.fit(np.concatenate(train))
     limit = np.quantile(known.distances(np.concatenate(held)), QUANTILE, method="higher")
-    return known.with_limit(float(limit))
+    return known.with_limit(float(limit) * ROOM)
 
 
 def _count(known: KnownFeatures, features: FloatArray) -> FalseAlarms:

@@ -15,6 +15,7 @@ from rich.console import Console
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
 from fedbus.export.export import export_model
+from fedbus.export.network import load_network
 from fedbus.export.parity import LIMIT, compare
 from fedbus.model_folder.apply import open_model
 from fedbus.model_folder.read import read_model
@@ -109,7 +110,7 @@ def test_torchscript_gives_the_same(trained_run: Path, tmp_path: Path) -> None:
     given = (torch.from_numpy(images)[:, None].float() / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / (
         torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     )
-    found = torch.jit.load(tmp_path / "bundle/model.pt")(given).detach().numpy()
+    found = load_network("torchscript", tmp_path / "bundle/model.pt")(given.numpy())
     expected = folder.facts.calibration.apply(open_model(folder).predict(images))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
