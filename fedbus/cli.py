@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 import typer
 
 from clients.cli import app as site_app
-from fedbus.cli_models import card, evaluate, export, predict
+from fedbus.cli_models import card, evaluate, explain, export, predict
 from fedbus.errors import FedbusError, FedbusWarning
 from fedbus.system.encoding import show_any_text
 from fedbus.system.signals import handle_signals
@@ -34,6 +34,7 @@ app.command()(compare)
 app.command()(study)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(explain)
 app.command()(export)
 app.command()(card)
 app.command()(watch)

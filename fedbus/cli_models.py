@@ -93,6 +93,48 @@ def predict(
     raise typer.Exit(predict_paths(model, paths, as_, out, Console()))
 
 
+def explain(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="An arm of a run (RUN/arms/ARM), a folder that a site received, or an exported bundle; with --masks: "
+            "the folder of a run.",
+        ),
+    ],
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PICTURE...", help="Image files; scan.dcm#12 is the twelfth frame of a DICOM file."),
+    ] = None,
+    as_: AsOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder of the results. Default: explained-DATE-TIME; with --masks: RUN/explained."),
+    ] = None,
+    masks: Annotated[
+        bool,
+        typer.Option(
+            "--masks", help="Measure all models of a run: how much of their maps is inside the lesions of test images."
+        ),
+    ] = False,
+) -> None:
+    """Show where a model looked in each image (Grad-CAM). Research software, not a medical device."""
+    from rich.console import Console
+
+    if masks:
+        from fedbus.explain.focus import measure_focus
+
+        if pictures or as_:
+            raise typer.BadParameter("--masks measures the test images of a run: name only its folder.")
+        measure_focus(model, out, Console())
+        return
+    if not pictures:
+        raise typer.BadParameter("Name at least one image, or a run with --masks.")
+    from fedbus.explain.pictures import explain_pictures
+
+    explain_pictures(model, pictures, as_, out, Console())
+
+
 class ExportFormat(StrEnum):
     """Formats of an exported model."""
 

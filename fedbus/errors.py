@@ -45,6 +45,10 @@ class WeightsError(FedbusError):
     """Weights that are missing or do not fit the model."""
 
 
+class ExplainError(FedbusError):
+    """A model whose backbone has no layer that can be shown as a map."""
+
+
 class RunError(FedbusError):
     """A file, folder or process that a run needs and can't use."""
 

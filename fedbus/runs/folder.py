@@ -6,6 +6,7 @@ OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  fina
                    predictions.csv  done.json; held-out.csv where the split leaks on purpose
                    model.json  own-SITE.safetensors  seen-images.safetensors: see `fedbus.model_folder`
 OUT/evaluations/NAME-DATE-TIME/  evaluation.json  report.html  predictions-MODEL.csv  run.json: an outside dataset
+OUT/explained/     focus.json: the share of the models' maps inside lesions
 """
 
 import hashlib
