@@ -105,7 +105,8 @@ def _row(training: Training, snapshot: Snapshot, current: Training | None) -> di
     )
     state = "done" if training.finished else "training" if training is current else "waiting"
     if state == "waiting" and training.done:
-        state = "stopped" if snapshot.state in ("interrupted", "failed") else "trained"
+        stopped = snapshot.state in ("interrupted", "failed")
+        state = "trained" if training.done == training.total else "stopped" if stopped else "waiting"
     return {
         "label": wording.arm_label(training.arm),
         "kind": KINDS[wording.family(training.arm)],
