@@ -112,9 +112,8 @@ def test_an_arm_of_a_hub_is_a_model_folder_without_what_never_left_the_sites(hub
     assert facts.seen is None
     assert all(site.own is None for site in facts.sites.values())
     for name, site in facts.sites.items():
-        labels = open_site(prepared, name)
-        counts = np.bincount(labels.labels[labels.splits["train"]], minlength=3).tolist()
-        assert list(site.images.values()) == counts
+        there = open_site(prepared, name)
+        assert list(site.images.values()) == np.bincount(there.labels[there.splits["train"]], minlength=3).tolist()
     assert not facts.complete
     with pytest.raises(RunError, match="BatchNorm arrays of north, which never leave it"):
         open_model(folder, "north")
@@ -129,6 +128,7 @@ def test_a_received_model_predicts_as_the_site_tested_it(hub, prepared):
         rows = site.splits["test"]
         found = confusion_matrix(site.labels[rows], applied.predict(site.pixels[rows]).argmax(axis=1))
         assert applied.arrays == "own"
+        assert folder.facts.calibration == read_model(hub.runs / "first/arms/fedavg").facts.calibration is not None
         assert found.tolist() == read_json(folder.path / "metrics.json")["confusion"]
 
 
