@@ -268,6 +268,18 @@ def test_folders_that_cannot_be_used_are_named(evaluate: Command, trained_run: P
         evaluate(model, f"--site=class-folders={tmp_path / 'empty'}")
     with pytest.raises(FedbusError, match="is not a model folder"):
         evaluate(new, site)
+    damaged = Path(shutil.copytree(model, tmp_path / "damaged"))
+    weights = damaged / read_model(damaged).facts.parts[0].file
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(FedbusError, match=r"\.safetensors is damaged"):
+        evaluate(damaged, site)
+    with pytest.raises(FedbusError, match="are the same model"):
+        evaluate(
+            model,
+            Path(shutil.copytree(model, tmp_path / "run/arms/local-north/seed-0")),
+            Path(shutil.copytree(model, tmp_path / "run/arms/local-north/seed-1")),
+            site,
+        )
     known = make_labels_csv(tmp_path / "known", {"benign": 6, "malignant": 6}, seed=2)
     with pytest.raises(FedbusError, match="all of them"):
         evaluate(_knows_all(model, known, tmp_path), f"--site=labels-csv={known}", "--leave-out-seen")
