@@ -25,6 +25,7 @@ from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
 from simulations.calibration import measure_calibrations
+from simulations.explained_examples import explained_examples
 from simulations.model_folders import write_model_folders
 from simulations.precision import resolve_precision
 from simulations.progress import ArmProgress
@@ -95,9 +96,10 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
         for note in missing_thresholds(calibration):
             progress.note(note)
         results = gather(settings, out, sites, runs, phantoms=phantoms) | {"calibration": calibration}
+        examples = explained_examples(settings, out, sites, runs)
         tracker.results(results)
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}
-    report = write_results(results, histories, sample_images(sites), out)
+    report = write_results(results, histories, sample_images(sites), out, examples)
     console.print(comparison_table(results))
     console.print(recall_table(results))
     if said := terminal_claims(results):

@@ -22,7 +22,13 @@ Samples = dict[str, dict[str, list[bytes]]]
 """By site and class, thumbnails as PNG bytes."""
 
 
-def write_report(results: dict[str, Any], histories: "Histories", samples: Samples, path: Path) -> None:
+Examples = dict[str, Any]
+"""Test images and the maps of the arms, as `simulations.explained_examples` returns them."""
+
+
+def write_report(
+    results: dict[str, Any], histories: "Histories", samples: Samples, path: Path, examples: Examples | None = None
+) -> None:
     """Write the report of a comparison, complete or not at all.
 
     The file contains everything: figures as SVG, images as base64, no script, nothing loaded from elsewhere. All text
@@ -33,14 +39,17 @@ def write_report(results: dict[str, Any], histories: "Histories", samples: Sampl
         histories: The rounds of each arm; arms may be missing.
         samples: Thumbnails by site and class; may be empty.
         path: The HTML file.
+        examples: Test images with the maps of the arms; None: none are shown.
 
     Raises:
         RunError: If the disk is full or the folder can't be written.
     """
-    write_text(path, render_report(results, histories, samples))
+    write_text(path, render_report(results, histories, samples, examples))
 
 
-def render_report(results: dict[str, Any], histories: "Histories", samples: Samples) -> str:
+def render_report(
+    results: dict[str, Any], histories: "Histories", samples: Samples, examples: Examples | None = None
+) -> str:
     """Render the page; arguments as `write_report`. Equal arguments give equal text."""
     calibration = calibration_rows(results)
     return render(
@@ -59,6 +68,7 @@ def render_report(results: dict[str, Any], histories: "Histories", samples: Samp
         federation={arm: stretches(record["rounds"]) for arm, record in results.get("federation", {}).items()},
         figures=_figures(results, histories),
         samples=_data_uris(samples),
+        examples=_with_data_uris(examples),
     )
 
 
@@ -111,9 +121,25 @@ def _differences(results: dict[str, Any]) -> list[tuple[str, str, list[tuple[str
 def _data_uris(samples: Samples) -> dict[str, dict[str, list[str]]]:
     """Encode PNG bytes as data URIs."""
     return {
-        site: {
-            label: ["data:image/png;base64," + base64.b64encode(image).decode() for image in images]
-            for label, images in by_class.items()
-        }
+        site: {label: [_data_uri(image) for image in images] for label, images in by_class.items()}
         for site, by_class in samples.items()
     }
+
+
+def _with_data_uris(examples: Examples | None) -> Examples:
+    """Encode the images of examples as data URIs."""
+
+    def encoded(shown: dict[str, Any]) -> dict[str, Any]:
+        return shown | {"image": _data_uri(shown["image"])}
+
+    if not examples:
+        return {}
+    by_site = {
+        site: [encoded(row) | {"maps": [encoded(found) for found in row["maps"]]} for row in rows]
+        for site, rows in examples["sites"].items()
+    }
+    return examples | {"sites": by_site}
+
+
+def _data_uri(image: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(image).decode()

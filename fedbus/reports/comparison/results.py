@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedbus.classes import CLASSES
-from fedbus.reports.comparison.page import Samples, write_report
+from fedbus.reports.comparison.page import Examples, Samples, write_report
 from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.folder import START_FILE
@@ -75,7 +75,9 @@ def assemble(
     }
 
 
-def write_results(results: dict[str, Any], histories: "Histories", samples: Samples, out: Path) -> Path:
+def write_results(
+    results: dict[str, Any], histories: "Histories", samples: Samples, out: Path, examples: Examples | None = None
+) -> Path:
     """Write `results.json`, `report.html`, `headline.png` and `table.md`, each complete or not at all.
 
     Args:
@@ -83,6 +85,7 @@ def write_results(results: dict[str, Any], histories: "Histories", samples: Samp
         histories: The rounds of each arm; arms may be missing.
         samples: Thumbnails by site and class; may be empty.
         out: Run folder.
+        examples: Test images with the maps of the arms; None: none are shown.
 
     Returns:
         The path of the report.
@@ -94,7 +97,7 @@ def write_results(results: dict[str, Any], histories: "Histories", samples: Samp
 
     write_json(out / RESULTS_FILE, results)
     report = out / "report.html"
-    write_report(results, histories, samples, report)
+    write_report(results, histories, samples, report, examples)
     headline_figure_png(results, out / "headline.png")
     write_text(out / "table.md", markdown_table(results))
     return report
