@@ -79,7 +79,7 @@ def predict_paths(
         all_broken = sample is not None and not len(sample) and _images(found.sources) <= MOST_TO_ADAPT
         applied = None if all_broken or not found.sources else open_model(folder, site, sample, device)
         make_private_folder(out)
-        run = _Run(applied, site, list(found.unreadable), advance_task(bar, "predict", _images(found.sources)))
+        run = PredictionRun(applied, site, list(found.unreadable), advance_task(bar, "predict", _images(found.sources)))
         stream = decoder.decode_all(found.sources)
         write_whole(out / PREDICTIONS_FILE, lambda path: run.write(path, stream))
     unreadable = sorted((each.name, each.problem, each.remedy) for each in run.unreadable)
@@ -93,7 +93,7 @@ def predict_paths(
 
 
 @dataclass
-class _Run:
+class PredictionRun:
     """One pass over the images.
 
     Attributes:
@@ -194,7 +194,7 @@ def _check_out(out: Path, found: Found) -> None:
         raise RunError(f"{out} is not empty.", "Name a new folder: --out FOLDER.")
 
 
-def _notes(folder: ModelFolder, site: str | None, sample: NDArray[np.uint8] | None, run: _Run) -> list[str]:
+def _notes(folder: ModelFolder, site: str | None, sample: NDArray[np.uint8] | None, run: PredictionRun) -> list[str]:
     """Describe what a reader of the results must know."""
     facts, notes = folder.facts, []
     if sample is not None and len(sample):
@@ -216,7 +216,7 @@ def _notes(folder: ModelFolder, site: str | None, sample: NDArray[np.uint8] | No
 def _describe(
     folder: ModelFolder,
     site: str | None,
-    run: _Run,
+    run: PredictionRun,
     sample: NDArray[np.uint8] | None,
     notes: list[str],
     seconds: float,
@@ -246,7 +246,7 @@ def _describe(
     }
 
 
-def _summary(out: Path, run: _Run) -> list[str]:
+def _summary(out: Path, run: PredictionRun) -> list[str]:
     """Say in one to three lines what was found, and where."""
     classes = ", ".join(f"{count} {name}" for name, count in sorted(run.counts["class"].items()))
     lines = [f"{run.images} images: {classes}." if run.images else "No image could be read."]

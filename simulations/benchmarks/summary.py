@@ -54,6 +54,8 @@ def figures_of(device: str) -> tuple[Figure, ...]:
         _rival("plain_flower_over_ours", "plain_flower", "seconds: a round of Flower's quickstart over ours"),
         _rival("pfl_over_ours", "peer", "seconds: a round of pfl-research over ours", "plain"),
         _rival("pfl_matched_over_ours", "peer", "the same, pfl-research with our arithmetic", "matched"),
+        _measured("inference_over_bare", "inference", "images/s: fedbus predict over a bare timm loop", least=0.95),
+        _measured("onnxruntime_over_bare", "inference", "images/s: ONNX Runtime over a bare timm loop"),
         _measured("memory_slope_mb_per_round", "rounds", "MB that memory grows per round"),
     )
 
