@@ -18,5 +18,5 @@ if __name__ == "__main__":
         normalised = (np.asarray(small)[..., None] / 255 - bundle["mean"]) / bundle["std"]
         batch = normalised.transpose(2, 0, 1)[None].astype(np.float32)
         probabilities = session.run(None, {"images": batch})[0][0]
-        print(path, dict(zip(bundle["classes"], probabilities.round(6).tolist(), strict=True)))
+        print(path, dict(zip(bundle["classes"], probabilities.astype(float).round(6).tolist(), strict=True)))
     print(bundle["notice"])
