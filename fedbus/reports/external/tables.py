@@ -53,7 +53,7 @@ def _models(results: dict[str, Any], *, stacked: bool) -> Table:
     table = new_table(f"{name}: {wording.size(results, ALL)}", NOTE, phantoms=results["phantoms"])
     add_label_column(table)
     for metric in METRICS:
-        add_figure_column(table, wording.METRICS[metric])
+        add_figure_column(table, wording.METRICS[metric].replace(" ", "\n"))
     for model in results["arms"]:
         found = wording.scores(results, model, ALL)
         cells = [figure_cell(found.get(metric), stacked=stacked) for metric in METRICS]
@@ -76,7 +76,7 @@ def _classes(results: dict[str, Any], *, stacked: bool) -> Table:
 def _class_cell(results: dict[str, Any], model: str, label: str, *, stacked: bool) -> Text:
     metric = wording.recall(results, model, ALL, label)
     if metric is None:
-        return Text(f"{wording.MISSING}:\n{na_reason(results, label)}")
+        return Text(f"{wording.MISSING}: {na_reason(results, label)}".replace(" has ", "\nhas "))  # cells do not wrap
     cell = figure_cell(metric, stacked=stacked)
     return cell.append("\nLOST" if stacked else " LOST") if metric["value"] < wording.GUESSING else cell
 
