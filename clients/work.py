@@ -40,8 +40,9 @@ from fedbus.training.federation import FederationRows
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows, site_rows
-from fedbus.transport.messages import BINS, EVALUATION, LIKELIHOODS, TRAINING, Instruction, Registration, Report
+from fedbus.transport.messages import BINS, EVALUATION, LIKELIHOODS, TRAINING, Instruction, Registration
 from fedbus.transport.packing import Layout
+from fedbus.transport.report import Report
 
 
 def register(workspace: Workspace, instruction: Instruction) -> Registration:

@@ -28,9 +28,9 @@ from fedbus.evaluation.site_scores import CONFUSION, FIGURES, GROUPS, IMAGES, SC
 from fedbus.evaluation.temperature import GRID
 from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
-from fedbus.transport.messages import BATCH_NORM_KEY, WEIGHT
 from fedbus.transport.packing import FLAT, Layout, number_of_values
 from fedbus.transport.read_values import LIKELIHOOD_SUMS
+from fedbus.transport.report import BATCH_NORM_KEY, WEIGHT
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
-from fedbus.transport.messages import Instruction, Registration, Report
+from fedbus.transport.messages import Instruction, Registration
 from fedbus.transport.packing import layout_of
+from fedbus.transport.report import Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import evaluation_messages
 from server.rounds.messaging import Participants, send_and_receive

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from fedbus.errors import RunError
 from fedbus.models.state import State
 from fedbus.transport.array_bytes import check_array_bytes
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, ROUND, SEEN, Instruction, Report
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, ROUND, SEEN, Instruction
 from fedbus.transport.packing import pack, unpack
+from fedbus.transport.report import Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.messaging import Participants, read_record
 

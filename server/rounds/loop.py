@@ -25,8 +25,9 @@ from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.settings.schema import Settings
 from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
-from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction, Report
+from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction
 from fedbus.transport.packing import layout_of
+from fedbus.transport.report import Report
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
 from server.rounds.classifier import classifier_arrays

@@ -11,8 +11,9 @@ from fedbus.errors import FedbusError, RunError
 from fedbus.evaluation.binned_counts import MALIGNANT
 from fedbus.models.state import State
 from fedbus.settings.schema import Settings
-from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction, Registration, Report
+from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction, Registration
 from fedbus.transport.read_values import MAX_LIKELIHOOD
+from fedbus.transport.report import Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import read_update
 from server.rounds.messaging import Participants, Replies, read_metrics

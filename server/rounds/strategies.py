@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedbus.errors import SettingsError
 from fedbus.settings.schema import Settings
-from fedbus.transport.messages import WEIGHT
+from fedbus.transport.report import WEIGHT
 
 STRATEGY_CLASSES: dict[str, type[Strategy]] = {
     "fedavg": flower.FedAvg,

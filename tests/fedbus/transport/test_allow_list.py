@@ -25,7 +25,8 @@ from fedbus.transport.allow_list import (
     check_registration,
     check_reply,
 )
-from fedbus.transport.messages import Registration, Report
+from fedbus.transport.messages import Registration
+from fedbus.transport.report import Report
 from tests.fedbus.evaluation.calibration_cases import overconfident
 
 LAYOUT = {"conv.weight": (4, 3, 3, 3), "fc.bias": (3,), "fc.weight": (3, 4)}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fedbus.classes import CLASSES
 from fedbus.errors import FedbusError, RunError
 from fedbus.evaluation.validation import Score
-from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction, Registration, Report
+from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction, Registration
+from fedbus.transport.report import Report
 from server.rounds.screening import check_update
 from tests.tiny import tiny_settings
 

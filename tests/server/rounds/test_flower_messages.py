@@ -9,8 +9,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedbus.errors import RunError
 from fedbus.evaluation.validation import Score
 from fedbus.models.state import State
-from fedbus.transport.messages import Instruction, Registration, Report
+from fedbus.transport.messages import Instruction, Registration
 from fedbus.transport.packing import layout_of
+from fedbus.transport.report import Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import (
     MAX_STRATEGY_LOSS,

@@ -17,7 +17,8 @@ from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from fedbus.training.rows import site_rows
 from fedbus.transport.allow_list import CALIBRATION, REGISTRATION, REPORT, TEST_REPORT
-from fedbus.transport.messages import ARRAYS, BATCH_NORM_KEY, CONFIG, METRICS, Instruction
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.transport.report import BATCH_NORM_KEY
 from fedbus.transport.shared_memory import SharedArrays
 from server.rounds.loop import Job, run_rounds
 from simulations.local_training import LocalTraining

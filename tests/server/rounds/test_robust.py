@@ -16,7 +16,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedbus.errors import SettingsError
 from fedbus.models.state import State
 from fedbus.settings.arms import ROBUST
-from fedbus.transport.messages import ARRAYS, METRICS, WEIGHT
+from fedbus.transport.messages import ARRAYS, METRICS
+from fedbus.transport.report import WEIGHT
 from server.rounds.flower_messages import from_array_record, to_array_record
 from server.rounds.robust import UPDATES_NEEDED, check_robust, check_robust_arms, set_parameters
 from server.rounds.strategies import make_strategy

@@ -11,8 +11,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedbus.classes import CLASSES
 from fedbus.evaluation.binned_counts import count_bins
 from fedbus.evaluation.validation import Score
-from fedbus.transport.messages import ARRAYS, BINS, LIKELIHOODS, METRICS, Instruction, Registration, Report
+from fedbus.transport.messages import ARRAYS, BINS, LIKELIHOODS, METRICS, Instruction, Registration
 from fedbus.transport.packing import layout_of
+from fedbus.transport.report import Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.messaging import Participants, Replies
 from server.rounds.screening import MAX_LOSS, screen_scores, screen_updates
