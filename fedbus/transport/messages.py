@@ -1,7 +1,7 @@
 """The messages between hub and sites, apart from weights: instructions to sites, and their registrations.
 
-What a site reports is in `report.py`. Every message is checked by its receiver. `allow_list.py` lists everything that a message from a site may contain.
-Flower is not used here: records are plain mappings.
+What a site reports is in `report.py`. Every message is checked by its receiver; `allow_list.py` lists everything that a
+message from a site may contain. Flower is not used here: records are plain mappings.
 """
 
 import math
