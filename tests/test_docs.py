@@ -17,7 +17,7 @@ from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction
 ROOT = Path(__file__).resolve().parents[1]
 SECURITY, DEPLOY, README = ROOT / "docs/security.md", ROOT / "docs/deploy.md", ROOT / "README.md"
 STUDY, LEAKAGE, RESULTS = ROOT / "docs/study.md", ROOT / "docs/leakage.md", ROOT / "docs/results.md"
-PERFORMANCE = ROOT / "docs/performance.md"
+PERFORMANCE, USE = ROOT / "docs/performance.md", ROOT / "docs/use.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -56,7 +56,7 @@ def fault_of(words: list[str]) -> str:
     return f"{' '.join(words)}: no option {unknown}" if unknown else ""
 
 
-@pytest.mark.parametrize("page", [DEPLOY, README, SECURITY, STUDY, LEAKAGE, RESULTS], ids=name_of)
+@pytest.mark.parametrize("page", [DEPLOY, README, SECURITY, STUDY, LEAKAGE, RESULTS, USE], ids=name_of)
 def test_every_command_exists(page):
     commands = commands_of(page.read_text(encoding="utf-8"))
     assert commands

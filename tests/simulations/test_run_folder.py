@@ -1,4 +1,4 @@
-"""`compare`, `score` and `study` refuse a folder that another process uses, and close theirs to other users."""
+"""`compare` and `study` refuse a folder that another process uses, and close theirs to other users."""
 
 import os
 import signal
@@ -21,7 +21,12 @@ from fedbus.settings.schema import Settings
 from simulations.compare import compare
 from simulations.studies.grid import load_grid
 from simulations.studies.study import run_study
-from tests.simulations.test_score import SETTINGS
+
+SETTINGS = {
+    "image-size": 32, "model": "test_resnet", "weights": "none", "batch-size": 8, "rounds": 3, "folds": 3,
+    "bootstrap": 20, "learning-rate": 0.01, "device": "cpu", "engine": "in-process", "batch-norm": "local",
+    "keep": "last", "precision": "float32", "arms": "local,centralised,fedavg,fedavg-blended,fedprox",
+}  # fmt: skip
 
 QUIET = Console(quiet=True)
 
