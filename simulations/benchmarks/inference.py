@@ -11,7 +11,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,11 +60,12 @@ def measure(settings: Settings, folder: Path, images: int = IMAGES, turns: int =
     paths, size = _write_files(folder / "images", images), settings.image_size
     torch.manual_seed(0)
     classifier = build_model(settings.model).eval()
+    model = _load(settings, classifier, folder)
     network = Network(classifier, 1.0, CLASSES).eval()
     save_network(network, size, "onnx", folder / FILES["onnx"])
     exported = load_network("onnx", folder / FILES["onnx"])
     ways: dict[str, Callable[[], object]] = {
-        "ours": lambda: _ours(settings, classifier, paths, folder),
+        "ours": lambda: _ours(model, paths, folder),
         "bare": lambda: _bare(run_network(network), paths, size),
         "onnxruntime": lambda: _bare(exported, paths, size),
     }
@@ -103,20 +103,22 @@ def _write_files(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def _ours(settings: Settings, classifier: nn.Module, paths: Sequence[Path], folder: Path) -> None:
-    """Predict the files as the command does, from a model that is loaded already."""
+def _load(settings: Settings, classifier: nn.Module, folder: Path) -> AppliedModel:
+    """Place a copy of the classifier as the command does; the network of the other loops stays as timm made it."""
     facts = ModelFacts.from_settings(
         settings, arm="bare", seed=0, run="", phantoms=True, predicts=None, weights=None, sites={}
     )
     module = place_model(settings.model, torch.device("cpu"))
     module.load_state_dict(classifier.state_dict())
-    model = AppliedModel(ModelFolder(folder, facts), module.eval(), settings, "shared")
+    return AppliedModel(ModelFolder(folder, facts), module.eval(), settings, "shared")
+
+
+def _ours(model: AppliedModel, paths: Sequence[Path], folder: Path) -> None:
+    """Find, decode and predict the files, and write their rows, as the command does once its model is loaded."""
     run = PredictionRun(model, None, [], lambda _: None)
-    run.write(
-        folder / "predictions.csv",
-        Decoder(settings.image_size, masked=False).decode_all(find_sources([paths[0].parent]).sources),
-    )
-    assert run.counts["class"].total() == len(paths), Counter(run.counts["class"])
+    decoder = Decoder(model.folder.facts.image_size, masked=False)
+    run.write(folder / "predictions.csv", decoder.decode_all(find_sources([paths[0].parent]).sources))
+    assert run.images == len(paths), "every file is readable"
 
 
 def _bare(run: Run, paths: Sequence[Path], size: int) -> NDArray[np.float64]:
