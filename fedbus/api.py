@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
 
-from fedbus.cards.card import write_card
+from fedbus.api_commands import Columns, card, evaluate, explain, export, measure_focus, predict
 from fedbus.classes import CLASSES
 from fedbus.errors import FedbusError, RunError, SettingsError
 from fedbus.evaluation.measured import CLASS_METRICS, METRICS
 from fedbus.evaluation.predictions import Predictions
-from fedbus.external.evaluate import EVALUATION_FILE
-from fedbus.external.evaluate import evaluate as evaluate_models
 from fedbus.images.burned_in import find_annotations, paint_over
 from fedbus.images.decode import decode_image, resize_image
 from fedbus.model_folder.apply import AppliedModel, open_model
@@ -29,10 +26,10 @@ from fedbus.reports.comparison.results import RESULTS_FILE
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.system.files import read_json
 
-__all__ = ["CLASSES", "FedbusError", "Model", "Run", "card", "evaluate", "load_model", "load_run"]
-
-Columns = dict[str, list[Any]]
-"""A table as columns of equal length, which `pandas.DataFrame` takes."""
+__all__ = [
+    "CLASSES", "FedbusError", "Model", "Run", "card", "evaluate", "explain", "export", "load_model", "load_run",
+    "measure_focus", "predict",
+]  # fmt: skip
 
 Picture = NDArray[np.uint8] | str | Path
 """A grey image, uint8 [H, W] of any size, or the path of an image file; `scan.dcm#12` is a DICOM file's frame."""
@@ -215,47 +212,6 @@ def load_model(
     masked = found.facts.burned_in == "masked"
     pixels = None if images is None else _prepare(images, found.facts.image_size, masked=masked)
     return Model(open_model(found, site, pixels, device))
-
-
-def evaluate(
-    models: Sequence[str | Path],
-    dataset: str,
-    out: str | Path | None = None,
-    *,
-    site: str | None = None,
-    leave_out_seen: bool = False,
-    adapt: bool = True,
-) -> dict[str, Any]:
-    """Evaluate models on a labelled dataset that took no part in their training, as `fedbus evaluate`.
-
-    Args:
-        models: Model folders; the first one is compared with each of the others.
-        dataset: `READER=FOLDER` or `NAME=READER:FOLDER`.
-        out: New folder of report, figures and predictions; None: as the command.
-        site: A site of the training, as which the models are applied; None: as elsewhere.
-        leave_out_seen: Leave out images that a model knows from its training, instead of refusing the dataset.
-        adapt: Whether BatchNorm statistics may be estimated from the dataset's images where a model needs it.
-
-    Returns:
-        The content of `evaluation.json`.
-
-    Raises:
-        FedbusError: If a model, the dataset or the folder can't be used.
-    """
-    folder = evaluate_models(
-        [Path(model) for model in models], dataset, Path(out) if out else None, Console(quiet=True),
-        site=site, leave_out_seen=leave_out_seen, adapt=adapt,
-    )  # fmt: skip
-    return read_json(folder / EVALUATION_FILE)
-
-
-def card(run: str | Path, out: str | Path | None = None) -> Path:
-    """Write the model card and the reporting checklists of a finished run, as `fedbus card`; return their folder.
-
-    Raises:
-        RunError: If the folder contains no finished run.
-    """
-    return write_card(Path(run), Path(out) if out else None, Console(quiet=True))
 
 
 def _prepare(images: Sequence[Picture], size: int, *, masked: bool) -> NDArray[np.uint8]:
