@@ -1,6 +1,5 @@
 """The commands as functions of `fedbus.api`; they raise `FedbusError` where the command prints an error."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,16 +7,14 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fedbus.cards.card import write_card
-from fedbus.explain.focus import measure_focus as measure_focus_of_run
-from fedbus.explain.pictures import explain_pictures
-from fedbus.export.export import export_model
 from fedbus.external.evaluate import EVALUATION_FILE
 from fedbus.external.evaluate import evaluate as evaluate_models
 from fedbus.predict.predict import PREDICTIONS_FILE, predict_paths
+from fedbus.system.csv_file import read_csv
 from fedbus.system.files import read_json
 
 Columns = dict[str, list[Any]]
-"""A table as columns of equal length, which `pandas.DataFrame` takes."""
+"""A table as columns of equal length, from which a data frame can be made."""
 
 PathLike = str | Path
 
@@ -79,8 +76,7 @@ def predict(model: PathLike, paths: Sequence[PathLike], out: PathLike, *, site: 
         FedbusError: If the model or a path can't be used, or no image was found.
     """
     predict_paths(Path(model), [Path(path) for path in paths], site, Path(out), Console(quiet=True))
-    with (Path(out) / PREDICTIONS_FILE).open(encoding="utf-8-sig", newline="") as file:
-        header, *rows = csv.reader(file)
+    header, *rows = read_csv((Path(out) / PREDICTIONS_FILE).read_text(encoding="utf-8"))
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
@@ -99,6 +95,8 @@ def explain(model: PathLike, images: Sequence[PathLike], out: PathLike, *, site:
     Raises:
         FedbusError: If the model or an image can't be used, or the backbone has no layer with positions.
     """
+    from fedbus.explain.pictures import explain_pictures  # late: Grad-CAM's library takes seconds
+
     paths = [Path(image) for image in images]
     return read_json(explain_pictures(Path(model), paths, site, Path(out), Console(quiet=True)))
 
@@ -116,6 +114,8 @@ def measure_focus(run: PathLike, out: PathLike | None = None) -> dict[str, Any]:
     Raises:
         FedbusError: If the run has no models or no masks, or the backbone has no layer with positions.
     """
+    from fedbus.explain.focus import measure_focus as measure_focus_of_run
+
     return read_json(measure_focus_of_run(Path(run), Path(out) if out else None, Console(quiet=True)))
 
 
@@ -142,4 +142,6 @@ def export(
     Raises:
         FedbusError: If the model can't be exported, or the difference is larger; nothing is left then.
     """
+    from fedbus.export.export import export_model  # late: it loads ONNX
+
     return export_model(Path(model), form, site, Path(out), [Path(image) for image in images]).largest_difference

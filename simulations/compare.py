@@ -25,7 +25,6 @@ from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
 from simulations.calibration import measure_calibrations
-from simulations.explained_examples import explained_examples
 from simulations.model_folders import write_model_folders
 from simulations.precision import resolve_precision
 from simulations.progress import ArmProgress
@@ -96,6 +95,8 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
         for note in missing_thresholds(calibration):
             progress.note(note)
         results = gather(settings, out, sites, runs, phantoms=phantoms) | {"calibration": calibration}
+        from simulations.explained_examples import explained_examples  # late: Grad-CAM's library takes seconds
+
         examples = explained_examples(settings, out, sites, runs)
         tracker.results(results)
     histories = {name: pairs[0][0].folder.read_history() for name, pairs in runs.items()}

@@ -41,10 +41,10 @@ def explained_examples(
     Returns:
         {"reference", "reason", "sites": {site: [{"kind", "label", "image", "maps": [{"arm", "predicted",
         "probability", "image"}]}]}}, images as PNG bytes; `reason` is why there are none, else empty. Empty for a
-        comparison without an arm that all sites share.
+        comparison without an arm that all sites share, or whose weights are on another machine.
     """
     reference = next((name for name in (*STRATEGIES, "centralised") if name in runs), None)
-    if reference is None:
+    if reference is None or not all(arm.has_weights for arm in list_arms(settings, out) if not arm.blended):
         return {}
     try:
         layer = spatial_layer_of(settings.model, settings.image_size)

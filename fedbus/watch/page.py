@@ -147,4 +147,4 @@ def _time_left(snapshot: Snapshot) -> dict[str, str]:
     left = seconds_left(snapshot.trainings, sites)
     if left is None:
         return {"left": wording.MISSING, "left_note": "known after the first round"}
-    return {"left": f"≈ {wording.duration(left)}", "left_note": "of training; scoring comes after it"}
+    return {"left": f"about {wording.duration(left)}", "left_note": "of training; scoring comes after it"}

@@ -165,10 +165,7 @@ class RoundLoop:
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in checkpoint.history],
                 "test": record({site: report.score for site, report in test.items()}),
                 "site_scores": {site: report.test.to_metrics() for site, report in test.items() if report.test},
-                "calibration": calibration.model_dump() if calibration else None,
-                "site_calibrations": {
-                    site: report.calibrated.to_metrics() for site, report in test.items() if report.calibrated
-                },
+                **(_calibration_facts(calibration, test) if calibration else {}),
             }
         )
 
@@ -283,3 +280,9 @@ class RoundLoop:
         """Wait until the quorum is connected."""
         timeout, job = self.settings.round_timeout, self.job
         wait_for_nodes(self.grid, self.quorum, self.quorum, self.participants, timeout, job.stop, job.on_wait)
+
+
+def _calibration_facts(calibration: Calibration, test: Mapping[str, Report]) -> dict[str, Any]:
+    """Describe the calibration of the tested weights, and what sites report of the calibrated model."""
+    sites = {site: report.calibrated.to_metrics() for site, report in test.items() if report.calibrated}
+    return {"calibration": calibration.model_dump(), "site_calibrations": sites}

@@ -25,7 +25,7 @@ def run(settings, out, *, resume=False, **changes):
     said = io.StringIO()
     settings = settings.model_copy(update=changes)
 
-    def write_results_only(results, histories, samples, folder):
+    def write_results_only(results, histories, samples, folder, examples):
         write_json(folder / "results.json", results)
         return folder / "report.html"
 
