@@ -19,6 +19,7 @@ from clients.site.folder import SiteFolder
 from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_dataset
 from fedbus.errors import RunError
+from fedbus.runs.folder import MAY_CHANGE
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import settings_of_run
@@ -139,5 +140,7 @@ def _read_manifest(settings: Settings, name: str) -> Manifest:
 def _prepared_folder(settings: Settings, name: str, parent: Path, manifest: Manifest) -> Path:
     """Return the folder for a site's settings and data, in a folder that only its owner can enter."""
     make_private_folder(parent)
-    content = settings.model_dump_json(by_alias=True) + manifest.digest
+    # What a resumed run may change must not change the folder: it also contains the site's own BatchNorm.
+    may_change = {key.replace("-", "_") for key in MAY_CHANGE}
+    content = settings.model_dump_json(by_alias=True, exclude=may_change) + manifest.digest
     return parent / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"

@@ -216,8 +216,9 @@ def load_model(
 
 def _prepare(images: Sequence[Picture], size: int, *, masked: bool) -> NDArray[np.uint8]:
     """Decode and resize images as training does: uint8 [N, size, size]."""
-    prepared = np.empty((len(images), size, size), dtype=np.uint8)
-    for row, image in enumerate(images):
+    given = [images] if isinstance(images, str | Path) else images
+    prepared = np.empty((len(given), size, size), dtype=np.uint8)
+    for row, image in enumerate(given):
         grey = _grey(image)
         shown = paint_over(np.asarray(grey), find_annotations(np.asarray(grey))) if masked else grey
         prepared[row] = resize_image(shown if isinstance(shown, Image.Image) else Image.fromarray(shown), size)
@@ -227,7 +228,7 @@ def _prepare(images: Sequence[Picture], size: int, *, masked: bool) -> NDArray[n
 def _grey(image: Picture) -> Image.Image:
     if isinstance(image, str | Path):
         return decode_image(Path(image))
-    if image.ndim != 2 or image.dtype != np.uint8:
+    if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
         raise SettingsError(
             f"An image has the shape {image.shape} and the type {image.dtype}.", "Give grey images, uint8 [H, W]."
         )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fedbus.cards.card import write_card
+from fedbus.errors import SettingsError
 from fedbus.external.evaluate import EVALUATION_FILE
 from fedbus.external.evaluate import evaluate as evaluate_models
 from fedbus.predict.predict import PREDICTIONS_FILE, predict_paths
@@ -19,8 +20,13 @@ Columns = dict[str, list[Any]]
 PathLike = str | Path
 
 
+def _paths(given: PathLike | Sequence[PathLike]) -> list[Path]:
+    """Return paths; a single one would otherwise be read letter by letter."""
+    return [Path(given)] if isinstance(given, PathLike) else [Path(path) for path in given]
+
+
 def evaluate(
-    models: Sequence[PathLike],
+    models: PathLike | Sequence[PathLike],
     dataset: str,
     out: PathLike | None = None,
     *,
@@ -45,7 +51,7 @@ def evaluate(
         FedbusError: If a model, the dataset or the folder can't be used.
     """
     folder = evaluate_models(
-        [Path(model) for model in models], dataset, Path(out) if out else None, Console(quiet=True),
+        _paths(models), dataset, Path(out) if out else None, Console(quiet=True),
         site=site, leave_out_seen=leave_out_seen, adapt=adapt,
     )  # fmt: skip
     return read_json(folder / EVALUATION_FILE)
@@ -60,7 +66,9 @@ def card(run: PathLike, out: PathLike | None = None) -> Path:
     return write_card(Path(run), Path(out) if out else None, Console(quiet=True))
 
 
-def predict(model: PathLike, paths: Sequence[PathLike], out: PathLike, *, site: str | None = None) -> Columns:
+def predict(
+    model: PathLike, paths: PathLike | Sequence[PathLike], out: PathLike, *, site: str | None = None
+) -> Columns:
     """Predict the images of files and folders, as `fedbus predict`.
 
     Args:
@@ -75,12 +83,14 @@ def predict(model: PathLike, paths: Sequence[PathLike], out: PathLike, *, site: 
     Raises:
         FedbusError: If the model or a path can't be used, or no image was found.
     """
-    predict_paths(Path(model), [Path(path) for path in paths], site, Path(out), Console(quiet=True))
+    predict_paths(Path(model), _paths(paths), site, Path(out), Console(quiet=True))
     header, *rows = read_csv((Path(out) / PREDICTIONS_FILE).read_text(encoding="utf-8"))
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
-def explain(model: PathLike, images: Sequence[PathLike], out: PathLike, *, site: str | None = None) -> dict[str, Any]:
+def explain(
+    model: PathLike, images: PathLike | Sequence[PathLike], out: PathLike, *, site: str | None = None
+) -> dict[str, Any]:
     """Map where a model looked in each image (Grad-CAM), as `fedbus explain`.
 
     Args:
@@ -97,8 +107,7 @@ def explain(model: PathLike, images: Sequence[PathLike], out: PathLike, *, site:
     """
     from fedbus.explain.pictures import explain_pictures  # late: Grad-CAM's library takes seconds
 
-    paths = [Path(image) for image in images]
-    return read_json(explain_pictures(Path(model), paths, site, Path(out), Console(quiet=True)))
+    return read_json(explain_pictures(Path(model), _paths(images), site, Path(out), Console(quiet=True)))
 
 
 def measure_focus(run: PathLike, out: PathLike | None = None) -> dict[str, Any]:
@@ -125,7 +134,7 @@ def export(
     out: PathLike,
     *,
     site: str | None = None,
-    images: Sequence[PathLike] = (),
+    images: PathLike | Sequence[PathLike] = (),
 ) -> float:
     """Export a model to a bundle that runs without FedBUS, as `fedbus export`.
 
@@ -144,4 +153,6 @@ def export(
     """
     from fedbus.export.export import export_model  # late: it loads ONNX
 
-    return export_model(Path(model), form, site, Path(out), [Path(image) for image in images]).largest_difference
+    if form not in ("onnx", "torchscript"):
+        raise SettingsError(f"There is no format {form!r}.", "Use onnx or torchscript.")
+    return export_model(Path(model), form, site, Path(out), _paths(images)).largest_difference

@@ -57,11 +57,11 @@ def _facts(arm: Arm, settings: Settings, sites: Mapping[str, Site], *, phantoms:
         run=run_id(arm.out),
         phantoms=phantoms,
         predicts=done["classes"],
-        batch_norm=settings.batch_norm if arm.federated else "average",
         weights=None if arm.tuned else part_of(arm.folder.path, f"{FILES[settings.keep]}.safetensors"),
         sites={name: SiteFacts(images=_training_images(sites[name]), own=own[name]) for name in names},
         seen=_save_seen(arm, [sites[name] for name in names]),
         calibration=calibrate_arm(arm, settings, sites),
+        **({} if arm.federated else {"batch_norm": "average"}),
     )
 
 

@@ -82,3 +82,14 @@ def test_what_cannot_be_used_is_named(trained_run: Path, tmp_path: Path) -> None
     with pytest.raises(SettingsError, match=r"\(8, 8, 3\)"):
         model.predict([np.zeros((8, 8, 3), dtype=np.uint8)])
     assert model.predict([]).shape == (0, 3)
+
+
+def test_a_single_path_is_not_read_letter_by_letter(trained_run: Path, tmp_path: Path) -> None:
+    source = read_settings(trained_run).sites["north"].path
+    file = next(iter(sorted(source.rglob("*.png"))))
+    model = trained_run / "arms/centralised"
+    rows = api.predict(model, str(file), tmp_path / "predictions")
+    assert len(rows["file"]) == 1
+    assert api.load_model(model).predict(str(file)).shape == (1, 3)
+    with pytest.raises(SettingsError, match="no format 'onx'"):
+        api.export(model, "onx", tmp_path / "bundle")  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ def write_card(path: Path, out: Path | None, console: Console) -> Path:
 
     Args:
         path: The run folder.
-        out: Folder of the pages; None: `RUN/card`. Older pages there are replaced.
+        out: Folder of the pages; None: `RUN/card`. Pages there that differ are kept as `NAME.before`.
         console: Prints the summary.
 
     Returns:
@@ -43,6 +43,7 @@ def write_card(path: Path, out: Path | None, console: Console) -> Path:
         pages = {FILE: model_card(run)} | {each.file: checklist_page(each, run) for each in CHECKLISTS}
     make_private_folder(folder)
     for name, text in pages.items():
+        _keep_edited(folder / name, text)
         write_text(folder / name, text)
     _print_summary(run, folder, console)
     return folder
@@ -61,3 +62,9 @@ def _print_summary(run: FinishedRun, folder: Path, console: Console) -> None:
     for checklist in CHECKLISTS:
         console.print(f"{checklist.title}: {folder / checklist.file}", markup=False, highlight=False, soft_wrap=True)
     console.print("Next: fill in the items marked “for you to fill”, and check what is filled before you publish it.")
+
+
+def _keep_edited(page: Path, text: str) -> None:
+    """Move a page aside that would change: somebody may have filled in its items."""
+    if page.is_file() and page.read_text(encoding="utf-8") != text:
+        page.replace(page.with_name(f"{page.name}.before"))

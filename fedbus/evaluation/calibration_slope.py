@@ -46,6 +46,8 @@ def _estimate(malignant: NDArray[np.bool_], columns: FloatArray, offset: FloatAr
     The one-step bootstrap spares a fit for every draw. Moulton and Zeger, "Bootstrapping generalized linear models",
     Computational Statistics and Data Analysis 11(1), 1991.
     """
+    if columns.shape[1] > 1 and np.ptp(columns[:, 1:]) == 0:  # a model that says the same of all rows has no slope
+        return np.full((1 + len(weights), columns.shape[1]), np.nan)
     once, found = np.ones((1, len(offset))), np.zeros(columns.shape[1])
     for _ in range(MOST_STEPS):
         step = _newton_step(malignant, columns, offset, once, found)[0]

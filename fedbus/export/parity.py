@@ -122,4 +122,4 @@ def _phantoms(size: int) -> NDArray[np.uint8]:
 
 def _spread(count: int, most: int = MOST_IMAGES) -> slice:
     """Select about `most` of `count` items at equal distances."""
-    return slice(None, None, -(-count // most))
+    return slice(None, None, max(1, -(-count // most)))

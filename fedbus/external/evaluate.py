@@ -132,7 +132,10 @@ def _write(
     try:
         for model in models:
             for file_name, seed in zip(model.file_names, predictions[model.name], strict=True):
-                seed.to_csv(folder / f"predictions-{file_name}.csv")
+                path = folder / f"predictions-{file_name}.csv"
+                while path.exists():  # names that differ only in signs that a file's name leaves out
+                    path = path.with_stem(f"{path.stem}-2")
+                seed.to_csv(path)
         write_json(folder / EVALUATION_FILE, results)
         write_page(results, folder / PAGE_FILE)
         keys = ("note", "created", "command", "versions", "machine", "as", "models")

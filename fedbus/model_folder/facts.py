@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from fedbus.classes import CLASSES
 from fedbus.evaluation.calibration import Calibration
-from fedbus.models.batch_norm import OWN_PARTS
+from fedbus.models.batch_norm import OWN_PARTS, own_names
+from fedbus.models.build import model_shapes
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 
@@ -185,7 +186,7 @@ class ModelFacts(BaseModel):
             "image_size": settings.image_size,
             "burned_in": settings.burned_in,
             "precision": settings.precision,
-            "batch_norm": settings.batch_norm,
+            "batch_norm": _policy(settings),
             "near_bits": settings.near_bits,
             "weights": weights,
             "sites": dict(sites),
@@ -218,3 +219,9 @@ class ModelFacts(BaseModel):
             },
             MODEL_FILE,
         )
+
+
+def _policy(settings: Settings) -> str:
+    """Return the policy of BatchNorm; without BatchNorm in the architecture, no array stays at the sites."""
+    kept = own_names(settings.batch_norm, model_shapes(settings.model)) if settings.batch_norm in OWN_PARTS else [""]
+    return settings.batch_norm if kept else "average"

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from fedbus.images.masks import has_mask_greys
 from fedbus.predict.sources import Source, Unreadable
 
 AHEAD = 128
-"""Sources that are decoded before the model needs them, at most."""
+"""Images that are decoded before the model needs them, at most; a sequence's source has many, so one more may wait."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +56,20 @@ class Decoder:
         return [self._prepare(source.name, number, image) for number, image in shown]
 
     def decode_all(self, sources: Sequence[Source]) -> Iterator[list[Decoded | Unreadable]]:
-        """Decode sources in threads, at most `AHEAD` of them ahead of the caller; yields them in their order."""
-        waiting: deque[Future[list[Decoded | Unreadable]]] = deque()
-        remaining = iter(sources)
+        """Decode sources in threads, about `AHEAD` images ahead of the caller; yields them in their order."""
+        waiting: deque[tuple[int, Future[list[Decoded | Unreadable]]]] = deque()
+        ahead = 0
         pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
         try:
-            waiting.extend(pool.submit(self.decode, source) for source in islice(remaining, AHEAD))
+            for source in sources:
+                while ahead >= AHEAD:
+                    count, future = waiting.popleft()
+                    ahead -= count
+                    yield future.result()
+                waiting.append((len(source), pool.submit(self.decode, source)))
+                ahead += len(source)
             while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(self.decode, source) for source in islice(remaining, 1))
+                yield waiting.popleft()[1].result()
         finally:
             pool.shutdown(cancel_futures=True)
 

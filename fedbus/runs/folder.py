@@ -11,6 +11,7 @@ OUT/explained/     focus.json: the share of the models' maps inside lesions
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,7 +102,8 @@ def record_run(out: Path, settings: Settings) -> None:
     if not (out / ENVIRONMENT_FILE).is_file():
         from fedbus.runs.environment import describe_environment  # imports PyTorch
 
-        write_json(out / ENVIRONMENT_FILE, describe_environment())
+        unique = {"id": uuid.uuid4().hex}  # two runs can start in the same second
+        write_json(out / ENVIRONMENT_FILE, describe_environment() | unique)
 
 
 def _forget_empty_run(out: Path) -> None:
@@ -137,7 +139,7 @@ def run_id(out: Path) -> str:
     """Identify a run among others in folders of the same name.
 
     Returns:
-        16 hex digits: a digest of when, where and by which command the run was started.
+        16 hex digits: a digest of when, where and by which command the run was started, and of a random number.
     """
     return hashlib.sha256((out / ENVIRONMENT_FILE).read_bytes()).hexdigest()[:16]
 

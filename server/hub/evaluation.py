@@ -68,8 +68,8 @@ def evaluate_model(hub: HubFolder, model: Path, out: Path | None, *, resume: boo
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
     with open_run(target, settings, resume=resume, lock=FOLLOWING):
         if sites.keys() - read_answers(target)["sites"].keys():
+            write_json(target / REQUEST_FILE, vars(request))  # first: --resume reads it
             _copy_model(folder, target / GIVEN)
-            write_json(target / REQUEST_FILE, vars(request))
             application, digest = stage_application(hub)
             log(f"application {digest}")
             log("each site approves it once: fedbus site approve DIR DIGEST")
@@ -103,7 +103,9 @@ def _describe(hub: HubFolder, folder: ModelFolder) -> tuple[Settings, Request]:
             path, digest, title, facts.run, kept_round(trained, best), True, rows.class_counts, rows.balanced
         )
     # Statistics of training images, and leaks on purpose, belong to the sites where the model was trained.
-    settings = settings.model_copy(update={"recalibrate": False, "split": "groups"})
+    # The network is the one that the facts describe: a centralised arm shares its BatchNorm whatever the setting says.
+    of_model = {"model": facts.architecture, "image_size": facts.image_size, "batch_norm": facts.batch_norm}
+    settings = settings.model_copy(update={"recalibrate": False, "split": "groups"} | of_model)
     code = facts.run if re.fullmatch(RUN, facts.run) else ""
     return settings, Request(path, digest, f"{facts.arm}-{facts.seed}-{digest[:8]}", code, 0, own=False)
 

@@ -12,7 +12,7 @@ from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
 from fedbus.reports.comparison.results import read_results
 from fedbus.runs.checkpoint import arm_folder
-from fedbus.runs.folder import check_run, check_same_start, open_run
+from fedbus.runs.folder import check_run, check_same_start, open_run, read_settings
 from fedbus.runs.lock import FOLLOWING
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
@@ -84,6 +84,11 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
     if (out / GIVEN).exists():
         raise RunError(f"{out} is an evaluation, not a training.", "Choose another --out.")
     check_run(out, settings, resume=resume)
+    if resume and (before := read_settings(out).threshold) != settings.threshold:
+        raise SettingsError(
+            f"threshold was {before} and is now {settings.threshold}, but sites have answered with the former.",
+            f"Resume with --set threshold={before}, or start a new run.",
+        )
     check_input_size(settings.model, settings.image_size)
     check_tracking(settings)
     sites = hub.sites()

@@ -81,7 +81,7 @@ class HubReader:
             return "preparing", "", ""
         if status.state == "finished":
             return ("finished" if (self.out / REPORT_FILE).is_file() else "scoring"), status.words, ""
-        if status.state in ("waiting", "training") and not is_held(self.out / RUNNING):
+        if status.state in ("waiting", "training", "evaluating") and not is_held(self.out / RUNNING):
             return "interrupted", ENDED, RESUME  # it was killed, or else it would have written its end
         remedy = RESUME if status.state == "stopped" else status.remedy
         return STATES[status.state], status.words, remedy

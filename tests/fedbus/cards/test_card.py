@@ -62,12 +62,13 @@ def test_no_path_no_patient_and_no_image_is_in_any_page(kind, run, shared_hub_ru
         assert set(re.findall(r"[\w/() -]+\.(?:png|jpg|dcm)", text)) <= {"headline.png"}
 
 
-def test_a_second_card_replaces_the_first(run):
+def test_a_second_card_replaces_the_first_and_keeps_what_was_filled_in(run):
     write_card(run, None, Console(quiet=True))
     first = {path.name: path.read_text() for path in (run / "card").iterdir()}
     (run / "card" / "claim.md").write_text("old")
     write_card(run, None, Console(quiet=True))
-    assert {path.name: path.read_text() for path in (run / "card").iterdir()} == first
+    found = {path.name: path.read_text() for path in (run / "card").iterdir()}
+    assert found == first | {"claim.md.before": "old"}
 
 
 def refused(folder, *named):

@@ -70,6 +70,13 @@ def test_separated_or_missing_sides_have_no_slope():
         assert np.isnan(slope).all()
 
 
+def test_a_model_that_says_the_same_of_all_images_has_no_slope():
+    malignant = np.arange(5000) % 3 == 0
+    slope, intercept = slope_and_intercept(malignant, np.full(5000, 0.3), np.ones((2, 5000)))
+    assert np.isnan(slope).all()
+    assert np.isfinite(intercept).all()
+
+
 def test_brier_and_calibration_error(rows, fitted, measured):
     calibrated = fitted.apply(rows.probabilities)
     for when, probabilities in (("before", rows.probabilities), ("after", calibrated)):

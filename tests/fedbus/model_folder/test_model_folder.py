@@ -12,8 +12,10 @@ import pytest
 from fedbus.errors import RunError
 from fedbus.evaluation.predictions import Predictions
 from fedbus.model_folder.apply import LEAST_TO_ADAPT, open_model
+from fedbus.model_folder.facts import ModelFacts, Part
 from fedbus.model_folder.read import read_model
 from fedbus.models.batch_norm import own_names
+from fedbus.settings.load import build_settings
 from fedbus.sites.pixel_cache import read_hashes
 from fedbus.sites.site import open_site, read_facts
 
@@ -119,3 +121,15 @@ def test_other_folders_are_explained(trained_run: Path, tmp_path: Path) -> None:
         read_model(tmp_path)
     with pytest.raises(RunError, match="does not exist"):
         read_model(tmp_path / "nowhere")
+
+
+def test_a_model_without_batch_norm_is_complete_whatever_the_policy() -> None:
+    def facts(model: str) -> ModelFacts:
+        settings = build_settings({"model": model, "image-size": 160, "batch-norm": "local"}, "the tests")
+        weights = Part(file="final.safetensors", sha256="0" * 64)
+        return ModelFacts.from_settings(
+            settings, arm="fedavg", seed=0, run="", phantoms=True, predicts=None, weights=weights, sites={}
+        )
+
+    assert facts("test_vit").complete
+    assert not facts("test_resnet").complete

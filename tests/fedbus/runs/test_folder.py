@@ -17,12 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fedbus.errors import RunError
+from fedbus.runs import environment
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint, arm_folder
-from fedbus.runs.folder import MAY_CHANGE, run_id
+from fedbus.runs.folder import MAY_CHANGE, record_run, run_id
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import RUN
-from tests.tiny import start_run
+from tests.tiny import start_run, tiny_settings
 
 
 def settings_of(**changes: object) -> Settings:
@@ -234,3 +235,10 @@ def test_seeds_have_folders_where_there_are_several():
     assert arm_folder(out, several, "local-north", 5).path == out / "arms/local-north/seed-5"
     paths = {arm_folder(out, several, arm, seed).path for arm in ("a", "b") for seed in (4, 5)}
     assert len(paths) == 4
+
+
+def test_runs_that_start_in_the_same_second_have_different_ids(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "describe_environment", lambda: {"created": "now"})
+    for name in ("a", "b"):
+        record_run(tmp_path / name, tiny_settings())
+    assert run_id(tmp_path / "a") != run_id(tmp_path / "b")
