@@ -36,7 +36,7 @@ class Calibration(BaseModel):
     temperature: float = Field(ge=GRID[0], le=GRID[-1])
     rows: int = Field(ge=1)
     rule: str
-    threshold: float | None = Field(ge=0, le=1)
+    threshold: float | None = Field(ge=0, lt=1)  # it is one of EDGES
     reason: str = ""
     counts: BinnedCounts
 

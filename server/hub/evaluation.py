@@ -100,8 +100,9 @@ def _describe(hub: HubFolder, folder: ModelFolder) -> tuple[Settings, Request]:
             trained.balance,
         )
         return settings, Request(
-            path, digest, title, facts.run, kept_round(trained, best), True, rows.class_counts, rows.balanced
-        )
+            path, digest, title, facts.run, kept_round(trained, best), True, rows.class_counts, rows.balanced,
+            {name: site["splits"] for name, site in read_registrations(run).items()},
+        )  # fmt: skip
     # Statistics of training images, and leaks on purpose, belong to the sites where the model was trained.
     # The network is the one that the facts describe: a centralised arm shares its BatchNorm whatever the setting says.
     of_model = {"model": facts.architecture, "image_size": facts.image_size, "batch_norm": facts.batch_norm}

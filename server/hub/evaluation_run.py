@@ -2,7 +2,8 @@
 
 import json
 import threading
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Request:
         own: Whether a run of this hub made it.
         class_counts: Training images of each class at all sites of that run; empty for a model from elsewhere.
         balanced: Training rows after balancing at all sites of that run; 0 for a model from elsewhere.
+        splits: By site of that run, its images of each class by split; empty for a model from elsewhere.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Request:
     own: bool
     class_counts: tuple[int, ...] = ()
     balanced: int = 0
+    splits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_request(out: Path) -> Request:
@@ -87,10 +90,12 @@ def evaluate_given(grid: Grid, out: Path, names: dict[int, str]) -> None:
     missing = {node: name for node, name in names.items() if name not in before["sites"]}
     if missing:
         answers = ask_sites(grid, missing, _given_model(out), threading.Event(), lambda words: _report(out, words))
-        found = before["sites"] | _found(answers)
-        write_json(out / ANSWERS_FILE, {"sites": found, "failures": answers.failures})
+        answered, changed = _found(answers), _changed_sites(answers, read_request(out))
+        found = before["sites"] | {name: answer for name, answer in answered.items() if name not in changed}
+        failures = answers.failures | changed
+        write_json(out / ANSWERS_FILE, {"sites": found, "failures": failures})
         if not found:
-            reasons = listed([f"{site}: {reason}" for site, reason in answers.failures.items()])
+            reasons = listed([f"{site}: {reason}" for site, reason in failures.items()])
             raise RunError(f"No site could test the model ({reasons}).", "Fix the sites, then rerun with --resume.")
     write_status(out, Status("finished"))
 
@@ -111,6 +116,16 @@ def _given_model(out: Path) -> GivenModel:
     )
     seen = None if request.own else folder.seen()  # its test rows were not trained on, by its own split
     return GivenModel(instruction, state_for_elsewhere(folder), seen.hashes if seen else None)
+
+
+def _changed_sites(answers: Answers, request: Request) -> dict[str, str]:
+    """Explain whose answers do not count: with other images the split differs, and tests images of the training."""
+    reason = "its images have changed since the model was trained, so some of its test images may be known to the model"
+    return {
+        name: reason
+        for name in answers.reports
+        if name in request.splits and json.loads(json.dumps(answers.registrations[name].splits)) != request.splits[name]
+    }
 
 
 def _found(answers: Answers) -> dict[str, Any]:

@@ -158,6 +158,20 @@ def test_a_run_that_recalibrates_is_evaluated_with_the_same_statistics(
     assert results["sites"]["north"]["batch_norm"] == "own"
 
 
+def test_a_site_whose_images_have_changed_since_the_training_is_left_out(hub, prepared, tmp_path, monkeypatch):
+    path = hub.runs / "first" / "registrations.json"
+    before = path.read_text()
+    changed = json.loads(before)
+    changed["south"]["splits"]["train"][0] += 1
+    path.write_text(json.dumps(changed))
+    try:
+        results = ask(hub, hub.runs / "first/arms/fedavg", deployed_grid(prepared, tmp_path), monkeypatch, "changed")
+    finally:
+        path.write_text(before)
+    assert list(results["sites"]) == ["north"]
+    assert "images have changed" in results["failures"]["south"]
+
+
 def test_only_the_model_and_listed_numbers_cross_the_wire(hub, prepared, two_site_settings, tmp_path, monkeypatch):
     replies: list[Message] = []
     grid = deployed_grid(prepared, tmp_path)
