@@ -64,5 +64,5 @@ def _assemble(out: Path) -> dict[str, Any]:
         "failures": dict(sorted(answers["failures"].items())),
         "all": pool_sites(scores, settings.bootstrap, settings.draw_seed),
         "settings": shown_settings(settings),
-        **environment,
+        **{key: environment[key] for key in ("created", "command", "versions", "machine")},
     }

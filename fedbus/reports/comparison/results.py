@@ -71,7 +71,7 @@ def assemble(
         },
         "settings": shown_settings(settings),
         "weights": f"{describe_weights(settings)}; SHA-256 of the start {_start_digests(out)}",
-        **environment,
+        **{key: environment[key] for key in ("created", "command", "versions", "machine")},
     }
 
 
