@@ -22,7 +22,7 @@ from clients.workspace import Workspace
 from fedbus.model_folder.apply import LEAST_TO_ADAPT, adapt_statistics
 from fedbus.models.batch_norm import OWN_PARTS
 from fedbus.models.state import State, set_state
-from fedbus.runs.site_state import local_batch_norm
+from fedbus.runs.site_state import own_arrays
 from fedbus.sites.groups import cross_pairs
 from fedbus.sites.pixel_cache import read_hashes
 from fedbus.sites.site import Site, read_facts, split_path
@@ -112,11 +112,7 @@ def set_given_state(
         RunError: If a file of the site's own arrays is damaged.
     """
     settings = instruction.settings
-    own = (
-        local_batch_norm(workspace.folder, instruction.memory, site.name, instruction.round)
-        if settings.batch_norm in OWN_PARTS
-        else {}
-    )
+    own = own_arrays(settings.batch_norm, workspace.folder, instruction.memory, site.name, instruction.round)
     set_state(model, state | own)
     if settings.recalibrate:
         recalibrate(model, training_rows(), settings)

@@ -3,10 +3,8 @@
 import shlex
 from pathlib import Path
 
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.text import NOT_A_DEVICE
-
-MODEL_FILE = "model.json"
-"""As in `fedbus.model_folder.facts`, which imports PyTorch."""
 
 
 def next_step(folder: Path, site: str) -> str:

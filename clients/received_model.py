@@ -17,11 +17,12 @@ from fedbus.classes import CLASSES
 from fedbus.deployment.private_folder import new_folder
 from fedbus.errors import RunError
 from fedbus.evaluation.site_scores import SiteScores
-from fedbus.model_folder.facts import MODEL_FILE, ModelFacts, SiteFacts
+from fedbus.model_folder.facts import ModelFacts, SiteFacts
 from fedbus.model_folder.seen import Seen
 from fedbus.model_folder.write import SEEN_FILE, part_of, save_part, write_model
 from fedbus.models.batch_norm import OWN_PARTS
 from fedbus.models.state import State
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.system.files import FRAGMENT, read_json, write_json
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.transport.messages import Instruction

@@ -17,8 +17,8 @@ from fedbus.classes import CLASSES
 from fedbus.errors import FedbusError, RunError, SettingsError
 from fedbus.evaluation.measured import CLASS_METRICS, METRICS
 from fedbus.evaluation.predictions import Predictions
-from fedbus.images.burned_in import find_annotations, paint_over
-from fedbus.images.decode import decode_image, resize_image
+from fedbus.images.decode import decode_image
+from fedbus.images.model_input import prepare_image
 from fedbus.model_folder.apply import AppliedModel, open_model
 from fedbus.model_folder.read import read_model
 from fedbus.reports.comparison.figures import headline_figure_png
@@ -219,9 +219,7 @@ def _prepare(images: Sequence[Picture], size: int, *, masked: bool) -> NDArray[n
     given = [images] if isinstance(images, str | Path) else images
     prepared = np.empty((len(given), size, size), dtype=np.uint8)
     for row, image in enumerate(given):
-        grey = _grey(image)
-        shown = paint_over(np.asarray(grey), find_annotations(np.asarray(grey))) if masked else grey
-        prepared[row] = resize_image(shown if isinstance(shown, Image.Image) else Image.fromarray(shown), size)
+        prepared[row] = prepare_image(_grey(image), size, masked=masked)
     return prepared
 
 

@@ -13,11 +13,10 @@ from fedbus.model_folder.facts import ModelFacts, Part, SiteFacts
 from fedbus.model_folder.read import ModelFolder
 from fedbus.model_folder.seen import Seen, seen_at
 from fedbus.model_folder.write import SEEN_FILE, part_of, save_part, write_model
-from fedbus.models.batch_norm import OWN_PARTS
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.folder import run_id
-from fedbus.runs.site_state import local_batch_norm
+from fedbus.runs.site_state import own_arrays
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.training.recalibration import recalibrate
@@ -81,7 +80,7 @@ def _own_part(arm: Arm, settings: Settings, sites: Mapping[str, Site], name: str
 def _own_arrays(arm: Arm, settings: Settings, sites: Mapping[str, Site], name: str) -> State:
     """Return the arrays that differ, as `simulations.prediction.predict_arm` makes them."""
     kept = kept_round(settings, arm.folder.read_facts()["best_round"])
-    own = local_batch_norm(arm.out, arm.title, name, kept) if arm.federated and settings.batch_norm in OWN_PARTS else {}
+    own = own_arrays(settings.batch_norm, arm.out, arm.title, name, kept) if arm.federated else {}
     if not settings.recalibrate:
         return own
     device, shared = pick_device(settings.device), load_kept(arm.folder, settings)

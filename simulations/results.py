@@ -17,12 +17,12 @@ from fedbus.evaluation.predictions import Predictions, join
 from fedbus.evaluation.site_known import predict_class_shares
 from fedbus.evaluation.site_mean import ALL, MEAN, Folds, measure_places
 from fedbus.reports.comparison.results import assemble
-from fedbus.settings.arms import blended_from, is_federated
+from fedbus.settings.arms import OWN, blended_from, is_federated
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, read_facts
 from fedbus.training.rows import site_rows
 from simulations.arm import Arm
-from simulations.subgroups import OWN, measure_site_subgroups
+from simulations.subgroups import measure_site_subgroups
 
 SAMPLES = 3
 """Images of each class and site on the report page."""

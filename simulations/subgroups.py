@@ -6,12 +6,10 @@ from typing import Any
 
 from fedbus.evaluation.site_mean import Folds
 from fedbus.evaluation.subgroups import measure_subgroups
+from fedbus.settings.arms import OWN
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import SUBGROUP_NOTES, frozen_split, read_facts
 from fedbus.sites.subgroups import read_subgroups
-
-OWN = "local"
-"""How results call the arm in which each site uses its own model."""
 
 
 def measure_site_subgroups(

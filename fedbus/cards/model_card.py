@@ -15,9 +15,9 @@ from fedbus.cards.markdown import code, first_lines, prose, table
 from fedbus.cards.result_answers import limits
 from fedbus.cards.run import FinishedRun
 from fedbus.cards.subgroup_tables import subgroup_tables
-from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.reports import wording
 from fedbus.reports.comparison import summary
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.settings.arms import blended_from, is_blended, is_tuned, tuned_from
 from fedbus.settings.schema import Settings
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from fedbus.cards.elsewhere import Elsewhere, read_elsewhere, well_formed
 from fedbus.errors import RunError, listed
-from fedbus.model_folder.facts import MODEL_FILE, ModelFacts
+from fedbus.evaluation.kept import FILES
+from fedbus.model_folder.facts import ModelFacts
 from fedbus.model_folder.read import read_model
 from fedbus.reports import wording
 from fedbus.reports.comparison.results import RESULTS_FILE, read_results
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.checkpoint import ArmFolder, arm_folder
 from fedbus.runs.folder import is_run, read_settings
 from fedbus.settings.arms import is_blended, is_tuned
@@ -68,7 +70,7 @@ class FinishedRun:
     @property
     def weights_file(self) -> str:
         """Name of the weights that were tested, in each arm's folder."""
-        return "best.safetensors" if self.settings.keep == "best" else "final.safetensors"
+        return f"{FILES[self.settings.keep]}.safetensors"
 
     @cached_property
     def folders(self) -> dict[str, list[ArmFolder]]:

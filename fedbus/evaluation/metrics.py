@@ -83,12 +83,12 @@ def weighted_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], 
 
 def share(part: NDArray[np.bool_], whole: NDArray[np.bool_], weights: FloatArray) -> FloatArray:
     """Share of the rows in `whole` that are also in `part`, both bool [N]: [B] in 0..1, NaN where no rows remain."""
-    return _ratio(weights @ (part & whole), weights @ whole)
+    return ratio(weights @ (part & whole), weights @ whole)
 
 
 def accuracy(confusion: FloatArray) -> FloatArray:
     """Share of rows that are predicted correctly: [B] in 0..1, from [B, 3, 3]."""
-    return _ratio(np.trace(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2)))
+    return ratio(np.trace(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2)))
 
 
 def sensitivity(confusion: FloatArray) -> FloatArray:
@@ -96,7 +96,7 @@ def sensitivity(confusion: FloatArray) -> FloatArray:
 
     NaN for a class without rows.
     """
-    return _ratio(np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2))
+    return ratio(np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2))
 
 
 def specificity(confusion: FloatArray) -> FloatArray:
@@ -107,7 +107,7 @@ def specificity(confusion: FloatArray) -> FloatArray:
     truth, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     others = confusion.sum(axis=(1, 2))[:, None] - truth
     false_positives = predicted - np.diagonal(confusion, axis1=1, axis2=2)
-    return np.where(truth > 0, _ratio(others - false_positives, others), np.nan)
+    return np.where(truth > 0, ratio(others - false_positives, others), np.nan)
 
 
 def macro_f1(confusion: FloatArray) -> FloatArray:
@@ -117,7 +117,7 @@ def macro_f1(confusion: FloatArray) -> FloatArray:
     predicted as such a class still count as errors of their own class.
     """
     truth, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
-    f1 = _ratio(2 * np.diagonal(confusion, axis1=1, axis2=2), truth + predicted)
+    f1 = ratio(2 * np.diagonal(confusion, axis1=1, axis2=2), truth + predicted)
     return _mean_over_classes(np.where(truth > 0, f1, np.nan))
 
 
@@ -160,7 +160,7 @@ def _binary_auc(score: FloatArray, positive: NDArray[np.bool_], weights: FloatAr
     below = np.searchsorted(score[negatives], score[positive], side="left")
     up_to = np.searchsorted(score[negatives], score[positive], side="right")
     twice = np.einsum("bp,bp->b", positive_weights, cumulated[:, below] + cumulated[:, up_to])
-    return _ratio(twice, 2 * positive_weights.sum(axis=1) * cumulated[:, -1])
+    return ratio(twice, 2 * positive_weights.sum(axis=1) * cumulated[:, -1])
 
 
 def ece(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArray) -> FloatArray:
@@ -181,10 +181,10 @@ def ece(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArra
     gap = (probabilities.argmax(axis=1) == labels) - confidence
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
     gap_by_bin = weights @ (np.eye(ECE_BINS)[bins] * gap[:, None])
-    return _ratio(np.abs(gap_by_bin).sum(axis=1), weights.sum(axis=1))
+    return ratio(np.abs(gap_by_bin).sum(axis=1), weights.sum(axis=1))
 
 
-def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
+def ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
     """Divide, giving NaN where the divisor is 0."""
     ratio = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
@@ -194,7 +194,7 @@ def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
 def _mean_over_classes(values: FloatArray) -> FloatArray:
     """Average over the last axis, ignoring NaN; NaN where all values are."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
+    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
 CONFUSION_METRICS: dict[str, Callable[[FloatArray], FloatArray]] = {

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbus.evaluation.metrics import FloatArray
+from fedbus.evaluation.metrics import FloatArray, ratio
 
 FIGURES = ("sensitivity", "specificity", "ppv", "npv")
 
@@ -24,7 +24,4 @@ def operating_point(counts: NDArray[np.int64] | FloatArray) -> dict[str, FloatAr
         "ppv": (true_positive, true_positive + false_positive),
         "npv": (true_negative, true_negative + false_negative),
     }
-    return {
-        name: np.divide(part, whole, out=np.full(len(counts), np.nan), where=whole > 0)
-        for name, (part, whole) in parts.items()
-    }
+    return {name: ratio(part, whole) for name, (part, whole) in parts.items()}

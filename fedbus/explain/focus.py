@@ -12,7 +12,7 @@ from torch import nn
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
-from fedbus.evaluation.site_mean import ALL
+from fedbus.evaluation.site_mean import ALL, mean_of_defined
 from fedbus.explain.energy import FloatArray, energy_shares, largest_shares, summarise
 from fedbus.explain.focus_table import focus_table
 from fedbus.explain.grad_cam import compute_maps
@@ -115,7 +115,7 @@ def _trained_shares(models: RunModels, layer: SpatialLayer, lesions: Lesions, ba
             maps = compute_maps(model.module, layer, images.images, classes, folder.facts.predicts, progress)
             predicted.setdefault((arm, site), []).append(classes)
             found.append(energy_shares(maps, images.masks))
-        shares[arm, site] = _mean_of_known(np.stack(found))
+        shares[arm, site] = mean_of_defined(found)
     return predicted, shares
 
 
@@ -133,8 +133,8 @@ def _randomised_shares(
             found[site].append(_shares_by_class(model, layer, images, np.stack(wanted)))
             advance(1)
     return {
-        (arm, site): _mean_of_known(
-            np.stack([by_class[np.arange(len(by_class)), classes] for by_class in found[site] for classes in seeds])
+        (arm, site): mean_of_defined(
+            [by_class[np.arange(len(by_class)), classes] for by_class in found[site] for classes in seeds]
         )
         for (arm, site), seeds in predicted.items()
     }
@@ -171,10 +171,3 @@ def _summaries(
             summary = summarise(columns, groups, of_site, settings.bootstrap, settings.draw_seed)
             arms.setdefault(arm, {})[place] = summary
     return arms
-
-
-def _mean_of_known(shares: FloatArray) -> FloatArray:
-    """The mean over the first axis of the shares that are defined; NaN without any."""
-    known = np.isfinite(shares)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, shares, 0).sum(axis=0) / known.sum(axis=0))

@@ -17,8 +17,8 @@ from fedbus.errors import RunError
 from fedbus.explain.grad_cam import Maps, compute_maps, resize_maps
 from fedbus.explain.overlay import draw_overlay, scale_map
 from fedbus.explain.spatial_layer import SpatialLayer, spatial_layer_of
-from fedbus.images.burned_in import without_annotations
-from fedbus.images.decode import decode_image, resize_image, split_frame
+from fedbus.images.decode import decode_image, split_frame
+from fedbus.images.model_input import prepare_image
 from fedbus.model_folder.apply import AppliedModel, open_model
 from fedbus.model_folder.read import read_model
 from fedbus.reports import wording
@@ -79,7 +79,9 @@ def explain_pictures(
     layer = spatial_layer_of(facts.architecture, facts.image_size)
     with progress_bar(console) as bar:
         images = [_decode(path) for path in pictures]
-        seen = np.stack([_as_seen(image, facts.image_size, facts.burned_in == "masked") for image in images])
+        seen = np.stack(
+            [prepare_image(image, facts.image_size, masked=facts.burned_in == "masked") for image in images]
+        )
         applied = open_model(folder, site, seen)
         probabilities = applied.predict(seen)
         classes = probabilities.argmax(axis=1)
@@ -119,11 +121,6 @@ def _decode(path: Path) -> Image.Image:
     image = decode_image(path)
     image.load()
     return image
-
-
-def _as_seen(image: Image.Image, size: int, masked: bool) -> NDArray[np.uint8]:
-    """Prepare an image as the model was trained on images."""
-    return resize_image(without_annotations(image) if masked else image, size)
 
 
 def _write(out: Path, number: int, found: Explanation, applied: AppliedModel, site: str | None) -> dict[str, Any]:

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedbus.errors import RunError
-from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.model_folder.read import ModelFolder, read_model
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.folder import is_run
-
-OWN = "local"
-"""The arm in which each site uses its own model."""
+from fedbus.settings.arms import OWN
 
 RunModels = Mapping[str, list[ModelFolder]]
 """By arm, one model folder per seed."""

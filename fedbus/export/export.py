@@ -16,7 +16,7 @@ from fedbus.model_folder.read import ModelFolder, read_model
 from fedbus.model_folder.write import save_part, write_model
 from fedbus.models.inputs import MEAN, STD
 from fedbus.models.state import get_state
-from fedbus.system.files import write_json, write_text
+from fedbus.system.files import check_new_folder, write_json, write_text
 from fedbus.system.terminal import print_line
 from fedbus.text import NOT_A_DEVICE
 
@@ -48,8 +48,7 @@ def export_model(model: Path, form: Format, site: str | None, out: Path, images:
             f"{folder.path} is complete only with the BatchNorm of a site; a bundle can't adapt to new images.",
             f"Choose the site whose scanner is most like yours: --as SITE ({', '.join(folder.facts.sites)}).",
         )
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise RunError(f"{out} is not empty.", "Name a new folder: --out FOLDER.")
+    check_new_folder(out)
     compared = parity_images(folder, images)
     applied = open_model(folder, site, device="cpu")
     try:

@@ -1,6 +1,5 @@
 """Gather the content of `evaluation.json`: metrics with intervals, paired differences, and facts about both sides."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from fedbus.external.calibration import measure_calibrations
 from fedbus.external.dataset import OutsideDataset
 from fedbus.external.models import GivenModel
 from fedbus.external.overlap import Overlap
-from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.runs.environment import describe_environment
 from fedbus.settings.load import build_settings
 from fedbus.sites.notes import UNKNOWN_PATIENTS
@@ -109,5 +107,5 @@ def _model_facts(model: GivenModel) -> dict[str, Any]:
         "image_size": facts.image_size,
         "burned_in": facts.burned_in,
         "batch_norm": facts.batch_norm,
-        "digests": [hashlib.sha256((folder.path / MODEL_FILE).read_bytes()).hexdigest() for folder in model.seeds],
+        "digests": [folder.digest for folder in model.seeds],
     }

@@ -12,10 +12,9 @@ from fedbus.classes import CLASSES
 from fedbus.evaluation.calibration import Calibration
 from fedbus.models.batch_norm import OWN_PARTS, own_names
 from fedbus.models.build import model_shapes
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
-
-MODEL_FILE = "model.json"
 
 FORMAT = 1
 """Version of the format; it grows when a reader of the former version would misread a folder."""

@@ -9,9 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from fedbus.errors import RunError, listed
-from fedbus.model_folder.facts import FORMAT, MODEL_FILE, ModelFacts, Part
+from fedbus.model_folder.facts import FORMAT, ModelFacts, Part
 from fedbus.model_folder.seen import Seen
 from fedbus.models.state import State
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.folder import is_run
 from fedbus.system.files import read_json
 
@@ -32,6 +33,11 @@ class ModelFolder:
     def label(self) -> str:
         """A name for people: the arm, and the folder's name where that differs."""
         return self.facts.arm if self.path.name == self.facts.arm else f"{self.facts.arm} ({self.path.name})"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `model.json`, hexadecimal: it names the digests of all parts, so it tells models apart."""
+        return hashlib.sha256((self.path / MODEL_FILE).read_bytes()).hexdigest()
 
     def load(self, part: Part) -> State:
         """Read the tensors of one part.

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from fedbus.model_folder.facts import MODEL_FILE, ModelFacts, Part
+from fedbus.model_folder.facts import ModelFacts, Part
 from fedbus.models.state import State
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.system.files import write_json, write_whole
 
 SEEN_FILE = "seen-images.safetensors"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbus.errors import ImageError
-from fedbus.images.burned_in import without_annotations
-from fedbus.images.decode import decode_image, resize_image
+from fedbus.images.decode import decode_image
 from fedbus.images.masks import has_mask_greys
+from fedbus.images.model_input import prepare_image
 from fedbus.predict.sources import Source, Unreadable
 
 AHEAD = 128
@@ -76,8 +76,7 @@ class Decoder:
     def _prepare(self, name: str, number: int | None, image: Image.Image | ImageError) -> Decoded | Unreadable:
         if isinstance(image, ImageError):
             return Unreadable.from_error(name if number is None else f"{name}#{number}", image)
-        shown = without_annotations(image) if self.masked else image
-        return Decoded(name, number, resize_image(shown, self.size), has_mask_greys(image))
+        return Decoded(name, number, prepare_image(image, self.size, masked=self.masked), has_mask_greys(image))
 
 
 def _images(source: Source) -> Iterator[Image.Image | ImageError]:

@@ -1,6 +1,5 @@
 """`fedbus predict`: apply a model to the images of folders and files, and write one row per image."""
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from fedbus.errors import RunError
 from fedbus.evaluation.predict import BATCH
 from fedbus.model_folder.apply import AppliedModel, open_model, which_arrays
-from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.model_folder.features import FeatureWatch, KnownFeatures, known_features, watch_features
 from fedbus.model_folder.read import ModelFolder, read_model
 from fedbus.predict.decode import Decoded, Decoder
@@ -23,7 +21,7 @@ from fedbus.predict.sources import Found, Source, Unreadable, find_sources
 from fedbus.predict.table import COLUMNS, NO, UNKNOWN, YES, rows
 from fedbus.runs.environment import describe_environment
 from fedbus.system.csv_file import format_rows, write_csv
-from fedbus.system.files import make_private_folder, write_json, write_text, write_whole
+from fedbus.system.files import check_new_folder, make_private_folder, write_json, write_text, write_whole
 from fedbus.system.progress import Advance
 from fedbus.system.terminal import advance_task, print_line, progress_bar
 from fedbus.text import NOT_A_DEVICE
@@ -190,8 +188,7 @@ def _check_out(out: Path, found: Found) -> None:
             f"The results would be written to {out}, inside the input folder {inside}.",
             "Name a folder elsewhere: --out FOLDER.",
         )
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise RunError(f"{out} is not empty.", "Name a new folder: --out FOLDER.")
+    check_new_folder(out)
 
 
 def _notes(folder: ModelFolder, site: str | None, sample: NDArray[np.uint8] | None, run: PredictionRun) -> list[str]:
@@ -230,7 +227,7 @@ def _describe(
             "arm": facts.arm,
             "seed": facts.seed,
             "run": facts.run,
-            "sha256": hashlib.sha256((folder.path / MODEL_FILE).read_bytes()).hexdigest(),
+            "sha256": folder.digest,
             "as": site,
             "arrays": model.arrays if model else None,
             "adapted_to": None if sample is None else len(sample),

@@ -12,6 +12,9 @@ HISTORY_FILE = "history.jsonl"
 DONE_FILE = "done.json"
 """Facts about a finished arm; written last."""
 
+MODEL_FILE = "model.json"
+"""What makes a folder a model folder, see `fedbus.model_folder`."""
+
 
 def arm_path(out: Path, settings: "Settings", arm: str, seed: int) -> Path:
     """Locate the folder of an arm: `OUT/arms/ARM`, or `OUT/arms/ARM/seed-SEED` if there are several seeds."""

@@ -126,4 +126,10 @@ def own_model(state: State, policy: str, out: Path, title: str, site: str, round
     Raises:
         RunError: If the file is damaged.
     """
-    return state | local_batch_norm(out, title, site, round_number) if policy in OWN_PARTS else state
+    own = own_arrays(policy, out, title, site, round_number)
+    return state | own if own else state
+
+
+def own_arrays(policy: str, out: Path, title: str, site: str, round_number: int) -> State:
+    """Read what a site has in place of shared arrays, as `local_batch_norm`; empty under a policy that shares all."""
+    return local_batch_norm(out, title, site, round_number) if policy in OWN_PARTS else {}

@@ -1,6 +1,9 @@
 """The arms of a comparison by name, and the arms that are derived from others by fine-tuning or blending."""
 
-CENTRAL_ARMS = ("local", "centralised")
+OWN = "local"
+"""The arm in which each site trains, and in results uses, a model of its own."""
+
+CENTRAL_ARMS = (OWN, "centralised")
 STRATEGIES = (
     "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "qfedavg",
     "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan",

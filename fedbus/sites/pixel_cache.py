@@ -16,10 +16,11 @@ from PIL import Image
 
 from fedbus.datasets.manifest import Manifest
 from fedbus.errors import ImageError, RunError, listed
-from fedbus.images.burned_in import DETECTOR, without_annotations
-from fedbus.images.decode import DECODER, resize_image
+from fedbus.images.burned_in import DETECTOR
+from fedbus.images.decode import DECODER
 from fedbus.images.fingerprint import HASH_BYTES, perceptual_hash, pixel_digest
 from fedbus.images.masks import has_mask_greys
+from fedbus.images.model_input import prepare_image
 from fedbus.images.remarks import describe_remarks, remarks_of
 from fedbus.settings.schema import Settings
 from fedbus.sites.decoding import Visit, decode_images
@@ -151,8 +152,7 @@ class PixelCache:
 
             def store(row: int, image: Image.Image) -> None:
                 visit(row, image)
-                shown = without_annotations(image) if self.mask_annotations else image
-                pixels = resize_image(shown, self.size).tobytes()
+                pixels = prepare_image(image, self.size, masked=self.mask_annotations).tobytes()
                 digest = np.frombuffer(pixel_digest(image), dtype=np.uint8)
                 prints[row] = np.concatenate([perceptual_hash(image), digest, [has_mask_greys(image)]])
                 with lock:

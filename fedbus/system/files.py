@@ -82,6 +82,16 @@ def make_private_folder(folder: Path) -> None:
     )
 
 
+def check_new_folder(out: Path) -> None:
+    """Check that a folder for results is missing or empty.
+
+    Raises:
+        RunError: If it is a file or contains anything.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise RunError(f"{out} is not empty.", "Name a new folder: --out FOLDER.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with `write_whole`; bytes of a file's name that are not UTF-8 become escapes."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))

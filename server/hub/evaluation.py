@@ -1,6 +1,5 @@
 """`fedbus hub evaluate`: a given model at every site of the hub, from its folder to the report."""
 
-import hashlib
 import re
 import shutil
 from collections.abc import Mapping
@@ -11,9 +10,9 @@ from typing import Any
 from fedbus.errors import RunError, WeightsError
 from fedbus.evaluation.kept import kept_round
 from fedbus.model_folder.apply import state_for_elsewhere, which_arrays
-from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.model_folder.read import ModelFolder, read_model
 from fedbus.models.build import model_shapes
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import ENVIRONMENT_FILE, check_run, is_run, open_run, read_settings, run_id
 from fedbus.runs.lock import FOLLOWING
@@ -83,7 +82,7 @@ def _describe(hub: HubFolder, folder: ModelFolder) -> tuple[Settings, Request]:
     facts = folder.facts
     arrays = which_arrays(folder, None)  # raises an error for a model that has no shared arrays
     assert arrays != "own", "no site was named"
-    digest = hashlib.sha256((folder.path / MODEL_FILE).read_bytes()).hexdigest()
+    digest = folder.digest
     if not re.fullmatch(TITLE, facts.arm):
         raise RunError(f"{folder.path / MODEL_FILE} has the arm {facts.arm!r}.", "Copy the model folder again.")
     settings = build_settings(facts.settings, str(folder.path / MODEL_FILE))
@@ -93,7 +92,8 @@ def _describe(hub: HubFolder, folder: ModelFolder) -> tuple[Settings, Request]:
         trained = read_settings(run)
         best = arm_folder(run, trained, facts.arm, facts.seed).read_facts()["best_round"]
         title = model_title(read_json(run / PLAN_FILE)["title"], facts.arm, facts.seed)
-        sites = read_registrations(run).values()
+        registrations = read_registrations(run)
+        sites = registrations.values()
         rows = add_rows(
             [site["splits"]["train"] for site in sites],
             [sum(site["balanced"]) for site in sites],
@@ -101,7 +101,7 @@ def _describe(hub: HubFolder, folder: ModelFolder) -> tuple[Settings, Request]:
         )
         return settings, Request(
             path, digest, title, facts.run, kept_round(trained, best), True, rows.class_counts, rows.balanced,
-            {name: site["splits"] for name, site in read_registrations(run).items()},
+            {name: site["splits"] for name, site in registrations.items()},
         )  # fmt: skip
     # Statistics of training images, and leaks on purpose, belong to the sites where the model was trained.
     # The network is the one that the facts describe: a centralised arm shares its BatchNorm whatever the setting says.

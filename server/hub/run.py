@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedbus.errors import RunError, SettingsError
-from fedbus.model_folder.facts import MODEL_FILE
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
 from fedbus.reports.comparison.results import read_results
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import check_run, check_same_start, open_run, read_settings
 from fedbus.runs.lock import FOLLOWING

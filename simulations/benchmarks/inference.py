@@ -8,7 +8,6 @@ exported file. The loops take turns in one process; ratios are medians over the 
 """
 
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from fedbus.predict.sources import find_sources
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json
+from simulations.benchmarks.throughput import median_ratio
 
 IMAGES, TURNS = 256, 5
 """Files of each turn, and turns of each loop."""
@@ -77,8 +77,8 @@ def measure(settings: Settings, folder: Path, images: int = IMAGES, turns: int =
             if turn:
                 speeds[name].append(images / (time.perf_counter() - started))
     return {
-        "inference_over_bare": _median_ratio(speeds["ours"], speeds["bare"]),
-        "onnxruntime_over_bare": _median_ratio(speeds["onnxruntime"], speeds["bare"]),
+        "inference_over_bare": median_ratio(speeds["ours"], speeds["bare"]),
+        "onnxruntime_over_bare": median_ratio(speeds["onnxruntime"], speeds["bare"]),
         "images_per_second": speeds,
         "images": images,
         "image_size": size,
@@ -86,10 +86,6 @@ def measure(settings: Settings, folder: Path, images: int = IMAGES, turns: int =
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
-
-
-def _median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def _write_files(folder: Path, count: int) -> list[Path]:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from fedbus.errors import RunError, SettingsError, WeightsError
-from fedbus.model_folder.facts import MODEL_FILE, ModelFacts, SiteFacts
+from fedbus.model_folder.facts import ModelFacts, SiteFacts
 from fedbus.model_folder.write import write_model
 from fedbus.models.start import start_state
+from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.folder import record_run
 from server.hub.approved_sites import ApprovedSite
 from server.hub.evaluation import evaluate_model
