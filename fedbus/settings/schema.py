@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedbus.seeds import derive_seed
 from fedbus.settings.arm_rules import check_arms
 from fedbus.settings.arms import STRATEGIES
+from fedbus.settings.privacy_rules import check_privacy
 from fedbus.settings.site_name import check_site_name
 from fedbus.settings.threshold_rule import parse_rule
 from fedbus.settings.track import Track
@@ -194,6 +195,19 @@ class Settings(BaseModel):
         gt=0,
         description="An update is refused if it changes the model by more than this many times the model's norm.",
     )
+    privacy: Literal["none", "secure-aggregation"] = Field(
+        "none",
+        description="What the hub sees of a site's round: its update, counts and losses (none), or only their sums over "
+        "at least three sites (secure-aggregation).",
+    )
+    update_range: float = Field(
+        4,
+        gt=0,
+        le=1e6,
+        description="With secure-aggregation, how far a round may change a value: this many times the largest value of "
+        "its array in the model, and at least this much. A site whose update exceeds it refuses the round; a larger "
+        "range makes the sums coarser.",
+    )
 
     engine: Literal["flower", "in-process"] = Field(
         "flower",
@@ -260,6 +274,7 @@ class Settings(BaseModel):
             raise ValueError(f"quorum: {self.quorum} sites are required, but there are only {len(self.sites)}")
         for name in self.sites:
             check_site_name(name)
+        check_privacy(self)
         return self
 
     def __hash__(self) -> int:

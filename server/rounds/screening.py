@@ -1,11 +1,9 @@
 """Decide which replies can be used: each is checked against its site's registration, or refused with a reason."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from fedbus.errors import FedbusError, RunError
 from fedbus.evaluation.binned_counts import MALIGNANT
@@ -14,6 +12,7 @@ from fedbus.settings.schema import Settings
 from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction, Registration
 from fedbus.transport.read_values import MAX_LIKELIHOOD
 from fedbus.transport.report import Report
+from fedbus.transport.update_check import check_update
 from fedbus.transport.weights import WeightCodec
 from server.rounds.flower_messages import read_update
 from server.rounds.messaging import Participants, Replies, read_metrics
@@ -154,33 +153,3 @@ def _check_calibration(report: Report, registration: Registration, instruction: 
             raise RunError("Its bins count another number of images.", "Install the same version of FedBUS there.")
     if calibrated and instruction.calibration:
         calibrated.check(instruction.calibration)
-
-
-def check_update(update: State, before: State, limit: float) -> str | None:
-    """Return why a site's update must be refused, or None if it can be averaged.
-
-    Args:
-        update: The model that came back.
-        before: The model that was sent.
-        limit: The largest allowed ||update - before|| as a multiple of ||before||.
-    """
-    if update.keys() != before.keys():
-        return "its arrays have other names"
-    for key, value in update.items():
-        if value.shape != before[key].shape:
-            return f"{key} has shape {tuple(value.shape)}, not {tuple(before[key].shape)}"
-        if key.endswith("running_var") and (value < 0).any():
-            return f"{key} contains negative variances"
-    steps = {key: _norm(value - before[key]) for key, value in update.items()}
-    for key, step in steps.items():  # a norm in double precision is finite if and only if all float32 values are
-        if not math.isfinite(step):
-            return f"{key} contains values that are not finite"
-    moved, size = math.hypot(*steps.values()), math.hypot(*(_norm(value) for value in before.values()))
-    if moved > limit * size:
-        times = moved / size if size else math.inf
-        return f"it moves the model by {times:.0f} times the model's norm; {limit:g} times is allowed"
-    return None
-
-
-def _norm(values: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
