@@ -197,8 +197,8 @@ class Settings(BaseModel):
     )
     privacy: Literal["none", "secure-aggregation"] = Field(
         "none",
-        description="What the hub sees of a site's round: its update, counts and losses (none), or only their sums over "
-        "at least three sites (secure-aggregation).",
+        description="What the hub sees of a site's round: its update, counts and losses (none), or only their sums "
+        "over at least three sites (secure-aggregation).",
     )
     update_range: float = Field(
         4,

@@ -39,7 +39,8 @@ def test_what_needs_only_the_mean_is_allowed(arm, policy):
 
 def test_sites_are_told_the_privacy_and_the_range():
     sent = build_settings({"privacy": "secure-aggregation", "update-range": 9}, "here").for_sites()
-    assert '"privacy":"secure-aggregation"' in sent and '"update-range":9.0' in sent
+    assert '"privacy":"secure-aggregation"' in sent
+    assert '"update-range":9.0' in sent
 
 
 def test_a_federation_of_two_sites_is_refused():
