@@ -1,12 +1,9 @@
 """Which settings exclude each other because of what the hub must not see."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from fedbus.errors import SettingsError
 from fedbus.settings.arms import ROBUST
-
-if TYPE_CHECKING:
-    from fedbus.settings.schema import Settings  # imports this module
 
 SECURE = "secure-aggregation"
 
@@ -14,53 +11,54 @@ LEAST_SITES = 3
 """The sum of two sites shows each of them the other's update, and the hub the mean of two."""
 
 
-def check_privacy(settings: "Settings") -> None:
-    """Check that everything that the settings need can be computed from what the hub sees.
+def check_secure_aggregation(arms: Sequence[str], head: str, quorum: int, sites: int) -> None:
+    """Check that everything that the settings need can be computed from sums over the sites.
+
+    Args:
+        arms: The federated arms.
+        head: The setting `head`.
+        quorum: The setting `quorum`.
+        sites: The number of sites in the settings; 0 if they are not known yet.
 
     Raises:
         ValueError: If it can't.
     """
-    if settings.privacy == SECURE:
-        _check_secure_aggregation(settings)
-
-
-def _check_secure_aggregation(settings: "Settings") -> None:
-    robust = [arm for arm in settings.federated_arms if arm in ROBUST]
+    robust = [arm for arm in arms if arm in ROBUST]
     if robust:
         raise ValueError(
             f"privacy={SECURE} can't be combined with {', '.join(robust)}: robust strategies compare single updates, "
             f"and the hub sees only their sum. Use fedavg, fedprox or a server optimiser, or privacy=none"
         )
-    if "qfedavg" in settings.federated_arms:
+    if "qfedavg" in arms:
         raise ValueError(
             f"privacy={SECURE} can't be combined with qfedavg, which weighs each site by its training loss; the hub "
             "sees only the sum. Use fedavg or fedprox, or privacy=none"
         )
-    if settings.head == "by-class":
+    if head == "by-class":
         raise ValueError(
             f"privacy={SECURE} can't be combined with head=by-class, which averages each class over the sites that "
             "have it: a class of one site would show its update. Use head=average, or privacy=none"
         )
-    if 0 < settings.quorum < LEAST_SITES:
+    if 0 < quorum < LEAST_SITES:
         raise ValueError(
-            f"privacy={SECURE} needs a quorum of at least {LEAST_SITES} sites, not {settings.quorum}: a sum over fewer "
+            f"privacy={SECURE} needs a quorum of at least {LEAST_SITES} sites, not {quorum}: a sum over fewer "
             f"shows a site the update of another. Use quorum={LEAST_SITES}, or 0 for all sites"
         )
-    if 0 < len(settings.sites) < LEAST_SITES:
-        raise ValueError(_too_few(len(settings.sites)))
+    if 0 < sites < LEAST_SITES:
+        raise ValueError(_too_few(sites))
 
 
-def check_secure_sites(settings: "Settings", sites: int) -> None:
+def check_secure_sites(privacy: str, sites: int) -> None:
     """Check that a federation has enough sites for its privacy, before anything is trained.
 
     Args:
-        settings: The settings.
+        privacy: The setting `privacy`.
         sites: The number of sites that can take part.
 
     Raises:
         SettingsError: If it has not.
     """
-    if settings.privacy == SECURE and sites < LEAST_SITES:
+    if privacy == SECURE and sites < LEAST_SITES:
         raise SettingsError(f"{_too_few(sites)}.", "Add sites, or use --set privacy=none.")
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedbus.seeds import derive_seed
 from fedbus.settings.arm_rules import check_arms
 from fedbus.settings.arms import STRATEGIES
-from fedbus.settings.privacy_rules import check_privacy
+from fedbus.settings.privacy_rules import SECURE, check_secure_aggregation
 from fedbus.settings.site_name import check_site_name
 from fedbus.settings.threshold_rule import parse_rule
 from fedbus.settings.track import Track
@@ -274,7 +274,8 @@ class Settings(BaseModel):
             raise ValueError(f"quorum: {self.quorum} sites are required, but there are only {len(self.sites)}")
         for name in self.sites:
             check_site_name(name)
-        check_privacy(self)
+        if self.privacy == SECURE:
+            check_secure_aggregation(self.federated_arms, self.head, self.quorum, len(self.sites))
         return self
 
     def __hash__(self) -> int:
