@@ -33,6 +33,8 @@ def plain_text(text: object, most: int = MOST_CHARACTERS) -> str:
         most: Number of characters to keep, at least 3; longer text ends with three dots.
     """
     found = str(text)
+    if found.isprintable() and len(found) <= most:
+        return found
     cut = len(found) > most  # before the loop, because the text can have any size
     line = "".join(_printed(character) for character in ESCAPE_SEQUENCE.sub("", found[:most]))
     return f"{line[: most - len(CUT)]}{CUT}" if cut else line

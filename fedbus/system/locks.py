@@ -34,7 +34,7 @@ def hold(path: Path, taken: str, remedy: str) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{path.parent} can't be written ({error.strerror or error}).", _OWNER_REMEDY) from error
     with file:
-        if not _try_lock(file):
+        if not try_lock(file):
             raise RunError(f"{taken}, by process {_read_holder(file)}.", remedy)
         file.truncate(0)
         file.write(str(os.getpid()).encode())
@@ -51,14 +51,14 @@ def is_held(path: Path) -> bool:
     mode = "r+b" if os.access(path, os.W_OK) else "rb"  # network file systems lock only files opened for writing
     try:
         with path.open(mode) as file:
-            return not _try_lock(file)
+            return not try_lock(file)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise RunError(f"{path} can't be read ({error.strerror or error}).", _OWNER_REMEDY) from error
 
 
-def _try_lock(file: IO[bytes]) -> bool:
+def try_lock(file: IO[bytes]) -> bool:
     """Lock an open file until it is closed; return False if another process keeps the lock."""
     for attempt in range(TRIES):
         if attempt:

@@ -1,0 +1,55 @@
+"""The end of an audit log as it was last written, in a small file beside it: it shows when lines are cut off."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fedbus.audit.entry import NO_LINE
+from fedbus.system.files import write_whole
+
+HEAD_FILE = "audit.head"
+
+_KEYS = {"number": int, "sha256": str, "bytes": int}
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a log ends.
+
+    Attributes:
+        number: The number of its last entry; 0 for an empty log.
+        sha256: The digest of that line.
+        bytes: The size of the log.
+    """
+
+    number: int = 0
+    sha256: str = NO_LINE
+    bytes: int = 0
+
+
+def write_head(folder: Path, head: Head) -> None:
+    """Write the head of the log in a folder, and wait until it is on the disk.
+
+    Raises:
+        RunError: If the disk is full or the folder can't be written.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="ascii") as file:
+            json.dump(asdict(head), file)
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a power cut may leave an empty file under the new name
+
+    write_whole(folder / HEAD_FILE, write)
+
+
+def read_head(folder: Path) -> Head | None:
+    """Read the head of the log in a folder; None if it is missing or damaged."""
+    try:
+        found = json.loads((folder / HEAD_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or {key: type(value) for key, value in found.items()} != _KEYS:
+        return None
+    return Head(**found) if found["number"] >= 0 and found["bytes"] >= 0 else None
