@@ -136,6 +136,7 @@ class _Received:
             weights=weights,
             sites={self.site.name: SiteFacts(images=dict(self.site.images), own=own)},
             seen=part_of(folder, SEEN_FILE),
+            seen_in_part=True,
             calibration=self.instruction.calibration,
         )
 

@@ -96,6 +96,11 @@ def explain_pictures(
         rows = [_write(out, number, each, applied, site) for number, each in enumerate(found, start=1)]
         write_json(out / EXPLANATIONS_FILE, _describe(applied, site, layer, rows))
     _print(rows, console)
+    if applied.arrays == "adapted":
+        print_line(
+            f"{folder.label} has BatchNorm only for its own sites ({', '.join(facts.sites)}): here it is the mean of "
+            "theirs, with statistics estimated from these images. With few images, use --as SITE."
+        )
     for line in (f"Pictures and maps: {out / EXPLANATIONS_FILE}", NOT_A_DEVICE):
         print_line(line)
     return out / EXPLANATIONS_FILE

@@ -13,7 +13,11 @@ if __name__ == "__main__":
     bundle = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     for path in sys.argv[1:]:
-        grey = ImageOps.exif_transpose(Image.open(path)).convert("RGBA").convert("RGB").convert("L")
+        try:
+            grey = ImageOps.exif_transpose(Image.open(path)).convert("RGBA").convert("RGB").convert("L")
+        except OSError as error:
+            print(path, f"can't be read: {error}", file=sys.stderr)
+            continue
         small = grey.resize((bundle["size"], bundle["size"]), Image.Resampling.BILINEAR)
         normalised = (np.asarray(small)[..., None] / 255 - bundle["mean"]) / bundle["std"]
         batch = normalised.transpose(2, 0, 1)[None].astype(np.float32)

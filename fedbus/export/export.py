@@ -49,6 +49,7 @@ def export_model(model: Path, form: Format, site: str | None, out: Path, images:
             f"Choose the site whose scanner is most like yours: --as SITE ({', '.join(folder.facts.sites)}).",
         )
     check_new_folder(out)
+    print_line(f"Writing {folder.label} as {form} and comparing it with PyTorch; this takes a few seconds.")
     compared = parity_images(folder, images)
     applied = open_model(folder, site, device="cpu")
     try:

@@ -13,7 +13,6 @@ from fedbus.external.dataset import OutsideDataset
 from fedbus.external.models import GivenModel
 from fedbus.model_folder.read import ModelFolder
 from fedbus.model_folder.seen import patient_digests
-from fedbus.settings.arms import is_federated
 from fedbus.sites.groups import cross_pairs
 
 
@@ -43,7 +42,7 @@ def find_overlap(dataset: OutsideDataset, models: Sequence[GivenModel]) -> Overl
     near, patients, unknown = {}, {}, []
     for model in models:
         found = [rows for folder in model.seeds if (rows := _seen_rows(dataset, folder)) is not None]
-        if len(found) < len(model.seeds) or any(_received(folder) for folder in model.seeds):
+        if len(found) < len(model.seeds) or any(folder.facts.seen_in_part for folder in model.seeds):
             unknown.append(model.name)
         near[model.name] = sorted(set().union(*(rows for rows, _ in found)))
         patients[model.name] = sorted(set().union(*(rows for _, rows in found)) - set(near[model.name]))
@@ -88,11 +87,6 @@ def _seen_rows(dataset: OutsideDataset, folder: ModelFolder) -> tuple[set[int], 
     kept = set(dataset.loaded.grouped.kept)
     patients = {row for row, digest in enumerate(digests) if digest in seen.patients}
     return {pair.second for pair in pairs} & kept, patients & kept
-
-
-def _received(folder: ModelFolder) -> bool:
-    """Whether a folder is what one site of a federation received: it knows only the images of this site."""
-    return is_federated(folder.facts.arm) and len(folder.facts.sites) == 1
 
 
 def _union(rows: dict[str, list[int]]) -> set[int]:

@@ -107,6 +107,7 @@ class ModelFacts(BaseModel):
         weights: The shared arrays; None if each site has a model of its own.
         sites: The sites that it was trained at.
         seen: Fingerprints of the images and patients that it was trained or chosen on; None if they are not known.
+        seen_in_part: Whether these are only those of the site that received the model.
         features: The test for images unlike those of the training; None if the model has none.
         calibration: Temperature and threshold from validation images.
         settings: All settings of the run that do not name a folder, a site or a machine.
@@ -131,6 +132,7 @@ class ModelFacts(BaseModel):
     weights: Part | None
     sites: dict[str, SiteFacts]
     seen: Part | None = None
+    seen_in_part: bool = False
     features: FeatureFacts | None = None
     calibration: Calibration | None = None
     settings: dict[str, Any]

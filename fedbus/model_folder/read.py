@@ -16,6 +16,8 @@ from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.folder import is_run
 from fedbus.system.files import read_json
 
+_COPY_AGAIN = "Copy the whole model folder again from where it was made."
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -80,7 +82,10 @@ def read_model(path: Path) -> ModelFolder:
     file = path / MODEL_FILE
     if not file.is_file():
         raise _no_model(path)
-    content = read_json(file)
+    try:
+        content = read_json(file)
+    except RunError as error:  # its remedy is for the files of a run
+        raise RunError(error.problem, _COPY_AGAIN) from error
     number = content.get("format")
     if isinstance(number, int) and number > FORMAT:
         raise RunError(
@@ -132,4 +137,4 @@ def _no_model(path: Path) -> RunError:
 
 
 def _damaged(path: Path, why: str) -> RunError:
-    return RunError(f"{path} is damaged ({why}).", "Copy the whole model folder again from where it was made.")
+    return RunError(f"{path} is damaged ({why}).", _COPY_AGAIN)

@@ -86,6 +86,7 @@ def test_a_received_model_is_a_model_folder(tmp_path):
     assert (facts.architecture, facts.image_size) == ("test_resnet", 32)
     assert {name: site.images for name, site in facts.sites.items()} == {"st-mary": ward().images}
     assert facts.complete, "usable everywhere"
+    assert facts.seen_in_part, "the site knows only its own images"
     assert facts.sites["st-mary"].own is None
     assert all(torch.equal(folder.load(facts.weights)[key], value) for key, value in state().items())
     assert {tuple(each) for each in folder.seen().hashes} == {tuple(each) for each in ward().seen.hashes}

@@ -88,11 +88,17 @@ def test_the_example_runs_without_torch_and_fedbus(trained_run: Path, bundle: Pa
     colour.save(tmp_path / "colour.png")
     guard = f"import sys, runpy; sys.modules.update(dict.fromkeys({FORBIDDEN!r})); sys.argv = sys.argv[1:]"
     command = [sys.executable, "-I", "-c", f"{guard}; runpy.run_path(sys.argv[0], run_name='__main__')"]
+    (tmp_path / "notes.txt").write_text("no image")
     names = ["grey.png", "colour.png"]
     ran = subprocess.run(
-        [*command, str(bundle / "predict.py"), *names], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [*command, str(bundle / "predict.py"), "notes.txt", *names],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
+    assert "notes.txt can't be read" in ran.stderr
     *lines, notice = ran.stdout.strip().splitlines()
     assert "not a medical device" in notice
     found = [list(json.loads(line.partition(" ")[2].replace("'", '"')).values()) for line in lines]
@@ -100,7 +106,7 @@ def test_the_example_runs_without_torch_and_fedbus(trained_run: Path, bundle: Pa
         np.array(Image.open(tmp_path / name).convert("L").resize((32, 32), Image.Resampling.BILINEAR)) for name in names
     ]
     np.testing.assert_allclose(found, expected_probabilities(trained_run, np.stack(small)), atol=1e-5)
-    assert len((bundle / "predict.py").read_text().splitlines()) <= 25
+    assert len((bundle / "predict.py").read_text().splitlines()) <= 26
 
 
 def test_torchscript_gives_the_same(trained_run: Path, tmp_path: Path) -> None:

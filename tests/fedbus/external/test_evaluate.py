@@ -312,8 +312,7 @@ def test_models_without_all_fingerprints_are_evaluated_with_a_caution(
 ) -> None:
     alone = changed_copy(trained_run / "arms/local-north", tmp_path / "alone", seen=None)
     fedavg = trained_run / "arms/fedavg"
-    north = {"north": read_model(fedavg).facts.sites["north"]}
-    received = changed_copy(fedavg, tmp_path / "received", sites=north)
+    received = changed_copy(fedavg, tmp_path / "received", seen_in_part=True)
     models = (alone, received, trained_run / "arms/centralised")
     folder, printed = evaluate(*models, f"--site=new=class-folders:{new}")
     assert results_of(folder)["sites"]["new"]["not checked"] == ["local-north", "fedavg"]

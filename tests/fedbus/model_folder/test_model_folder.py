@@ -111,6 +111,13 @@ def test_missing_and_damaged_parts_are_named(model: Path) -> None:
         read_model(model)
 
 
+def test_a_model_json_that_was_cut_off_is_copied_again(model: Path) -> None:
+    (model / "model.json").write_text("{")
+    with pytest.raises(RunError, match=r"model\.json is missing or damaged") as caught:
+        read_model(model)
+    assert "Copy the whole model folder again" in caught.value.remedy
+
+
 def test_other_folders_are_explained(trained_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="a run with several models") as caught:
         read_model(trained_run)
