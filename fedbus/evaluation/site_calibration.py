@@ -4,7 +4,7 @@ After training, the hub asks for the log-likelihood of validation rows at fixed 
 calibrated probability, and finally for the test rows, each time as sums over all rows of a site.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from fedbus.evaluation.group_sums import (
     unusable,
 )
 from fedbus.evaluation.measured import summarise
-from fedbus.evaluation.metrics import ECE_BINS
+from fedbus.evaluation.metrics import ECE_BINS, FloatArray
 from fedbus.evaluation.net_benefit import net_benefit, net_benefit_of_all
 from fedbus.evaluation.operating_point import FIGURES as POINT_FIGURES
 from fedbus.evaluation.operating_point import operating_point
@@ -172,38 +172,62 @@ def pool_calibration(sites: Mapping[str, SiteCalibration], draws: int, seed: int
         seed: Seed of the draws.
     """
     found = list(sites.values())
-    counts = add_counts(each.counts for each in found)
+    images = [each.measured["images"] for each in found]
+    parts = {when: [each.measured[when] for each in found] for when in WHEN}
+    bins = {when: _add_bins([each["reliability"] for each in parts[when]]) for when in WHEN}
+    briers = {
+        when: float(np.average([each["brier"]["value"] for each in parts[when]], weights=images)) for when in WHEN
+    }
+    cells = np.sum([each.cells for each in found], axis=0)
+    covariance = np.sum([group_covariance(each.cells, each.scatter, each.groups) for each in found], axis=0)
+    return calibrate_sums(add_counts(each.counts for each in found), bins, briers, cells, covariance, draws, seed)
+
+
+def calibrate_sums(
+    counts: BinnedCounts,
+    bins: Mapping[str, Reliability],
+    briers: Mapping[str, float],
+    cells: NDArray[np.int64],
+    covariance: FloatArray,
+    draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Describe the calibration on the rows of several sites, as `pool_calibration`, from sums over them.
+
+    Args:
+        counts: The rows by calibrated probability.
+        bins: Before and after calibration, the rows by confidence.
+        briers: Before and after calibration, the mean Brier score.
+        cells: int64 [4], the cells of the operating point; zeros without a threshold.
+        covariance: float64 [4, 4], the sites' covariances of the cells, summed.
+        draws: Number of draws, at least 1.
+        seed: Seed of the draws.
+    """
     return {
-        **{when: _pool_figures([each.measured[when] for each in found], _images_of(found)) for when in WHEN},
-        "operating_point": _pool_point(found, draws, seed),
+        **{
+            when: {
+                "ece": {"value": bins[when].ece},
+                "brier": {"value": briers[when]},
+                "slope": None,
+                "intercept": None,
+                "reliability": bins[when].to_dict(),
+            }
+            for when in WHEN
+        },
+        "operating_point": _pool_point(cells, covariance, draws, seed),
         "decision_curve": {"model": net_benefit(counts).tolist(), "all": net_benefit_of_all(counts).tolist()},
         "images": counts.rows,
     }
 
 
-def _images_of(sites: list[SiteCalibration]) -> NDArray[np.int64]:
-    """Return the number of images of each site."""
-    return np.array([each.measured["images"] for each in sites])
+def _add_bins(parts: Sequence[Mapping[str, list[float]]]) -> Reliability:
+    found = [Reliability(*(np.array(bins[name]) for name in RELIABILITY)) for bins in parts]
+    return sum(found[1:], found[0])
 
 
-def _pool_figures(parts: list[dict[str, Any]], images: NDArray[np.int64]) -> dict[str, Any]:
-    bins = [_reliability_of(part["reliability"]) for part in parts]
-    together = sum(bins[1:], bins[0])
-    briers = [part["brier"]["value"] for part in parts]
-    return {
-        "ece": {"value": together.ece},
-        "brier": {"value": float(np.average(briers, weights=images))},
-        "slope": None,
-        "intercept": None,
-        "reliability": together.to_dict(),
-    }
-
-
-def _pool_point(sites: list[SiteCalibration], draws: int, seed: int) -> dict[str, Any] | None:
-    cells = np.sum([each.cells for each in sites], axis=0)
+def _pool_point(cells: NDArray[np.int64], covariance: FloatArray, draws: int, seed: int) -> dict[str, Any] | None:
     if not cells.any():
         return None
-    covariance = np.sum([group_covariance(each.cells, each.scatter, each.groups) for each in sites], axis=0)
     points, sampled = operating_point(cells[None]), operating_point(draw_counts(cells, covariance, draws, seed))
     return {**{name: summarise(points[name], sampled[name]) for name in POINT_FIGURES}, "cells": cells.tolist()}
 
@@ -240,10 +264,6 @@ def _read_figures(metrics: Mapping[str, Any], when: str, images: int) -> dict[st
     if abs(bins.ece - figures["ece"]["value"]) > ROUNDING:
         raise unusable(f"test-ece-{when} is not that of its bins")
     return {**figures, "reliability": bins.to_dict()}
-
-
-def _reliability_of(bins: Mapping[str, list[float]]) -> Reliability:
-    return Reliability(*(np.array(bins[name]) for name in RELIABILITY))
 
 
 def _check_point(point: Mapping[str, dict[str, float] | None], cells: NDArray[np.int64]) -> None:

@@ -144,7 +144,21 @@ def pool_sites(scores: Mapping[str, SiteScores], draws: int, seed: int) -> dict[
     if not scores:
         raise RunError("No site scored the model.", "Run it again when sites are connected.")
     counts = np.sum([score.counts for score in scores.values()], axis=0)
-    drawn = draw_counts(counts, np.sum([score.covariance for score in scores.values()], axis=0), draws, seed)
+    covariance = np.sum([score.covariance for score in scores.values()], axis=0)
+    totals = {key: sum(score.metrics[key] for score in scores.values()) for key in ("images", "groups")}
+    return {**score_sums(counts, covariance, draws, seed), **totals}
+
+
+def score_sums(counts: NDArray[np.int64], covariance: FloatArray, draws: int, seed: int) -> dict[str, Any]:
+    """Score a model on the rows of several sites, as `pool_sites`, but for the numbers of images and groups.
+
+    Args:
+        counts: int64 [9], the sites' confusions, summed.
+        covariance: float64 [9, 9], the sites' covariances, summed.
+        draws: Number of draws, at least 1.
+        seed: Seed of the draws.
+    """
+    drawn = draw_counts(counts, covariance, draws, seed)
     result: dict[str, Any] = dict.fromkeys(METRICS)
     for name, measure in CONFUSION_METRICS.items():
         points, sampled = (measure(c.reshape(-1, len(CLASSES), len(CLASSES))) for c in (counts * 1.0, drawn))
@@ -152,8 +166,7 @@ def pool_sites(scores: Mapping[str, SiteScores], draws: int, seed: int) -> dict[
             result[name] = {label: summarise(points[:, c], sampled[:, c]) for c, label in enumerate(CLASSES)}
         else:
             result[name] = summarise(points, sampled)
-    totals = {key: sum(score.metrics[key] for score in scores.values()) for key in ("images", "groups")}
-    return {**result, "confusion": counts.reshape(len(CLASSES), -1).tolist(), **totals}
+    return {**result, "confusion": counts.reshape(len(CLASSES), -1).tolist()}
 
 
 def mean_over_seeds(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
