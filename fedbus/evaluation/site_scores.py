@@ -161,7 +161,8 @@ def score_sums(counts: NDArray[np.int64], covariance: FloatArray, draws: int, se
     drawn = draw_counts(counts, covariance, draws, seed)
     result: dict[str, Any] = dict.fromkeys(METRICS)
     for name, measure in CONFUSION_METRICS.items():
-        points, sampled = (measure(c.reshape(-1, len(CLASSES), len(CLASSES))) for c in (counts * 1.0, drawn))
+        shaped = (c.reshape(-1, len(CLASSES), len(CLASSES)) for c in (counts.astype(np.float64), drawn))
+        points, sampled = (measure(c) for c in shaped)
         if name in CLASS_METRICS:
             result[name] = {label: summarise(points[:, c], sampled[:, c]) for c, label in enumerate(CLASSES)}
         else:

@@ -96,7 +96,8 @@ def numbers_of_test(scores: SiteScores, calibrated: SiteCalibration) -> NDArray[
     scaled = np.concatenate([np.ravel(found[entry.key]) * float(entry.scale) for entry in ENTRIES])
     if not np.abs(scaled).max() < MOST:
         raise RunError("This site has more test images than can be added up securely.", "Choose more folds.")
-    return np.rint(scaled).astype(np.int64)
+    numbers: NDArray[np.int64] = np.rint(scaled).astype(np.int64)
+    return numbers
 
 
 def read_totals(numbers: NDArray[np.int64], sites: Sequence[str]) -> dict[str, Any]:
