@@ -77,7 +77,7 @@ def approve(
     from server.hub.folder import open_hub
     from server.hub.site_keys import read_public_key
 
-    hub, (name, _) = open_hub(folder), read_public_key(public_key)
+    hub, (name, *_) = open_hub(folder), read_public_key(public_key)
     if print_command:
         print_line(register(hub, public_key, name).shell_command)
         return

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fedbus.classes import CLASSES
+from fedbus.deployment.roster import read_roster
 from fedbus.evaluation.calibration import Calibration
 from fedbus.evaluation.group_sums import MOST_IMAGES
 from fedbus.evaluation.temperature import GRID
@@ -77,6 +78,7 @@ class Instruction:
         collect: What an evaluation collects besides scores: `LIKELIHOODS`, `BINS` or nothing.
         temperature: The temperature at which `BINS` are counted.
         calibration: The calibration of the model that is tested; None if it was not calibrated.
+        sites: The sites of a deployed study with their public keys: see `fedbus.deployment.roster`.
     """
 
     settings: Settings
@@ -93,6 +95,7 @@ class Instruction:
     collect: str = ""
     temperature: float = 1.0
     calibration: Calibration | None = None
+    sites: tuple[str, ...] = ()
 
     @property
     def memory(self) -> str:
@@ -116,6 +119,7 @@ class Instruction:
             "collect": self.collect,
             "temperature": self.temperature,
             "calibration": self.calibration.model_dump_json() if self.calibration else "",
+            "sites": list(self.sites),
         }
 
     @classmethod
@@ -142,7 +146,9 @@ class Instruction:
                 collect=str(config["collect"]),
                 temperature=float(config["temperature"]),
                 calibration=read_calibration(str(config["calibration"])),
+                sites=tuple(str(line) for line in config["sites"]),
             )
+            read_roster(instruction.sites)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise not_valid("The server's instruction", error) from error
         names = [instruction.title, *([instruction.arm] if instruction.arm else [])]

@@ -24,7 +24,7 @@ def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
 
 
 def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
-    name, fingerprint = read_public_key(public_key)
+    name, fingerprint, key = read_public_key(public_key)
     for site in hub.sites().values():
         if name == site.name or fingerprint == site.key:
             raise RunError(
@@ -38,7 +38,7 @@ def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
             "Ask the site to make a new key: fedbus site init in a new folder.",
         )
     node = int(flwr_cli.register(hub, public_key, name).run()["node-id"])
-    approved = ApprovedSite(name, node, fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))
+    approved = ApprovedSite(name, node, fingerprint, datetime.now(UTC).isoformat(timespec="seconds"), key)
     hub.add_site(approved)
     return approved
 

@@ -35,6 +35,7 @@ class ApprovedSite:
         node: The number that Flower gave to its key, 1 to 2^64 - 1.
         key: SHA-256 fingerprint of its public key, as `ssh-keygen -lf` prints it.
         approved: Time of the approval, ISO 8601 in UTC.
+        public_key: The key itself, `TYPE KEY`; empty for a site that was approved by version 0.1.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -43,6 +44,7 @@ class ApprovedSite:
     node: Annotated[int, Field(strict=True, ge=1, lt=2**64)]
     key: Annotated[str, Field(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
     approved: Annotated[str, AfterValidator(_check_utc)]
+    public_key: str = ""
 
 
 def _check_distinct(sites: list[ApprovedSite]) -> list[ApprovedSite]:

@@ -25,19 +25,22 @@ from server.hub.run_status import State, Status, read_status, write_status
 from server.rounds.loop import Job, run_jobs
 
 PLAN_FILE = "deployment.json"
-"""In the run folder: the run's title, and the nodes of the approved sites by name."""
+"""In the run folder: the run's title, the nodes of the approved sites by name, and the list that sites are sent."""
 
 END_SECONDS = 60.0
 """How long a run that lost its hub may take to notice and to end."""
 
 
-def prepare_deployment(out: Path, title: str, nodes: dict[str, int], timeout: float = END_SECONDS) -> None:
+def prepare_deployment(
+    out: Path, title: str, nodes: dict[str, int], roster: tuple[str, ...], timeout: float = END_SECONDS
+) -> None:
     """Write what the ServerApp needs besides the settings: the sites that may take part, and the run's title.
 
     Args:
         out: The run folder.
         title: The run's name.
         nodes: The nodes of the approved sites, by name.
+        roster: The same sites with their keys, as in `Instruction`.
         timeout: How long to wait for a former run on the folder to end, in seconds.
 
     Raises:
@@ -48,7 +51,7 @@ def prepare_deployment(out: Path, title: str, nodes: dict[str, int], timeout: fl
         if time.monotonic() > deadline:
             raise RunError(f"A run is using {out}.", "Wait for it to end; fedbus hub status shows its progress.")
         time.sleep(0.2)
-    write_json(out / PLAN_FILE, {"title": title, "nodes": nodes})
+    write_json(out / PLAN_FILE, {"title": title, "nodes": nodes, "sites": list(roster)})
     write_status(out, Status("starting"))
 
 
@@ -63,7 +66,7 @@ def run_deployment(grid: Grid, out: Path) -> None:
         # Flower starts this process and discards its exception, so the status is how the operator learns of it.
         try:
             if (out / GIVEN).exists():
-                evaluate_given(grid, out, _approved_names(out))
+                evaluate_given(grid, out, _approved_names(out), _roster(out))
             else:
                 _train_unfinished(grid, out)
         except FedbusError as error:
@@ -96,6 +99,11 @@ def _approved_names(out: Path) -> dict[int, str]:
     return {int(node): name for name, node in read_json(out / PLAN_FILE)["nodes"].items()}
 
 
+def _roster(out: Path) -> tuple[str, ...]:
+    """Return the list of sites that every site is sent."""
+    return tuple(read_json(out / PLAN_FILE)["sites"])
+
+
 def model_title(run: str, arm: str, seed: int) -> str:
     """The name of the folder in which sites keep the model of one arm and seed."""
     return f"{run}-{arm}-{seed}"
@@ -112,7 +120,7 @@ def _unfinished_jobs(settings: Settings, out: Path, title: str, tracker: Tracker
                 jobs.append(
                     Job(
                         settings, arm, seed, starts[seed], folder, title=model_title(title, arm, seed), run=run,
-                        on_round=writer.round_finished, on_wait=writer.waiting,
+                        sites=_roster(out), on_round=writer.round_finished, on_wait=writer.waiting,
                     )
                 )  # fmt: skip
     return jobs

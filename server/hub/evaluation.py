@@ -20,15 +20,17 @@ from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.system.files import read_json, write_json, write_whole
 from fedbus.training.federation import add_rows
-from fedbus.transport.messages import MOST_SEEN, RUN, TITLE
+from fedbus.transport.messages import EVALUATION, MOST_SEEN, RUN, TITLE
 from fedbus.transport.packing import layout_of
+from fedbus.transport.study import Study
 from server.hub.bundle import stage_application
 from server.hub.deployed_run import PLAN_FILE, model_title, prepare_deployment
 from server.hub.evaluation_results import write_evaluation
 from server.hub.evaluation_run import GIVEN, REQUEST_FILE, Request, read_answers, read_request
 from server.hub.folder import HubFolder
 from server.hub.registrations import read_registrations
-from server.hub.run import Log, check_run_folder, start_and_follow
+from server.hub.roster import roster_of
+from server.hub.run import Log, announce_study, check_run_folder, start_and_follow
 from server.hub.superlink import is_up
 
 
@@ -70,9 +72,10 @@ def evaluate_model(hub: HubFolder, model: Path, out: Path | None, *, resume: boo
             write_json(target / REQUEST_FILE, vars(request))  # first: --resume reads it
             _copy_model(folder, target / GIVEN)
             application, digest = stage_application(hub)
-            log(f"application {digest}")
-            log("each site approves it once: fedbus site approve DIR DIGEST")
-            prepare_deployment(target, target.name, {name: site.node for name, site in sites.items()})
+            roster = roster_of(hub)
+            announce_study(target, Study.of(digest, EVALUATION, settings, roster), log)
+            nodes = {name: site.node for name, site in sites.items()}
+            prepare_deployment(target, target.name, nodes, roster)
             start_and_follow(hub, application, target, log)
         return write_evaluation(target)
 

@@ -75,13 +75,14 @@ def read_answers(out: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {"sites": {}, "failures": {}}
 
 
-def evaluate_given(grid: Grid, out: Path, names: dict[int, str]) -> None:
+def evaluate_given(grid: Grid, out: Path, names: dict[int, str], roster: tuple[str, ...]) -> None:
     """Ask the sites that have not answered yet, and add their answers.
 
     Args:
         grid: Flower's grid.
         out: The run folder.
         names: The approved sites, by node.
+        roster: The same with their keys, as in `Instruction`.
 
     Raises:
         FedbusError: If no site could answer; earlier answers are kept.
@@ -89,7 +90,8 @@ def evaluate_given(grid: Grid, out: Path, names: dict[int, str]) -> None:
     before = read_answers(out)
     missing = {node: name for node, name in names.items() if name not in before["sites"]}
     if missing:
-        answers = ask_sites(grid, missing, _given_model(out), threading.Event(), lambda words: _report(out, words))
+        given = _given_model(out, roster)
+        answers = ask_sites(grid, missing, given, threading.Event(), lambda words: _report(out, words))
         answered, changed = _found(answers), _changed_sites(answers, read_request(out))
         found = before["sites"] | {name: answer for name, answer in answered.items() if name not in changed}
         failures = answers.failures | changed
@@ -100,7 +102,7 @@ def evaluate_given(grid: Grid, out: Path, names: dict[int, str]) -> None:
     write_status(out, Status("finished"))
 
 
-def _given_model(out: Path) -> GivenModel:
+def _given_model(out: Path, roster: tuple[str, ...]) -> GivenModel:
     folder, request, settings = read_model(out / GIVEN), read_request(out), read_settings(out)
     instruction = Instruction(
         settings,
@@ -112,6 +114,7 @@ def _given_model(out: Path) -> GivenModel:
         round=request.round,
         arm=folder.facts.arm,
         task=EVALUATION,
+        sites=roster,
         federation=FederationRows(tuple(request.class_counts), request.balanced) if request.own else None,
     )
     seen = None if request.own else folder.seen()  # its test rows were not trained on, by its own split

@@ -18,8 +18,10 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
+from fedbus.system.files import write_json
 from fedbus.tracking.tracker import check_tracking, open_tracker
-from fedbus.transport.messages import TITLE
+from fedbus.transport.messages import TITLE, TRAINING
+from fedbus.transport.study import STUDY_FILE, Study
 from server.hub import flwr_cli
 from server.hub.bundle import stage_application
 from server.hub.control import stop_run
@@ -29,6 +31,7 @@ from server.hub.folder import HubFolder
 from server.hub.model_folder import write_hub_model
 from server.hub.registrations import read_registrations
 from server.hub.report import write_hub_report
+from server.hub.roster import roster_of
 from server.hub.run_status import Status, read_status, write_status
 from server.hub.run_watch import RunWatch
 from server.hub.superlink import is_up
@@ -109,9 +112,10 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
         # If everything is trained, only the report is left to write, as after a full disk.
         if any(not arm_folder(out, settings, arm, seed).finished for arm in settings.arms for seed in settings.seeds):
             application, digest = stage_application(hub)
-            log(f"application {digest}")
-            log("each site approves it once: fedbus site approve DIR DIGEST")
-            prepare_deployment(out, out.name, {name: site.node for name, site in sites.items()})
+            roster = roster_of(hub)
+            announce_study(out, Study.of(digest, TRAINING, settings, roster), log)
+            nodes = {name: site.node for name, site in sites.items()}
+            prepare_deployment(out, out.name, nodes, roster)
             start_and_follow(hub, application, out, log)
         for arm in settings.arms:
             for seed in settings.seeds:  # an arm of an earlier version, or one whose hub died at this point, lacks it
@@ -151,6 +155,14 @@ def check_run_folder(hub: HubFolder, out: Path, titles: Sequence[str]) -> None:
             f"{out.name!r} can't be the name of a run: sites name the folders of its models after it.",
             "Use at most 70 letters, digits, '.', '_' and '-'; set another name with --out.",
         )
+
+
+def announce_study(out: Path, study: Study, log: Log) -> None:
+    """Write the study into the run folder and log its digest, by which each site's operator approves it."""
+    write_json(out / STUDY_FILE, {"digest": study.digest, "study": study.to_json()})
+    log(f"application {study.application}")
+    log(f"study {study.digest}")
+    log("each site approves the study once: fedbus site approve DIR DIGEST")
 
 
 def start_and_follow(hub: HubFolder, application: Path, out: Path, log: Log) -> None:

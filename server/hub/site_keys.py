@@ -6,7 +6,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from fedbus.deployment.keys import KEY_TYPE, fingerprint_of
+from fedbus.deployment.keys import KEY_TYPE, fingerprint_of, public_line
 from fedbus.deployment.private_folder import read_bytes
 from fedbus.deployment.site_name import valid_site_name
 from fedbus.errors import RunError
@@ -15,11 +15,11 @@ from fedbus.text import plain_text
 _REMEDY = "Ask the site for the .pub file that `fedbus site init` made, and use that file unchanged."
 
 
-def read_public_key(path: Path) -> tuple[str, str]:
+def read_public_key(path: Path) -> tuple[str, str, str]:
     """Read a site's .pub file.
 
     Returns:
-        The site's name (the key's comment) and the key's fingerprint (`SHA256:...`).
+        The site's name (the key's comment), the key's fingerprint (`SHA256:...`), and the key (`TYPE KEY`).
 
     Raises:
         RunError: If the file can't be read, contains a private key, is not one ECDSA key on P-384, or names no site.
@@ -42,7 +42,7 @@ def read_public_key(path: Path) -> tuple[str, str]:
         valid_site_name(name)
     except ValueError as error:
         raise RunError(f"{path}: the text after the key is not a site's name: {error}.", _REMEDY) from error
-    return name, fingerprint_of(key)
+    return name, fingerprint_of(key), public_line(key, "").strip()
 
 
 def _split_line(path: Path, content: bytes) -> tuple[str, bytes, str]:

@@ -66,6 +66,7 @@ class Job:
         on_wait: Called with a description of what the run waits for.
         stop: Set it to end the run as Ctrl-C would.
         shared_arrays: Where models are stored that messages only refer to; None if messages contain them.
+        sites: As in `Instruction`.
     """
 
     settings: Settings
@@ -79,6 +80,7 @@ class Job:
     on_wait: OnWait = lambda description: None
     stop: threading.Event = field(default_factory=threading.Event)
     shared_arrays: SharedArrays | None = None
+    sites: tuple[str, ...] = ()
 
 
 def run_jobs(
@@ -104,7 +106,9 @@ def run_jobs(
         KeyboardInterrupt: If `stop` of the jobs was set.
     """
     first = jobs[0]
-    instruction = Instruction(first.settings, first.seed, (), title=first.title, run=first.run, arm=first.arm)
+    instruction = Instruction(
+        first.settings, first.seed, (), title=first.title, run=first.run, arm=first.arm, sites=first.sites
+    )
     quorum = first.settings.quorum or (sites if isinstance(sites, int) else len(sites))
     participants = register_sites(grid, sites, instruction, quorum, registration_timeout, first.stop, first.on_wait)
     on_registered(participants)
@@ -136,7 +140,7 @@ class RoundLoop:
         self.by_class = classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
         self.instruction = Instruction(
             self.settings, job.seed, participants.classes, title=job.title, run=job.run, arm=job.arm,
-            federation=participants.federation(self.settings),
+            federation=participants.federation(self.settings), sites=job.sites,
         )  # fmt: skip
         self.codec = WeightCodec(self.settings.payload, layout_of(job.start), job.shared_arrays)
         self.checkpoint = job.folder.load() or Checkpoint(0, job.start)

@@ -90,7 +90,7 @@ class Replies:
 
     @property
     def awaiting_approval(self) -> list[str]:
-        """Sites whose operators have not approved the application."""
+        """Sites whose operators have not approved the study."""
         return sorted(site for site, code in self.error_codes.items() if code == NOT_ALLOWED)
 
     @property

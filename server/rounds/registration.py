@@ -18,7 +18,7 @@ CONNECTION_POLL_SECONDS = 1.0
 """How often a deployment checks which sites are connected; every check is a call over the network."""
 
 RETRY_SECONDS = 3.0
-"""How long to wait before a message is sent again to sites that disconnected or have yet to approve the application."""
+"""How long to wait before a message is sent again to sites that disconnected or have yet to approve the study."""
 
 OnWait = Callable[[str], object]
 """Called with a description of what the run waits for."""
@@ -105,7 +105,7 @@ def _request_registrations(
     stop: threading.Event,
     on_wait: OnWait,
 ) -> Replies:
-    """Request registrations, again and again while an operator has yet to approve the application."""
+    """Request registrations, again and again while an operator has yet to approve the study."""
     deadline = time.monotonic() + timeout
     content = RecordDict({CONFIG: ConfigRecord(instruction.to_config())})
     while True:
@@ -115,7 +115,7 @@ def _request_registrations(
         if not incomplete or time.monotonic() + RETRY_SECONDS >= deadline:
             return replies
         if replies.awaiting_approval:
-            on_wait(f"waiting until {', '.join(replies.awaiting_approval)} approve the application")
+            on_wait(f"waiting until {', '.join(replies.awaiting_approval)} approve the study")
         if stop.wait(RETRY_SECONDS):
             raise KeyboardInterrupt
 

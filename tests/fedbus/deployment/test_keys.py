@@ -41,7 +41,7 @@ def test_a_fingerprint_is_the_hash_of_the_key_s_bytes(pair):
     assert (kind, name) == ("ecdsa-sha2-nistp384", "st-mary\n")
     digest = hashlib.sha256(base64.b64decode(blob)).digest()
     expected = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-    assert read_public_key(pair[1]) == ("st-mary", expected)
+    assert read_public_key(pair[1]) == ("st-mary", expected, f"{kind} {blob}")
     assert fingerprint(pair[0]) == expected
     assert len(expected) == 50
 
@@ -142,4 +142,4 @@ def test_a_missing_key_is_named(tmp_path):
 
 def test_a_key_sent_by_mail_may_have_other_ends_of_line(tmp_path):
     (tmp_path / "x.pub").write_bytes(b"\n" + line().replace(b"\n", b"\r\n"))
-    assert read_public_key(tmp_path / "x.pub") == ("st-mary", fingerprint_of(P384.public_key()))
+    assert read_public_key(tmp_path / "x.pub")[:2] == ("st-mary", fingerprint_of(P384.public_key()))

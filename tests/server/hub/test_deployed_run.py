@@ -18,7 +18,7 @@ def test_a_folder_that_a_run_uses_is_refused_and_left_unchanged(tmp_path):
         hold(tmp_path / RUNNING, "taken", "wait"),
         pytest.raises(RunError, match=r"A run is using .* fedbus hub status"),
     ):
-        prepare_deployment(tmp_path, "first", {"east": 7}, timeout=0.1)
+        prepare_deployment(tmp_path, "first", {"east": 7}, (), timeout=0.1)
     assert not (tmp_path / PLAN_FILE).exists()
     assert read_status(tmp_path) is None
 
@@ -36,8 +36,8 @@ def test_a_run_that_is_ending_is_waited_for(tmp_path):
     ending = threading.Thread(target=end_soon)
     ending.start()
     held.wait()
-    prepare_deployment(tmp_path, "first", {"east": 7}, timeout=30)
+    prepare_deployment(tmp_path, "first", {"east": 7}, (), timeout=30)
     ending.join()
     assert ended == [True], "nothing was written while the other run still worked"
-    assert read_json(tmp_path / PLAN_FILE) == {"title": "first", "nodes": {"east": 7}}
+    assert read_json(tmp_path / PLAN_FILE) == {"title": "first", "nodes": {"east": 7}, "sites": []}
     assert read_status(tmp_path).state == "starting"

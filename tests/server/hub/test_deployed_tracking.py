@@ -16,7 +16,7 @@ from tests.grid import LocalGrid
 def test_a_hub_tracks_every_round_once_and_the_test_figures(two_site_settings, tiny_folder, tmp_path):
     settings = two_site_settings.model_copy(update={"arms": ("fedavg",), "sites": {}, "track": "tensorboard"})
     record_run(tmp_path, settings)
-    prepare_deployment(tmp_path, "first", {"north": 101, "south": 102})
+    prepare_deployment(tmp_path, "first", {"north": 101, "south": 102}, ())
     run_deployment(LocalGrid(tiny_folder, ["north", "south"]), tmp_path)
     scored = {place: {"macro_f1": {"value": 0.25, "low": 0.125, "high": None}} for place in ("north", "all")}
     write_json(tmp_path / "results.json", {"arms": {"fedavg": scored}, "sites": {}})

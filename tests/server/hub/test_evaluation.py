@@ -28,7 +28,6 @@ from fedbus.system.files import read_json, write_json
 from fedbus.transport.allow_list import REGISTRATION, REPORT, TEST_REPORT
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, SEEN
 from server.hub import evaluation
-from server.hub.approved_sites import ApprovedSite
 from server.hub.deployed_run import PLAN_FILE, run_deployment
 from server.hub.evaluation import evaluate_model
 from server.hub.evaluation_run import read_answers
@@ -36,6 +35,7 @@ from server.hub.folder import HubFolder, init_hub
 from server.hub.run_status import read_status
 from server.rounds import evaluation as asking
 from server.rounds import messaging, registration
+from tests.approved_sites import approved_site
 from tests.given_model import model_folder
 from tests.grid import LocalGrid
 
@@ -64,7 +64,7 @@ def hub(quick, prepared: Path, two_site_settings: Settings, tmp_path_factory: py
     """A hub with a finished run, in which each site keeps its BatchNorm for itself."""
     found = init_hub(tmp_path_factory.mktemp("hub") / "hub", "hub.example.org")
     for number, name in NODES.items():
-        found.add_site(ApprovedSite(name, number, f"SHA256:{number:043}", "2026-01-31T12:00:00+00:00"))
+        found.add_site(approved_site(name, number))
     changes = {"arms": ("fedavg",), "sites": {}, "batch_norm": "local", "rounds": 2}
     train(found.runs / "first", prepared, two_site_settings.model_copy(update=changes))
     return found
@@ -74,7 +74,7 @@ def train(out: Path, prepared: Path, settings: Settings) -> None:
     """Train a run of the hub with both sites."""
     out.mkdir(parents=True)
     record_run(out, settings)
-    write_json(out / PLAN_FILE, {"title": out.name, "nodes": {name: node for node, name in NODES.items()}})
+    write_json(out / PLAN_FILE, {"title": out.name, "nodes": {name: node for node, name in NODES.items()}, "sites": []})
     run_deployment(deployed_grid(prepared, out.parent), out)
 
 

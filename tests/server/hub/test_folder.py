@@ -201,7 +201,8 @@ def test_sites_are_added_removed_and_sorted(hub):
     assert list(hub.sites().items()) == [("north", NORTH), ("south", SOUTH)]
     assert open_hub(hub.path).sites() == {"north": NORTH, "south": SOUTH}
     assert json.loads((hub.path / "approved_sites.json").read_text())[0] == {
-        "name": "north", "node": 18446744073709551615, "key": NORTH.key, "approved": NORTH.approved
+        "name": "north", "node": 18446744073709551615, "key": NORTH.key, "approved": NORTH.approved,
+        "public_key": "",
     }  # fmt: skip
     hub.remove_site("south")
     assert hub.sites() == {"north": NORTH}

@@ -171,7 +171,7 @@ def test_a_site_is_asked_until_it_has_approved_the_application(two_site_settings
     participants = register_sites(
         grid, approved, Instruction(two_site_settings, 7, ()), 2, 5, threading.Event(), logged.append
     )
-    assert logged[:-1] == ["waiting until south approve the application"] * 2
+    assert logged[:-1] == ["waiting until south approve the study"] * 2
     assert logged[-1].startswith("training images: ")
     assert participants.names == ["north", "south"]
 
