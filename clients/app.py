@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from clients import work
+from clients.audit import SEE_LOG
 from clients.flower_internals import ErrorCode
 from clients.limits.refusal import RefusedError
 from clients.ray_security import protect_flower_simulation
@@ -104,7 +105,7 @@ def _hide_errors(handle: Handler) -> Handler:
             return handle(message, context)
         except Exception as error:
             logging.getLogger("fedbus").error("%s", plain_text(error, MOST_OF_A_LINE))
-            reason = f"{type(error).__name__}; see the site's own log"
+            reason = f"{type(error).__name__}; {SEE_LOG}"
             if isinstance(error, RefusedError):
                 reason = error.problem.rstrip(".")  # it becomes part of a sentence
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)

@@ -112,6 +112,17 @@ def withdraw(
 
 
 @app.command()
+def audit(folder: Folder) -> None:
+    """Show what happened here: approvals, refusals, all that was sent. The exit code is 1 if the log was changed."""
+    from rich.console import Console
+
+    from clients.site.folder import open_site_folder
+    from fedbus.audit.check import print_log
+
+    raise typer.Exit(print_log(open_site_folder(folder).audit, Console()))
+
+
+@app.command()
 def status(folder: Folder) -> None:
     """Show whether this site has joined, whether the hub knows it, and which models it has received."""
     from rich.console import Console

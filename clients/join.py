@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from flwr.app import Context, Error
 
+from clients.audit import AnswerLog
 from clients.flower_internals import Fab
 from clients.next_step import next_step
 from clients.site.folder import SiteFolder
@@ -18,6 +19,7 @@ from clients.site.hub_contact import ask_hub
 from clients.site.lock import hold
 from clients.site.supernode import HOST, supernode_command
 from clients.worker import Worker
+from fedbus.audit.check import check_at_start
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
 from fedbus.errors import RunError
 from fedbus.system.files import write_text
@@ -49,20 +51,29 @@ def join(site: SiteFolder, log: Log) -> None:
     silence_third_party()  # again, because Flower sets its own log level when it is imported
     stop, log_once = threading.Event(), lru_cache(maxsize=16)(log)  # the hub repeats its requests
     with hold(site), stops_on_signals(stop), scratch_folder(Path(tempfile.gettempdir())) as folder:
+        check_at_start(site.audit, log)
         _wait_for_hub(site, stop, log)
         secret_file, secret = folder / "secret", secrets.token_bytes(32)
         secret_file.write_bytes(secret)  # only this user can read the folder
         worker = _make_worker(site, secret, log, log_once)
         log(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")
-        while not stop.is_set():
-            node = start_child(supernode_command(site, secret_file), site.log)
-            try:
-                worker.run(stop, lambda node=node: node.poll() is None)  # type: ignore[misc]
-            finally:
-                end_child(node)
-            if not stop.is_set():
-                _wait_for_hub(site, stop, log)
-                log("connecting again")
+        site.audit.note("joined", hub=site.settings.hub)
+        try:
+            _work_until(stop, site, worker, secret_file, log)
+        finally:
+            site.audit.note("left", hub=site.settings.hub)
+
+
+def _work_until(stop: threading.Event, site: SiteFolder, worker: Worker, secret_file: Path, log: Log) -> None:
+    while not stop.is_set():
+        node = start_child(supernode_command(site, secret_file), site.log)
+        try:
+            worker.run(stop, lambda node=node: node.poll() is None)  # type: ignore[misc]
+        finally:
+            end_child(node)
+        if not stop.is_set():
+            _wait_for_hub(site, stop, log)
+            log("connecting again")
 
 
 def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Worker:
@@ -71,12 +82,14 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
     from clients.app import make_client_app
     from clients.limits.notice import describe_study
     from clients.workspace import Workspace, workspace_of_site
+    from fedbus.model_folder.read import read_model
     from fedbus.settings.schema import Settings
     from fedbus.transport.messages import Instruction
 
     installed = installed_files()  # read now: files that change later are not what this process has loaded
 
     def tell_received(model: Path) -> None:
+        site.audit.note("model received", model=model.name, sha256=read_model(model).digest)
         log_once(f"received the model {model}")
         log_once(next_step(model, site.settings.name))
 
@@ -94,7 +107,8 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
 
     runtime = f"{HOST}:{site.settings.runtime_port}"
     application = make_client_app(find_workspace)
-    return Worker(runtime, secret, application, lambda bundle: refusal_of(bundle, site, installed, log_once), log)
+    check = partial(refusal_of, site=site, installed=installed, log=log_once)
+    return Worker(runtime, secret, application, check, AnswerLog(site.audit), log)
 
 
 def _save_node_number(site: SiteFolder, node: int, log: Log) -> None:

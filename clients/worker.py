@@ -16,6 +16,7 @@ import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from clients.audit import SEE_LOG, Record
 from clients.flower_internals import (
     AcquireTaskRequest,
     ErrorCode,
@@ -34,10 +35,15 @@ from clients.flower_internals import (
     push_message,
     push_task_output,
 )
+from fedbus.deployment.application import digest_of
+from fedbus.errors import RunError
 from fedbus.text import plain_text
 
 POLL_SECONDS = 0.5
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+
+NO_RECORD = "its audit log could not be written"
+"""The reason for an answer that the site does not send, because it could not record it."""
 
 CheckBundle = Callable[[Fab], Error | None]
 """Returns the error that is sent to the hub if the site refuses a bundle, or None if it works for it."""
@@ -66,6 +72,7 @@ class Worker:
         secret: Proves to the SuperNode that this is its worker.
         application: The installed ClientApp.
         check_bundle: Called with the bundle of every message before the message is read.
+        record: Records an answer before it is sent.
         log: Called with what happens.
     """
 
@@ -75,9 +82,11 @@ class Worker:
         secret: bytes,
         application: ClientApp,
         check_bundle: CheckBundle,
+        record: Record,
         log: Callable[[str], object],
     ) -> None:
         self.runtime, self.application, self.check_bundle, self.log = runtime, application, check_bundle, log
+        self.record = record
         self.fetched: queue.Queue[_Task] = queue.Queue()
         self.task_client = self._client(
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE}))
@@ -108,7 +117,7 @@ class Worker:
     def _process(self, task: _Task) -> None:
         status = SubStatus.FAILED
         try:
-            reply = self._reply_to(task)
+            reply = self._recorded(task, self._reply_to(task))
             push_message(task.client, reply, task.context)
             status = SubStatus.COMPLETED
         except (httpx.HTTPError, ObjectPushError) as error:
@@ -124,10 +133,21 @@ class Worker:
         try:
             reply = self.application(message=task.message, context=task.context)
         except Exception as error:  # for example, a kind of message that the application does not handle
-            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=task.message)
+            self.log(f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}; {SEE_LOG}"
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=task.message)
         kind = plain_text(task.message.metadata.message_type)
         outcome = "failed" if reply.has_error() else "answered"
         self.log(f"{kind} {outcome} in {time.monotonic() - started:.1f} s")
+        return reply
+
+    def _recorded(self, task: _Task, reply: Message) -> Message:
+        """Record a reply and return it; without a record, nothing but that leaves."""
+        try:
+            self.record(digest_of(task.bundle.content), task.message, reply)
+        except RunError as error:
+            self.log(str(error))
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, NO_RECORD), reply_to=task.message)
         return reply
 
     def _client(self, identity: ProtobufClientInterceptor) -> RuntimeHttpClient:

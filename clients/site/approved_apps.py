@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from fedbus.audit.log import AuditLog
 from fedbus.deployment.private_folder import read_validated_json
 from fedbus.errors import RunError
 from fedbus.system.files import write_json
@@ -34,6 +35,7 @@ def approve(path: Path, digest: str) -> None:
     _check_digest(digest)
     approved = read_approved(path)
     if digest not in approved:
+        AuditLog(path.parent).record("approve", application=digest)
         write_json(path, [*approved, digest])
 
 
@@ -49,6 +51,7 @@ def withdraw(path: Path, digest: str) -> None:
         raise RunError(
             f"{path} does not approve application {digest}.", f"Name one of: {', '.join(approved) or 'none yet'}."
         )
+    AuditLog(path.parent).note("withdraw", application=digest)
     write_json(path, [known for known in approved if known != digest])
 
 

@@ -1,6 +1,7 @@
 """The folder of a site: settings, key pair, the certificate of the hub's CA, approved applications, prepared data.
 
 site.toml  site.key NAME.pub  ca.crt  approved.json
+audit.jsonl audit.head
 check.json  work/  cache/  answered/  models/  node  site.log       (made when the site checks and joins)
 """
 
@@ -14,7 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from clients.limits.limits import Limits
 from clients.site.approved_apps import approve, read_approved, withdraw
 from clients.site.ca import read_ca_certificate
-from clients.site.keys import make_key_pair, read_private_key
+from clients.site.keys import fingerprint, make_key_pair, read_private_key
+from fedbus.audit.log import AuditLog
 from fedbus.datasets.registry import READERS
 from fedbus.deployment.addresses import split_address
 from fedbus.deployment.keys import public_line
@@ -150,6 +152,11 @@ class SiteFolder:
         """Output of the site's processes."""
         return self.path / "site.log"
 
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log."""
+        return AuditLog(self.path)
+
     def source(self) -> tuple[str, Path]:
         """Reader and folder of the images.
 
@@ -230,6 +237,7 @@ def init_site(path: Path, name: str, hub: str, ca: Path, *, runtime_port: int = 
         make_key_pair(folder / site.key.name, folder / site.public_key.name, name)
         (folder / site.ca_certificate.name).write_bytes(ca_certificate)
         write_json(folder / APPROVED, [])
+        AuditLog(folder).record("init", site=name, hub=hub, key=fingerprint(folder / site.key.name))
         (folder / SETTINGS).write_text(settings_file_text(settings, _TITLE), encoding="utf-8")
     return site
 

@@ -21,7 +21,7 @@ def mode(path: Path) -> int:
 
 def test_a_new_site_has_all_its_files_and_a_private_key_only_for_its_owner(site, ca):
     assert {path.name for path in site.path.iterdir()} == {
-        "site.toml", "site.key", "st-mary.pub", "ca.crt", "approved.json"
+        "site.toml", "site.key", "st-mary.pub", "ca.crt", "approved.json", "audit.jsonl", "audit.head"
     }  # fmt: skip
     assert (mode(site.path), mode(site.key)) == (0o700, 0o600)
     assert site.ca_certificate.read_bytes() == ca.certificate_pem
