@@ -22,7 +22,7 @@ MAX_SITES = 1 << 14
 STEPS = (1 << 31) - MAX_SITES
 """Steps in a tensor's range; what is left of 2^31 takes the rounding of each site, at most half a step."""
 
-BLOCK = 1 << 16
+BLOCK = 1 << 15
 """Values that are encoded at a time: float64 copies of a whole model would need several times its memory."""
 
 
@@ -117,7 +117,8 @@ def _encode(
     for low in range(0, update.size, BLOCK):
         block = slice(low, low + BLOCK)
         # In float64: the difference of two float32 values may need more bits than float32 has.
-        difference = np.subtract(update[block], base[block], dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # infinity less infinity, which is refused below
+            difference = np.subtract(update[block], base[block], dtype=np.float64)
         largest = max(float(difference.max()), -float(difference.min()))
         if not largest <= tensor_range:  # NaN fails too
             raise _out_of_range(name, difference, tensor_range)

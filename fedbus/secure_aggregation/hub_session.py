@@ -39,6 +39,7 @@ class HubSession:
     _keys: dict[str, SignedKeys] = field(default_factory=dict)
     _sealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
     _masked: set[str] = field(default_factory=set)
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         self.values = np.zeros(self.size[0], dtype=np.uint32)
@@ -100,6 +101,8 @@ class HubSession:
             reason = "It sent masked values without having shared its secrets."
         elif name in self._masked:
             reason = "It sent a second masked vector in one session; the first one counts."
+        elif self._closed:
+            reason = "Its masked vector came too late."
         elif values.dtype != np.uint32 or numbers.dtype != np.uint64 or (values.shape, numbers.shape) != (
             (self.size[0],), (self.size[1],),
         ):  # fmt: skip
@@ -113,12 +116,13 @@ class HubSession:
         return True
 
     def survivors(self) -> list[str]:
-        """Return the sites whose masked vectors arrived: the list to unmask, sent to each of them.
+        """Return the sites whose masked vectors arrived: the list to send to each of them. Later ones are refused.
 
         Raises:
             RunError: If they are too few.
         """
         self._check_number("sent masked values", list(self._masked))
+        self._closed = True
         return sorted(self._masked)
 
     def unmask(self, messages: Mapping[str, bytes]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
@@ -137,27 +141,32 @@ class HubSession:
         shares = self._read_shares(messages)
         masks: list[Mask] = []
         for name in survivors:
-            seed = combine(shares[name], self.terms.threshold)
+            seed = self._rebuild(name, shares)
             if commit_to_seed(seed) != self._keys[name].seed:
                 raise _not_its_own(name)
             masks.append(self_mask(seed, digest, name))
         for name in sorted(self._sealed.keys() - self._masked):
-            key = combine(shares[name], self.terms.threshold)
+            key = self._rebuild(name, shares)
             if X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw() != self._keys[name].mask:
                 raise _not_its_own(name)
             # What each survivor added because of the missing site; the missing site's own mask is its negative.
             masks += negated(
-                [pair_mask(agree(key, self._keys[other].mask), digest, name, other) for other in survivors]
+                [pair_mask(agree(key, self._keys[other].mask, other), digest, name, other) for other in survivors]
             )
         add_masks(self.values, negated(masks), VALUES)
         add_masks(self.numbers, negated(masks), NUMBERS)
         return self.values, self.numbers
 
-    def _read_shares(self, messages: Mapping[str, bytes]) -> dict[str, dict[int, bytes]]:
-        """Return the correct shares by the site whose secret they are parts of, then by the place of their keeper."""
-        sizes = dict.fromkeys(self._sealed, SECRET_BYTES)
+    def _rebuild(self, owner: str, shares: Mapping[str, Mapping[str, bytes]]) -> bytes:
+        """Rebuild a secret of a site; its own share, which no digest covers, is used only if it is needed."""
+        keepers = sorted(shares[owner], key=lambda keeper: (keeper == owner, keeper))[: self.terms.threshold]
         places = {name: place for place, name in enumerate(sorted(self.terms.roster))}
-        found: dict[str, dict[int, bytes]] = {name: {} for name in self._sealed}
+        return combine({places[keeper]: shares[owner][keeper] for keeper in keepers}, self.terms.threshold)
+
+    def _read_shares(self, messages: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
+        """Return the correct shares by the site whose secret they are parts of, then by their keeper."""
+        sizes = dict.fromkeys(self._sealed, SECRET_BYTES)
+        found: dict[str, dict[str, bytes]] = {name: {} for name in self._sealed}
         answered = []
         for keeper in sorted(messages.keys() & self._masked):
             try:
@@ -169,7 +178,7 @@ class HubSession:
                 continue
             answered.append(keeper)
             for owner, share in shares.items():
-                found[owner][places[keeper]] = share
+                found[owner][keeper] = share
         self._check_number("revealed their shares", answered, self.terms.threshold)
         return found
 

@@ -27,8 +27,13 @@ def derive_key(secret: bytes, *context: bytes) -> bytes:
     return HKDF(hashes.SHA256(), KEY_BYTES, None, info).derive(secret)
 
 
-def agree(private_key: bytes, public_key: bytes) -> bytes:
+def agree(private_key: bytes, public_key: bytes, name: str) -> bytes:
     """Return the secret that two sites share, by X25519.
+
+    Args:
+        private_key: The key of one site.
+        public_key: The key of the other site.
+        name: The other site, for errors.
 
     Raises:
         RunError: If the public key is one of the few with which every secret is 0.
@@ -36,7 +41,10 @@ def agree(private_key: bytes, public_key: bytes) -> bytes:
     try:
         return X25519PrivateKey.from_private_bytes(private_key).exchange(X25519PublicKey.from_public_bytes(public_key))
     except ValueError as error:
-        raise RunError("A site sent an invalid key.", "Run the same version of FedBUS everywhere.") from error
+        raise RunError(
+            f"{name} sent a key with which nothing can be encrypted.",
+            f"Leave {name} out, and ask its data manager which version of FedBUS it runs.",
+        ) from error
 
 
 def add_masks(vector: NDArray[Any], masks: Iterable[Mask], name: bytes) -> None:

@@ -49,7 +49,8 @@ def encode_numbers(values: Mapping[str, ArrayLike], formats: Sequence[NumberForm
             raise RunError(
                 f"The report has {numbers.size} numbers {entry.key}, not {entry.size}.", "Report this as a bug."
             )
-        steps = np.rint(np.ldexp(numbers, entry.bits))
+        with np.errstate(over="ignore"):  # infinity is refused below
+            steps = np.rint(np.ldexp(numbers, entry.bits))
         if not (np.abs(steps) <= LARGEST).all():  # NaN fails too
             value = float(numbers[~(np.abs(steps) <= LARGEST)][0])
             raise RunError(

@@ -44,7 +44,7 @@ class SharePair:
             sender: The site whose secrets are shared.
             receiver: The site that keeps the shares.
         """
-        cipher, context = _cipher(own_key, other_key, terms, sender, receiver)
+        cipher, context = _cipher(agree(own_key, other_key, receiver), terms, sender, receiver)
         return cipher.encrypt(_NONCE, self.seed + self.key, context) + b"".join(self.digests())
 
     @classmethod
@@ -55,7 +55,7 @@ class SharePair:
             RunError: If another site encrypted it, it was for another one or another session, or the digests differ.
         """
         encrypted, first, second = split_sealed(sealed, sender)
-        cipher, context = _cipher(own_key, other_key, terms, sender, receiver)
+        cipher, context = _cipher(agree(own_key, other_key, sender), terms, sender, receiver)
         try:
             plain = cipher.decrypt(_NONCE, encrypted, context)
         except InvalidTag:
@@ -95,10 +95,8 @@ def wrong_share(sender: str) -> RunError:
     )
 
 
-def _cipher(
-    own_key: bytes, other_key: bytes, terms: bytes, sender: str, receiver: str
-) -> tuple[ChaCha20Poly1305, bytes]:
+def _cipher(secret: bytes, terms: bytes, sender: str, receiver: str) -> tuple[ChaCha20Poly1305, bytes]:
     """Return the cipher of two sites for one direction, and what is authenticated with the message."""
     names = sender.encode(), receiver.encode()
     context = terms + b"".join(hashlib.sha256(name).digest() for name in names)
-    return ChaCha20Poly1305(derive_key(agree(own_key, other_key), b"share", terms, *names)), context
+    return ChaCha20Poly1305(derive_key(secret, b"share", terms, *names)), context

@@ -110,6 +110,9 @@ class SiteSession:
     def accept(self, sealed: Mapping[str, bytes]) -> None:
         """Decrypt the shares that the other sites made for this one; call it before the site trains.
 
+        Store the state before training starts: another process that gets the same message then refuses it, and the hub
+        can't have two masked vectors of one session, whose difference would show a change of the update.
+
         Args:
             sealed: What the other sites returned from `share` for this one, by sender. A site that is missing here is
                 away; this site's masks do without it.
@@ -146,7 +149,7 @@ class SiteSession:
         self.masked, digest = True, self.terms.digest()
         masks: list[Mask] = [self_mask(self.seed, digest, self.name)]
         for other in sorted(self.pairs.keys() - {self.name}):
-            masks.append(pair_mask(agree(self.mask_key, self.keys[other].mask), digest, self.name, other))
+            masks.append(pair_mask(agree(self.mask_key, self.keys[other].mask, other), digest, self.name, other))
         add_masks(values, masks, VALUES)
         add_masks(numbers, masks, NUMBERS)
 
@@ -206,15 +209,15 @@ class SiteSession:
         what = "The state of a secure sum"
         values: dict[str, Any] = read_json_object(data, what)
         try:
-            mask_key, share_key, seed = map(bytes.fromhex, values["secrets"])
+            mask_key, share_key, seed = _secrets(values["secrets"], 3)
             return cls(
                 SessionTerms.from_bytes(bytes.fromhex(values["terms"])),
                 str(values["name"]),
                 mask_key,
                 share_key,
                 seed,
-                {name: SignedKeys(*map(bytes.fromhex, texts)) for name, texts in values["keys"].items()},
-                {name: SharePair(*map(bytes.fromhex, texts)) for name, texts in values["pairs"].items()},
+                {name: _read_keys(texts) for name, texts in values["keys"].items()},
+                {name: SharePair(*_secrets(texts, 2)) for name, texts in values["pairs"].items()},
                 bool(values["masked"]),
                 list(values["survivors"]),
             )
@@ -239,6 +242,19 @@ def _repeated(what: str, terms: SessionTerms) -> RunError:
         f"The hub asks for {what} a second time, or too early, in session {terms.session}.",
         "Nothing was sent. Rerun with --resume: a repeated round uses fresh keys.",
     )
+
+
+def _read_keys(texts: Any) -> SignedKeys:
+    mask, share, seed = _secrets(texts[:3], 3)
+    return SignedKeys(mask, share, seed, bytes.fromhex(texts[3]))
+
+
+def _secrets(texts: Any, number: int) -> list[bytes]:
+    """Read keys, seeds or shares, which all have 32 bytes."""
+    secrets = [bytes.fromhex(text) for text in texts]
+    if [len(secret) for secret in secrets] != [32] * number:
+        raise ValueError(f"{len(secrets)} secrets, or one that has not 32 bytes")
+    return secrets
 
 
 def _hexes(*parts: bytes) -> list[str]:

@@ -15,6 +15,7 @@ from fedbus.errors import RunError
 from fedbus.secure_aggregation.fields import canonical_json, damaged, read_json_object
 from fedbus.secure_aggregation.fixed_point import MAX_SITES
 from fedbus.secure_aggregation.numbers import NumberFormat
+from fedbus.settings.site_name import check_site_name
 
 FEWEST = 3
 """Sites below which a sum is refused: with two, each could subtract its own vector and learn the other's."""
@@ -148,10 +149,15 @@ class SessionTerms:
                 raise damaged(what, f"{key} is not {size} hex digits")
         if self.purpose not in PURPOSES or self.round < 0:
             raise damaged(what, "unknown purpose or negative round")
-        if not all(math.isfinite(value) and value > 0 for value in (self.total_weight, self.update_range)):
+        if not (0 < self.total_weight < math.inf and 0 < self.update_range < math.inf):  # NaN fails too
             raise damaged(what, "total weight and update range must be above 0")
         if not all(isinstance(line, str) for line in self.roster.values()):
             raise damaged(what, "a key is no text")
+        try:
+            for name in self.roster:
+                check_site_name(name)
+        except ValueError as error:
+            raise damaged(what, error) from error
         if not FEWEST <= len(self.roster) <= MAX_SITES:
             raise RunError(
                 f"A secure sum needs {FEWEST} to {MAX_SITES} sites; this one has {len(self.roster)}.",
