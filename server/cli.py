@@ -47,6 +47,7 @@ def init(
 @app.command()
 def start(folder: Folder, print_command: PrintCommand = False) -> None:
     """Run the hub until Ctrl-C."""
+    from fedbus.audit.check import check_at_start
     from server.hub.folder import open_hub
     from server.hub.start import serve
     from server.hub.superlink import shell_command, superlink_command
@@ -61,6 +62,7 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
         print_line(f"Sites can connect to {settings.host}:{settings.port}. Press Ctrl-C to stop the hub.")
         print_line(f"Next, in another terminal: fedbus hub approve {folder} SITE.pub")
 
+    check_at_start(hub.audit, print_line)
     serve(hub, ready)
     print_line("The hub has stopped.")
 
@@ -166,6 +168,17 @@ def evaluate(
     for name, reason in results["failures"].items():
         print_line(f"No answer of {name}: {reason}")
     print_line(f"Report: {results['page']}")
+
+
+@app.command()
+def audit(folder: Folder) -> None:
+    """Show what happened here: approvals, runs, models. The exit code is 1 if the log was changed."""
+    from rich.console import Console
+
+    from fedbus.audit.check import print_log
+    from server.hub.folder import open_hub
+
+    raise typer.Exit(print_log(open_hub(folder).audit, Console()))
 
 
 @app.command()

@@ -37,7 +37,12 @@ def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
             f"This key of {name} was revoked and can't be approved again ({fingerprint}).",
             "Ask the site to make a new key: fedbus site init in a new folder.",
         )
-    node = int(flwr_cli.register(hub, public_key, name).run()["node-id"])
+    hub.audit.record("approve", site=name, key=fingerprint)
+    try:
+        node = int(flwr_cli.register(hub, public_key, name).run()["node-id"])
+    except RunError as error:
+        hub.audit.note("approval failed", site=name, reason=error.problem)
+        raise
     approved = ApprovedSite(name, node, fingerprint, datetime.now(UTC).isoformat(timespec="seconds"), key)
     hub.add_site(approved)
     return approved
@@ -51,6 +56,7 @@ def revoke_site(hub: HubFolder, name: str) -> None:
     """
     with _lock_sites(hub):
         node = hub.site(name).node
+        hub.audit.note("revoke", site=name, key=hub.site(name).key)
         hub.remove_site(name)  # first, so that the gateway refuses the key even if Flower does not answer
     try:
         flwr_cli.unregister(hub, node).run()

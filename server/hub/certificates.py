@@ -91,6 +91,11 @@ def make_server_certificate(ca: CertificateAndKey, hosts: Sequence[str]) -> Cert
     return CertificateAndKey(builder.sign(ca.key, hashes.SHA384()), key)
 
 
+def fingerprint_of_certificate(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate, hexadecimal, as `openssl x509 -fingerprint` computes it."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
 def read_expiry(path: Path) -> datetime:
     """Read the time (UTC) at which the certificate in a PEM file expires.
 

@@ -23,6 +23,7 @@ from fedbus.training.federation import add_rows
 from fedbus.transport.messages import EVALUATION, MOST_SEEN, RUN, TITLE
 from fedbus.transport.packing import layout_of
 from fedbus.transport.study import Study
+from server.hub.audit import recorded_run
 from server.hub.bundle import stage_application
 from server.hub.deployed_run import PLAN_FILE, model_title, prepare_deployment
 from server.hub.evaluation_results import write_evaluation
@@ -76,7 +77,8 @@ def evaluate_model(hub: HubFolder, model: Path, out: Path | None, *, resume: boo
             announce_study(target, Study.of(digest, EVALUATION, settings, roster), log)
             nodes = {name: site.node for name, site in sites.items()}
             prepare_deployment(target, target.name, nodes, roster)
-            start_and_follow(hub, application, target, log)
+            with recorded_run(hub, target, resume=resume, model=request.digest):
+                start_and_follow(hub, application, target, log)
         return write_evaluation(target)
 
 

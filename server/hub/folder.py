@@ -1,6 +1,7 @@
 """The folder of a hub: settings, certificates, approved sites, and Flower's files.
 
 hub.toml  ca.crt ca.key  server.crt server.key  approved_sites.json  flower/config.toml
+audit.jsonl  audit.head
 revoked.json  state.db  hub.log  application/  runs/                (made when the hub runs)
 """
 
@@ -11,6 +12,7 @@ from typing import Self
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
+from fedbus.audit.log import AuditLog
 from fedbus.deployment.addresses import check_host
 from fedbus.deployment.private_folder import (
     need_file,
@@ -30,7 +32,13 @@ from fedbus.deployment.settings_file import (
 from fedbus.errors import RunError
 from fedbus.system.files import write_json, write_text
 from server.hub.approved_sites import ApprovedSite, approved_sites_file, read_approved_sites, write_approved_sites
-from server.hub.certificates import check_server_certificate, make_ca, make_server_certificate, read_expiry
+from server.hub.certificates import (
+    check_server_certificate,
+    fingerprint_of_certificate,
+    make_ca,
+    make_server_certificate,
+    read_expiry,
+)
 
 SETTINGS, REVOKED, CONNECTIONS = "hub.toml", "revoked.json", "config.toml"
 
@@ -122,6 +130,11 @@ class HubFolder:
         """Output of the hub's processes."""
         return self.path / "hub.log"
 
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log."""
+        return AuditLog(self.path)
+
     def sites(self) -> dict[str, ApprovedSite]:
         """Read the approved sites, sorted by name.
 
@@ -202,6 +215,7 @@ def init_hub(
         (folder / hub.certificate.name).write_bytes(server.certificate_pem)
         write_private(folder / hub.key.name, server.key_pem)
         write_approved_sites(folder, ())
+        AuditLog(folder).record("init", host=host, names=list(names), ca=fingerprint_of_certificate(ca.certificate))
         (folder / hub.flower.name).mkdir()
         (folder / hub.flower.name / CONNECTIONS).write_text(config, encoding="utf-8")
         (folder / SETTINGS).write_text(settings_file_text(settings, _title(folder, hub)), encoding="utf-8")

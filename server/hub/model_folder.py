@@ -12,6 +12,7 @@ from fedbus.model_folder.write import part_of, write_model
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import run_id
 from fedbus.settings.schema import Settings
+from server.hub.audit import record_model
 from server.hub.registrations import read_registrations
 
 
@@ -45,3 +46,4 @@ def write_hub_model(out: Path, settings: Settings, arm: str, seed: int) -> None:
         calibration=done.get("calibration"),  # arms of an earlier version have none
     )
     write_model(folder.path, facts)
+    record_model(out, arm, seed, folder.path)

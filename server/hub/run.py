@@ -23,6 +23,7 @@ from fedbus.tracking.tracker import check_tracking, open_tracker
 from fedbus.transport.messages import TITLE, TRAINING
 from fedbus.transport.study import STUDY_FILE, Study
 from server.hub import flwr_cli
+from server.hub.audit import recorded_run
 from server.hub.bundle import stage_application
 from server.hub.control import stop_run
 from server.hub.deployed_run import model_title, prepare_deployment
@@ -116,7 +117,8 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
             announce_study(out, Study.of(digest, TRAINING, settings, roster), log)
             nodes = {name: site.node for name, site in sites.items()}
             prepare_deployment(out, out.name, nodes, roster)
-            start_and_follow(hub, application, out, log)
+            with recorded_run(hub, out, resume=resume):
+                start_and_follow(hub, application, out, log)
         for arm in settings.arms:
             for seed in settings.seeds:  # an arm of an earlier version, or one whose hub died at this point, lacks it
                 if not (arm_folder(out, settings, arm, seed).path / MODEL_FILE).is_file():

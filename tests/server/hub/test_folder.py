@@ -43,7 +43,8 @@ def mode(path: Path) -> int:
 def test_a_new_hub_has_all_its_files_and_private_keys_only_for_its_owner(made):
     files = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert files == {
-        "ca.crt", "ca.key", "server.crt", "server.key", "hub.toml", "approved_sites.json", "flower/config.toml"
+        "ca.crt", "ca.key", "server.crt", "server.key", "hub.toml", "approved_sites.json", "flower/config.toml",
+        "audit.jsonl", "audit.head",
     }  # fmt: skip
     assert (mode(made), mode(made / "ca.key"), mode(made / "server.key")) == (0o700, 0o600, 0o600)
     assert [path.name for path in made.parent.iterdir()] == ["hub"]
