@@ -40,6 +40,7 @@ class HubSession:
     _sealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
     _masked: set[str] = field(default_factory=set)
     _closed: bool = False
+    _unmasked: bool = False
 
     def __post_init__(self) -> None:
         self.values = np.zeros(self.size[0], dtype=np.uint32)
@@ -137,6 +138,8 @@ class HubSession:
         Raises:
             RunError: If too few shares are left, or a site shared a secret that is not its own.
         """
+        if self._unmasked:
+            raise RunError(f"The sum of session {self.terms.session} is unmasked already.", "Report this as a bug.")
         survivors, digest = self.survivors(), self.terms.digest()
         shares = self._read_shares(messages)
         masks: list[Mask] = []
@@ -153,6 +156,7 @@ class HubSession:
             masks += negated(
                 [pair_mask(agree(key, self._keys[other].mask, other), digest, name, other) for other in survivors]
             )
+        self._unmasked = True
         add_masks(self.values, negated(masks), VALUES)
         add_masks(self.numbers, negated(masks), NUMBERS)
         return self.values, self.numbers

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,9 @@ FEWEST = 3
 
 PURPOSES = ("train", "validation", "likelihoods", "bins", "test")
 """What a session sums: the updates of a training round, or one step of the evaluation at the end."""
+
+_LARGEST = 2**53
+"""Whole numbers up to it are exact in float64, so every site computes the same share."""
 
 _HEX_SIZES = {"session": 32, "instruction": 64, "model": 64, "layout": 64}
 
@@ -149,8 +151,8 @@ class SessionTerms:
                 raise damaged(what, f"{key} is not {size} hex digits")
         if self.purpose not in PURPOSES or self.round < 0:
             raise damaged(what, "unknown purpose or negative round")
-        if not (0 < self.total_weight < math.inf and 0 < self.update_range < math.inf):  # NaN fails too
-            raise damaged(what, "total weight and update range must be above 0")
+        if not (0 < self.total_weight <= _LARGEST and 0 < self.update_range <= _LARGEST):  # NaN fails too
+            raise damaged(what, "total weight or update range is out of range")
         if not all(isinstance(line, str) for line in self.roster.values()):
             raise damaged(what, "a key is no text")
         try:

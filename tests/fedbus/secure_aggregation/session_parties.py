@@ -13,8 +13,8 @@ from fedbus.secure_aggregation.hub_session import HubSession
 from fedbus.secure_aggregation.site_session import SiteSession
 from fedbus.secure_aggregation.terms import SessionTerms
 
-SITE_KEYS = [ec.generate_private_key(ec.SECP384R1()) for _ in range(12)]
-"""Keys of sites; made once, because making one takes longer than a session."""
+SITE_KEYS = [ec.derive_private_key(1000 + number, ec.SECP384R1()) for number in range(12)]
+"""Keys of sites, always the same ones."""
 
 Vectors = tuple[NDArray[np.uint32], NDArray[np.uint64]]
 
@@ -63,12 +63,19 @@ class Parties:
         keys = self.hub.take_keys(self.key_messages)
         return self.hub.take_shares({name: self.sites[name].share(keys) for name in keys if name not in away})
 
+    def reload(self) -> None:
+        """Store and read the state of each site, as between two messages."""
+        self.sites = {name: SiteSession.from_bytes(site.to_bytes()) for name, site in self.sites.items()}
+
     def mask(self, vectors: Mapping[str, Vectors], sealed: Mapping[str, Mapping[str, bytes]]) -> dict[str, Vectors]:
         """Let sites mask copies of their vectors."""
         masked = {}
+        self.reload()
         for name, (values, numbers) in vectors.items():
             masked[name] = values.copy(), numbers.copy()
             self.sites[name].accept(sealed[name])
+        self.reload()
+        for name in masked:
             self.sites[name].mask(*masked[name])
         return masked
 
@@ -80,4 +87,23 @@ class Parties:
 
     def unmask(self, survivors: Collection[str], away: Collection[str] = ()) -> Vectors:
         """Run the last step; sites that are away reveal nothing."""
+        self.reload()
         return self.hub.unmask({name: self.sites[name].unmask(survivors) for name in survivors if name not in away})
+
+
+def some_vectors(names: Collection[str], size: tuple[int, int] = (5, 2), seed: int = 0) -> dict[str, Vectors]:
+    """Random vectors of sites."""
+    random = np.random.default_rng(seed)
+    return {
+        name: (random.integers(0, 2**32, size[0], np.uint32), random.integers(0, 2**64, size[1], np.uint64))
+        for name in sorted(names)
+    }
+
+
+def is_sum(found: Vectors, vectors: Collection[Vectors]) -> bool:
+    """Whether vectors are the sums of others, computed in Python's integers."""
+    return all(
+        [int(value) for value in found[which]]
+        == [sum(int(vector[which][place]) for vector in vectors) % modulus for place in range(len(found[which]))]
+        for which, modulus in ((0, 2**32), (1, 2**64))
+    )
