@@ -28,6 +28,12 @@ MISSING = "n/a"
 PER_IMAGE = "AUC on all test images needs the score of each image, which stays at the site."
 """Shown under tables in which the AUC on all test images is undefined for that reason."""
 
+TOTALS_ONLY = (
+    "Secure aggregation: the hub knows only sums over the sites, and no figure, curve or time of a single site. Each "
+    "site has its own figures in its folder, in models/RUN-ARM-SEED/metrics.json."
+)
+"""Shown where the figures of each site would be."""
+
 ORIGIN = " of "
 """Between an arm and where its model comes from, where models of several runs are shown together."""
 
@@ -163,8 +169,18 @@ def site_known_note(results: dict[str, Any]) -> str:
 
 
 def test_sets(results: dict[str, Any]) -> list[str]:
-    """List the test sets: `all`, then every site."""
-    return [ALL, *site_names(results)]
+    """List the test sets: `all`, then every site whose own figures are known."""
+    return [ALL, *scored_sites(results)]
+
+
+def scored_sites(results: dict[str, Any]) -> list[str]:
+    """List the sites whose own figures are known: none where the hub has only sums."""
+    return [] if totals_only(results) else site_names(results)
+
+
+def totals_only(results: dict[str, Any]) -> bool:
+    """Whether the hub that wrote the results has only sums over the sites (secure aggregation)."""
+    return bool(results.get("tested_at"))
 
 
 def ordered_arms(results: dict[str, Any]) -> list[str]:
@@ -207,8 +223,13 @@ def tested(results: dict[str, Any], site: str, label: str) -> int:
 
 def leading(results: dict[str, Any]) -> tuple[str, str]:
     """Return the two metrics that figures and summary lead with: AUC, or accuracy if AUC is unknown, and macro F1."""
-    known = not results["arms"] or any(scores(results, arm, "all").get("auc") for arm in results["arms"])
+    known = not results["arms"] or any(has_auc(results, place) for place in (ALL, MEAN))
     return ("auc" if known else "accuracy", "macro_f1")
+
+
+def has_auc(results: dict[str, Any], site: str) -> bool:
+    """Whether the AUC of an arm is known on a test set."""
+    return any(scores(results, arm, site).get("auc") for arm in results["arms"])
 
 
 def apart(results: dict[str, Any]) -> bool:
@@ -218,7 +239,7 @@ def apart(results: dict[str, Any]) -> bool:
 
 def note_on_auc(results: dict[str, Any]) -> str:
     """Explain why there is no AUC on all test images; empty if there is one."""
-    return PER_IMAGE if apart(results) and leading(results)[0] != "auc" else ""
+    return PER_IMAGE if results["arms"] and apart(results) and not has_auc(results, ALL) else ""
 
 
 def has_spread(results: dict[str, Any]) -> bool:

@@ -8,50 +8,45 @@ import numpy as np
 from fedbus.evaluation.calibrated import FIGURES
 from fedbus.evaluation.net_benefit import THRESHOLDS
 from fedbus.evaluation.operating_point import FIGURES as POINT_FIGURES
-from fedbus.evaluation.site_calibration import WHEN, SiteCalibration, pool_calibration
-from fedbus.evaluation.site_mean import ALL
-from fedbus.runs.checkpoint import ArmFolder
+from fedbus.evaluation.site_calibration import WHEN
 from fedbus.settings.schema import Settings
+from server.hub.figures import Facts, ModelFigures
 
 
 def gather_calibration(
-    folders: Mapping[str, Sequence[ArmFolder]], sites: Sequence[str], settings: Settings
+    facts: Mapping[str, Sequence[Facts]], figures: Mapping[str, Sequence[ModelFigures]], settings: Settings
 ) -> dict[str, Any] | None:
     """Build the entry "calibration" of `results.json`, in the form of `simulations.calibration.measure_calibrations`.
 
     Args:
-        folders: By arm, one finished folder per seed.
-        sites: The sites that scored every model.
+        facts: By arm, what was recorded about each seed.
+        figures: By arm, the figures of the seeds that count.
         settings: Settings of the run.
 
     Returns:
         The entry; None for a run of an earlier version, which did not calibrate.
     """
-    facts = {arm: [folder.read_facts() for folder in seeds] for arm, seeds in folders.items()}
-    if not all(each.get("calibration") for seeds in facts.values() for each in seeds):
+    found = {arm: [each.calibration for each in seeds if each.calibration] for arm, seeds in figures.items()}
+    if any(len(found[arm]) < len(seeds) for arm, seeds in figures.items()):
         return None
     return {
         "rule": settings.threshold,
         "thresholds": THRESHOLDS.tolist(),
-        "arms": {arm: _gather_arm(seeds, sites, settings) for arm, seeds in facts.items()},
+        "arms": {
+            arm: {
+                "fitted": _fitted(facts[arm], settings),
+                "places": {place: _mean([each[place] for each in seeds]) for place in seeds[0]},
+            }
+            for arm, seeds in found.items()
+        },
     }
 
 
-def _gather_arm(seeds: Sequence[Mapping[str, Any]], sites: Sequence[str], settings: Settings) -> dict[str, Any]:
-    fitted = [
+def _fitted(seeds: Sequence[Facts], settings: Settings) -> list[dict[str, Any]]:
+    return [
         {"seed": seed, **{key: each["calibration"][key] for key in ("temperature", "rows", "threshold", "reason")}}
         for seed, each in zip(settings.seeds, seeds, strict=True)
     ]
-    found = [
-        {
-            site: SiteCalibration.from_metrics(each["site_calibrations"][site] | each["site_scores"][site])
-            for site in sites
-        }
-        for each in seeds
-    ]
-    pooled = [pool_calibration(each, settings.bootstrap, settings.draw_seed) for each in found]
-    by_site = {site: _mean([each[site].measured for each in found]) for site in sites}
-    return {"fitted": fitted, "places": {ALL: _mean(pooled), **by_site}}
 
 
 def _mean(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -46,14 +46,13 @@ def validation_curves(results: dict[str, Any], histories: Histories) -> str:
 
 
 def shared_curves(results: dict[str, Any], histories: Histories) -> str:
-    """Draw validation macro F1 by site and recall by class, one column per centralised or federated arm."""
+    """Draw validation macro F1 by site, if known, and recall by class: a column per centralised or federated arm."""
     arms = [arm for arm in wording.shared_arms(results) if histories.get(arm)]
     if not arms:
         return ""
-    description = (
-        "Validation macro F1 of each site (above) and recall of each class (below) by round, in the centralised and "
-        "federated arms."
-    )
+    by_site = "" if wording.totals_only(results) else "Validation macro F1 of each site (above) and "
+    description = f"{by_site}recall of each class{' (below)' if by_site else ''} by round, in the "
+    description += "centralised and federated arms."
     return style.svg("shared", description, results["phantoms"], lambda: _shared(results, histories, arms))
 
 
@@ -91,31 +90,24 @@ def _curves(results: dict[str, Any], histories: Histories) -> Figure:
 
 
 def _shared(results: dict[str, Any], histories: Histories, arms: list[str]) -> Figure:
-    sites, classes = wording.site_names(results), results["classes"]
-    figure = Figure(figsize=(10, 4.9), layout="constrained")
-    grid = figure.subplots(2, len(arms), squeeze=False, sharey=True, sharex=True)
-    for (above, below), arm in zip(grid.T, arms, strict=True):
+    sites, classes = wording.scored_sites(results), results["classes"]
+    titles = [*(["macro F1 by site"] if sites else []), "recall by class"]
+    figure = Figure(figsize=(10, 4.9 if sites else 3.0), layout="constrained")
+    grid = figure.subplots(len(titles), len(arms), squeeze=False, sharey=True, sharex=True)
+    for column, arm in zip(grid.T, arms, strict=True):
         for place, site in enumerate(sites):
-            take = _at_site(site)
-            _line(
-                above,
-                histories[arm],
-                take,
-                SITE_LINES[place % len(SITE_LINES)],
-                site,
-                "solid",
-                "os^Dv"[place % 5],
-            )
+            colour, marker = SITE_LINES[place % len(SITE_LINES)], "os^Dv"[place % 5]
+            _line(column[0], histories[arm], _at_site(site), colour, site, "solid", marker)
         for label, colour, marker in zip(classes, style.CLASS_COLOURS, "os^", strict=False):
-            _line(below, histories[arm], _of_class(label), colour, label, "solid", marker)
-        above.set_title(wording.arm_label(arm))
-        for axes in (above, below):
+            _line(column[-1], histories[arm], _of_class(label), colour, label, "solid", marker)
+        for axes in column:
             _rounds_axis(axes)
             axes.set_ylim(-0.03, 1.03)
-        above.set_xlabel("")
-    for axes, title in ((grid[0, 0], "macro F1 by site"), (grid[1, 0], "recall by class")):
-        axes.set_ylabel(title)
-    for row in grid:
+            axes.set_xlabel("")
+        column[0].set_title(wording.arm_label(arm))
+        column[-1].set_xlabel("round")
+    for row, title in zip(grid, titles, strict=True):
+        row[0].set_ylabel(title)
         row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8.5)
     return figure
 

@@ -16,8 +16,8 @@ MATRIX_METRICS = {"auc": 0.5, "macro_f1": 0.0}
 
 
 def cross_site_matrix(results: dict[str, Any]) -> str:
-    """Draw AUC and macro F1 of every arm (rows) on every test set (columns); empty without arms."""
-    if not results["arms"]:
+    """Draw AUC and macro F1 of every arm (rows) on every test set (columns); empty without arms or sites' figures."""
+    if not results["arms"] or wording.totals_only(results):
         return ""
     description = (
         "Cross-site matrix: AUC and macro F1 of every arm at every site. Framed cells: a site's own model on its own "

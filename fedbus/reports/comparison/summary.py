@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fedbus.evaluation.site_mean import MEAN
+from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
 from fedbus.reports.calibration import missing_thresholds
 from fedbus.reports.claims import claim_sentences
@@ -30,6 +30,7 @@ def cautions(results: dict[str, Any]) -> list[str]:
         *_unequal_work(results),
         *_refusals(results),
         *_unscored(results),
+        *_tested_at_fewer(results),
         *_one_seed(results),
         *missing_thresholds(results.get("calibration")),
         *(f"{site}: {note}." for site, facts in results["sites"].items() for note in facts.get("notes", [])),
@@ -47,8 +48,8 @@ def find_difference(results: dict[str, Any], arm: str, reference: str, site: str
 
 def _leading(results: dict[str, Any], arm: str) -> str:
     """Write what is known on all test images: the AUC, or else accuracy and macro F1."""
-    found, metrics = wording.scores(results, arm, "all"), wording.leading(results)
-    shown = metrics[:1] if metrics[0] == "auc" else metrics
+    found = wording.scores(results, arm, "all")
+    shown = ("auc",) if wording.has_auc(results, ALL) else ("accuracy", "macro_f1")
     return " and ".join(f"{wording.METRICS[metric]} {wording.with_interval(found.get(metric))}" for metric in shown)
 
 
@@ -59,7 +60,8 @@ def _auc(results: dict[str, Any], arm: str, site: str = "all") -> str:
 def _reached(results: dict[str, Any], arm: str) -> str:
     """Write the leading figures of an arm, with the test set of each."""
     if wording.primary(results) == MEAN:
-        return f"AUC {_auc(results, arm, MEAN)} as the mean of the sites and {_auc(results, arm)} on all test images"
+        everywhere = _auc(results, arm) if wording.has_auc(results, ALL) else _leading(results, arm)
+        return f"AUC {_auc(results, arm, MEAN)} as the mean of the sites and {everywhere} on all test images"
     return f"{_leading(results, arm)} on all test images"
 
 
@@ -163,7 +165,7 @@ def _refusals(results: dict[str, Any]) -> list[str]:
 
 
 def _unscored(results: dict[str, Any]) -> list[str]:
-    if not wording.apart(results):
+    if not wording.apart(results) or wording.totals_only(results):
         return []
     without = [site for site in wording.site_names(results) if not all(site in arm for arm in results["arms"].values())]
     if not without:
@@ -172,6 +174,18 @@ def _unscored(results: dict[str, Any]) -> list[str]:
         f"Not every model was scored at {', '.join(without)}. In every arm, “all test images” are those of the other "
         "sites."
     ]
+
+
+def _tested_at_fewer(results: dict[str, Any]) -> list[str]:
+    """Name the arms whose totals are not of all sites or seeds, so that they are of other images than the others."""
+    sites, seeds = wording.site_names(results), results["settings"].get("seeds", [])
+    fewer = []
+    for arm, found in (results.get("tested_at") or {}).items():
+        without = [site for site in sites if site not in found["sites"]]
+        without += [f"seed {seed}" for seed in seeds if seed not in found["seeds"]]
+        if without:
+            fewer.append(f"{wording.arm_label(arm)} without {', '.join(without)}")
+    return [f"Figures are only of the sites that took part in the test: {'; '.join(fewer)}."] if fewer else []
 
 
 def _one_seed(results: dict[str, Any]) -> list[str]:

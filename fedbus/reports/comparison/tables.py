@@ -29,7 +29,7 @@ MEAN_NOTE = "Mean of sites: the mean of the sites' own figures, each on its own 
 
 def comparison_table(results: dict[str, Any]) -> FittedTable:
     """Lay out the arms (rows): metrics with intervals on all test images, then AUC and macro F1 at each site."""
-    sites = wording.site_names(results)
+    sites = wording.scored_sites(results)
     table = partial(_comparison, results)
     return FittedTable(
         partial(table, sites, long_labels=True),
@@ -38,7 +38,7 @@ def comparison_table(results: dict[str, Any]) -> FittedTable:
         *(
             partial(_split_comparison, results, per_table, stacked=stacked)
             for stacked in (False, True)
-            for per_table in range(len(sites), 0, -1)
+            for per_table in range(max(1, len(sites)), 0, -1)
         ),
     )
 
@@ -59,7 +59,7 @@ def recall_table(results: dict[str, Any]) -> FittedTable:
 
 def markdown_table(results: dict[str, Any]) -> str:
     """Write the comparison as a GitHub markdown table, ending in a newline, with site names escaped."""
-    sites = wording.site_names(results)
+    sites = wording.scored_sites(results)
     headings = ["", *(_heading(metric, place, ", ") for metric, place in headline(results))]
     headings += [f"{site}: AUC macro F1" for site in sites]
     lines = [headings, ["---"] * len(headings)]
@@ -103,7 +103,7 @@ def _comparison(
 
 def _split_comparison(results: dict[str, Any], per_table: int, *, stacked: bool) -> Group:
     """One table for all test images, and further tables of `per_table` sites each."""
-    sites = wording.site_names(results)
+    sites = wording.scored_sites(results)
     chunks = [sites[start : start + per_table] for start in range(0, len(sites), per_table)]
     return Group(
         _comparison(results, [], stacked=stacked),
@@ -150,7 +150,8 @@ def _site_values(results: dict[str, Any], arm: str, site: str) -> str:
 
 def _note(results: dict[str, Any]) -> str:
     mean = MEAN_NOTE if wording.primary(results) == MEAN else ""
-    notes = (NOTE, mean, wording.site_known_note(results), wording.note_on_auc(results))
+    totals = wording.TOTALS_ONLY if wording.totals_only(results) else ""
+    notes = (NOTE, mean, wording.site_known_note(results), wording.note_on_auc(results), totals)
     return " ".join(note for note in notes if note)
 
 

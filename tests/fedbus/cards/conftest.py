@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedbus.system.files import write_json
-from tests.server.hub.test_report import report
+from tests.server.hub.finished_hub_run import report
 
 
 @pytest.fixture(scope="session")

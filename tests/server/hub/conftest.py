@@ -1,10 +1,12 @@
-"""One running gateway for all tests that attack it with real sockets."""
+"""One running gateway for all tests that attack it with real sockets, and one report for all that read it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.running_gateway import RunningGateway
+from tests.server.hub.finished_hub_run import report
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,9 @@ def gateway(running_gateway: RunningGateway) -> Iterator[RunningGateway]:
     yield running_gateway
     assert running_gateway.call_once() == 418
     assert running_gateway.logged == []
+
+
+@pytest.fixture(scope="session")
+def plain_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a finished run without secure aggregation."""
+    return report(tmp_path_factory.mktemp("hub"))
