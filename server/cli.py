@@ -49,6 +49,7 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
     """Run the hub until Ctrl-C."""
     from fedbus.audit.check import check_at_start
     from server.hub.folder import open_hub
+    from server.hub.renewal import expiry_warnings
     from server.hub.start import serve
     from server.hub.superlink import shell_command, superlink_command
 
@@ -62,6 +63,8 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
         print_line(f"Sites can connect to {settings.host}:{settings.port}. Press Ctrl-C to stop the hub.")
         print_line(f"Next, in another terminal: fedbus hub approve {folder} SITE.pub")
 
+    for warning in expiry_warnings(hub):
+        print_line(f"WARNING: {warning}")
     check_at_start(hub.audit, print_line)
     serve(hub, ready)
     print_line("The hub has stopped.")
@@ -168,6 +171,24 @@ def evaluate(
     for name, reason in results["failures"].items():
         print_line(f"No answer of {name}: {reason}")
     print_line(f"Report: {results['page']}")
+
+
+@app.command()
+def renew(
+    folder: Folder,
+    ca_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The hub's ca.key, if it is kept elsewhere. Default: DIR/ca.key."),
+    ] = None,
+) -> None:
+    """Renew the hub's server certificate before it ends; sites need no new file."""
+    from server.hub.folder import open_hub
+    from server.hub.renewal import renew_certificate
+
+    hub = open_hub(folder)
+    until = renew_certificate(hub, ca_key)
+    print_line(f"Renewed: {hub.certificate} is valid until {until:%Y-%m-%d}.")
+    print_line("A running hub uses it from the next connection on. Sites need nothing: they trust the same ca.crt.")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedbus.deployment.private_folder import read_bytes
+from fedbus.deployment.private_folder import need_private_file, read_bytes
 from fedbus.errors import RunError
 
 CA_LIFETIME = timedelta(days=3650)
@@ -71,7 +72,7 @@ def make_ca(host: str) -> CertificateAndKey:
 
 
 def make_server_certificate(ca: CertificateAndKey, hosts: Sequence[str]) -> CertificateAndKey:
-    """Make a server certificate: ECDSA on P-384, valid for two years.
+    """Make a server certificate: ECDSA on P-384, valid for two years, at the longest as long as its CA.
 
     Args:
         ca: The CA that signs it.
@@ -79,9 +80,10 @@ def make_server_certificate(ca: CertificateAndKey, hosts: Sequence[str]) -> Cert
     """
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = ca.certificate
+    lifetime = min(SERVER_LIFETIME, issuer.not_valid_after_utc - datetime.now(UTC))
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
-        _builder(_common_name(f"FedBUS hub {hosts[0]}"), issuer.subject, key, SERVER_LIFETIME)
+        _builder(_common_name(f"FedBUS hub {hosts[0]}"), issuer.subject, key, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -105,6 +107,41 @@ def read_expiry(path: Path) -> datetime:
     return _read_certificate(path).not_valid_after_utc
 
 
+def read_ca(certificate: Path, key: Path) -> CertificateAndKey:
+    """Read the CA with its private key, to sign a certificate.
+
+    Raises:
+        RunError: If a file is missing or damaged, others can read the key, it is the key of another CA, or the CA has
+            expired.
+    """
+    need_private_file(
+        key, "Bring the ca.key that `fedbus hub init` made, and name it: fedbus hub renew DIR --ca-key FILE"
+    )
+    issuer, private = _read_certificate(certificate), _read_key(key)
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != issuer.public_key():
+        raise RunError(f"{key} is not the key of {certificate}.", "Name the ca.key that was made with this ca.crt.")
+    if issuer.not_valid_after_utc <= datetime.now(UTC):
+        raise RunError(
+            f"{certificate} ended on {issuer.not_valid_after_utc:%Y-%m-%d}: sites accept nothing that it signs.",
+            "Make a new hub with `fedbus hub init`, and send its ca.crt to every site.",
+        )
+    return CertificateAndKey(issuer, private)
+
+
+def read_hosts(certificate: Path, first: str) -> list[str]:
+    """Read the names and addresses for which a server certificate is valid.
+
+    Args:
+        certificate: A server certificate.
+        first: The one of them that comes first in the list.
+
+    Raises:
+        RunError: If the file can't be read or contains no certificate.
+    """
+    names = [str(name.value) for name in _alternative_names(_read_certificate(certificate))]
+    return [first, *(name for name in names if _general_name(name) != _general_name(first))]
+
+
 def check_server_certificate(certificate: Path, key: Path, ca: Path, host: str) -> None:
     """Check that a server certificate belongs to this key, was signed by this CA and is valid for this host.
 
@@ -112,11 +149,7 @@ def check_server_certificate(certificate: Path, key: Path, ca: Path, host: str) 
         RunError: If one of these does not hold, or a file can't be read.
     """
     server, issuer = _read_certificate(certificate), _read_certificate(ca)
-    try:
-        private = load_pem_private_key(read_bytes(key), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a passphrase
-        raise RunError(f"{key} does not contain a private key in PEM without a passphrase.", _REMEDY) from error
-    if private.public_key() != server.public_key():
+    if _read_key(key).public_key() != server.public_key():
         raise RunError(f"{key} is not the key of {certificate}.", _REMEDY)
     try:
         server.verify_directly_issued_by(issuer)
@@ -134,6 +167,13 @@ def _read_certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(read_bytes(path))
     except ValueError as error:
         raise RunError(f"{path} does not contain a certificate in PEM.", _REMEDY) from error
+
+
+def _read_key(path: Path) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(read_bytes(path), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a passphrase
+        raise RunError(f"{path} does not contain a private key in PEM without a passphrase.", _REMEDY) from error
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:

@@ -32,6 +32,7 @@ from fedbus.deployment.settings_file import (
 from fedbus.errors import RunError
 from fedbus.system.files import write_json, write_text
 from server.hub.approved_sites import ApprovedSite, approved_sites_file, read_approved_sites, write_approved_sites
+from server.hub.certificate_files import install_renewed
 from server.hub.certificates import (
     check_server_certificate,
     fingerprint_of_certificate,
@@ -233,6 +234,7 @@ def open_hub(path: Path) -> HubFolder:
     folder = path.expanduser().resolve()
     need_file(folder / SETTINGS, "Make a hub with `fedbus hub init DIR --host NAME`, or name a hub's folder.")
     hub = HubFolder(folder, read_settings_file(folder / SETTINGS, HubSettings))
+    install_renewed(hub.path, hub.certificate, hub.key)  # if `hub renew` was killed in between
     for file in (hub.ca_certificate, hub.certificate, approved_sites_file(hub.path)):
         need_file(file, _REMEDY)
     need_private_file(hub.key, _REMEDY)

@@ -25,6 +25,7 @@ from server.hub.connection import MAX_HEAD_BYTES, Connection
 from server.hub.executor import Executor
 from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
+from server.hub.live_certificate import follow_certificate
 from server.hub.log_limit import LogLimit
 from server.hub.superlink import HOST, start_superlink
 
@@ -84,7 +85,7 @@ def make_server(hub: HubFolder) -> uvicorn.Server:
     settings = hub.settings
     gateway = make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(hub.certificate, hub.key)
+    follow_certificate(context, hub.certificate, hub.key)
     context.options |= ssl.OP_NO_RENEGOTIATION  # of TLS 1.2: each costs as much as a new connection
     protocol: Any = partial(Connection, gateway.state.connections, context)
     for name in ("uvicorn.error", "asyncio"):

@@ -11,7 +11,9 @@ from fedbus.runs.lock import RUNNING
 from fedbus.system.locks import is_held
 from fedbus.system.terminal import BAD, GOOD, plain_table
 from server.hub import flwr_cli
+from server.hub.certificates import read_expiry
 from server.hub.folder import HubFolder
+from server.hub.renewal import WARN_DAYS, days_left
 from server.hub.run_status import STATUS_FILE, read_status
 from server.hub.superlink import is_up
 
@@ -63,7 +65,14 @@ def render_status(hub: HubFolder) -> RenderableType:
         style = GOOD if state == "online" else BAD
         table.add_row(site.name, Text(state, style=style), site.approved[:10], site.key)
     body: RenderableType = table if sites else Text("No site is approved yet.")
-    return Group(head, Text(), body, Text(), _latest_run(hub))
+    return Group(head, _certificate(hub), Text(), body, Text(), _latest_run(hub))
+
+
+def _certificate(hub: HubFolder) -> Text:
+    days, until = days_left(hub.certificate), read_expiry(hub.certificate)
+    soon = f"  (renew it: fedbus hub renew {hub.path})" if days <= WARN_DAYS else ""
+    text = f"ends in {days} days, on {until:%Y-%m-%d}" if days > 0 else f"ended on {until:%Y-%m-%d}"
+    return Text.assemble("Certificate ", (text, BAD if soon else GOOD), soon)
 
 
 def _node_states(hub: HubFolder) -> dict[int, str]:
