@@ -143,6 +143,25 @@ def test_every_site_tests_a_given_model_and_keeps_nothing(finished, federation):
     assert "north" in (out / "report.html").read_text()
 
 
+def test_hub_and_sites_have_on_record_what_they_did_and_no_image(finished, federation, datasets):
+    hub = federation.hub.audit.read()
+    events = [entry.event for entry, _ in hub.entries if entry.details.get("run") == "deployed"]
+    assert hub.faults == []
+    assert events == ["run started", "run ended", "run resumed", "model written", "run ended"]
+    for name, site in federation.sites.items():
+        chain, model = site.audit.read(), read_model(site.models / "deployed-fedavg-0")
+        own = [entry for entry, _ in chain.entries if entry.details.get("run") == "deployed-fedavg-0"]
+        updates = [entry for entry in own if entry.event == "update sent"]
+        assert chain.faults == []
+        assert sorted({entry.details["round"] for entry in updates}) == [1, 2, 3]
+        assert all(len(entry.details["sha256"]) == 64 and entry.details["values"] > 0 for entry in updates)
+        assert {"registration sent", "scores sent"} <= {entry.event for entry in own}
+        received = [entry for entry, _ in chain.entries if entry.event == "model received"]
+        assert received[-1].details["sha256"] == model.digest, name
+        text = site.audit.path.read_text()
+        assert not any(word in text for word in (".png", "scans/", "Benign/", str(datasets[name][1])))
+
+
 def test_nothing_is_left_behind_when_all_leave(finished, federation):
     for name in [*federation.sites, "hub"]:
         federation.leave(name)
