@@ -85,6 +85,7 @@ def deidentification(run: FinishedRun) -> Answer:
     text = (
         "Patient ids of DICOM files are stored as hashes, and no other DICOM tag is kept. "
         + ("Weights, counts and metrics left the sites, no image." if run.deployed else "")
+        + (" The hub saw only their sums over the sites (secure aggregation)." if run.totals_only else "")
     ).strip()
     return for_you("Describe how the images were de-identified before they reached FedBUS.", text, result("sites"))
 

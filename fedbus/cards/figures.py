@@ -16,7 +16,7 @@ COLUMNS = ("auc", "macro_f1", "accuracy", "ece")
 def performance_tables(run: FinishedRun) -> list[str]:
     """Write one table for each test set: arms in rows, metrics with intervals in columns."""
     lines = [prose(NOTE)]
-    places = [*run.sites, *([MEAN] if wording.primary(run.results) == MEAN else []), ALL]
+    places = [*wording.scored_sites(run.results), *([MEAN] if wording.primary(run.results) == MEAN else []), ALL]
     for place in places:
         rows = [
             [wording.arm_label(arm), *(wording.with_interval(scores[key]) for key in COLUMNS if key in scores)]
@@ -31,7 +31,8 @@ def performance_tables(run: FinishedRun) -> list[str]:
         lines += ["", f"### {_title(run, place)}", "", *table(headings, rows)]
         lines += ["", prose(MEAN_NOTE)] if place == MEAN else []
     note = wording.note_on_auc(run.results)
-    return [*lines, *(["", prose(note)] if note else [])]
+    totals = wording.TOTALS_ONLY if run.totals_only else ""
+    return [*lines, *(line for text in (note, totals) if text for line in ("", prose(text)))]
 
 
 def _title(run: FinishedRun, place: str) -> str:

@@ -42,6 +42,8 @@ def _what(run: FinishedRun) -> list[str]:
         f"Models that give a breast-ultrasound image a probability of each of {facts.joined(results['classes'])}. "
         f"Trained {where} with FedBUS {results['fedbus']}, started {results['created'][:10]}."
     )
+    if run.settings.privacy == "secure-aggregation":
+        text += " By secure aggregation: a round's updates were added up without being seen."
     arms = [f"- {prose(wording.long_arm_label(arm))}: {_arm_kind(arm)}" for arm in wording.ordered_arms(results)]
     return [
         prose(text),

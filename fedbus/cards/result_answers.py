@@ -24,8 +24,8 @@ def measures(run: FinishedRun) -> Answer:
     text = (
         "AUC (needs no threshold; each class against the rest, averaged), accuracy, macro F1 (every class counts the "
         "same), sensitivity and specificity of each class, expected calibration error in 15 bins, confusion matrices; "
-        "at each site and on all test images"
     )
+    text += "on all test images" if run.totals_only else "at each site and on all test images"
     text += ", and as the mean of the sites (every site counts the same)." if _has_mean(run) else "."
     if run.results.get("differences"):
         text += " Arms are compared by paired differences."
@@ -47,6 +47,8 @@ def intervals(run: FinishedRun) -> Answer:
         text += f" Standard deviation over {len(run.settings.seeds)} training seeds."
     if run.deployed:
         text += " On all test images together, they are from as many normal draws of the sums that the sites sent."
+    if run.totals_only:
+        text += " Those of the mean of sites follow from sums over the sites' own intervals (Zou and Donner 2008)."
     text += " No P values are computed."
     return filled(text, result("arms"), result("settings", "bootstrap"), result("differences"))
 
@@ -95,12 +97,14 @@ def diagnostic_performance(run: FinishedRun) -> Answer:
             if scores.get("sensitivity")
         ]
         parts.append(f"{wording.arm_label(arm)}: {'; '.join(shown)}.")
-    return filled(f"On all test images. {' '.join(parts)} By site: model card.", result("arms"))
+    by_site = wording.TOTALS_ONLY if run.totals_only else "By site: model card."
+    return filled(f"On all test images. {' '.join(parts)} {by_site}", result("arms"))
 
 
 def heterogeneity(run: FinishedRun) -> Answer:
     """How differences between sites were handled."""
     text = "The sites are the clusters: every arm is measured at each site with its own interval"
+    text += ", of which the hub knows only sums" if run.totals_only else ""
     text += ", and as the mean of the sites." if _has_mean(run) else "."
     if run.settings.batch_norm in ("local", "local-statistics"):
         text += " BatchNorm stays at the sites, so every site has its own model parameters there."

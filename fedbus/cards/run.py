@@ -68,6 +68,11 @@ class FinishedRun:
         return wording.apart(self.results)
 
     @property
+    def totals_only(self) -> bool:
+        """Whether the hub has only sums over the sites (secure aggregation)."""
+        return wording.totals_only(self.results)
+
+    @property
     def weights_file(self) -> str:
         """Name of the weights that were tested, in each arm's folder."""
         return f"{FILES[self.settings.keep]}.safetensors"

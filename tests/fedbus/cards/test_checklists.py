@@ -32,13 +32,16 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, shared_hub_run):
+def runs(tmp_path_factory, shared_hub_run, shared_secure_run):
     """Finished runs of every kind, by name."""
     root = tmp_path_factory.mktemp("runs")
     for name, changes in RUNS.items():
         write_run(root / name, **changes)
     (root / "plain" / "splits" / "BUSI.csv").unlink()  # a part of the evidence is gone
-    return {name: read_run(root / name) for name in RUNS} | {"hub": read_run(shared_hub_run)}
+    return {name: read_run(root / name) for name in RUNS} | {
+        "hub": read_run(shared_hub_run),
+        "hub with totals only": read_run(shared_secure_run),
+    }
 
 
 def found(folder: Path, pointer: str) -> object:

@@ -236,6 +236,14 @@ def test_a_hub_has_a_card_of_its_counts(shared_hub_run):
     assert "st-mary 3 images" in page
 
 
+def test_under_secure_aggregation_a_card_has_figures_of_all_sites_only(shared_secure_run):
+    page = model_card(read_run(shared_secure_run))
+    assert "By secure aggregation: a round's updates were added up" in page
+    assert "### Tested on mean of sites" in page
+    assert "### st-mary" not in page
+    assert page.count("its folder, in models/RUN-ARM-SEED/metrics.json") == 1
+
+
 def test_several_seeds_have_a_spread(tmp_path):
     write_run(tmp_path, seeds=[0, 1])
     assert "±.011" in model_card(read_run(tmp_path))
