@@ -3,10 +3,14 @@
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from fedbus.evaluation.validation import Score, score_split
 from fedbus.models.batch_norm import OWN_PARTS, own_names
 from fedbus.models.state import State, get_state, set_state
+from fedbus.privacy.ledger import Ledger
+from fedbus.privacy.plan import make_plan
+from fedbus.privacy.release import release_digest, release_key, simulated_secret
 from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, OPTIMISER_ROUNDS, SiteState
 from fedbus.sites.site import Site
 from fedbus.system.progress import Progress
@@ -31,6 +35,7 @@ def train_site(
     present: Tensor | None,
     proximal_mu: float,
     progress: Progress = lambda _: None,
+    deployed: bool = False,
 ) -> tuple[State, Score, float]:
     """Score the received model on the validation rows, then train it for one round.
 
@@ -50,12 +55,15 @@ def train_site(
         present: The classes that the model may predict; None: all.
         proximal_mu: FedProx's mu, 0 for every other strategy.
         progress: Called after every optimiser step, as in `train_round`.
+        deployed: Whether the site is a hospital's, whose noise nobody else must be able to predict.
 
     Returns:
-        The update, the score of the received model, and the mean training loss.
+        The update, the score of the received model, and the mean training loss; 0 with differential privacy, which
+        does not protect it.
 
     Raises:
         RunError: If the loss is not finite, or a file is damaged or can't be written.
+        PrivacyError: If the round would exceed the budget of differential privacy.
     """
     previous = round_number - 1
     own = memory.load(BATCH_NORM, previous) if settings.batch_norm in OWN_PARTS else {}
@@ -64,10 +72,17 @@ def train_site(
     steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
     if settings.optimiser_state == "kept":
         restore_optimiser(optimiser, memory.load(OPTIMISER, previous))
-    loss = train_round(
-        model, rows, settings, seed=seed, round_number=round_number, steps=steps, optimiser=optimiser,
-        proximal_mu=proximal_mu, progress=progress,
-    )  # fmt: skip
+    if settings.dp_epsilon:
+        _train_privately(
+            model, rows, memory, settings, optimiser, received, seed=seed, round_number=round_number,
+            proximal_mu=proximal_mu, progress=progress, deployed=deployed,
+        )  # fmt: skip
+        loss = 0.0
+    else:
+        loss = train_round(
+            model, rows, settings, seed=seed, round_number=round_number, steps=steps, optimiser=optimiser,
+            proximal_mu=proximal_mu, progress=progress,
+        )  # fmt: skip
     trained = get_state(model)
     if settings.optimiser_state == "kept":
         memory.save(OPTIMISER, round_number, optimiser_tensors(optimiser), OPTIMISER_ROUNDS)
@@ -75,3 +90,33 @@ def train_site(
         memory.save(BATCH_NORM, round_number, {name: trained[name] for name in names})
         trained |= {name: received[name] for name in names}
     return trained, score, loss
+
+
+def _train_privately(
+    model: nn.Module,
+    rows: TrainingRows,
+    memory: SiteState,
+    settings: "Settings",
+    optimiser: Optimizer,
+    received: State,
+    *,
+    seed: int,
+    round_number: int,
+    proximal_mu: float,
+    progress: Progress,
+    deployed: bool,
+) -> None:
+    """Train one round with differential privacy, once the site's ledger has it: arguments as in `train_site`."""
+    from fedbus.privacy.dp_sgd import train_private_round  # imports Opacus
+
+    plan = make_plan(rows, settings)
+    ledger = Ledger.open(memory, plan, deployed=deployed)
+    digest = release_digest(
+        received, optimiser_tensors(optimiser), rows, settings,
+        seed=seed, round_number=round_number, steps=plan.steps, proximal_mu=proximal_mu,
+    )  # fmt: skip
+    ledger.spend(digest)
+    train_private_round(
+        model, rows, settings, plan, key=release_key(ledger.secret or simulated_secret(seed), digest),
+        seed=seed, round_number=round_number, optimiser=optimiser, proximal_mu=proximal_mu, progress=progress,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clients.given_model import leave_out_seen, set_given_state
+from clients.limits.budget import budget_refusals
 from clients.limits.disk import MOST_STATES, mark_used, remove_old_folders
 from clients.limits.study import check_update, model_layout, time_limit
 from clients.received_model import TrainedAt, keep_model
@@ -32,6 +33,8 @@ from fedbus.evaluation.validation import score_probabilities
 from fedbus.model_folder.seen import seen_at
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
+from fedbus.privacy.ledger import spent_epsilon
+from fedbus.privacy.plan import make_plan
 from fedbus.runs.site_state import own_model, site_state, state_folder
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site, open_site, read_facts
@@ -52,6 +55,9 @@ def register(workspace: Workspace, instruction: Instruction) -> Registration:
     trains, equal = instruction.task == TRAINING, instruction.settings.batches == "equal"
     if workspace.limits and trains and equal:  # otherwise it depends on the other sites
         check_update(rows, instruction.settings, workspace.limits)
+    if instruction.settings.dp_epsilon and trains and equal and instruction.settings.balance == "site":
+        with budget_refusals(workspace.limits):
+            make_plan(rows, instruction.settings)
     return Registration(
         site=workspace.name,
         labels=CLASSES,
@@ -85,17 +91,22 @@ def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple
     rows = _training_rows(workspace, settings, instruction.seed, device, instruction.federation)
     if workspace.limits:
         check_update(rows, settings, workspace.limits)
-        memory = state_folder(workspace.folder, instruction.memory)
-        mark_used(memory)
-        remove_old_folders(memory.parent, memory, MOST_STATES)
-    trained, score, loss = train_site(
-        _build_model(settings.model, device), _open_site(workspace), rows,
-        site_state(workspace.folder, instruction.memory, workspace.name), state, settings,
-        seed=instruction.seed, round_number=instruction.round, present=_predictable(instruction),
-        proximal_mu=instruction.proximal_mu, progress=time_limit(workspace.limits),
-    )  # fmt: skip
+        folder = state_folder(workspace.folder, instruction.memory)
+        mark_used(folder)
+        remove_old_folders(folder.parent, folder, MOST_STATES)
+    memory = site_state(workspace.folder, instruction.memory, workspace.name)
+    with budget_refusals(workspace.limits):
+        trained, score, loss = train_site(
+            _build_model(settings.model, device), _open_site(workspace), rows, memory, state, settings,
+            seed=instruction.seed, round_number=instruction.round, present=_predictable(instruction),
+            proximal_mu=instruction.proximal_mu, progress=time_limit(workspace.limits),
+            deployed=workspace.limits is not None,
+        )  # fmt: skip
     steps = rows.steps_per_round(settings)
-    return trained, Report(rows.weight(settings), score, loss, steps, time.monotonic() - started)
+    epsilon = spent_epsilon(memory, make_plan(rows, settings)) if settings.dp_epsilon else None
+    return trained, Report(
+        rows.weight(settings), score, loss, steps, time.monotonic() - started, epsilon=epsilon
+    )  # fmt: skip
 
 
 def evaluate(

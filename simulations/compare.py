@@ -10,6 +10,7 @@ from fedbus.datasets.registry import check_folder
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
+from fedbus.privacy.model_check import check_private_model
 from fedbus.reports.calibration import missing_thresholds
 from fedbus.reports.claims import terminal_claims
 from fedbus.reports.comparison.results import RESULTS_FILE, write_results
@@ -66,6 +67,8 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
     """Do what `compare` does, in a run folder that no other process uses."""
     delete_fragments(out)
     check_input_size(settings.model, settings.image_size)
+    if settings.dp_epsilon:
+        check_private_model(settings.model)
     if not resume:  # a resumed run checks its datasets against the frozen rows
         for name, source in settings.sites.items():
             check_folder(source.reader, source.path, name)  # before weights are downloaded

@@ -20,6 +20,8 @@ from fedbus.evaluation.kept import keep_best, kept_round, load_kept, save_last
 from fedbus.evaluation.validation import Score, record, score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, set_state
+from fedbus.privacy.ledger import spent_epsilon
+from fedbus.privacy.plan import epsilon_facts, make_plan
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.runs.site_state import own_model, site_state
 from fedbus.sites.site import Site
@@ -95,6 +97,7 @@ class InProcessTraining:
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in checkpoint.history],
                 "test": record(test),
                 "site_scores": {},
+                **epsilon_facts(checkpoint.history),
             }
         )
 
@@ -105,14 +108,18 @@ class InProcessTraining:
         scores: dict[str, Score] = {}
         losses: dict[str, float] = {}
         seconds: dict[str, float] = {}
+        epsilon: dict[str, float] = {}
         for name in sorted(self.sites):
             site_started = time.monotonic()
+            memory, rows = site_state(self.out, self.title, name), self.rows[name]
             updates[name], scores[name], losses[name] = train_site(
-                model, self.sites[name], self.rows[name], site_state(self.out, self.title, name), before, settings,
+                model, self.sites[name], rows, memory, before, settings,
                 seed=self.seed, round_number=number, present=present,
                 proximal_mu=settings.proximal_mu if self.arm == "fedprox" else 0.0,
             )  # fmt: skip
             seconds[name] = time.monotonic() - site_started
+            if settings.dp_epsilon:
+                epsilon[name] = spent_epsilon(memory, make_plan(rows, settings))
         self._record_validation(checkpoint, scores)
         weights = {name: self.rows[name].weight(settings) for name in updates}
         state = apply_policies(
@@ -124,12 +131,15 @@ class InProcessTraining:
         checkpoint.history.append(
             {
                 "round": number,
-                "train_loss": sum(losses[name] * weights[name] for name in losses) / sum(weights.values()),
+                "train_loss": None
+                if settings.dp_epsilon
+                else sum(losses[name] * weights[name] for name in losses) / sum(weights.values()),
                 "steps": add_steps((rows.steps_per_round(settings) for rows in self.rows.values()), settings.batches),
                 "seconds": time.monotonic() - started,
                 "site_seconds": seconds,
                 "participants": list(updates),
                 "refused": {},
+                **({"epsilon": epsilon} if epsilon else {}),
             }
         )
         self.folder.save(checkpoint)

@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from fedbus.device import pick_device
 from fedbus.evaluation.kept import keep_best, save_last
 from fedbus.evaluation.validation import record, score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
+from fedbus.privacy.plan import epsilon_facts, make_plan
+from fedbus.privacy.release import release_digest, release_key, simulated_secret
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.sites.site import Site
 from fedbus.system.progress import Progress
@@ -73,19 +76,23 @@ class LocalTraining:
         set_state(model, at.state)
         restore_optimiser(optimiser, at.extra)
         progress(at.round * self.steps * settings.batch_size)
+        plan = make_plan(self.rows, settings, self.steps) if settings.dp_epsilon else None
         for number in range(at.round + 1, settings.rounds + 1):
             started = time.monotonic()
-            loss = train_round(
-                model, self.rows, settings, seed=self.seed, round_number=number, steps=self.steps,
-                optimiser=optimiser, progress=progress,
-            )  # fmt: skip
+            loss = self._train_round(model, optimiser, number, progress)
             scores = {
                 site.name: score_split(model, site, "validation", settings, self.present) for site in self.validation
             }
             at.round, at.state = number, get_state(model)
             keep_best(at, scores.values(), folder)
             at.history.append(
-                {"round": number, "train_loss": loss, "seconds": time.monotonic() - started, **record(scores)}
+                {
+                    "round": number,
+                    "train_loss": loss,
+                    "seconds": time.monotonic() - started,
+                    **({"epsilon": {self.rows.owner: plan.epsilon(number)}} if plan else {}),
+                    **record(scores),
+                }
             )
             at.extra = optimiser_tensors(optimiser)
             folder.save(at)
@@ -97,8 +104,31 @@ class LocalTraining:
                 "best_round": at.best_round,
                 "seconds": sum(line["seconds"] for line in at.history),
                 "classes": self.present.tolist() if self.present is not None else None,
+                **epsilon_facts(at.history),
             }
         )
+
+    def _train_round(
+        self, model: nn.Module, optimiser: Optimizer, number: int, progress: Progress
+    ) -> float | None:
+        """Train one round; return its mean loss, or None with differential privacy."""
+        if not self.settings.dp_epsilon:
+            return train_round(
+                model, self.rows, self.settings, seed=self.seed, round_number=number, steps=self.steps,
+                optimiser=optimiser, progress=progress,
+            )  # fmt: skip
+        from fedbus.privacy.dp_sgd import train_private_round  # imports Opacus
+
+        digest = release_digest(
+            get_state(model), optimiser_tensors(optimiser), self.rows, self.settings,
+            seed=self.seed, round_number=number, steps=self.steps, proximal_mu=0.0,
+        )  # fmt: skip
+        train_private_round(
+            model, self.rows, self.settings, make_plan(self.rows, self.settings, self.steps),
+            key=release_key(simulated_secret(self.seed), digest),
+            seed=self.seed, round_number=number, optimiser=optimiser, progress=progress,
+        )  # fmt: skip
+        return None
 
 
 def centralised_steps(settings: "Settings", rows: Mapping[str, TrainingRows]) -> int:

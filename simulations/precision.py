@@ -11,5 +11,7 @@ def resolve_precision(settings: Settings) -> Settings:
     """
     if settings.precision != "auto" or settings.ray_address:
         return settings
+    if settings.dp_epsilon:
+        return settings.model_copy(update={"precision": "float32"})  # as patients' gradients are computed
     dtype = pick_dtype(settings.precision, pick_device(settings.device))
     return settings.model_copy(update={"precision": str(dtype).removeprefix("torch.")})

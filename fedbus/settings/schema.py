@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedbus.seeds import derive_seed
 from fedbus.settings.arm_rules import check_arms
 from fedbus.settings.arms import STRATEGIES
+from fedbus.settings.dp_fields import Clip, Delta, Epsilon, Unit
+from fedbus.settings.dp_rules import check_differential_privacy
 from fedbus.settings.privacy_rules import SECURE, check_secure_aggregation
 from fedbus.settings.site_name import check_site_name
 from fedbus.settings.threshold_rule import parse_rule
@@ -208,6 +210,10 @@ class Settings(BaseModel):
         "its array in the model, and at least this much. A site whose update exceeds it refuses the round; a larger "
         "range makes the sums coarser.",
     )
+    dp_epsilon: Epsilon = 0
+    dp_delta: Delta = 1e-5
+    dp_clip: Clip = 1.0
+    dp_unit: Unit = "patient"
 
     engine: Literal["flower", "in-process"] = Field(
         "flower",
@@ -276,6 +282,7 @@ class Settings(BaseModel):
             check_site_name(name)
         if self.privacy == SECURE:
             check_secure_aggregation(self.federated_arms, self.head, self.quorum, len(self.sites))
+        check_differential_privacy(self)
         return self
 
     def __hash__(self) -> int:

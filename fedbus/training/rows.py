@@ -42,6 +42,8 @@ class TrainingRows:
         distinct: Number of distinct training images before balancing.
         shared_rows: Balanced rows of the federation, of which this owner takes its share of every batch; 0: its batches
             are its own.
+        groups: int64 [M], on the CPU: the group (a patient's images) of each balanced row, numbered from 0. None where
+            it is not known.
     """
 
     owner: str
@@ -52,6 +54,7 @@ class TrainingRows:
     present: Tensor
     distinct: int
     shared_rows: int = 0
+    groups: Tensor | None = None
 
     def steps_per_round(self, settings: "Settings") -> int:
         """Number of optimiser steps per round: as set, or those of `local-epochs` passes, at least 1.
@@ -101,7 +104,7 @@ def site_rows(
     drawn = derive_seed(seed, "balance", site.name)
     balanced = balance(site.pixels, site.labels, train, settings.sampler, drawn, targets)
     shared = federation.balanced if federation and settings.batches == "proportional" else 0
-    return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device, shared)
+    return load_rows(site.name, site.pixels, balanced, len(np.unique(train)), device, shared, site.groups)
 
 
 def federation_rows(settings: "Settings", sites: Mapping[str, "Site"], seed: int) -> FederationRows | None:
@@ -124,11 +127,13 @@ def pooled_rows(sites: Sequence["Site"], settings: "Settings", seed: int, device
     """
     pixels = np.concatenate([site.pixels[site.splits["train"]] for site in sites])
     labels = np.concatenate([site.labels[site.splits["train"]] for site in sites])
+    # Groups of different sites are different, whatever their names.
+    groups = np.concatenate([np.char.add(f"{site.name}/", site.groups[site.splits["train"]]) for site in sites])
     everything = np.arange(len(labels))
     balanced = balance(pixels, labels, everything, settings.sampler, derive_seed(seed, "balance", POOLED))
     # A split that was over-sampled before splitting repeats rows.
     distinct = sum(len(np.unique(site.splits["train"])) for site in sites)
-    return load_rows(POOLED, pixels, balanced, distinct, device)
+    return load_rows(POOLED, pixels, balanced, distinct, device, groups=groups)
 
 
 def load_rows(
@@ -138,6 +143,7 @@ def load_rows(
     distinct: int,
     device: torch.device,
     shared_rows: int = 0,
+    groups: NDArray[np.str_] | None = None,
 ) -> TrainingRows:
     """Put balanced rows on the device, each distinct image once.
 
@@ -151,6 +157,7 @@ def load_rows(
         distinct: Number of distinct training images before balancing.
         device: Device that trains.
         shared_rows: As in `TrainingRows`.
+        groups: Name of the group of each row of `pixels`; None if not known.
     """
     images, index = pixels, balanced.rows
     if device.type != "cpu" or len(balanced.synthetic):
@@ -166,7 +173,13 @@ def load_rows(
         present=torch.from_numpy(np.unique(balanced.labels)).to(device),
         distinct=distinct,
         shared_rows=shared_rows,
+        groups=None if groups is None or len(balanced.synthetic) else _numbered(groups[balanced.rows]),
     )
+
+
+def _numbered(names: NDArray[np.str_]) -> Tensor:
+    """Number names from 0 in alphabetical order; equal names get the same number."""
+    return torch.from_numpy(np.unique(names, return_inverse=True)[1].astype(np.int64))
 
 
 def _as_tensor(images: NDArray[np.uint8]) -> Tensor:

@@ -30,7 +30,7 @@ from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.transport.packing import FLAT, Layout, number_of_values
 from fedbus.transport.read_values import LIKELIHOOD_SUMS
-from fedbus.transport.report import BATCH_NORM_KEY, WEIGHT
+from fedbus.transport.report import BATCH_NORM_KEY, EPSILON, WEIGHT
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ REPORT = (
     Item("train-loss", 1, "mean training loss"),
     Item("steps", 1, "optimiser steps"),
     Item("seconds", 1, "time spent"),
+    Item(EPSILON, 1, "epsilon of differential privacy that is spent; follows from registered counts"),
 )
 """Numbers in every other reply."""
 

@@ -24,6 +24,8 @@ from fedbus.transport.read_values import LIKELIHOOD_SUMS, not_valid, read_likeli
 WEIGHT = "num-examples"
 """The metric that Flower's strategies weight a site by."""
 
+EPSILON = "epsilon"
+
 BATCH_NORM_OF = {"shared": 0, "own": 1, "adapted": 2}
 """Whose BatchNorm a given model was tested with: its own, the site's from the training, or one adapted to the site."""
 
@@ -46,6 +48,7 @@ class Report:
         batch_norm: Whose BatchNorm a given model was tested with, a key of `BATCH_NORM_OF`; None in all other replies.
         calibrated: What it reports of the calibrated model on them; None without calibration.
         likelihoods: The negative log-likelihood of validation rows at each temperature of `GRID`, if it was collected.
+        epsilon: The epsilon that the site has spent in this training; None without differential privacy.
         bins: The validation rows by calibrated probability of malignant, if they were collected.
     """
 
@@ -59,6 +62,7 @@ class Report:
     calibrated: SiteCalibration | None = None
     likelihoods: FloatArray | None = None
     bins: BinnedCounts | None = None
+    epsilon: float | None = None
 
     def to_metrics(self) -> dict[str, Any]:
         """Return the report as a metric record."""
@@ -69,6 +73,7 @@ class Report:
             "train-loss": self.loss,
             "steps": self.steps,
             "seconds": self.seconds,
+            **({EPSILON: self.epsilon} if self.epsilon is not None else {}),
             **(self.test.to_metrics() if self.test else {}),
             **({BATCH_NORM_KEY: BATCH_NORM_OF[self.batch_norm]} if self.batch_norm else {}),
             **(self.calibrated.to_metrics() if self.calibrated else {}),
@@ -97,10 +102,11 @@ class Report:
                 calibrated=SiteCalibration.from_metrics(metrics) if TEST_MALIGNANT_BINS in metrics else None,
                 likelihoods=read_likelihoods(metrics, confusion) if LIKELIHOOD_SUMS in metrics else None,
                 bins=read_bins(metrics, MALIGNANT_BINS, OTHER_BINS) if MALIGNANT_BINS in metrics else None,
+                epsilon=float(metrics[EPSILON]) if EPSILON in metrics else None,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise not_valid("A site's report", error) from error
-        numbers = (report.weight, *loss_sums.tolist(), report.loss, report.seconds, report.steps)
+        numbers = (report.weight, *loss_sums.tolist(), report.loss, report.seconds, report.steps, report.epsilon or 0)
         if not all(math.isfinite(n) and n >= 0 for n in numbers) or confusion.min() < 0 or report.weight == 0:
             raise not_valid("A site's report", "a number is negative, zero or not finite")
         if not confusion.any():

@@ -21,6 +21,7 @@ from fedbus.evaluation.kept import keep_best, kept_round, load_kept, save_last
 from fedbus.evaluation.temperature import fit_temperature
 from fedbus.evaluation.validation import record
 from fedbus.models.state import State
+from fedbus.privacy.plan import epsilon_facts
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.settings.schema import Settings
 from fedbus.training.federation import add_steps
@@ -40,6 +41,7 @@ from server.rounds.flower_messages import (
 )
 from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits, limits_of_model
 from server.rounds.messaging import Participants, Replies
+from server.rounds.epsilon import epsilon_line
 from server.rounds.policies import apply_policies
 from server.rounds.registration import OnWait, register_sites, send_until_quorum, wait_for_nodes
 from server.rounds.robust import check_robust, set_parameters
@@ -169,6 +171,7 @@ class RoundLoop:
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in checkpoint.history],
                 "test": record({site: report.score for site, report in test.items()}),
                 "site_scores": {site: report.test.to_metrics() for site, report in test.items() if report.test},
+                **epsilon_facts(checkpoint.history),
                 **(_calibration_facts(calibration, test) if calibration else {}),
             }
         )
@@ -202,12 +205,15 @@ class RoundLoop:
         checkpoint.history.append(
             {
                 "round": number,
-                "train_loss": sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
+                "train_loss": None
+                if self.settings.dp_epsilon
+                else sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
                 "steps": add_steps((report.steps for report in reports.values()), self.settings.batches),
                 "seconds": time.monotonic() - started,
                 "site_seconds": {site: report.seconds for site, report in reports.items()},
                 "participants": list(reports),
                 "refused": dict(screened.refused),
+                **epsilon_line(reports),
             }
         )
         self.job.folder.save(checkpoint)

@@ -14,6 +14,7 @@ from fedbus.transport.read_values import MAX_LIKELIHOOD
 from fedbus.transport.report import Report
 from fedbus.transport.update_check import check_update
 from fedbus.transport.weights import WeightCodec
+from server.rounds.epsilon import epsilon_fault
 from server.rounds.flower_messages import read_update
 from server.rounds.messaging import Participants, Replies, read_metrics
 from server.rounds.shares import most_weight
@@ -64,7 +65,7 @@ def screen_updates(
                 most_weight(participants.registration(site), settings, federation),
             )
             update = read_update(message, codec)
-            reason = check_update(update, before, settings.update_limit)
+            reason = epsilon_fault(report, settings) or check_update(update, before, settings.update_limit)
         except FedbusError as error:
             reason = str(error)
         if reason:

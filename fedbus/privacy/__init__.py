@@ -1,0 +1,1 @@
+"""Differential privacy for patients: plan -> draws of patients -> clipped gradients -> noise -> ledger."""

@@ -1,0 +1,40 @@
+"""Which models can be trained with differential privacy."""
+
+import torch
+from torch import nn
+
+from fedbus.errors import SettingsError
+from fedbus.models.batch_norm import MEAN, VARIANCE
+from fedbus.models.build import build_model
+
+RECOMMENDED = "resnetv2_50d_gn"
+
+
+def check_private_model(name: str) -> None:
+    """Check by its name that a model normalises each image by itself, before weights or data are read.
+
+    Raises:
+        SettingsError: As `refuse_batch_norm`, or if timm does not know it.
+    """
+    with torch.device("meta"):
+        refuse_batch_norm(build_model(name), name)
+
+
+def refuse_batch_norm(model: nn.Module, name: str) -> None:
+    """Check that a model normalises each image by itself.
+
+    Args:
+        model: The model.
+        name: Its name.
+
+    Raises:
+        SettingsError: If it has BatchNorm.
+    """
+    layers = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    statistics = any(key.endswith((MEAN, VARIANCE)) for key, _ in model.named_buffers())  # EvoNorm's B0 has such, too
+    if layers or statistics:
+        raise SettingsError(
+            f"dp-epsilon can't be kept with model={name}: its BatchNorm mixes the images of a batch, and stores their "
+            "means without noise.",
+            f"Use a model without BatchNorm, for example --set model={RECOMMENDED}.",
+        )
