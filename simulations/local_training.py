@@ -108,9 +108,7 @@ class LocalTraining:
             }
         )
 
-    def _train_round(
-        self, model: nn.Module, optimiser: Optimizer, number: int, progress: Progress
-    ) -> float | None:
+    def _train_round(self, model: nn.Module, optimiser: Optimizer, number: int, progress: Progress) -> float | None:
         """Train one round; return its mean loss, or None with differential privacy."""
         if not self.settings.dp_epsilon:
             return train_round(

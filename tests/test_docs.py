@@ -11,7 +11,7 @@ import typer
 
 from fedbus.cli import app
 from fedbus.settings.schema import Settings
-from fedbus.transport.allow_list import CALIBRATION, REGISTRATION, REPORT, TEST_REPORT
+from fedbus.transport.allow_list import BUDGET, CALIBRATION, REGISTRATION, REPORT, TEST_REPORT
 from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,7 +92,7 @@ def rows_of_tables(page: str) -> list[list[str]]:
 def test_everything_that_crosses_the_wire_is_listed_and_nothing_else():
     rows = rows_of_tables(SECURITY.read_text(encoding="utf-8"))
     listed = {key for cells in rows for key in re.findall(r"`(.+?)`", cells[0])}
-    answers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT, *CALIBRATION)} | {"site", "labels"}
+    answers = {item.key for item in (*REGISTRATION, *REPORT, *BUDGET, *TEST_REPORT, *CALIBRATION)} | {"site", "labels"}
     instructions = {*Instruction(Settings(), 0, ()).to_config(), ROUND, PROXIMAL_MU}
     assert listed == answers | instructions
 
@@ -100,7 +100,7 @@ def test_everything_that_crosses_the_wire_is_listed_and_nothing_else():
 def test_the_size_of_everything_that_a_site_sends_is_listed():
     rows = rows_of_tables(SECURITY.read_text(encoding="utf-8"))
     listed = {key: cells[2].split()[0] for cells in rows if len(cells) == 4 for key in re.findall(r"`(.+?)`", cells[0])}
-    sizes = {item.key: str(item.values) for item in (*REGISTRATION, *REPORT, *TEST_REPORT, *CALIBRATION)}
+    sizes = {item.key: str(item.values) for item in (*REGISTRATION, *REPORT, *BUDGET, *TEST_REPORT, *CALIBRATION)}
     assert {key: listed.get(key) for key in sizes} == sizes
 
 

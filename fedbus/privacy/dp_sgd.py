@@ -111,18 +111,18 @@ def add_gradient(
         views: float32 [U, 8], the views of all distinct images; None without augmentation.
         most_images: Images in memory at a time.
     """
-    for part in torch.arange(len(patient.index), device=patient.index.device).split(most_images):
+    for part in torch.split(torch.arange(len(patient.index), device=patient.index.device), most_images):
         batch = rows.images.index_select(0, patient.index[part]).float() / 255
         if views is not None:
             batch = augment(batch, views[patient.places[part]])
         images, labels = normalise(batch), patient.labels[part]
         logits = model(images)
         total = logits.new_zeros(())
-        for label in labels.unique():  # images of a class have equal weights
+        for label in torch.unique(labels):  # images of a class have equal weights
             own = (labels == label).nonzero().squeeze(1)
             weight = patient.weights[part][own].sum()
             total = total + weight * criterion(logits[own], labels[own], images[own])
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
 
 
 class PatientOptimizer(DPOptimizer):  # type: ignore[misc]

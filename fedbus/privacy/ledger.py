@@ -61,7 +61,9 @@ class Ledger:
                 f"{path} is damaged ({error}), so what was released is not known.",
                 "Restore it, or start another training.",
             ) from error
-        changed = [f"{key} was {old} and is now {now.get(key)}" for key, old in ledger.plan.items() if old != now.get(key)]
+        changed = [
+            f"{key} was {old} and is now {now.get(key)}" for key, old in ledger.plan.items() if old != now.get(key)
+        ]
         if changed:
             raise PrivacyError(
                 f"The training was planned with other numbers ({'; '.join(changed)}), so its epsilon would be unknown.",

@@ -3,8 +3,8 @@
 Over-sampling repeats the images of rare classes. A clipped gradient would undo that: it has the same length however
 often an image is repeated. So a patient is drawn more often instead. With the class factors f_c = rows of the class
 after balancing / its images, and B images per step out of M balanced rows, the rate of a patient is
-q = max f_c B / M, over the classes of the patient's images, and an image has the weight f_c / max f_c within its patient.
-An image then counts f_c B / M times per step on average, as in ordinary training.
+q = max f_c B / M, over the classes of the patient's images, and an image has the weight f_c / max f_c within its
+patient. An image then counts f_c B / M times per step on average, as in ordinary training.
 
 The factors are a site's registered counts, which are public, so that no patient changes what another contributes.
 """
@@ -103,8 +103,8 @@ def largest_rate(rows: TrainingRows, settings: "Settings") -> float:
         )
     if factor * batch > len(rows.index):
         raise PrivacyError(
-            f"batch-size = {batch} is too large for {rows.owner} with dp-epsilon: of its {len(rows.index)} balanced rows, "
-            "it would draw a patient more than once in a step.",
+            f"batch-size = {batch} is too large for {rows.owner} with dp-epsilon: of its {len(rows.index)} balanced "
+            "rows, it would draw a patient more than once in a step.",
             f"Use --set batch-size={max(1, int(len(rows.index) / factor))} or less.",
         )
     return factor * batch / len(rows.index)

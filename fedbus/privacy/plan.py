@@ -41,7 +41,7 @@ class Plan:
 
     def epsilon(self, rounds: int) -> float:
         """Return the epsilon that the first `rounds` rounds have spent."""
-        return _epsilon(self.noise_multiplier, self.rate, self.steps * rounds, self.delta)
+        return 0.0 if not rounds else _epsilon(self.noise_multiplier, self.rate, self.steps * rounds, self.delta)
 
 
 def make_plan(rows: TrainingRows, settings: "Settings", steps: int | None = None) -> Plan:

@@ -10,6 +10,7 @@ import hmac
 import json
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from fedbus.models.state import State, state_digest
@@ -47,7 +48,7 @@ def release_digest(
     changing = {key.replace("-", "_") for key in MAY_CHANGE} | {"sites", "device", "track"}
     words = [settings.model_dump_json(exclude=changing), rows.owner, seed, round_number, steps, proximal_mu]
     content = hashlib.sha256(json.dumps([*words, state_digest(state), state_digest(optimiser_state)]).encode())
-    used = rows.images.index_select(0, rows.index.unique())
+    used = rows.images.index_select(0, torch.unique(rows.index))
     for tensor in (used, rows.index, rows.labels, *(() if rows.groups is None else (rows.groups,))):
         content.update(hashlib.sha256(tensor.cpu().contiguous().numpy().tobytes()).digest())
     return content.hexdigest()

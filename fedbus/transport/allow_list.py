@@ -68,9 +68,11 @@ REPORT = (
     Item("train-loss", 1, "mean training loss"),
     Item("steps", 1, "optimiser steps"),
     Item("seconds", 1, "time spent"),
-    Item(EPSILON, 1, "epsilon of differential privacy that is spent; follows from registered counts"),
 )
 """Numbers in every other reply."""
+
+BUDGET = (Item(EPSILON, 1, "epsilon that the site has spent; it follows from registered counts"),)
+"""Number that a site adds to its updates, with differential privacy."""
 
 TEST_REPORT = (
     *(Item(key, 3, "a metric on the test rows: value and interval") for key in FIGURES),
@@ -136,7 +138,7 @@ def check_reply(metrics: Mapping[str, Any], arrays: Mapping[str, tuple[int, ...]
     Raises:
         RunError: If it contains anything that is not listed, or arrays that are not the model's.
     """
-    _check_numbers(metrics, (*REPORT, *TEST_REPORT, *CALIBRATION))
+    _check_numbers(metrics, (*REPORT, *BUDGET, *TEST_REPORT, *CALIBRATION))
     if arrays and arrays != layout and arrays != {FLAT: (number_of_values(layout),)}:
         raise _not_listed(sorted(k for k in arrays.keys() | layout.keys() if arrays.get(k) != layout.get(k)))
 

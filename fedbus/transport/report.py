@@ -25,6 +25,7 @@ WEIGHT = "num-examples"
 """The metric that Flower's strategies weight a site by."""
 
 EPSILON = "epsilon"
+"""The metric with the epsilon that a site has spent in a training."""
 
 BATCH_NORM_OF = {"shared": 0, "own": 1, "adapted": 2}
 """Whose BatchNorm a given model was tested with: its own, the site's from the training, or one adapted to the site."""

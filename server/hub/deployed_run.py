@@ -160,6 +160,11 @@ def format_round(line: dict[str, Any]) -> str:
     """Describe a finished round in one line, from its entry in the history."""
     refused = "".join(f"; refused {site}: {why}" for site, why in line["refused"].items())
     return (
-        f"round {line['round']}: loss {line['train_loss']:.3f}, {line['seconds']:.1f} s, "
+        f"round {line['round']}: {_loss_or_epsilon(line)}, {line['seconds']:.1f} s, "
         f"{', '.join(line['participants'])} took part{refused}"
     )
+
+
+def _loss_or_epsilon(line: dict[str, Any]) -> str:
+    """The training loss; with differential privacy, which does not protect it, the largest epsilon instead."""
+    return f"epsilon {max(line['epsilon'].values()):.2f}" if line.get("epsilon") else f"loss {line['train_loss']:.3f}"

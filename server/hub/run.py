@@ -9,6 +9,7 @@ from pathlib import Path
 from fedbus.errors import RunError, SettingsError
 from fedbus.models.input_size import check_input_size
 from fedbus.models.start import start_state
+from fedbus.privacy.model_check import check_private_model
 from fedbus.reports.comparison.results import read_results
 from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.runs.checkpoint import arm_folder
@@ -94,6 +95,8 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
             f"Resume with --set threshold={before}, or start a new run.",
         )
     check_input_size(settings.model, settings.image_size)
+    if settings.dp_epsilon:
+        check_private_model(settings.model)
     check_tracking(settings)
     sites = hub.sites()
     if not sites:

@@ -32,6 +32,7 @@ from fedbus.transport.report import Report
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
 from server.rounds.classifier import classifier_arrays
+from server.rounds.epsilon import epsilon_line
 from server.rounds.flower_messages import (
     evaluation_messages,
     from_array_record,
@@ -41,7 +42,6 @@ from server.rounds.flower_messages import (
 )
 from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits, limits_of_model
 from server.rounds.messaging import Participants, Replies
-from server.rounds.epsilon import epsilon_line
 from server.rounds.policies import apply_policies
 from server.rounds.registration import OnWait, register_sites, send_until_quorum, wait_for_nodes
 from server.rounds.robust import check_robust, set_parameters

@@ -18,6 +18,7 @@ from fedbus.evaluation.temperature import likelihood_sums
 from fedbus.evaluation.validation import Score
 from fedbus.text import plain_text
 from fedbus.transport.allow_list import (
+    BUDGET,
     CALIBRATION,
     REGISTRATION,
     REPORT,
@@ -71,6 +72,11 @@ def calibration_answer() -> dict:
 test_answer.__test__ = False
 
 
+def budget_answer() -> dict:
+    """The reply of a round with differential privacy."""
+    return Report(12.0, Score(np.arange(9).reshape(3, 3), np.ones(3)), steps=9, epsilon=2.5).to_metrics()
+
+
 def stopped(key: str, metrics: dict, arrays: dict | None = None) -> None:
     with pytest.raises(RunError, match="must not leave a site: ") as error:
         check_reply(metrics, arrays or {}, LAYOUT)
@@ -84,6 +90,7 @@ def test_replies_of_sites_pass():
     check_reply(answer(), {}, LAYOUT)
     check_reply(test_answer(), {}, LAYOUT)
     check_reply(calibration_answer(), {}, LAYOUT)
+    check_reply(budget_answer(), LAYOUT, LAYOUT)
 
 
 def test_the_list_has_no_unused_entry():
@@ -91,11 +98,12 @@ def test_the_list_has_no_unused_entry():
     assert {item.key for item in REPORT} == answer().keys()
     assert {item.key for item in (*REPORT, *TEST_REPORT)} == test_answer().keys()
     assert {item.key for item in (*REPORT, *CALIBRATION)} == calibration_answer().keys()
+    assert {item.key for item in (*REPORT, *BUDGET)} == budget_answer().keys()
 
 
-@pytest.mark.parametrize("make", [answer, test_answer, calibration_answer])
+@pytest.mark.parametrize("make", [answer, test_answer, calibration_answer, budget_answer])
 def test_one_number_too_many_is_stopped_at_every_key(make):
-    most = {item.key: item.values for item in (*REPORT, *TEST_REPORT, *CALIBRATION)}
+    most = {item.key: item.values for item in (*REPORT, *BUDGET, *TEST_REPORT, *CALIBRATION)}
     for key in make():
         check_reply(make() | {key: [0.5] * most[key]}, {}, LAYOUT)
         stopped(key, make() | {key: [0.5] * (most[key] + 1)})
