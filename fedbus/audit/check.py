@@ -22,8 +22,8 @@ MOST_FAULTS = 10
 SHOWN_OF_A_DIGEST = 12
 """Characters; a row of the table has room for a few, and the file has all of them."""
 
-LEAST_OF_DETAILS = 20
-"""Width of their column, in characters, in however narrow a window."""
+LEAST_OF_DETAILS = 30
+"""Width of their column, in characters; in a narrower window they are below the rest of the row."""
 
 _DIGEST = re.compile("[0-9a-f]{32,64}")
 
@@ -89,7 +89,8 @@ def _end_of(chain: Chain) -> str:
     if not chain.entries:
         return "no entries yet"
     entry, digest = chain.entries[-1]
-    return f"{len(chain.entries)} entries, chain intact; the last is {entry.number} with SHA-256 {digest}"
+    counted = f"{len(chain.entries)} {'entry' if len(chain.entries) == 1 else 'entries'}"
+    return f"{counted}, chain intact; the last is {entry.number} with SHA-256 {digest}"
 
 
 def _describe_faults(log: AuditLog, chain: Chain) -> Iterator[str]:
@@ -106,10 +107,14 @@ def _rows(chain: Chain, width: int) -> Iterator[str]:
     cells = [head, *(_cells_of(entry, digest) for entry, digest in chain.entries)]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     left = sum(widths) + 2 * len(widths)
+    beside = width - left >= LEAST_OF_DETAILS
+    indent = " " * (left if beside else 2)
     for row in cells:
         start = "".join(f"{cell:{size}}  " for cell, size in zip(row[:4], widths, strict=True))
-        details = textwrap.wrap(row[4], max(width - left, LEAST_OF_DETAILS)) or [""]
-        yield "\n".join([start + details[0], *(" " * left + rest for rest in details[1:])])
+        details = textwrap.wrap(row[4], max(width - len(indent), LEAST_OF_DETAILS))
+        if beside and details:
+            start += details.pop(0)
+        yield "\n".join([start.rstrip(), *(indent + line for line in details)])
 
 
 def _cells_of(entry: Entry, digest: str) -> tuple[str, str, str, str, str]:
@@ -124,6 +129,6 @@ def describe(details: Mapping[str, Any]) -> str:
 
 def _describe_value(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_describe_value(each) for each in value)
+        return ", ".join(_describe_value(each) for each in value) or "none"
     text = plain_text(value)
     return f"{text[:SHOWN_OF_A_DIGEST]}…" if _DIGEST.fullmatch(text) else text
