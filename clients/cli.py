@@ -88,27 +88,47 @@ def join(
 
 @app.command()
 def approve(
-    folder: Folder, digest: Annotated[str, typer.Argument(help="The digest that `fedbus hub run` printed.")]
+    folder: Folder,
+    digest: Annotated[str, typer.Argument(help="The digest of the study that `fedbus hub run` printed.")],
+    any_study: Annotated[
+        bool,
+        typer.Option(
+            "--any-study", help="DIGEST is an application's: allow it to run whatever study the hub sends, unseen."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without a question, for scripts.")] = False,
 ) -> None:
-    """Allow a version of the training application to run here."""
+    """Show what a study would do here, and allow it to run after a question."""
+    from rich.console import Console
+
     from clients.site.folder import open_site_folder
 
     site = open_site_folder(folder)
-    site.approve(digest)
-    print_line(f"{site.settings.name} now runs application {digest}.")
-    print_line(f"Next: fedbus site join {folder}")
+    name = site.settings.name
+    if any_study:
+        site.approve_any_study(digest)
+        print_line(f"{name} now runs ANY study of application {digest}: nobody here is asked about its settings and")
+        print_line("sites. Only the limits in site.toml apply. To be asked about each study: fedbus site withdraw.")
+    else:
+        from clients.consent.approve import approve_study
+
+        if not approve_study(site, digest, Console(), lambda: yes or typer.confirm("Approve this study?")):
+            print_line("Not approved; nothing was changed.")
+            raise typer.Exit(1)
+        print_line(f"{name} now runs study {digest}.")
+    print_line(f"Next, unless it is joined: fedbus site join {folder}")
 
 
 @app.command()
 def withdraw(
-    folder: Folder, digest: Annotated[str, typer.Argument(help="The digest that `fedbus site status` prints.")]
+    folder: Folder, digest: Annotated[str, typer.Argument(help="A digest that `fedbus site status` prints.")]
 ) -> None:
-    """Withdraw the approval of a version of the training application."""
+    """Withdraw the approval of a study, or of an application for any study."""
     from clients.site.folder import open_site_folder
 
     site = open_site_folder(folder)
     site.withdraw(digest)
-    print_line(f"{site.settings.name} no longer runs application {digest}.")
+    print_line(f"{site.settings.name} no longer runs {digest}.")
 
 
 @app.command()

@@ -6,13 +6,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
-from flwr.app import Context, Error
+from flwr.app import Context
 
 from clients.audit import AnswerLog
-from clients.flower_internals import Fab
 from clients.next_step import next_step
 from clients.site.folder import SiteFolder
 from clients.site.hub_contact import ask_hub
@@ -20,14 +19,13 @@ from clients.site.lock import hold
 from clients.site.supernode import HOST, supernode_command
 from clients.worker import Worker
 from fedbus.audit.check import check_at_start
-from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of, installed_files
+from fedbus.deployment.application import installed_files
 from fedbus.errors import RunError
 from fedbus.system.files import write_text
 from fedbus.system.processes import end_child, start_child
 from fedbus.system.scratch import scratch_folder
 from fedbus.system.signals import stops_on_signals
 from fedbus.system.third_party import silence_third_party
-from fedbus.text import plain_text
 
 Log = Callable[[str], object]
 
@@ -80,6 +78,7 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
     # Imported here because PyTorch takes seconds, and a site that the hub refuses should learn it at once.
     from clients import work
     from clients.app import make_client_app
+    from clients.consent.refusal import Consent
     from clients.limits.notice import describe_study
     from clients.workspace import Workspace, workspace_of_site
     from fedbus.model_folder.read import read_model
@@ -107,7 +106,7 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
 
     runtime = f"{HOST}:{site.settings.runtime_port}"
     application = make_client_app(find_workspace)
-    check = partial(refusal_of, site=site, installed=installed, log=log_once)
+    check = Consent(site, installed, log_once).refusal_of
     return Worker(runtime, secret, application, check, AnswerLog(site.audit), log)
 
 
@@ -146,29 +145,3 @@ def _wait_for_hub(site: SiteFolder, stop: threading.Event, log: Log) -> None:
             logged = contact.problem
             log(f"{logged}; trying again every {RETRY_SECONDS:.0f} s")
         stop.wait(RETRY_SECONDS)
-
-
-def refusal_of(bundle: Fab, site: SiteFolder, installed: dict[str, str], log: Log) -> Error | None:
-    """Decide whether this site works for a bundle: its operator must have approved it, and it must be installed here.
-
-    Args:
-        bundle: The application that the hub runs.
-        site: The site's folder.
-        installed: The installed application, as returned by `installed_files`.
-        log: Called with the reason for a refusal and what the operator can do.
-
-    Returns:
-        None if the site works for it, otherwise the error that is sent to the hub.
-    """
-    digest = digest_of(bundle.content)
-    if digest not in site.approved():
-        log(f"the hub wants to run application {digest}, which is not approved here")
-        log(f"to allow it: fedbus site approve {site.path} {digest}")
-        return Error(NOT_ALLOWED, f"its operator has not approved application {digest[:16]} yet")
-    differing = differing_files(bundle.content, installed)
-    if differing:
-        name = plain_text(differing[0])
-        log(f"application {digest} is approved, but {len(differing)} files differ here, such as {name}")
-        log("install the hub's version of FedBUS here")
-        return Error(OTHER_VERSION, "another version of FedBUS is installed there")
-    return None

@@ -2,7 +2,7 @@
 
 Flower's own executor starts a new process for every message and runs code that the hub sent. This worker is one
 process, so PyTorch is imported, the model built and the images mapped only once. It never runs code that the hub sent:
-it compares the bundle with the operator's approval and with the installed files, and runs the installed ones.
+it compares bundle and message with the operator's approval, and the bundle with the installed files, which it runs.
 """
 
 import queue
@@ -45,8 +45,8 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 NO_RECORD = "its audit log could not be written"
 """The reason for an answer that the site does not send, because it could not record it."""
 
-CheckBundle = Callable[[Fab], Error | None]
-"""Returns the error that is sent to the hub if the site refuses a bundle, or None if it works for it."""
+CheckMessage = Callable[[Fab, Message], Error | None]
+"""Returns the error that is sent to the hub if the site refuses a bundle or its message, or None if it works for it."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Worker:
         runtime: host:port of the SuperNode's runtime API.
         secret: Proves to the SuperNode that this is its worker.
         application: The installed ClientApp.
-        check_bundle: Called with the bundle of every message before the message is read.
+        check_message: Called with every message and its bundle before the message reaches the application.
         record: Records an answer before it is sent.
         log: Called with what happens.
     """
@@ -81,11 +81,11 @@ class Worker:
         runtime: str,
         secret: bytes,
         application: ClientApp,
-        check_bundle: CheckBundle,
+        check_message: CheckMessage,
         record: Record,
         log: Callable[[str], object],
     ) -> None:
-        self.runtime, self.application, self.check_bundle, self.log = runtime, application, check_bundle, log
+        self.runtime, self.application, self.check_message, self.log = runtime, application, check_message, log
         self.record = record
         self.fetched: queue.Queue[_Task] = queue.Queue()
         self.task_client = self._client(
@@ -126,7 +126,7 @@ class Worker:
             _finish(task.client, task.heartbeat, task.context, status)
 
     def _reply_to(self, task: _Task) -> Message:
-        refusal = self.check_bundle(task.bundle)
+        refusal = self.check_message(task.bundle, task.message)
         if refusal is not None:
             return Message(refusal, reply_to=task.message)
         started = time.monotonic()

@@ -88,7 +88,7 @@ class LocalFederation:
         _, digest = stage_application(self.hub)
         for site in self.sites.values():
             approve_site(self.hub, site.public_key)
-            site.approve(digest)
+            site.approve_any_study(digest)
 
     def start_hub(self) -> None:
         """Start the hub and wait until sites can connect.

@@ -1,6 +1,6 @@
-"""Checks of a site's hub: whether it answers, the clocks agree, the key is approved, and what may run here."""
+"""Checks of a site's hub: whether it answers, the clocks agree, the key is approved, and which studies may run here."""
 
-from clients.check.results import CheckResult, count
+from clients.check.results import CheckResult
 from clients.flower_internals import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
 from clients.site.folder import SiteFolder
 from clients.site.hub_contact import Contact, ask_hub
@@ -21,16 +21,16 @@ _SET_CLOCK = "Set this machine's clock, preferably with a time service (NTP)."
 
 def check_hub(site: SiteFolder) -> list[CheckResult]:
     """Check the hub, unless the site is joined: two processes can't use its key at the same time."""
-    application = _application(site)
+    studies = _studies(site)
     if is_held(site):
         found = "not asked: the site is joined and its key is in use"
-        return [CheckResult("Hub", "warn", found, "End `fedbus site join` to check this."), application]
+        return [CheckResult("Hub", "warn", found, "End `fedbus site join` to check this."), studies]
     try:
         contact = ask_hub(site)
     except RunError as error:  # ca.crt is damaged or has expired
-        return [CheckResult("Hub", "fail", _without_folder(error.problem, site), error.remedy), application]
+        return [CheckResult("Hub", "fail", _without_folder(error.problem, site), error.remedy), studies]
     clock = _clock(contact)
-    return [_connection(contact, site), clock, _key(contact, clock, site), application]
+    return [_connection(contact, site), clock, _key(contact, clock, site), studies]
 
 
 def _connection(contact: Contact, site: SiteFolder) -> CheckResult:
@@ -77,16 +77,17 @@ def _key(contact: Contact, clock: CheckResult, site: SiteFolder) -> CheckResult:
     return CheckResult("Key", "fail", "the hub does not know this site's key", remedy)
 
 
-def _application(site: SiteFolder) -> CheckResult:
+def _studies(site: SiteFolder) -> CheckResult:
     try:
-        approved = site.approved()
+        approvals = site.approvals()
     except RunError as error:
-        return CheckResult("Application", "fail", _without_folder(error.problem, site), error.remedy)
-    if not approved:
-        remedy = "Approve the digest that `fedbus hub run` shows the coordinator: fedbus site approve DIR DIGEST."
-        return CheckResult("Application", "warn", "none is approved, so nothing can run here", remedy)
-    digests = ", ".join(f"{digest[:12]}…" for digest in approved)
-    return CheckResult("Application", "pass", f"{count(len(approved), 'digest')} approved: {digests}")
+        return CheckResult("Studies", "fail", _without_folder(error.problem, site), error.remedy)
+    if not approvals.digests:
+        remedy = "Join, wait until the hub asks, then approve the study: fedbus site approve DIR DIGEST."
+        return CheckResult("Studies", "warn", "none is approved, so nothing can run here", remedy)
+    studies = [f"study {each.study[:12]}…" for each in approvals.studies]
+    unseen = [f"any study of application {digest[:12]}…" for digest in approvals.applications]
+    return CheckResult("Studies", "pass", f"approved: {', '.join([*unseen, *studies])}")
 
 
 def _without_folder(text: str, site: SiteFolder) -> str:

@@ -1,8 +1,8 @@
-"""The folder of a site: settings, key pair, the certificate of the hub's CA, approved applications, prepared data.
+"""The folder of a site: settings, key pair, the certificate of the hub's CA, approvals, prepared data.
 
 site.toml  site.key NAME.pub  ca.crt  approved.json
 audit.jsonl audit.head
-check.json  work/  cache/  answered/  models/  node  site.log       (made when the site checks and joins)
+check.json  work/  cache/  answered/  studies/  models/  node  site.log       (made when the site checks and joins)
 """
 
 import shlex
@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from clients.limits.limits import Limits
-from clients.site.approved_apps import approve, read_approved, withdraw
+from clients.site.approvals import Approvals, approve_application, approve_study, read_approvals, withdraw
 from clients.site.ca import read_ca_certificate
 from clients.site.keys import fingerprint, make_key_pair, read_private_key
 from fedbus.audit.log import AuditLog
@@ -138,6 +138,11 @@ class SiteFolder:
         return self.path / "answered"
 
     @property
+    def studies(self) -> Path:
+        """The studies that the hub has asked about."""
+        return self.path / "studies"
+
+    @property
     def models(self) -> Path:
         """Models received from the hub."""
         return self.path / "models"
@@ -171,29 +176,38 @@ class SiteFolder:
             )
         return own.reader, Path(own.data)
 
-    def approved(self) -> tuple[str, ...]:
-        """Read the digests (SHA-256, 64 hexadecimal digits) of the approved applications, in order of approval.
+    def approvals(self) -> Approvals:
+        """Read which studies, and which applications for any study, may run here.
 
         Raises:
-            RunError: As `clients.site.approved_apps.read_approved`.
+            RunError: As `clients.site.approvals.read_approvals`.
         """
-        return read_approved(self.path / APPROVED)
+        return read_approvals(self.path / APPROVED)
 
-    def approve(self, digest: str) -> None:
-        """Allow an application to run here.
+    def approve_any_study(self, application: str) -> None:
+        """Allow an application to run any study here.
 
         Raises:
-            RunError: As `clients.site.approved_apps.approve`.
+            RunError: As `clients.site.approvals.approve_application`.
         """
-        approve(self.path / APPROVED, digest)
+        approve_application(self.path / APPROVED, application)
+
+    def approve_study(self, study: str, application: str) -> None:
+        """Allow one study to run here.
+
+        Raises:
+            RunError: As `clients.site.approvals.approve_study`.
+        """
+        approve_study(self.path / APPROVED, study, application)
 
     def withdraw(self, digest: str) -> None:
-        """No longer allow an application to run here.
+        """No longer allow a study, or an application for any study, to run here.
 
         Raises:
-            RunError: As `clients.site.approved_apps.withdraw`.
+            RunError: As `clients.site.approvals.withdraw`.
         """
         withdraw(self.path / APPROVED, digest)
+        (self.studies / f"{digest}.json").unlink(missing_ok=True)  # it is shown again when the hub asks again
 
     def with_data(self, reader: str, data: Path) -> "SiteFolder":
         """Write reader and data folder (made absolute) into site.toml, whose comments and other settings are kept.

@@ -75,6 +75,30 @@ class Study:
             raise ValueError("it is about a seed that its settings do not have")
         return study
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is malformed.
+            SettingsError: If a setting is not valid.
+        """
+        study = cls(
+            str(content["application"]),
+            str(content["task"]),
+            dict(content["settings"]),
+            tuple(content["arms"]),
+            tuple(content["seeds"]),
+            {str(name): str(key) for name, key in content["sites"].items()},
+        )
+        study.full_settings()
+        return study
+
+    def full_settings(self) -> Settings:
+        """Return the settings with the arms and seeds; what a resumed run may change has its default."""
+        values = dict(self.settings) | {"arms": self.arms, "seeds": self.seeds}
+        return read_settings(json.dumps(values))
+
     def to_json(self) -> dict[str, Any]:
         """Return the study with JSON types, from which its digest is computed."""
         return {

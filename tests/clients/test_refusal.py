@@ -37,14 +37,14 @@ def site(tmp_path: Path) -> SiteFolder:
 
 def test_an_approved_and_installed_application_is_run(site):
     fab, said = fab_of(SOURCES), []
-    site.approve(digest(fab))
+    site.approve_any_study(digest(fab))
     assert refusal_of(fab, site, INSTALLED, said.append) is None
     assert said == []
 
 
 def test_an_application_that_is_not_approved_is_refused_and_the_log_says_how_to_approve(site):
     fab, said = fab_of(SOURCES), []
-    site.approve("0" * 64)  # the digest that the hub states
+    site.approve_any_study("0" * 64)  # the digest that the hub states
     refusal = refusal_of(fab, site, INSTALLED, said.append)
     assert refusal is not None
     assert refusal.code == NOT_ALLOWED
@@ -55,7 +55,7 @@ def test_an_application_that_is_not_approved_is_refused_and_the_log_says_how_to_
 def test_approving_and_withdrawing_take_effect_at_once(site):
     fab = fab_of(SOURCES)
     assert refusal_of(fab, site, INSTALLED, print).code == NOT_ALLOWED
-    site.approve(digest(fab))
+    site.approve_any_study(digest(fab))
     assert refusal_of(fab, site, INSTALLED, print) is None
     site.withdraw(digest(fab))
     assert refusal_of(fab, site, INSTALLED, print).code == NOT_ALLOWED
@@ -66,7 +66,7 @@ def test_approving_and_withdrawing_take_effect_at_once(site):
 )
 def test_an_approved_application_of_another_version_is_refused_and_the_log_names_a_file(files, site):
     fab, said = fab_of(files), []
-    site.approve(digest(fab))
+    site.approve_any_study(digest(fab))
     refusal = refusal_of(fab, site, INSTALLED, said.append)
     assert refusal is not None
     assert refusal.code == OTHER_VERSION
@@ -76,14 +76,14 @@ def test_an_approved_application_of_another_version_is_refused_and_the_log_names
 
 def test_an_approved_bundle_that_is_not_a_zip_file_is_refused(site):
     fab = Fab("0" * 64, b"not a zip file", {})
-    site.approve(digest(fab))
+    site.approve_any_study(digest(fab))
     assert refusal_of(fab, site, INSTALLED, print).code == OTHER_VERSION
 
 
 def test_a_refusal_names_no_path_and_no_file(site):
     other = fab_of(SOURCES | {"fedbus/a.py": b"a = 2\n"})
     reasons = [refusal_of(other, site, INSTALLED, print).reason]
-    site.approve(digest(other))
+    site.approve_any_study(digest(other))
     reasons.append(refusal_of(other, site, INSTALLED, print).reason)
     for reason in reasons:
         assert "/" not in reason

@@ -39,18 +39,18 @@ def answered(site, monkeypatch):
 
 
 def test_a_hub_that_has_approved_the_site(answered, site):
-    site.approve(DIGEST)
+    site.approve_any_study(DIGEST)
     found = answered(True, 0.4, True)
     assert [f.verdict for f in found.values()] == ["pass"] * 4
-    assert list(found) == ["Hub", "Clock", "Key", "Application"]
-    assert found["Application"].found == "1 digest approved: 0123456789ab…"
+    assert list(found) == ["Hub", "Clock", "Key", "Studies"]
+    assert found["Studies"].found == "approved: any study of application 0123456789ab…"
     assert all(not f.remedy for f in found.values())
 
 
 def test_a_hub_that_does_not_answer(answered):
     found = answered(False, problem="hub:1 does not answer (refused)")
     assert {topic: f.verdict for topic, f in found.items()} == {
-        "Hub": "fail", "Clock": "warn", "Key": "warn", "Application": "warn"
+        "Hub": "fail", "Clock": "warn", "Key": "warn", "Studies": "warn"
     }  # fmt: skip
     assert found["Hub"].found == "hub:1 does not answer (refused)"
     assert "firewall" in found["Hub"].remedy
@@ -95,20 +95,20 @@ def test_a_certificate_of_another_ca(answered):
 
 
 def test_no_approved_application_is_a_warning(answered):
-    found = answered(True, 0, True)["Application"]
+    found = answered(True, 0, True)["Studies"]
     assert found.verdict == "warn"
     assert "fedbus site approve" in found.remedy
 
 
 def test_a_damaged_list_of_applications_is_a_failure(answered, site):
     (site.path / "approved.json").write_text("[1]")
-    assert answered(True, 0, True)["Application"].verdict == "fail"
+    assert answered(True, 0, True)["Studies"].verdict == "fail"
 
 
 def test_a_damaged_ca_certificate_is_a_failure(site):
     site.ca_certificate.write_text("nothing")
     found = topics(site)
-    assert list(found) == ["Hub", "Application"]
+    assert list(found) == ["Hub", "Studies"]
     assert (found["Hub"].verdict, found["Hub"].found) == ("fail", "ca.crt does not contain a certificate in PEM.")
 
 
@@ -123,7 +123,7 @@ def test_a_joined_site_does_not_ask_the_hub(site, monkeypatch):
     monkeypatch.setattr(hub_module, "ask_hub", lambda asked: pytest.fail("asked"))
     with hold(site):
         found = topics(site)
-    assert list(found) == ["Hub", "Application"]
+    assert list(found) == ["Hub", "Studies"]
     assert (found["Hub"].verdict, "its key is in use" in found["Hub"].found) == ("warn", True)
 
 
@@ -131,7 +131,7 @@ def test_a_real_server_that_has_approved_no_site(tmp_path, ca):
     with https_server(ca, tmp_path) as address:
         found = topics(make_site(tmp_path, address, ca))
     assert {topic: f.verdict for topic, f in found.items()} == {
-        "Hub": "pass", "Clock": "pass", "Key": "fail", "Application": "warn"
+        "Hub": "pass", "Clock": "pass", "Key": "fail", "Studies": "warn"
     }  # fmt: skip
 
 

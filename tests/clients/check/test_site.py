@@ -33,7 +33,7 @@ def console():
 def site(tmp_path, monkeypatch):
     monkeypatch.setattr(hub_module, "ask_hub", lambda asked: Contact(True, skew=0.1, approved=True))
     site = lower_limits(make_site(tmp_path))
-    site.approve(DIGEST)
+    site.approve_any_study(DIGEST)
     return site
 
 
@@ -80,7 +80,7 @@ def test_a_site_with_warnings_can_join(site, console, tmp_path):
     site.withdraw(DIGEST)
     assert check_site(site, ("labels-csv", dataset), SETTINGS, console) == 0
     assert [f["topic"] for f in result(site)["findings"] if f["verdict"] == "warn"] == [
-        "Class normal", "Patients", "Notes", "Application"
+        "Class normal", "Patients", "Notes", "Studies"
     ]  # fmt: skip
     assert open_site_folder(site.path).settings.data
 

@@ -53,7 +53,7 @@ def test_a_new_site_says_what_is_missing(site, hub):
     assert "st-mary  (hub: hub.example.org:9092)" in text
     assert f"not joined; the hub accepts this site: fedbus site join {site.path}" in text
     assert "Images: not set; run: fedbus site check --data" in text
-    assert "Approved applications: none" in text
+    assert "Approved studies: none" in text
     assert "No model received yet." in text
 
 
@@ -70,11 +70,12 @@ def test_a_joined_site_does_not_ask_the_hub(site, monkeypatch):
 
 def test_images_and_approvals_are_shown(site, hub, tmp_path):
     (tmp_path / "data [x]").mkdir()
-    site.approve("a" * 64)
-    site.approve("b" * 64)
+    site.approve_any_study("a" * 64)
+    site.approve_any_study("b" * 64)
     text = shown(site.with_data("class-folders", tmp_path / "data [x]"))
     assert f"Images: {tmp_path / 'data [x]'} (reader: class-folders)" in text
-    assert f"Approved applications: {'a' * 64}, {'b' * 64}" in text
+    for digest in ("a" * 64, "b" * 64):
+        assert f"Approved for ANY study, application:\n  {digest}" in text
 
 
 def test_models_are_listed_oldest_first_with_their_figures_and_whole_paths(site, hub):
