@@ -53,7 +53,9 @@ class AnswerLog:
 
     def _refused(self, error: Error, about: dict[str, Details]) -> None:
         reason = plain_text(error.reason)
-        event = "application refused" if error.code in (NOT_ALLOWED, OTHER_VERSION) else "study refused"
+        event = {NOT_ALLOWED: "study not approved", OTHER_VERSION: "application refused"}.get(
+            error.code, "study refused"
+        )
         if reason.endswith(SEE_LOG):
             event = "request failed"
         if (event, reason) in self.refusals or len(self.refusals) == MOST_REFUSALS:

@@ -17,12 +17,13 @@ from clients.site.folder import SiteFolder
 from clients.worker import NO_RECORD, Worker
 from fedbus.audit import log as log_module
 from fedbus.audit.entry import Entry
-from fedbus.deployment.application import NOT_ALLOWED
+from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS
 from tests.site_folders import make_site
 
 BUNDLE = b"the application"
 APPLICATION = hashlib.sha256(BUNDLE).hexdigest()
+STUDY = "5" * 64
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,9 @@ def sent_by(site: SiteFolder, message: Message, answer: RecordDict | Error, monk
     def application(message: Message, context: object) -> Message:
         return Message(answer, reply_to=message)
 
-    own = Worker("127.0.0.1:1", b"x" * 32, application, lambda bundle: None, AnswerLog(site.audit), lambda text: None)
+    own = Worker(
+        "127.0.0.1:1", b"x" * 32, application, lambda bundle, message: None, AnswerLog(site.audit), lambda text: None
+    )
     task = SimpleNamespace(
         client=None, heartbeat=None, message=message, context=None, bundle=SimpleNamespace(content=BUNDLE)
     )
@@ -110,7 +113,8 @@ def test_what_can_not_be_recorded_is_not_sent(site, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "event"),
     [
-        (Error(NOT_ALLOWED, "its operator has not approved application 0123 yet"), "application refused"),
+        (Error(NOT_ALLOWED, "its operator has not approved study 0123 yet"), "study not approved"),
+        (Error(OTHER_VERSION, "another version of FedBUS is installed there"), "application refused"),
         (Error(1, "This site refuses the study: rounds = 500"), "study refused"),
         (Error(1, "ImageError; see the site's own log"), "request failed"),
     ],
@@ -145,7 +149,12 @@ def test_what_a_hub_writes_into_an_instruction_is_bounded_in_the_log(site):
 
 
 def test_making_a_site_and_approving_are_recorded_before_they_take_effect(site, monkeypatch):
-    site.approve(APPLICATION)
+    site.approve_any_study(APPLICATION)
     site.withdraw(APPLICATION)
-    assert [entry.event for entry in entries(site)] == ["init", "approve", "withdraw"]
-    assert entries(site)[1].details == {"application": APPLICATION}
+    assert [entry.event for entry in entries(site)] == ["init", "approve any study", "withdraw"]
+    assert entries(site)[1].details == entries(site)[2].details == {"application": APPLICATION}
+    site.approve_study(STUDY, APPLICATION)
+    site.withdraw(STUDY)
+    assert [entry.event for entry in entries(site)[3:]] == ["approve", "withdraw"]
+    assert entries(site)[3].details == {"application": APPLICATION, "study": STUDY}
+    assert entries(site)[4].details == {"study": STUDY}

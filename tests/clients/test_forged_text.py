@@ -12,10 +12,9 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import make_client_app
-from clients.join import refusal_of
 from clients.site import hub_contact
 from fedbus.transport.messages import CONFIG, Instruction
-from tests.clients.test_refusal import SOURCES, digest, fab_of
+from tests.clients.test_refusal import SOURCES, digest, fab_of, refusal_of
 from tests.forged import FORGED, check_plain
 from tests.site_folders import make_site
 from tests.tiny import tiny_settings

@@ -1,19 +1,29 @@
-"""A site runs an application only if its operator has approved it and it is installed."""
+"""A site runs an application that is approved for any study only if it is installed; see also `consent`."""
 
 import hashlib
 import io
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients.consent.refusal import Consent
 from clients.flower_internals import Fab
-from clients.join import refusal_of
 from clients.site.folder import SiteFolder
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION
+from fedbus.deployment.roster import roster_line
+from fedbus.transport.messages import CONFIG, Instruction
+from tests.approved_sites import new_roster
 from tests.site_folders import make_site
+from tests.tiny import tiny_settings
 
 SOURCES = {"fedbus/a.py": b"a = 1\n", "clients/b.py": b"b = 2\n"}
+OTHERS = new_roster("north", "south")
 INSTALLED = {name: hashlib.sha256(content).hexdigest() for name, content in SOURCES.items()}
 
 
@@ -26,6 +36,19 @@ def fab_of(files: dict[str, bytes]) -> Fab:
     return Fab("0" * 64, buffer.getvalue(), {})
 
 
+def message_of(config: Mapping[str, Any] | None = None) -> Message:
+    """What a hub sends: an instruction, or nothing that a site can read."""
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # the sender, as Flower's processes set it
+    return Message(RecordDict({CONFIG: ConfigRecord(dict(config))} if config else {}), 7, MessageType.QUERY)
+
+
+def refusal_of(fab: Fab, site: SiteFolder, installed: dict[str, str], log: Callable[[str], object]) -> Error | None:
+    """The answer to the first message of a study of this site and two others."""
+    sites = (roster_line("st-mary", site.public_key.read_text()), *OTHERS)
+    instruction = Instruction(tiny_settings(arms=("fedavg",), seeds=(7,), sites={}), 7, (), arm="fedavg", sites=sites)
+    return Consent(site, installed, log).refusal_of(fab, message_of(instruction.to_config()))
+
+
 def digest(fab: Fab) -> str:
     return hashlib.sha256(fab.content).hexdigest()
 
@@ -35,21 +58,22 @@ def site(tmp_path: Path) -> SiteFolder:
     return make_site(tmp_path)
 
 
-def test_an_approved_and_installed_application_is_run(site):
+def test_an_application_that_is_approved_for_any_study_and_installed_is_run(site):
     fab, said = fab_of(SOURCES), []
     site.approve_any_study(digest(fab))
     assert refusal_of(fab, site, INSTALLED, said.append) is None
     assert said == []
 
 
-def test_an_application_that_is_not_approved_is_refused_and_the_log_says_how_to_approve(site):
+def test_a_study_that_is_not_approved_is_refused_and_the_log_says_how_to_approve(site):
     fab, said = fab_of(SOURCES), []
     site.approve_any_study("0" * 64)  # the digest that the hub states
     refusal = refusal_of(fab, site, INSTALLED, said.append)
     assert refusal is not None
     assert refusal.code == NOT_ALLOWED
-    assert digest(fab)[:16] in refusal.reason
-    assert any(f"fedbus site approve {site.path} {digest(fab)}" in line for line in said)
+    (stored,) = site.studies.iterdir()
+    assert stored.stem[:16] in refusal.reason
+    assert any(f"fedbus site approve {site.path} {stored.stem}" in line for line in said)
 
 
 def test_approving_and_withdrawing_take_effect_at_once(site):
