@@ -80,13 +80,14 @@ def test_approvals_at_the_same_time_are_refused_or_kept(tmp_path):
     path = tmp_path / "approved.json"
     path.write_text("[]")
     kept: list[str] = []
+    refused: list[str] = []
 
     def approve(number: int) -> None:
         study = f"{number:064x}"
         try:
             approve_study(path, study, FIRST)
         except RunError as error:
-            assert "is being changed" in error.problem
+            refused.append(error.problem)
         else:
             kept.append(study)
 
@@ -97,5 +98,6 @@ def test_approvals_at_the_same_time_are_refused_or_kept(tmp_path):
         thread.join()
     studies = read_approvals(path).studies
     assert kept
+    assert all("is being changed" in problem for problem in refused)
     assert sorted(each.study for each in studies) == sorted(kept)
     assert all(isinstance(each, ApprovedStudy) for each in studies)
