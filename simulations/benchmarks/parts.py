@@ -49,5 +49,6 @@ PARTS = (
     Part("images", "1 000 to 100 000 images", ("growth", "images", "{out}"), 6, quick=False),
     Part("models", "models of 10 to 400 MB", ("growth", "models", "{out}"), 4, quick=False),
     Part("inference", "fedbus predict, a bare timm loop and ONNX Runtime", ("inference", "{settings}", "{out}"), 3),
+    Part("secure", "secure aggregation", ("secure", "{settings}", "{out}", "{quick}"), 1),
     Part("deployment", "hub and sites as processes", ("deployment", "{out}"), 8, quick=False),
 )  # fmt: skip

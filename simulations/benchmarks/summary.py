@@ -56,6 +56,9 @@ def figures_of(device: str) -> tuple[Figure, ...]:
         _rival("pfl_matched_over_ours", "peer", "the same, pfl-research with our arithmetic", "matched"),
         _measured("inference_over_bare", "inference", "images/s: fedbus predict over a bare timm loop", least=0.95),
         _measured("onnxruntime_over_bare", "inference", "images/s: ONNX Runtime over a bare timm loop"),
+        _measured("secure_site_s", "secure", "seconds per site and round for secure aggregation, 10 sites", most=3),
+        _measured("secure_bytes_over_flat", "secure", "bytes: a round with secure aggregation over flat", most=1.1),
+        _measured("secure_mask_over_floor", "secure", "seconds: masking over only the cipher and the additions"),
         _measured("memory_slope_mb_per_round", "rounds", "MB that memory grows per round"),
     )
 

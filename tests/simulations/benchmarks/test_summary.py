@@ -15,6 +15,7 @@ FOUND = {
     "plain_flower": {"round_seconds": [90.0, 60.0, 50.0, 40.0]},
     "peer": {"plain": {"round_seconds": [90.0, 30.0]}, "matched": {"round_seconds": [90.0, 12.0]}},
     "inference": {"inference_over_bare": 1.1, "onnxruntime_over_bare": 1.4},
+    "secure": {"secure_site_s": 0.6, "secure_bytes_over_flat": 1.0001, "secure_mask_over_floor": 1.1},
     "rounds": {"memory_slope_mb_per_round": -0.02},
 }  # fmt: skip
 
