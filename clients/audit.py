@@ -3,16 +3,21 @@
 import hashlib
 import math
 from collections.abc import Callable
-from typing import cast
+from contextlib import suppress
 
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 
 from fedbus.audit.log import AuditLog, Details
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION
 from fedbus.text import plain_text
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS
+from fedbus.transport.messages import CONFIG, Instruction
+from fedbus.transport.study import Study
 
-SENT = {"query": "registration sent", "train": "update sent", "evaluate": "scores sent"}
+SENT = {
+    "query": "registration sent", "train": "update sent", "evaluate": "scores sent",
+    "query.keys": "keys sent", "query.shares": "shares sent", "query.unmask": "shares for unmasking sent",
+    "train.masked": "masked update sent", "evaluate.masked": "masked scores sent",
+}  # fmt: skip
 """By the type of the message that was answered; of any other type, the entry names the type."""
 
 SEE_LOG = "see the site's own log"
@@ -44,8 +49,8 @@ class AnswerLog:
         Raises:
             RunError: If it can't be recorded: then it must not be sent.
         """
-        kind = plain_text(request.metadata.message_type, MOST_CHARACTERS)
-        about = {"application": application, "message": kind} | _run_of(request)
+        about = _about(application, request)
+        kind = str(about["message"])
         if answer.has_error():
             self._refused(answer.error, about)
         else:
@@ -66,9 +71,10 @@ class AnswerLog:
         self.log.note(event, **about, reason=reason)
 
 
-def _run_of(request: Message) -> dict[str, Details]:
-    """Return which run and round a message is about, as far as it says so in the expected form."""
-    found = dict[str, Details]()
+def _about(application: str, request: Message) -> dict[str, Details]:
+    """Return what a message is about, as far as it says so in the expected form."""
+    kind = plain_text(request.metadata.message_type, MOST_CHARACTERS)
+    found: dict[str, Details] = {"application": application, "message": kind}
     record = request.content.get(CONFIG) if request.has_content() else None
     if isinstance(record, ConfigRecord):
         for key, name in (("title", "run"), ("run", "code"), ("task", "task"), ("split", "split")):
@@ -76,20 +82,28 @@ def _run_of(request: Message) -> dict[str, Details]:
                 found[name] = plain_text(text, MOST_CHARACTERS)
         if isinstance(number := record.get("server-round"), int):
             found["round"] = number
+        with suppress(Exception):  # what another version or a hostile hub sends raises anything
+            found["study"] = Study.of_instruction(application, Instruction.from_config(record)).digest
     return found
 
 
 def _describe(answer: Message) -> dict[str, Details]:
-    """Return what an answer contains: the names of its numbers; number, size and digest of the values of its arrays."""
-    content, found = answer.content, dict[str, Details]()
-    names = [key for name in (CONFIG, METRICS) for key in cast(ConfigRecord | MetricRecord, content.get(name, {}))]
-    found["numbers"] = sorted(names)
-    arrays = cast(ArrayRecord | None, content.get(ARRAYS))
-    if arrays is not None:
+    """Return what an answer contains: the names of its numbers; number, size and digest of the values of its arrays.
+
+    Bytes, such as those of keys and encrypted shares, count as an array.
+    """
+    names, arrays, values = list[str](), list[bytes](), 0
+    for record in answer.content.values():
+        if isinstance(record, ArrayRecord):
+            arrays += [array.data for array in record.values()]
+            values += sum(math.prod(array.shape) for array in record.values())
+        elif isinstance(record, ConfigRecord | MetricRecord):
+            names += record
+            arrays += [value for value in record.values() if isinstance(value, bytes)]
+    found: dict[str, Details] = {"numbers": sorted(names)}
+    if arrays:
         digest = hashlib.sha256()
-        for array in arrays.values():
-            digest.update(array.data)
-        found["values"] = sum(math.prod(array.shape) for array in arrays.values())
-        found["bytes"] = sum(len(array.data) for array in arrays.values())
-        found["sha256"] = digest.hexdigest()
+        for array in arrays:
+            digest.update(array)
+        found |= {"values": values, "bytes": sum(map(len, arrays)), "sha256": digest.hexdigest()}
     return found

@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from typer.testing import CliRunner
 
-from clients import audit, worker
+from clients import audit, cli, join, worker
 from clients.audit import AnswerLog
 from clients.site.folder import SiteFolder
 from clients.worker import NO_RECORD, Worker
 from fedbus.audit import log as log_module
 from fedbus.audit.entry import Entry
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS
+from fedbus.errors import RunError
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, TRAINING, Instruction
+from fedbus.transport.study import Study
+from tests.approved_sites import new_roster
 from tests.site_folders import make_site
+from tests.tiny import tiny_settings
 
 BUNDLE = b"the application"
 APPLICATION = hashlib.sha256(BUNDLE).hexdigest()
@@ -84,6 +89,21 @@ def test_an_update_is_recorded_with_the_digest_of_the_bytes_that_left(site, monk
         "sha256": hashlib.sha256(content).hexdigest(),
     }  # fmt: skip
     assert np.array_equal(np.load(io.BytesIO(content)), np.arange(12, dtype=np.float32).reshape(3, 4))
+
+
+def test_keys_and_shares_are_recorded_with_the_digest_of_their_bytes(site, monkeypatch):
+    content = RecordDict({"shares": ConfigRecord({"north": b"ciphertext", "south": b"other"})})
+    sent_by(site, request("query.shares"), content, monkeypatch)
+    last = entries(site)[-1]
+    assert (last.event, last.details["numbers"], last.details["bytes"]) == ("shares sent", ["north", "south"], 15)
+    assert last.details["sha256"] == hashlib.sha256(b"ciphertextother").hexdigest()
+
+
+def test_the_study_that_an_answer_belongs_to_is_recorded(site, monkeypatch):
+    settings, roster = tiny_settings(), new_roster("north", "south")
+    config = Instruction(settings, settings.seeds[0], (), arm=settings.arms[0], sites=roster).to_config()
+    sent_by(site, request("train", **config), update(), monkeypatch)
+    assert entries(site)[-1].details["study"] == Study.of(APPLICATION, TRAINING, settings, roster).digest
 
 
 @pytest.mark.parametrize(
@@ -158,3 +178,21 @@ def test_making_a_site_and_approving_are_recorded_before_they_take_effect(site, 
     assert [entry.event for entry in entries(site)[3:]] == ["approve", "withdraw"]
     assert entries(site)[3].details == {"application": APPLICATION, "study": STUDY}
     assert entries(site)[4].details == {"study": STUDY}
+
+
+def test_a_broken_chain_is_named_by_site_audit_and_when_the_site_joins_which_goes_on(site, tmp_path, monkeypatch):
+    assert CliRunner().invoke(cli.app, ["audit", str(site.path)]).exit_code == 0
+    site.audit.path.write_bytes(site.audit.path.read_bytes().replace(b"st-mary", b"st-john"))
+    shown = CliRunner().invoke(cli.app, ["audit", str(site.path)])
+    assert shown.exit_code == 1
+    assert "line 1 was changed or replaced" in " ".join(shown.output.split())
+
+    def reached(*_: object) -> None:
+        raise RunError("The hub was asked.", "")
+
+    monkeypatch.setattr(join, "_wait_for_hub", reached)
+    lines: list[str] = []
+    with pytest.raises(RunError, match="The hub was asked"):
+        join.join(site.with_data("class-folders", tmp_path), lines.append)
+    assert any(line.startswith("WARNING: line 1 was changed") for line in lines)
+    assert site.audit.read().entries[-1][0].event == "broken chain found"

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from fedbus.audit import log as log_module
 from fedbus.audit.entry import Entry
@@ -16,6 +17,7 @@ from fedbus.runs.folder import record_run, run_id
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import TRAINING
 from fedbus.transport.study import Study
+from server import cli
 from server.hub import admission, flwr_cli
 from server.hub.admission import approve_site, revoke_site
 from server.hub.audit import record_model, recorded_run
@@ -152,3 +154,18 @@ def test_a_written_model_is_recorded_by_the_digest_of_its_facts(hub, out, tmp_pa
 def test_a_model_outside_of_a_hub_has_no_log(out, tmp_path):
     record_model(tmp_path / "runs" / "other", "fedavg", 7, out)
     assert not (tmp_path / "audit.jsonl").exists()
+
+
+def test_a_broken_chain_is_named_by_hub_audit_and_when_the_hub_starts_which_goes_on(hub, monkeypatch):
+    started = []
+    monkeypatch.setattr("server.hub.start.serve", lambda hub, ready: started.append(hub))
+    assert CliRunner().invoke(cli.app, ["audit", str(hub.path)]).exit_code == 0
+    assert "WARNING" not in CliRunner().invoke(cli.app, ["start", str(hub.path)]).output
+    hub.audit.path.write_bytes(hub.audit.path.read_bytes().replace(b"10.0.0.7", b"10.0.0.8"))
+    shown = CliRunner().invoke(cli.app, ["audit", str(hub.path)])
+    assert shown.exit_code == 1
+    assert "line 1 was changed or replaced" in " ".join(shown.output.split())
+    printed = CliRunner().invoke(cli.app, ["start", str(hub.path)]).output
+    assert "WARNING: line 1 was changed or replaced" in printed
+    assert len(started) == 2
+    assert hub.audit.read().entries[-1][0].event == "broken chain found"
