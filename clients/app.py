@@ -14,6 +14,8 @@ from clients.audit import SEE_LOG
 from clients.flower_internals import ErrorCode
 from clients.limits.refusal import RefusedError
 from clients.ray_security import protect_flower_simulation
+from clients.secure_app import add_secure_actions
+from clients.secure_sum import refuse_plain
 from clients.workspace import Workspace, workspace_from_context
 from fedbus.errors import FedbusError, RunError
 from fedbus.images.fingerprint import HASH_BYTES
@@ -65,6 +67,7 @@ def make_client_app(
     @guarded
     def train(message: Message, context: Context) -> Message:
         instruction = _read_instruction(message)
+        refuse_plain(instruction)
         workspace, codec = find_workspace(context, instruction), codec_for(instruction)
         state, report = work.train(workspace, instruction, _read_state(message, codec))
         packed, metrics = codec.pack(state), report.to_metrics()
@@ -76,12 +79,21 @@ def make_client_app(
     @guarded
     def evaluate(message: Message, context: Context) -> Message:
         instruction = _read_instruction(message)
+        refuse_plain(instruction)
         workspace, codec = find_workspace(context, instruction), codec_for(instruction)
         report = work.evaluate(workspace, instruction, _read_state(message, codec), _read_seen(message))
         metrics = report.to_metrics()
         check_reply(metrics, {}, codec.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
+    def find(message: Message, context: Context) -> tuple[Workspace, Instruction]:
+        instruction = _read_instruction(message)
+        return find_workspace(context, instruction), instruction
+
+    def read_state(message: Message, instruction: Instruction) -> State:
+        return _read_state(message, codec_for(instruction))
+
+    add_secure_actions(app, find, read_state, guarded, shared_arrays)
     return app
 
 

@@ -20,6 +20,7 @@ from fedbus.datasets.manifest import Manifest
 from fedbus.datasets.registry import read_dataset
 from fedbus.errors import RunError
 from fedbus.runs.folder import MAY_CHANGE
+from fedbus.runs.site_keys import simulated_key
 from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import settings_of_run
@@ -48,6 +49,7 @@ class Workspace:
         models: Where a deployed site keeps the models that it receives; None in a simulation.
         limits: What a deployed site refuses; None in a simulation.
         answered: Where a deployed site records the splits for which it has answered; None in a simulation.
+        key: The private key with which the site signs for secure aggregation.
         on_model: Called with the folder of every model that the site has received.
     """
 
@@ -57,6 +59,7 @@ class Workspace:
     models: Path | None = None
     limits: Limits | None = None
     answered: Path | None = None
+    key: Path | None = None
     on_model: OnModel = ignore_model
 
 
@@ -77,7 +80,8 @@ def workspace_from_context(context: Context, instruction: Instruction) -> Worksp
         raise RunError(
             f"This is node {index + 1}, but the settings have {len(names)} sites.", f"Set num-supernodes={len(names)}."
         )
-    return Workspace(_prepare(settings, names[index], settings.cache / "sites"), names[index], settings.device)
+    name, folder = names[index], settings.cache / "sites"
+    return Workspace(_prepare(settings, name, folder), name, settings.device, key=simulated_key(settings.cache, name))
 
 
 def workspace_of_site(folder: SiteFolder, instruction: Instruction, on_model: OnModel = ignore_model) -> Workspace:
@@ -101,7 +105,9 @@ def workspace_of_site(folder: SiteFolder, instruction: Instruction, on_model: On
     settings = build_settings(instruction.settings.as_dict() | overrides, "the hub's instruction")
     prepared = _prepare_at_site(folder, settings)
     mark_used(prepared)
-    return Workspace(prepared, local.name, local.device, folder.models, local.limits, folder.answered, on_model)
+    return Workspace(
+        prepared, local.name, local.device, folder.models, local.limits, folder.answered, folder.key, on_model
+    )
 
 
 @lru_cache(maxsize=64)

@@ -14,13 +14,16 @@ from fedbus.errors import SettingsError
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import arm_folder
 from fedbus.runs.folder import open_run, run_id
+from fedbus.runs.site_keys import make_simulated_keys
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
+from fedbus.settings.privacy_rules import SECURE, check_secure_sites
 from fedbus.sites.default_sites import settings_of_run
 from fedbus.system.files import make_private_folder
 from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.hub.deployed_run import format_round, run_deployment
-from server.rounds.loop import Job, run_jobs
+from server.rounds.job import Job
+from server.rounds.loop import run_jobs
 from server.rounds.robust import check_robust
 
 Plan = AbstractContextManager[tuple[int, Sequence[Job]]]
@@ -69,6 +72,7 @@ def plan_from_context(context: Context) -> Iterator[tuple[int, Sequence[Job]]]:
     if arm not in STRATEGIES:
         raise SettingsError(f"arm = {arm} is not a federated arm.", f"Choose one of {', '.join(STRATEGIES)}.")
     check_robust(arm, settings, settings.quorum or len(settings.sites))
+    check_secure_sites(settings.privacy, len(settings.sites))
     check_tracking(settings)
     out = Path(str(config.get("out") or settings.cache / "runs" / f"flwr-{arm}-{context.run_id}"))
     make_private_folder(settings.cache)
@@ -86,7 +90,8 @@ def plan_from_context(context: Context) -> Iterator[tuple[int, Sequence[Job]]]:
             track(line)
 
         folder = arm_folder(out, settings, arm, seed)
-        job = Job(settings, arm, seed, start, folder, run=run_id(out), on_round=on_round)
+        roster = make_simulated_keys(settings.cache, settings.sites) if settings.privacy == SECURE else ()
+        job = Job(settings, arm, seed, start, folder, run=run_id(out), on_round=on_round, on_wait=log, sites=roster)
         yield len(settings.sites), [job]
         tracker.catch_up(arm, seed, folder.read_history)
 

@@ -17,6 +17,7 @@ from fedbus.reports.comparison.results import RESULTS_FILE, write_results
 from fedbus.reports.comparison.tables import comparison_table, recall_table
 from fedbus.runs.folder import check_same_start, open_run
 from fedbus.seeds import derive_seed
+from fedbus.settings.privacy_rules import check_secure_sites
 from fedbus.settings.schema import Settings
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.prepare import prepare_sites
@@ -75,6 +76,7 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     settings = resolve_sites(settings)
     check_robust_arms(settings, len(settings.sites))
+    check_secure_sites(settings.privacy, len(settings.sites))
     phantoms = any(source.reader == "phantoms" for source in settings.sites.values())
     if phantoms:
         console.print(PHANTOM_NOTE)

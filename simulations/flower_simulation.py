@@ -17,13 +17,15 @@ from flwr.app import Context
 from clients.app import make_client_app
 from clients.workspace import Workspace
 from fedbus.errors import FedbusError, RunError
+from fedbus.runs.site_keys import make_simulated_keys, simulated_key
+from fedbus.settings.privacy_rules import SECURE
 from fedbus.settings.schema import Settings
 from fedbus.system.signals import on_signals, print_stopping
 from fedbus.system.third_party import silence_third_party
 from fedbus.transport.messages import Instruction
 from fedbus.transport.shared_memory import open_shared_arrays
 from server.app import make_server_app
-from server.rounds.loop import Job
+from server.rounds.job import Job
 from simulations.ray_session import start_ray
 
 WORKER = "ray::ClientAppActor"
@@ -54,7 +56,8 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
     size = MODELS_PER_SITE * len(names) * largest_model
 
     def locate(context: Context, instruction: Instruction) -> Workspace:
-        return Workspace(folder, names[int(context.node_config["partition-id"])], device)
+        name = names[int(context.node_config["partition-id"])]
+        return Workspace(folder, name, device, key=simulated_key(folder, name))
 
     processors, gpus = start_ray(settings.ray_address, settings.workers)  # before Flower would start one
     try:
@@ -62,7 +65,8 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
             _stop_on_interrupt(stop),
             open_shared_arrays(folder, size, shared=bool(settings.ray_address)) as shared_arrays,
         ):
-            sharing = [replace(job, shared_arrays=shared_arrays) for job in jobs]
+            roster = make_simulated_keys(folder, names) if settings.privacy == SECURE else ()
+            sharing = [replace(job, shared_arrays=shared_arrays, sites=roster) for job in jobs]
             run_simulation(
                 server_app=make_server_app(lambda _: nullcontext((len(names), sharing))),
                 client_app=make_client_app(locate, expose_errors=True, shared_arrays=shared_arrays),

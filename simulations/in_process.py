@@ -16,21 +16,23 @@ from torch import Tensor, nn
 
 from clients.site_training import train_site
 from fedbus.device import pick_device
-from fedbus.evaluation.kept import keep_best, kept_round, load_kept, save_last
-from fedbus.evaluation.validation import Score, record, score_split
+from fedbus.evaluation.kept import kept_round, load_kept, save_last
+from fedbus.evaluation.validation import Score, score_split
 from fedbus.models.build import place_model
 from fedbus.models.state import State, set_state
 from fedbus.privacy.ledger import spent_epsilon
 from fedbus.privacy.plan import epsilon_facts, make_plan
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.runs.site_state import own_model, site_state
+from fedbus.settings.privacy_rules import SECURE
 from fedbus.sites.site import Site
-from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows
+from fedbus.transport.summed_update import Trained
 from server.rounds.classifier import classifier_arrays
 from server.rounds.policies import apply_policies
+from simulations.combined import Scores, as_reported, combine, describe, keep_best_of
 
 if TYPE_CHECKING:
     from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
@@ -82,7 +84,8 @@ class InProcessTraining:
             on_round(line)
         for number in range(checkpoint.round + 1, settings.rounds + 1):
             on_round(self._run_round(checkpoint, number))
-        self._record_validation(checkpoint, self._score(checkpoint.state, "validation", checkpoint.round))
+        last = self._score(checkpoint.state, "validation", checkpoint.round)
+        self._record_validation(checkpoint, as_reported(last, settings))
         save_last(checkpoint, folder)
         folder.save(checkpoint)
         kept = kept_round(settings, checkpoint.best_round or checkpoint.round)
@@ -95,7 +98,7 @@ class InProcessTraining:
                 "seconds": sum(line["seconds"] for line in checkpoint.history),
                 "classes": present.tolist() if present is not None else None,
                 "rounds": [{k: line[k] for k in ("round", "participants", "refused")} for line in checkpoint.history],
-                "test": record(test),
+                "test": describe(as_reported(test, settings)),
                 "site_scores": {},
                 **epsilon_facts(checkpoint.history),
             }
@@ -104,40 +107,37 @@ class InProcessTraining:
     def _run_round(self, checkpoint: Checkpoint, number: int) -> dict[str, Any]:
         settings, before, started = self.settings, checkpoint.state, time.monotonic()
         model, present = self._model, self.present
-        updates: dict[str, State] = {}
-        scores: dict[str, Score] = {}
-        losses: dict[str, float] = {}
+        trained: dict[str, Trained] = {}
         seconds: dict[str, float] = {}
         epsilon: dict[str, float] = {}
         for name in sorted(self.sites):
             site_started = time.monotonic()
             memory, rows = site_state(self.out, self.title, name), self.rows[name]
-            updates[name], scores[name], losses[name] = train_site(
+            update, score, loss = train_site(
                 model, self.sites[name], rows, memory, before, settings,
                 seed=self.seed, round_number=number, present=present,
                 proximal_mu=settings.proximal_mu if self.arm == "fedprox" else 0.0,
             )  # fmt: skip
+            trained[name] = Trained(update, score, loss, rows.steps_per_round(settings))
             seconds[name] = time.monotonic() - site_started
             if settings.dp_epsilon:
                 epsilon[name] = spent_epsilon(memory, make_plan(rows, settings))
-        self._record_validation(checkpoint, scores)
-        weights = {name: self.rows[name].weight(settings) for name in updates}
-        state = apply_policies(
-            weighted_mean(updates, weights), before, updates, weights, settings,
+        combined = combine(before, trained, {name: self.rows[name].weight(settings) for name in trained}, settings)
+        self._record_validation(checkpoint, combined.scores)
+        checkpoint.round = number
+        checkpoint.state = apply_policies(
+            combined.state, before, combined.updates, combined.weights, settings,
             arm=self.arm, classifier=self._classifier,
-            classes={name: self.rows[name].present.tolist() for name in updates},
+            classes={name: self.rows[name].present.tolist() for name in trained},
         )  # fmt: skip
-        checkpoint.round, checkpoint.state = number, state
         checkpoint.history.append(
             {
                 "round": number,
-                "train_loss": None
-                if settings.dp_epsilon
-                else sum(losses[name] * weights[name] for name in losses) / sum(weights.values()),
-                "steps": add_steps((rows.steps_per_round(settings) for rows in self.rows.values()), settings.batches),
+                "train_loss": None if settings.dp_epsilon else combined.loss,
+                "steps": combined.steps,
                 "seconds": time.monotonic() - started,
-                "site_seconds": seconds,
-                "participants": list(updates),
+                "site_seconds": {} if settings.privacy == SECURE else seconds,
+                "participants": list(trained),
                 "refused": {},
                 **({"epsilon": epsilon} if epsilon else {}),
             }
@@ -153,11 +153,11 @@ class InProcessTraining:
     def _classifier(self) -> tuple[str, ...]:
         return classifier_arrays(self.settings.model) if self.settings.head == "by-class" else ()
 
-    def _record_validation(self, checkpoint: Checkpoint, scores: Mapping[str, Score]) -> None:
+    def _record_validation(self, checkpoint: Checkpoint, scores: Scores) -> None:
         """Add the scores of the model that the sites received to the history of its round; save the best model."""
         if checkpoint.round:
-            checkpoint.history[-1] |= record(scores)
-            keep_best(checkpoint, scores.values(), self.folder)
+            checkpoint.history[-1] |= describe(scores)
+            keep_best_of(checkpoint, scores, self.folder)
 
     def _score(self, state: State, split: str, round_number: int) -> dict[str, Score]:
         settings, model, scores = self.settings, self._model, dict[str, Score]()
@@ -167,18 +167,3 @@ class InProcessTraining:
                 recalibrate(model, self.rows[name], settings)
             scores[name] = score_split(model, self.sites[name], split, settings, self.present)
         return scores
-
-
-def weighted_mean(updates: Mapping[str, State], weights: Mapping[str, float]) -> State:
-    """Average the updates of the sites, in the order of operations of Flower's FedAvg: so the bits are equal."""
-    total, mean = sum(weights.values()), dict[str, Any]()
-    for name, update in updates.items():
-        share = weights[name] / total
-        for key, value in update.items():
-            if key in mean:
-                mean[key] += value.numpy() * share
-            else:
-                mean[key] = value.numpy() * share
-    return {
-        key: torch.from_numpy(value.reshape(updates[next(iter(updates))][key].shape)) for key, value in mean.items()
-    }

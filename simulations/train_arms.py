@@ -14,7 +14,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.tracking.tracker import Tracker
 from fedbus.training.rows import TrainingRows, federation_rows, pooled_rows, site_rows
-from server.rounds.loop import Job
+from server.rounds.job import Job
 from simulations.arm import Arm, list_arms
 from simulations.blending import finish_blended
 from simulations.fine_tuning import fine_tune_arm

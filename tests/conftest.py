@@ -10,6 +10,7 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from tests.archives import make_class_folders, make_labels_csv
+from tests.five_sites import make_five_sites
 from tests.trained_run import train_run
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -87,6 +88,20 @@ def tiny_folder(two_site_settings: Settings, tmp_path_factory: pytest.TempPathFa
 def tiny_sites(two_site_settings: Settings, tiny_folder: Path) -> dict[str, Site]:
     """The prepared sites of `two_site_settings`."""
     return prepare_sites(two_site_settings, tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def five_site_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Five sites of small noise images, for federations of three and more."""
+    return make_five_sites(tmp_path_factory.mktemp("five"))
+
+
+@pytest.fixture(scope="session")
+def five_folder(five_site_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the sites of `five_site_settings` are prepared."""
+    out = tmp_path_factory.mktemp("five-prepared")
+    prepare_sites(five_site_settings, out)
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import make_client_app
 from clients.workspace import Workspace
+from fedbus.runs.site_keys import simulated_key
 from fedbus.transport.messages import Instruction
 from fedbus.transport.shared_memory import SharedArrays
 
@@ -42,7 +43,8 @@ class LocalGrid(Grid):
         TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 
         def find_workspace(context: Context, instruction: Instruction) -> Workspace:
-            return Workspace(out, self.names[context.node_id], "cpu", self.models)
+            name = self.names[context.node_id]
+            return Workspace(out, name, "cpu", self.models, key=simulated_key(out, name))
 
         self.app: ClientApp = make_client_app(find_workspace, shared_arrays=shared_arrays)
 

@@ -20,7 +20,8 @@ from fedbus.training.losses import make_criterion
 from fedbus.training.missing_classes import registry as policies
 from fedbus.training.rows import site_rows
 from server.rounds import strategies
-from server.rounds.loop import Job, run_rounds
+from server.rounds.job import Job
+from server.rounds.loop import run_rounds
 from tests.archives import make_image
 from tests.grid import LocalGrid
 from tests.models import CPU, linear_model

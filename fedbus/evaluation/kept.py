@@ -36,7 +36,11 @@ def load_kept(folder: ArmFolder, settings: "Settings") -> State:
 
 def keep_best(checkpoint: Checkpoint, scores: Iterable[Score], folder: ArmFolder) -> None:
     """Save the model of the checkpoint's round if its validation loss is the lowest so far."""
-    loss = selection_loss(scores)
+    keep_if_best(checkpoint, selection_loss(scores), folder)
+
+
+def keep_if_best(checkpoint: Checkpoint, loss: float, folder: ArmFolder) -> None:
+    """Do the same for a validation loss that was computed elsewhere."""
     if loss < checkpoint.best_loss:
         checkpoint.best_round, checkpoint.best_loss = checkpoint.round, loss
         folder.save_weights("best", checkpoint.state, round=checkpoint.round)

@@ -11,14 +11,13 @@ LEAST_SITES = 3
 """The sum of two sites shows each of them the other's update, and the hub the mean of two."""
 
 
-def check_secure_aggregation(arms: Sequence[str], head: str, quorum: int, sites: int) -> None:
+def check_secure_aggregation(arms: Sequence[str], head: str, quorum: int) -> None:
     """Check that everything that the settings need can be computed from sums over the sites.
 
     Args:
         arms: The federated arms.
         head: The setting `head`.
         quorum: The setting `quorum`.
-        sites: The number of sites in the settings; 0 if they are not known yet.
 
     Raises:
         ValueError: If it can't.
@@ -44,8 +43,6 @@ def check_secure_aggregation(arms: Sequence[str], head: str, quorum: int, sites:
             f"privacy={SECURE} needs a quorum of at least {LEAST_SITES} sites, not {quorum}: a sum over fewer "
             f"shows a site the update of another. Use quorum={LEAST_SITES}, or 0 for all sites"
         )
-    if 0 < sites < LEAST_SITES:
-        raise ValueError(_too_few(sites))
 
 
 def check_secure_sites(privacy: str, sites: int) -> None:
@@ -59,11 +56,8 @@ def check_secure_sites(privacy: str, sites: int) -> None:
         SettingsError: If it has not.
     """
     if privacy == SECURE and sites < LEAST_SITES:
-        raise SettingsError(f"{_too_few(sites)}.", "Add sites, or use --set privacy=none.")
-
-
-def _too_few(sites: int) -> str:
-    return (
-        f"privacy={SECURE} needs at least {LEAST_SITES} sites, here are {sites}: from a sum of two, each site computes "
-        "the other's update"
-    )
+        raise SettingsError(
+            f"privacy={SECURE} needs at least {LEAST_SITES} sites, here are {sites}: from a sum of two, each site "
+            "computes the other's update.",
+            "Add sites, or use --set privacy=none.",
+        )

@@ -281,7 +281,7 @@ class Settings(BaseModel):
         for name in self.sites:
             check_site_name(name)
         if self.privacy == SECURE:
-            check_secure_aggregation(self.federated_arms, self.head, self.quorum, len(self.sites))
+            check_secure_aggregation(self.federated_arms, self.head, self.quorum)
         check_differential_privacy(self)
         return self
 

@@ -4,9 +4,13 @@ A site checks each of its replies against this list before it sends them. So a m
 can't leak anything else. `docs/security.md` contains the same list.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fedbus.classes import CLASSES
 from fedbus.errors import RunError
@@ -26,11 +30,19 @@ from fedbus.evaluation.site_calibration import (
 from fedbus.evaluation.site_calibration import SCATTER as POINT_SCATTER
 from fedbus.evaluation.site_scores import CONFUSION, FIGURES, GROUPS, IMAGES, SCATTER
 from fedbus.evaluation.temperature import GRID
+from fedbus.evaluation.totals import NUMBERS_OF_TEST
+from fedbus.models.batch_norm import MEAN, VARIANCE
+from fedbus.secure_aggregation.sealed_shares import SEALED_BYTES
 from fedbus.settings.site_name import check_site_name
 from fedbus.sites.split import SPLITS
 from fedbus.transport.packing import FLAT, Layout, number_of_values
 from fedbus.transport.read_values import LIKELIHOOD_SUMS
 from fedbus.transport.report import BATCH_NORM_KEY, EPSILON, WEIGHT
+from fedbus.transport.secure_records import KEYS, MASKED_NUMBERS, MASKED_VALUES, SEALED, SHARES
+from fedbus.transport.summed_report import TEST
+from fedbus.transport.summed_score import CLASS_LOSS, LOSS_SUMS
+from fedbus.transport.summed_score import CONFUSION as SCORE_CONFUSION
+from fedbus.transport.summed_update import SHARE, STEPS, TRAIN_LOSS, SumFormat
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,30 @@ CALIBRATION = (
 )
 """Numbers that a deployed site adds once, at the end, for temperature and threshold and about the calibrated model."""
 
+SUMMED = (
+    Item(SHARE, 1, "share of the site in the mean"),
+    Item(SCORE_CONFUSION, CLASS_COUNT**2, "validation or test images by true and predicted class"),
+    Item(LOSS_SUMS, CLASS_COUNT, "their loss, summed by true class"),
+    Item(CLASS_LOSS, 1, "their loss, averaged by class and then over the classes of the site"),
+    Item(TRAIN_LOSS, 1, "mean training loss, times the share"),
+    Item(STEPS, 1, "optimiser steps"),
+    Item(LIKELIHOOD_SUMS, len(GRID), "loss of the validation images, summed, at fixed temperatures"),
+    Item(MALIGNANT_BINS, BINS, "malignant validation images by calibrated probability, in whole percents"),
+    Item(OTHER_BINS, BINS, "other validation images by calibrated probability, in whole percents"),
+    Item(TEST, NUMBERS_OF_TEST, "what is added up about the test: fedbus/evaluation/totals.py"),
+)
+"""Numbers that a site adds to a sum under secure aggregation; BatchNorm's running statistics are added likewise. They
+leave the site only under masks."""
+
+MASKED = (
+    Item(KEYS, 1 << 10, "public keys for one sum, and the signature of the site: bytes"),
+    Item(SEALED, SEALED_BYTES, "parts of its secrets for another site, encrypted for it: bytes for each"),
+    Item(MASKED_VALUES, 4, "the update under masks: bytes per value"),
+    Item(MASKED_NUMBERS, 8, "the numbers under masks: bytes per number"),
+    Item(SHARES, 1 << 8, "parts of other sites' secrets that remove the masks from the sum: bytes for each site"),
+)
+"""All that leaves a site under secure aggregation after its registration."""
+
 
 def check_registration(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Check a registration before it leaves the site.
@@ -141,6 +177,55 @@ def check_reply(metrics: Mapping[str, Any], arrays: Mapping[str, tuple[int, ...]
     _check_numbers(metrics, (*REPORT, *BUDGET, *TEST_REPORT, *CALIBRATION))
     if arrays and arrays != layout and arrays != {FLAT: (number_of_values(layout),)}:
         raise _not_listed(sorted(k for k in arrays.keys() | layout.keys() if arrays.get(k) != layout.get(k)))
+
+
+def check_summed(numbers: Mapping[str, ArrayLike], wanted: SumFormat, layout: Layout) -> None:
+    """Check what a site adds to a sum, before it is masked.
+
+    Args:
+        numbers: The numbers.
+        wanted: What is summed.
+        layout: The shapes of the model by name.
+
+    Raises:
+        RunError: If it contains anything that is not listed, or arrays that are not the model's.
+    """
+    limits = {item.key: item.values for item in SUMMED}
+    limits |= {name: math.prod(shape) for name, shape in layout.items() if name.endswith((MEAN, VARIANCE))}
+    wrong = [key for key, value in numbers.items() if key not in limits or np.size(value) > limits[key]]
+    wrong += [name for name, shape in wanted.tensors.items() if layout.get(name) != shape]
+    if wrong:
+        raise _not_listed(sorted(wrong))
+
+
+def check_masked(name: str, parts: Sequence[bytes], sites: int) -> None:
+    """Check a message of secure aggregation before it leaves the site.
+
+    Args:
+        name: `KEYS`, `SEALED` or `SHARES`.
+        parts: What is sent under this name.
+        sites: The number of sites in the session.
+
+    Raises:
+        RunError: If it is longer than such a message is.
+    """
+    most = {item.key: item.values for item in MASKED}[name]
+    whole = name == SHARES  # one message with a part for each site
+    if len(parts) > (sites if name == SEALED else 1) or any(
+        len(part) > most * (sites if whole else 1) for part in parts
+    ):
+        raise _not_listed([name])
+
+
+def check_vectors(values: NDArray[np.uint32], numbers: NDArray[np.uint64], wanted: SumFormat) -> None:
+    """Check masked vectors before they leave the site.
+
+    Raises:
+        RunError: If they have another type or size than what is summed.
+    """
+    types = (values.dtype, numbers.dtype) == (np.dtype(np.uint32), np.dtype(np.uint64))
+    if not types or (values.shape, numbers.shape) != tuple((size,) for size in wanted.size):
+        raise _not_listed([MASKED_VALUES, MASKED_NUMBERS])
 
 
 def _check_numbers(metrics: Mapping[str, Any], items: tuple[Item, ...]) -> None:

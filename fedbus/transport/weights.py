@@ -31,7 +31,7 @@ class WeightCodec:
 
     def pack(self, state: State) -> dict[str, NDArray[Any]]:
         """Return the arrays that leave this process, so that they can be checked first."""
-        return pack(state, self._payload)
+        return pack(state, self.packed_as)
 
     def to_message(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the arrays of a message with a packed model."""
@@ -47,7 +47,7 @@ class WeightCodec:
             return unpack(arrays, self.payload, self.layout)
         if arrays.keys() != {REFERENCE}:
             raise no_reference()
-        return unpack({FLAT: self.shared_arrays.get(arrays[REFERENCE])}, self._payload, self.layout)
+        return unpack({FLAT: self.shared_arrays.get(arrays[REFERENCE])}, self.packed_as, self.layout)
 
     def release(self) -> None:
         """Delete all stored models; the server calls this when it has read all replies."""
@@ -55,6 +55,6 @@ class WeightCodec:
             self.shared_arrays.clear()
 
     @property
-    def _payload(self) -> str:
+    def packed_as(self) -> str:
         """The payload, with `dict` stored as `flat`: one file per model."""
         return "flat" if self.shared_arrays and self.payload == "dict" else self.payload

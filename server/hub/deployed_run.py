@@ -22,7 +22,8 @@ from server.hub.evaluation_run import GIVEN, evaluate_given
 from server.hub.model_folder import write_hub_model
 from server.hub.registrations import record_registrations
 from server.hub.run_status import State, Status, read_status, write_status
-from server.rounds.loop import Job, run_jobs
+from server.rounds.job import Job
+from server.rounds.loop import run_jobs
 
 PLAN_FILE = "deployment.json"
 """In the run folder: the run's title, the nodes of the approved sites by name, and the list that sites are sent."""

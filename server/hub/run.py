@@ -18,6 +18,7 @@ from fedbus.runs.lock import FOLLOWING
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.load import load_settings
+from fedbus.settings.privacy_rules import check_secure_sites
 from fedbus.settings.schema import Settings
 from fedbus.system.files import write_json
 from fedbus.tracking.tracker import check_tracking, open_tracker
@@ -107,6 +108,7 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
             "Approve more sites, or lower the quorum.",
         )
     check_robust_arms(settings, len(sites))
+    check_secure_sites(settings.privacy, len(sites))
     if not is_up(hub):
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
     # The ServerApp makes the start weights again; here they show problems before anything is written or started.

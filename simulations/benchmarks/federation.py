@@ -30,7 +30,7 @@ from fedbus.training.loop import train_round
 from fedbus.training.optimiser import make_optimiser
 from fedbus.training.rows import site_rows
 from fedbus.transport.packing import pack
-from server.rounds.loop import Job
+from server.rounds.job import Job
 from simulations.benchmarks.case import Case, make_case
 from simulations.flower_simulation import simulate
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.transport.packing import pack
-from server.rounds.loop import Job
+from server.rounds.job import Job
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.growth_images import write_dataset
 from simulations.benchmarks.growth_memory import MEGABYTE, Slope, fit_slope, simulation_memory

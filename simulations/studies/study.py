@@ -23,6 +23,7 @@ from fedbus.reports.study.tables import study_table
 from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run, is_run
 from fedbus.runs.lock import RUNNING, hold_folder, is_unused
+from fedbus.settings.privacy_rules import check_secure_sites
 from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.site import SITES_FILE, site_notes
 from fedbus.system.files import read_json, write_json
@@ -82,7 +83,9 @@ def _run(grid: Grid, out: Path, folds: Sequence[int], console: Console) -> bool:
         resolve_sites(grid.shared)  # writes the phantoms once: several cells would do so at the same time
         console.print(PHANTOM_NOTE)
     for cell in grid.cells.values():
-        check_robust_arms(cell.settings, len(resolve_sites(cell.settings).sites))
+        sites = len(resolve_sites(cell.settings).sites)
+        check_robust_arms(cell.settings, sites)
+        check_secure_sites(cell.settings.privacy, sites)
     failures = _run_with_progress(all_tasks, grid.shared.ray_address, console)
     content = gather_study(grid, tasks, failures, environment, console)
     write_json(out / STUDY_FILE, content)

@@ -19,7 +19,8 @@ from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.transport.messages import Instruction
 from server.hub.watched_run import open_watched_run
-from server.rounds.loop import Job, run_rounds
+from server.rounds.job import Job
+from server.rounds.loop import run_rounds
 from server.rounds.registration import register_sites
 from simulations.local_federation import PATIENCE_SECONDS, LocalFederation
 from tests.deployment.conftest import TIMEOUT_SECONDS, write_settings

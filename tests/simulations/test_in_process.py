@@ -17,7 +17,8 @@ from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from fedbus.training.rows import federation_rows, site_rows
 from fedbus.transport.messages import Instruction
-from server.rounds.loop import Job, run_rounds
+from server.rounds.job import Job
+from server.rounds.loop import run_rounds
 from server.rounds.registration import register_sites
 from simulations.in_process import InProcessTraining
 from tests.bare_machine import BLOCKER

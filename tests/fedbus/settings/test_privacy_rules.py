@@ -19,7 +19,6 @@ SITES = {name: {"reader": "busi", "path": "x"} for name in ("a", "b", "c")}
         ({"arms": ["qfedavg"]}, ["qfedavg", "by its training loss", "Use fedavg or fedprox"]),
         ({"arms": ["fedavg"], "head": "by-class"}, ["head=by-class", "a class of one site", "head=average"]),
         ({"quorum": 2}, ["quorum of at least 3", "not 2", "quorum=3"]),
-        ({"sites": {name: SITES[name] for name in ("a", "b")}}, ["at least 3 sites, here are 2"]),
         ({"update-range": 0}, ["update-range"]),
         ({"update-range": float("nan")}, ["update-range"]),
     ],

@@ -8,9 +8,12 @@ import torch
 from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
+from fedbus.runs.site_keys import make_simulated_keys
+from fedbus.settings.privacy_rules import SECURE
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import Instruction
-from server.rounds.loop import Job, run_rounds
+from server.rounds.job import Job
+from server.rounds.loop import run_rounds
 from server.rounds.messaging import Participants
 from server.rounds.registration import register_sites
 from tests.grid import Hook, LocalGrid, Spoil
@@ -30,6 +33,8 @@ def federate(
         prepared, list(settings.sites), hook, spoil or (lambda site, reply: None), job.get("shared_arrays")
     )
     folder = ArmFolder(out)
+    if settings.privacy == SECURE:
+        job.setdefault("sites", make_simulated_keys(prepared, settings.sites))
     run_rounds(
         grid, register(grid, settings), Job(settings, arm, 7, start_state(settings.model, "none", 7), folder, **job)
     )

@@ -15,7 +15,8 @@ from fedbus.models.start import start_state
 from fedbus.models.state import set_state
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.transport.messages import METRICS, Instruction
-from server.rounds.loop import Job, run_rounds
+from server.rounds.job import Job
+from server.rounds.loop import run_rounds
 from tests.grid import LocalGrid
 from tests.server.rounds.federation import register
 

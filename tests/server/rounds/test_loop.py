@@ -20,7 +20,8 @@ from fedbus.transport.allow_list import CALIBRATION, REGISTRATION, REPORT, TEST_
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.report import BATCH_NORM_KEY
 from fedbus.transport.shared_memory import SharedArrays
-from server.rounds.loop import Job, run_rounds
+from server.rounds.job import Job
+from server.rounds.loop import run_rounds
 from simulations.local_training import LocalTraining
 from tests.grid import LocalGrid
 from tests.server.rounds.federation import federate, register, same
@@ -177,7 +178,7 @@ def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_
         Job(two_site_settings, "fedprox", 7, start, ArmFolder(tmp_path / "arm")),
     )
     instructions = {"settings", "seed", "classes", "split", "title", "run", "arm", "task", "server-round"}
-    instructions |= {"proximal-mu", "class-counts", "balanced-rows", "collect", "temperature", "calibration"}
+    instructions |= {"proximal-mu", "class-counts", "balanced-rows", "collect", "temperature", "calibration", "sites"}
     values = sum(tensor.numel() for tensor in start.values())
     numbers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT, *CALIBRATION)}
     assert {message.metadata.message_type for message in grid.sent} == {"query", "train", "evaluate"}

@@ -19,7 +19,8 @@ from fedbus.runs.site_state import local_batch_norm
 from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.transport.messages import CONFIG, ROUND, Instruction
-from server.rounds.loop import Job, run_rounds
+from server.rounds.job import Job
+from server.rounds.loop import run_rounds
 from server.rounds.registration import register_sites
 from tests.grid import Hook, LocalGrid
 
