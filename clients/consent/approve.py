@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.check.split import try_rows
-from clients.consent.description import NOT_INSTALLED, Work, describe_request
+from clients.consent.description import NOT_INSTALLED, PROBLEM, Work, describe_request
 from clients.limits.study import check_study
 from clients.site.approvals import check_digest
 from clients.site.folder import SiteFolder
@@ -76,7 +76,7 @@ def print_request(site: SiteFolder, request: StudyRequest, console: Console) -> 
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for topic, text in describe_request(request, work, site.settings.name):
-        alarming = topic == "Refused here" or text == NOT_INSTALLED
+        alarming = topic == PROBLEM or text == NOT_INSTALLED
         table.add_row(topic, Text(text, style=BAD if alarming else ""))
     console.print(Text.assemble(("Study ", "bold"), request.study.digest), soft_wrap=True)
     console.print(table)

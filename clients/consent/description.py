@@ -13,6 +13,9 @@ from fedbus.transport.messages import EVALUATION
 SHOWN = ("model", "image-size", "rounds", "steps-per-round", "arms", "seeds", "privacy")
 """Settings that have a line of their own."""
 
+PROBLEM = "Problem here"
+"""The topic of what would keep this site from taking part."""
+
 INSTALLED, NOT_INSTALLED = "It is the one installed here.", "It is NOT the one installed here: update FedBUS first."
 
 
@@ -61,7 +64,7 @@ def describe_request(request: StudyRequest, work: Work, site: str) -> list[tuple
         ("", _installed(request)),
     ]
     if work.problem:
-        lines.append(("Refused here", work.problem))
+        lines.append((PROBLEM, work.problem))
     return [(topic, plain_text(text, 2000)) for topic, text in lines]
 
 

@@ -10,7 +10,7 @@ from flwr.app import Error, Message
 from clients.flower_internals import ErrorCode, Fab
 from clients.site.folder import SiteFolder
 from clients.site.keys import fingerprint
-from clients.site.studies import MOST_PENDING, StudyRequest, record_request
+from clients.site.studies import MOST_PENDING, StudyRequest, check_size, record_request
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION, differing_files, digest_of
 from fedbus.errors import RunError
 from fedbus.text import plain_text
@@ -58,11 +58,12 @@ class Consent:
     def _refusal_of_study(self, application: str, bundle: Fab, message: Message) -> Error | None:
         try:
             study = Study.of_instruction(application, Instruction.from_config(message.content[CONFIG]))
+            check_size(study)
         except Exception as error:  # what another version or a hostile hub sends raises anything
             return self._unreadable(application, bundle, error)
         own = self.site.settings.name
         if study.sites.get(own) != fingerprint(self.site.key):
-            self.log(f"the hub sent study {study.digest}, whose list of sites does not have {own} with this key")
+            self.log(f"the hub sent a study whose list of sites does not have {own} with this key")
             return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "is not listed with its key among the study's sites")
         approvals = self.site.approvals()
         if approvals.allow(application, study.digest):

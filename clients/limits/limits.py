@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from clients.limits.privacy import RequiredPrivacy
 from fedbus.deployment.settings_file import FileSettings
 
 
@@ -40,4 +41,9 @@ class Limits(FileSettings):
     max_parameters: int = Field(150, ge=1, description="Largest model, in millions of values.")
     min_free_disk: int = Field(
         1, ge=0, description="Disk space that stays free, in GB: the site stops working for the hub before it is used."
+    )
+    require_privacy: RequiredPrivacy = Field(
+        "none",
+        description="What a study must have: secure-aggregation (privacy = secure-aggregation; the hub learns only sums "
+        "over sites; no evaluation of given models), differential-privacy (dp-epsilon above 0), both, or none.",
     )

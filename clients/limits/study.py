@@ -6,6 +6,7 @@ import time
 from functools import lru_cache
 
 from clients.limits.limits import Limits
+from clients.limits.privacy import privacy_faults
 from clients.limits.refusal import refusal
 from fedbus.models.build import model_shapes
 from fedbus.settings.schema import Settings
@@ -48,6 +49,7 @@ def check_study(settings: Settings, limits: Limits, *, training: bool = True) ->
         )
         if value > most and (training or not trains)
     ]
+    faults += privacy_faults(settings, limits.require_privacy, training=training)
     if settings.split != "groups":
         faults.append(f"split = {settings.split} leaks test images into training")
     if training and settings.steps_per_round and settings.batches == "equal":

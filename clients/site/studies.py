@@ -3,6 +3,7 @@
 Each is written when the hub first asks, whole or not at all, so that the operator can read it before it is approved.
 """
 
+import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -33,6 +34,16 @@ class StudyRequest:
 
     study: Study
     installed: bool
+
+
+def check_size(study: Study) -> None:
+    """Check that a study is not too large to be stored.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if len(json.dumps(study.to_json(), indent=2)) > MOST_BYTES // 2:
+        raise ValueError("the study is too large")
 
 
 def record_request(folder: Path, request: StudyRequest, approved: Collection[str]) -> None:

@@ -181,6 +181,13 @@ def test_a_study_that_can_not_be_read_is_refused_and_logged_plainly(raw, consent
     assert not site.studies.exists()
 
 
+def test_a_study_that_is_too_large_is_refused_and_not_stored(consent, site, said):
+    refusal = ask(consent, seeds=tuple(range(100_000)), seed=7)
+    assert refusal.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+    assert "too large" in said[0]
+    assert not site.studies.exists()
+
+
 def test_a_message_of_another_version_names_the_version(site, said):
     newer = fab_of(SOURCES | {"fedbus/new.py": b""})
     refusal = Consent(site, INSTALLED, said.append).refusal_of(newer, message_of())
