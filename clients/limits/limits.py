@@ -44,6 +44,6 @@ class Limits(FileSettings):
     )
     require_privacy: RequiredPrivacy = Field(
         "none",
-        description="What a study must have: secure-aggregation (privacy = secure-aggregation; the hub learns only sums "
-        "over sites; no evaluation of given models), differential-privacy (dp-epsilon above 0), both, or none.",
+        description="What a study must have: secure-aggregation (privacy = secure-aggregation, and no evaluation of "
+        "given models: the hub learns only sums over sites), differential-privacy (dp-epsilon above 0), both, or none.",
     )
