@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fedbus.secure_aggregation import site_session
-from fedbus.secure_aggregation.masks import add_masks, negated, self_mask
+from fedbus.secure_aggregation.masks import add_masks, agree, negated, pair_mask, self_mask
 from fedbus.secure_aggregation.site_session import NUMBERS, VALUES
 from tests.fedbus.secure_aggregation.session_parties import Parties, Vectors, site_names
 
@@ -94,6 +94,22 @@ def test_sums_and_differences_that_leave_out_one_site_are_noise(
         assert is_noise(first - second)
     whole = sum(bare.values())
     assert (whole == sum(vectors[name][which] for name in vectors)).all()  # only the sum of all is none
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_vector_that_the_hub_calls_lost_is_noise_although_its_masks_with_others_are_rebuilt(
+    session: tuple[Parties, dict[str, Vectors], dict[str, Vectors]], which: int
+) -> None:
+    parties, _, masked = session
+    digest, lost = parties.terms.digest(), parties.sites["site-00"]
+    masks = [
+        pair_mask(agree(lost.mask_key, keys.mask, other), digest, lost.name, other)
+        for other, keys in lost.keys.items()
+        if other != lost.name
+    ]
+    found = masked[lost.name][which].copy()
+    add_masks(found, negated(masks), (VALUES, NUMBERS)[which])
+    assert is_noise(found)
 
 
 @pytest.mark.parametrize("which", [0, 1])
