@@ -53,6 +53,13 @@ class RunError(FedbusError):
     """A file, folder or process that a run needs and can't use."""
 
 
+class OutOfRangeError(RunError):
+    """A value of a site that does not fit into a secure sum.
+
+    Its text contains the value, so it is for the site only: a hub that lies could announce small ranges to learn values.
+    """
+
+
 class FedbusWarning(FutureWarning):
     """A note to the user, such as a renamed setting; the command line prints it as one line."""
 

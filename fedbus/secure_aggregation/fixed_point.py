@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbus.errors import RunError
+from fedbus.errors import OutOfRangeError, RunError
 
 FloatArrays = Mapping[str, NDArray[np.float32]]
 """Arrays of a model by name."""
@@ -63,7 +63,8 @@ def encode_update(
         One flat array of all values, sorted by name.
 
     Raises:
-        RunError: If an array is missing, has another shape, or a value that is not finite or out of range.
+        OutOfRangeError: If a value is out of range.
+        RunError: If an array is missing, has another shape, or a value that is not finite.
     """
     out = np.empty(sum(array.size for array in base.values()), dtype=np.uint32)
     if not 0 < share <= 1:
@@ -131,7 +132,7 @@ def _out_of_range(name: str, difference: NDArray[np.float64], tensor_range: floa
     value = float(difference[~(np.abs(difference) <= tensor_range)][0])
     if not math.isfinite(value):
         return RunError(f"A value of {name} is not finite.", "Lower the learning rate, or check this site's images.")
-    return RunError(
+    return OutOfRangeError(
         f"A value of {name} changes by {value:g}, but at most {tensor_range:g} fits into the secure sum.",
         "Nothing was sent. Set a larger range (--set update-range=...) or a lower learning rate.",
     )

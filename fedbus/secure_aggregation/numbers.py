@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedbus.errors import RunError
+from fedbus.errors import OutOfRangeError, RunError
 
 LARGEST = 1 << 48
 """Steps of the largest number of one site, so that the sum over `MAX_SITES` sites stays below 2^63."""
@@ -40,7 +40,8 @@ def encode_numbers(values: Mapping[str, ArrayLike], formats: Sequence[NumberForm
         formats: The entries, in their order in the sum.
 
     Raises:
-        RunError: If an entry is missing, has another size, or a number that is not finite or too large.
+        OutOfRangeError: If a number is not finite or too large.
+        RunError: If an entry is missing or has another size.
     """
     out = np.empty(sum(entry.size for entry in formats), dtype=np.uint64)
     for entry, place in _places(formats):
@@ -53,7 +54,7 @@ def encode_numbers(values: Mapping[str, ArrayLike], formats: Sequence[NumberForm
             steps = np.rint(np.ldexp(numbers, entry.bits))
         if not (np.abs(steps) <= LARGEST).all():  # NaN fails too
             value = float(numbers[~(np.abs(steps) <= LARGEST)][0])
-            raise RunError(
+            raise OutOfRangeError(
                 f"{entry.key} is {value:g}; at most {LARGEST / 2**entry.bits:g} fits into the secure sum.",
                 "Nothing was sent. Lower the learning rate, or check this site's images.",
             )

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -45,6 +46,15 @@ def test_the_masks_of_two_sites_cancel() -> None:
     vector = np.zeros(10, np.uint32)
     add_masks(vector, [pair_mask(b"p" * 32, b"d", "b", "a"), pair_mask(b"p" * 32, b"d", "a", "b")], b"values")
     assert not vector.any()
+
+
+def test_masks_take_no_memory_that_grows_with_the_vector() -> None:
+    vector = np.zeros(1 << 21, np.uint32)
+    tracemalloc.start()
+    add_masks(vector, [self_mask(bytes([number]) * 32, b"d", "a") for number in range(10)], b"values")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < vector.nbytes / 8
 
 
 def test_a_key_with_which_every_secret_is_zero_is_refused_by_the_name_of_its_site() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedbus.errors import RunError
+from fedbus.errors import OutOfRangeError, RunError
 from fedbus.secure_aggregation.fixed_point import MAX_SITES
 from fedbus.secure_aggregation.numbers import (
     LARGEST,
@@ -50,7 +50,7 @@ def test_nothing_overflows_with_the_largest_numbers_of_the_most_sites() -> None:
 
 @pytest.mark.parametrize("value", [2.0**32 + 1, -(2.0**32) - 1, np.nan, np.inf, -np.inf, 1e308])
 def test_a_number_out_of_range_is_refused_by_name(value: float) -> None:
-    with pytest.raises(RunError, match="loss is") as error:
+    with pytest.raises(OutOfRangeError, match="loss is") as error:
         encode_numbers({"confusion": [0] * 4, "share": 1, "loss": [0.0, value]}, FORMATS)
     assert "Nothing was sent" in error.value.remedy
 
