@@ -77,7 +77,10 @@ def _about(application: str, request: Message) -> dict[str, Details]:
     found: dict[str, Details] = {"application": application, "message": kind}
     record = request.content.get(CONFIG) if request.has_content() else None
     if isinstance(record, ConfigRecord):
-        for key, name in (("title", "run"), ("run", "code"), ("task", "task"), ("split", "split")):
+        named = {"title": "run", "run": "code", "task": "task"}
+        if kind.startswith("evaluate"):
+            named["split"] = "split"
+        for key, name in named.items():
             if isinstance(text := record.get(key), str) and text:
                 found[name] = plain_text(text, MOST_CHARACTERS)
         if isinstance(number := record.get("server-round"), int):

@@ -21,7 +21,7 @@ from fedbus.system.locks import try_lock
 
 LOG_FILE = "audit.jsonl"
 TORN_FILE = "audit.torn-{}"
-"""Name of the file of an incomplete line, by the number of the entry that names it."""
+"""Name of the file of an incomplete line, by the start of its digest, so that no such file replaces another."""
 
 WAIT_SECONDS = 60.0
 """For another process to finish its line, which takes milliseconds unless that process was suspended."""
@@ -97,7 +97,7 @@ class AuditLog:
 
     def _set_aside(self, file: FileIO, head: Head, torn: bytes) -> Head:
         """Move an incomplete line into a file of its own, and record that."""
-        name = TORN_FILE.format(head.number + 1)
+        name = TORN_FILE.format(digest_of(torn)[:8])
         write_whole(self.folder / name, lambda temporary: temporary.write_bytes(torn))
         file.truncate(head.bytes)
         details: dict[str, Details] = {"file": name, "bytes": len(torn), "sha256": digest_of(torn)}

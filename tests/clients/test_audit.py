@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from clients import audit, cli, join, worker
 from clients.audit import AnswerLog
-from clients.site.folder import SiteFolder
+from clients.site.folder import SiteFolder, open_site_folder
 from clients.worker import NO_RECORD, Worker
 from fedbus.audit import log as log_module
 from fedbus.audit.entry import Entry
@@ -196,3 +196,12 @@ def test_a_broken_chain_is_named_by_site_audit_and_when_the_site_joins_which_goe
         join.join(site.with_data("class-folders", tmp_path), lines.append)
     assert any(line.startswith("WARNING: line 1 was changed") for line in lines)
     assert site.audit.read().entries[-1][0].event == "broken chain found"
+
+
+def test_a_site_of_an_earlier_version_gets_a_log_at_its_first_event(site):
+    for path in site.path.glob("audit.*"):
+        path.unlink()
+    older = open_site_folder(site.path)
+    assert entries(older) == []
+    older.approve_any_study(APPLICATION)
+    assert [(entry.number, entry.event) for entry in entries(older)] == [(1, "approve any study")]
