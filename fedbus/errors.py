@@ -56,7 +56,7 @@ class RunError(FedbusError):
 class OutOfRangeError(RunError):
     """A value of a site that does not fit into a secure sum.
 
-    Its text contains the value, so it is for the site only: a hub that lies could announce small ranges to learn values.
+    Its text contains the value, so it is for the site only: a hub that lies could announce small ranges to learn one.
     """
 
 
