@@ -27,6 +27,7 @@ from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.rounds.robust import check_robust_arms
 from simulations.arm import Arm, list_arms
 from simulations.calibration import measure_calibrations
+from simulations.membership import audit_membership
 from simulations.model_folders import write_model_folders
 from simulations.precision import resolve_precision
 from simulations.progress import ArmProgress
@@ -99,7 +100,10 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
         calibration = measure_calibrations(settings, sites, runs)
         for note in missing_thresholds(calibration):
             progress.note(note)
-        results = gather(settings, out, sites, runs, phantoms=phantoms) | {"calibration": calibration}
+        results = gather(settings, out, sites, runs, phantoms=phantoms) | {
+            "calibration": calibration,
+            "membership": audit_membership(settings, sites, runs),
+        }
         from simulations.explained_examples import explained_examples  # late: Grad-CAM's library takes seconds
 
         examples = explained_examples(settings, out, sites, runs)

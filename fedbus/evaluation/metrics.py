@@ -141,13 +141,18 @@ def auc(labels: NDArray[np.int64], probabilities: FloatArray, weights: FloatArra
         first, second = probabilities[:, present].T
         # Where both probabilities underflow to 0, the model favours neither class.
         score = np.divide(second, first + second, out=np.full(len(labels), 0.5), where=first + second > 0)
-        return _binary_auc(score, labels == present[1], weights)
-    areas = [_binary_auc(probabilities[:, c], labels == c, weights) for c in present]
+        return binary_auc(score, labels == present[1], weights)
+    areas = [binary_auc(probabilities[:, c], labels == c, weights) for c in present]
     return _mean_over_classes(np.stack(areas, axis=1))
 
 
-def _binary_auc(score: FloatArray, positive: NDArray[np.bool_], weights: FloatArray) -> FloatArray:
+def binary_auc(score: FloatArray, positive: NDArray[np.bool_], weights: FloatArray) -> FloatArray:
     """Compute the Mann-Whitney statistic: the share of (positive, negative) pairs in the right order, [B].
+
+    Args:
+        score: float64 [N], higher for positives.
+        positive: bool [N].
+        weights: float64 [B, N], at least 0.
 
     The negatives are sorted once. For each positive, the cumulated weights give the weight of the negatives below it
     and of those up to it; half their sum counts ties half.

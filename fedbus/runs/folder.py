@@ -3,7 +3,8 @@
 OUT/settings.json  environment.json  sites.json  start.json  splits/SITE.csv  results.json  report.html
 OUT/subgroups/     SITE.csv: the subgroup of each image, where its dataset has attributes
 OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  final.safetensors
-                   predictions.csv  done.json; held-out.csv where the split leaks on purpose
+                   predictions.csv  validation.csv  training.csv  done.json
+                   held-out.csv where the split leaks on purpose
                    model.json  own-SITE.safetensors  seen-images.safetensors: see `fedbus.model_folder`
 OUT/evaluations/NAME-DATE-TIME/  evaluation.json  report.html  predictions-MODEL.csv  run.json: an outside dataset
 OUT/explained/     focus.json: the share of the models' maps inside lesions
