@@ -12,6 +12,7 @@ from fedbus.cards import facts, figures
 from fedbus.cards.calibration_tables import calibration_tables
 from fedbus.cards.focus import focus_sentences
 from fedbus.cards.markdown import code, first_lines, prose, table
+from fedbus.cards.membership import membership_lines
 from fedbus.cards.result_answers import limits
 from fedbus.cards.run import FinishedRun
 from fedbus.cards.subgroup_tables import subgroup_tables
@@ -196,6 +197,7 @@ SECTIONS: dict[str, Callable[[FinishedRun], Sequence[str]]] = {
     "Differences between arms": lambda run: figures.difference_table(run) or ["None were computed."],
     "At sites outside the run": figures.elsewhere_lines,
     "What the models look at": _focus,
+    "What the models give away about patients": membership_lines,
     "Limits": _limits,
     "Reproduce": _reproduce,
     "Digests": _digests,

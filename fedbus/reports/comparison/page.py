@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from fedbus.reports import membership as audit
 from fedbus.reports import wording
 from fedbus.reports.calibration import NAMES, calibration_rows, describe_rule
 from fedbus.reports.comparison import summary
@@ -67,6 +68,7 @@ def render_report(
         differences=_differences(results),
         federation={arm: stretches(record["rounds"]) for arm, record in results.get("federation", {}).items()},
         figures=_figures(results, histories),
+        audit=audit,
         samples=_data_uris(samples),
         examples=_with_data_uris(examples),
     )
@@ -91,7 +93,7 @@ def stretches(rounds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Markup]:
     """Draw every figure; their text is escaped by the SVG writer."""
     # These load matplotlib, which only a report needs.
-    from fedbus.reports.comparison import calibration, curves, figures, heatmaps, subgroups
+    from fedbus.reports.comparison import calibration, curves, figures, heatmaps, membership, subgroups
 
     drawn = {
         "forest": figures.forest_plot(results),
@@ -101,6 +103,7 @@ def _figures(results: dict[str, Any], histories: "Histories") -> dict[str, Marku
         "confusion": heatmaps.confusion_matrices(results),
         "reliability": calibration.reliability_diagram(results),
         "decision": calibration.decision_curves(results),
+        "membership": membership.membership_plot(results),
         "curves": curves.validation_curves(results, histories),
         "shared": curves.shared_curves(results, histories),
         "balance": curves.class_balance(results),
