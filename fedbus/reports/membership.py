@@ -12,8 +12,8 @@ LEVEL_NAMES = {"tpr_at_1": "1 %", "tpr_at_5": "5 %"}
 """The false-positive rate of each true-positive rate."""
 
 LIMITS = (
-    "The audit is a lower bound: it is one attack, and a stronger one may recognise more patients. An attack that fails "
-    "proves nothing. Only differential privacy (dp-epsilon) bounds every attack from above."
+    "The audit is a lower bound: it is one attack, and a stronger one may recognise more patients. An attack that "
+    "fails proves nothing. Only differential privacy (dp-epsilon) bounds every attack from above."
 )
 
 
@@ -58,7 +58,7 @@ def notes(membership: dict[str, Any]) -> list[str]:
             found.append(f"{site} was not attacked: {facts['reason']}.")
         elif facts["left_out"]:
             listed = " and ".join(facts["left_out"])
-            found.append(f"{site}: images of the class {listed} were left out, because few test groups have them.")
+            found.append(f"{site}: {listed} images were left out, because too few test groups have them.")
     return found
 
 

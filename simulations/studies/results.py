@@ -25,6 +25,7 @@ from simulations.results import gap, measure_arms, measure_site_known, summaries
 from simulations.studies.cell import Cell
 from simulations.studies.grid import Grid
 from simulations.studies.leakage import leakage_of
+from simulations.studies.membership import membership_of_cell
 from simulations.studies.redact import public_settings, site_counts, without_folders
 from simulations.studies.run_cells import Task
 
@@ -131,6 +132,7 @@ def _cell(
         "arms": {arm: summaries(places) for arm, places in mine.items()},
         "work": results[0]["work"],
         "validation": _validation(tasks),
+        "membership": membership_of_cell(cell.settings, tasks, finished.runs[cell.name], finished.sites),
     }
     if cell.settings.split != "groups":
         facts["leakage"] = leakage_of_cell(cell, tasks[0])

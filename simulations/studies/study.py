@@ -19,6 +19,9 @@ from fedbus.reports.paper.tables import census_table, paper_fragment, paper_tabl
 from fedbus.reports.study.gap import HEADING, gap_fragment, gap_rows, gap_table
 from fedbus.reports.study.leaks import leak_table
 from fedbus.reports.study.page import write_study
+from fedbus.reports.study.privacy import HEADING as PRIVACY_HEADING
+from fedbus.reports.study.privacy import privacy_fragment, privacy_rows, varies_epsilon
+from fedbus.reports.study.privacy_figure import privacy_figure_png
 from fedbus.reports.study.tables import study_table
 from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run, is_run
@@ -92,6 +95,8 @@ def _run(grid: Grid, out: Path, folds: Sequence[int], console: Console) -> bool:
     results = _default_results(grid, tasks)
     report = write_study(content, _extras(content, results), out)
     _write_headline(content, out)
+    if varies_epsilon(content):
+        privacy_figure_png(content, out / "privacy.png")
     console.print(study_table(content))
     for table in (leak_table(content), gap_table(content) if gap_rows(content) else None):
         if table:
@@ -258,4 +263,6 @@ def _extras(content: dict[str, Any], results: dict[str, Any] | None) -> dict[str
         sections["Comparison with the paper"] = fragment
     if gap_rows(content):
         sections[HEADING] = gap_fragment(content)
+    if privacy_rows(content):
+        sections[PRIVACY_HEADING] = privacy_fragment(content)
     return sections

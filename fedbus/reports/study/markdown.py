@@ -6,6 +6,8 @@ from typing import Any
 from fedbus.evaluation.claims import MARGIN
 from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
+from fedbus.reports.membership import LEVEL_NAMES, reading
+from fedbus.reports.study.privacy import epsilon_label, privacy_level, privacy_rows
 
 DIFFERENCES = (("auc", MEAN), ("auc", ALL), ("macro_f1", ALL), ("accuracy", ALL))
 """Metric and test set of the columns of paired differences, the primary figure first."""
@@ -30,6 +32,7 @@ def markdown_study(content: dict[str, Any]) -> str:
     headings = ["cell", "arm", f"not worse than centralised by more than {margin}, mean of sites"]
     headings += [f"{wording.site_label(site)} against own model" for site in (MEAN, *content["sites"])]
     parts += _table("Claims, from paired intervals of the AUC:", headings, _claim_rows(content))
+    parts += _table("What the models give away, mean of sites:", _privacy_headings(content), _privacy_rows(content))
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,3 +98,14 @@ def _claim_rows(content: dict[str, Any]) -> Iterator[list[str]]:
 
 def _claim(found: dict[str, Any] | None) -> str:
     return f"{found['verdict']}, {wording.with_interval(found, signed=True)}" if found else ""
+
+
+def _privacy_headings(content: dict[str, Any]) -> list[str]:
+    return ["cell", "arm", "epsilon", "AUC", "attack AUC", f"TPR at {LEVEL_NAMES[privacy_level(content)]}", "reading"]
+
+
+def _privacy_rows(content: dict[str, Any]) -> Iterator[list[str]]:
+    for row in privacy_rows(content):
+        figures = (wording.with_interval(row[key]) for key in ("auc", "attack", "tpr"))
+        arm, epsilon = wording.arm_label(row["arm"]), epsilon_label(row["epsilon"])
+        yield [row["cell"], arm, epsilon, *figures, reading(row["attack"])]
