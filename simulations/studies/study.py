@@ -19,9 +19,10 @@ from fedbus.reports.paper.tables import census_table, paper_fragment, paper_tabl
 from fedbus.reports.study.gap import HEADING, gap_fragment, gap_rows, gap_table
 from fedbus.reports.study.leaks import leak_table
 from fedbus.reports.study.page import write_study
-from fedbus.reports.study.privacy import HEADING as PRIVACY_HEADING
-from fedbus.reports.study.privacy import privacy_fragment, privacy_rows, varies_epsilon
+from fedbus.reports.study.privacy import privacy_rows, varies_epsilon
 from fedbus.reports.study.privacy_figure import privacy_figure_png
+from fedbus.reports.study.privacy_section import HEADING as PRIVACY_HEADING
+from fedbus.reports.study.privacy_section import privacy_fragment
 from fedbus.reports.study.tables import study_table
 from fedbus.runs.environment import describe_environment
 from fedbus.runs.folder import check_run, is_run

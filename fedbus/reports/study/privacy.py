@@ -3,13 +3,8 @@
 import math
 from typing import Any
 
-from markupsafe import Markup
-
 from fedbus.evaluation.site_mean import MEAN
 from fedbus.reports import membership as audit
-from fedbus.reports.templates import render_fragment
-
-HEADING = "What the models give away about patients"
 
 
 def privacy_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,22 +64,3 @@ def bound(epsilon: float) -> float:
     Privacy", ICML 2015.
     """
     return 1 / (1 + math.exp(-epsilon)) if epsilon else 1.0
-
-
-def privacy_fragment(content: dict[str, Any]) -> Markup:
-    """Lay out figure and table for the page, with all text escaped."""
-    drawn = ""
-    if varies_epsilon(content):
-        from fedbus.reports.study.privacy_figure import privacy_figure  # loads matplotlib, which only a report needs
-
-        drawn = privacy_figure(content)
-    return render_fragment(
-        "study/privacy.html",
-        results=content,
-        rows=privacy_rows(content),
-        level=audit.LEVEL_NAMES[privacy_level(content)],
-        audit=audit,
-        epsilon_label=epsilon_label,
-        bound=bound,
-        figures={"privacy": Markup(drawn)},
-    )
