@@ -18,6 +18,7 @@ from fedbus.cards.run import FinishedRun
 from fedbus.cards.subgroup_tables import subgroup_tables
 from fedbus.reports import wording
 from fedbus.reports.comparison import summary
+from fedbus.reports.differential_privacy import epsilon_rows, privacy_sentences
 from fedbus.runs.arm_files import MODEL_FILE
 from fedbus.settings.arms import blended_from, is_blended, is_tuned, tuned_from
 from fedbus.settings.schema import Settings
@@ -118,6 +119,18 @@ def _focus(run: FinishedRun) -> list[str]:
     return [prose(found[0]), "", *(f"- {prose(sentence)}" for sentence in found[1:])]
 
 
+def _privacy(run: FinishedRun) -> list[str]:
+    sentences = privacy_sentences(run.results)
+    if not sentences:
+        return ["The models were trained without differential privacy: they can reveal images that they learned from."]
+    rows = [[row["label"], row["owner"], row["last"]] for row in epsilon_rows(run.results, {})]
+    return [
+        *(f"- {prose(sentence)}" for sentence in sentences),
+        "",
+        *table(["Arm", "patients of", "epsilon"], rows, text=2),
+    ]
+
+
 def _limits(run: FinishedRun) -> list[str]:
     notes = sum(len(each.get("notes") or []) for each in run.sites.values())
     own = [
@@ -194,6 +207,7 @@ SECTIONS: dict[str, Callable[[FinishedRun], Sequence[str]]] = {
     "Figures by class": figures.class_tables,
     "Subgroups": subgroup_tables,
     "Calibration and threshold": calibration_tables,
+    "Differential privacy": _privacy,
     "Differences between arms": lambda run: figures.difference_table(run) or ["None were computed."],
     "At sites outside the run": figures.elsewhere_lines,
     "What the models look at": _focus,

@@ -57,6 +57,7 @@ def round_figures(line: Mapping[str, Any], arm: str, settings: Settings) -> dict
         found["federation/participants"] = len(line["participants"])
         found["federation/refused"] = len(line["refused"])
     found |= {f"sites/{site}/seconds": seconds for site, seconds in line.get("site_seconds", {}).items()}
+    found |= {f"sites/{site}/epsilon": spent for site, spent in line.get("epsilon", {}).items()}
     found |= {f"validation/{key}": line.get("validation", {}).get(key) for key in SCORES}
     for site, scores in line.get("sites", {}).items():
         found |= {f"sites/{site}/validation_{key}": scores.get(key) for key in SCORES}

@@ -38,8 +38,11 @@ POLICIES = {
     "statistics local": {"batch_norm": "local-statistics", "optimiser_state": "kept", "recalibrate": True},
     "federation's balance": {"balance": "federation", "site_weights": "balanced"},
     "proportional batches": {"balance": "federation", "batches": "proportional", "keep": "last"},
+    "differential privacy": {
+        "model": "test_efficientnet_gn", "dp_epsilon": 8.0, "dp_delta": 1e-3, "precision": "float32", "batch_size": 4,
+    },
     "equal weights": {"site_weights": "equal", "steps_per_round": 2},
-}
+}  # fmt: skip
 
 
 def in_process(settings: Settings, folder: Path, sites: dict[str, Site], arm: str) -> ArmFolder:

@@ -195,3 +195,20 @@ def test_a_model_that_diverges_ends_the_run_and_keeps_the_rounds_before(tmp_path
         training_of(settings).run(folder)
     assert folder.load().round == 1
     assert not folder.finished
+
+
+def test_a_private_run_that_is_interrupted_ends_bit_for_bit_and_spends_its_budget(tmp_path):
+    settings = tiny_settings(rounds=3, model="test_efficientnet_gn", dp_epsilon=8, dp_delta=1e-3)
+    uncut, cut = ArmFolder(tmp_path / "uncut"), ArmFolder(tmp_path / "cut")
+    training_of(settings).run(uncut)
+    with pytest.raises(PowerCutError):
+        training_of(settings).run(cut, cut_after(1, settings))
+    training_of(settings).run(cut)
+    expected, found = uncut.load_weights("final"), cut.load_weights("final")
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert without_times(cut.read_history()) == without_times(uncut.read_history())
+    spent = [line["epsilon"]["north"] for line in cut.read_history()]
+    assert spent == sorted(set(spent))
+    assert 7.9 < spent[-1] <= 8
+    assert cut.read_facts()["epsilon"] == {"north": spent[-1]}
+    assert {line["train_loss"] for line in cut.read_history()} == {None}

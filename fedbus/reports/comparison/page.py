@@ -13,6 +13,7 @@ from fedbus.reports import wording
 from fedbus.reports.calibration import NAMES, calibration_rows, describe_rule
 from fedbus.reports.comparison import summary
 from fedbus.reports.comparison.tables import HEADLINE, MEAN_NOTE
+from fedbus.reports.differential_privacy import epsilon_rows, is_private, privacy_sentences
 from fedbus.reports.templates import render
 from fedbus.system.files import write_text
 
@@ -69,6 +70,8 @@ def render_report(
         federation={arm: stretches(record["rounds"]) for arm, record in results.get("federation", {}).items()},
         figures=_figures(results, histories),
         audit=audit,
+        privacy=privacy_sentences(results),
+        epsilons=epsilon_rows(results, histories) if is_private(results) else [],
         samples=_data_uris(samples),
         examples=_with_data_uris(examples),
     )

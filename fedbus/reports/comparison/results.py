@@ -157,4 +157,5 @@ def _work(seeds: Sequence[ArmFolder]) -> dict[str, Any]:
         "steps": facts[0]["steps"],
         "seconds": float(np.mean([f["seconds"] for f in facts])),
         "best_round": facts[0]["best_round"],
+        **({"epsilon": facts[0]["epsilon"]} if "epsilon" in facts[0] else {}),
     }
