@@ -44,9 +44,11 @@ def release_digest(
         proximal_mu: FedProx's mu.
     """
     from fedbus.runs.folder import MAY_CHANGE  # imports pydantic
+    from fedbus.settings.schema import NOT_SENT
 
-    changing = {key.replace("-", "_") for key in MAY_CHANGE} | {"sites", "device", "track"}
-    words = [settings.model_dump_json(exclude=changing), rows.owner, seed, round_number, steps, proximal_mu]
+    # Neither what a resumed run may change nor what a hub does not send: a site alone must get the same digest.
+    others = {key.replace("-", "_") for key in MAY_CHANGE} | set(NOT_SENT)
+    words = [settings.model_dump_json(exclude=others), rows.owner, seed, round_number, steps, proximal_mu]
     content = hashlib.sha256(json.dumps([*words, state_digest(state), state_digest(optimiser_state)]).encode())
     used = rows.images.index_select(0, torch.unique(rows.index))
     for tensor in (used, rows.index, rows.labels, *(() if rows.groups is None else (rows.groups,))):
