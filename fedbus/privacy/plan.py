@@ -18,6 +18,10 @@ from fedbus.training.rows import TrainingRows
 if TYPE_CHECKING:
     from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
+ORDERS = [1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 4.5, *range(5, 64), 80, 96, 128, 192, 256, 512, 1024]
+"""Rényi orders of which the best counts. Opacus's own end at 63, too early for an epsilon of 0.1, and have a hundred
+fractions below 11, which take most of the time and change the noise by 0.3 %."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -89,7 +93,7 @@ def _noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> 
             return float(
                 get_noise_multiplier(
                     target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="rdp",
-                    epsilon_tolerance=epsilon / 1000,
+                    epsilon_tolerance=epsilon / 1000, alphas=ORDERS,
                 )
             )  # fmt: skip
     except ValueError as error:
@@ -107,4 +111,4 @@ def _epsilon(noise_multiplier: float, rate: float, steps: int, delta: float) -> 
     accountant.history = [(noise_multiplier, rate, steps)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that epsilon is so small that the largest Rényi order is the best
-        return float(accountant.get_epsilon(delta=delta))
+        return float(accountant.get_epsilon(delta=delta, alphas=ORDERS))
