@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients import secure_sum
 from clients.workspace import Workspace
 from fedbus.models.state import State
-from fedbus.transport.messages import ARRAYS, CONFIG, Instruction
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
 from fedbus.transport.secure_records import (
     KEYS,
     KEYS_ACTION,
@@ -37,7 +37,7 @@ Handler = Callable[[Message, Context], Message]
 Find = Callable[[Message, Context], tuple[Workspace, Instruction]]
 """Returns the workspace of a message's instruction, and the instruction."""
 
-Send = Callable[..., Sum]
+Send = Callable[..., tuple[Sum, dict[str, float]]]
 """`secure_sum.send_update` or `secure_sum.send_scores`."""
 
 
@@ -78,8 +78,8 @@ def add_secure_actions(
             workspace, instruction = find(message, context)
             state, session = read_state(message, instruction), read_text(_secure(message), SESSION)
             sealed = read_by_name(_secure(message), SEALED)
-            vectors = send(workspace, instruction, _config(message), state, session, sealed)
-            return _reply_with_vectors(message, vectors, shared_arrays)
+            vectors, metrics = send(workspace, instruction, _config(message), state, session, sealed)
+            return _reply_with_vectors(message, vectors, metrics, shared_arrays)
 
         return guarded(handle)
 
@@ -108,10 +108,15 @@ def _reply(message: Message, entries: dict[str, Any]) -> Message:
     return Message(content=RecordDict({SECURE: ConfigRecord(entries)}), reply_to=message)
 
 
-def _reply_with_vectors(message: Message, vectors: Sum, shared_arrays: SharedArrays | None) -> Message:
+def _reply_with_vectors(
+    message: Message, vectors: Sum, metrics: dict[str, float], shared_arrays: SharedArrays | None
+) -> Message:
     values, numbers = vectors
     arrays = {
         MASKED_VALUES: Array(shared_arrays.put(values) if shared_arrays else values),
         MASKED_NUMBERS: Array(numbers),
     }
-    return Message(content=RecordDict({ARRAYS: ArrayRecord(arrays)}), reply_to=message)
+    content = RecordDict({ARRAYS: ArrayRecord(arrays)})
+    if metrics:
+        content[METRICS] = MetricRecord(dict[str, Any](metrics))
+    return Message(content=content, reply_to=message)

@@ -22,8 +22,9 @@ from fedbus.secure_aggregation.numbers import encode_numbers
 from fedbus.secure_aggregation.site_session import SiteSession
 from fedbus.secure_aggregation.terms import SessionTerms
 from fedbus.settings.privacy_rules import SECURE
-from fedbus.transport.allow_list import check_masked, check_summed, check_vectors
+from fedbus.transport.allow_list import check_masked, check_reply, check_summed, check_vectors
 from fedbus.transport.messages import TRAINING, Instruction
+from fedbus.transport.report import EPSILON
 from fedbus.transport.secure_records import KEYS, SEALED, SHARES, TRAIN
 from fedbus.transport.summed_report import evaluation_format, numbers_of_report, purpose_of
 from fedbus.transport.summed_update import Sum, SumFormat, Trained, UpdateSum
@@ -88,8 +89,12 @@ def send_update(
     received: State,
     session: str,
     sealed: Mapping[str, bytes],
-) -> Sum:
+) -> tuple[Sum, dict[str, float]]:
     """Train for one round, and mask the update and the numbers about it.
+
+    Returns:
+        The masked vectors; and the epsilon that the site has spent, which is not summed, because the history of a run
+        records it by site. It follows from counts that the site has registered.
 
     Raises:
         RefusedError: If the model is not that of the terms, the update can't be used, or the hub repeats the step.
@@ -107,7 +112,9 @@ def send_update(
         trained = Trained(update, report.score, report.loss, report.steps)
         numbers = summed.numbers(trained, share)
         check_summed(numbers, summed.format, work.layout(instruction))
-        return _mask(workspace, state, summed.encode(trained, share, numbers), summed.format)
+        metrics = {EPSILON: report.epsilon} if report.epsilon is not None else {}
+        check_reply(metrics, {}, work.layout(instruction))
+        return _mask(workspace, state, summed.encode(trained, share, numbers), summed.format), metrics
 
 
 def send_scores(
@@ -117,8 +124,8 @@ def send_scores(
     received: State,
     session: str,
     sealed: Mapping[str, bytes],
-) -> Sum:
-    """Evaluate a model, and mask the numbers about it.
+) -> tuple[Sum, dict[str, float]]:
+    """Evaluate a model, and mask the numbers about it; the result is that of `send_update`.
 
     Raises:
         RefusedError: If the model is not that of the terms, or the hub repeats the step.
@@ -131,7 +138,7 @@ def send_scores(
         numbers = numbers_of_report(report)
         check_summed(numbers, wanted, work.layout(instruction))
         no_values = np.empty(0, dtype=np.uint32)
-        return _mask(workspace, state, (no_values, encode_numbers(numbers, wanted.numbers)), wanted)
+        return _mask(workspace, state, (no_values, encode_numbers(numbers, wanted.numbers)), wanted), {}
 
 
 def unmask(

@@ -104,6 +104,12 @@ def five_folder(five_site_settings: Settings, tmp_path_factory: pytest.TempPathF
     return out
 
 
+@pytest.fixture
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the round loop look for replies at once: those of a grid in this process never take time."""
+    monkeypatch.setattr("server.rounds.messaging.POLL_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def trained_run(two_site_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished comparison; its arms are model folders. Tests must not change it."""

@@ -4,29 +4,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedbus.settings.schema import Settings
-from fedbus.transport.report import Report
 
 MARGIN = 1e-6
 """Relative error of an epsilon that two machines compute from the same numbers."""
 
 
-def epsilon_fault(report: Report, settings: Settings) -> str | None:
-    """Return why a site's training report does not agree with the settings' budget, or None if it does.
+def epsilon_fault(epsilon: float | None, settings: Settings) -> str | None:
+    """Return why a site's epsilon after a training round does not agree with the settings' budget, or None if it does.
 
     Args:
-        report: The report of a training round.
+        epsilon: The epsilon that the site has spent; None if it reports none.
         settings: The settings.
     """
     if not settings.dp_epsilon:
         return None
-    if report.epsilon is None:
+    if epsilon is None:
         return "it reports no epsilon, so it trained without differential privacy"
-    if report.epsilon > settings.dp_epsilon * (1 + MARGIN):
-        return f"it has spent an epsilon of {report.epsilon:g}, more than dp-epsilon = {settings.dp_epsilon:g}"
+    if not 0 <= epsilon <= settings.dp_epsilon * (1 + MARGIN):  # NaN fails too
+        return f"it has spent an epsilon of {epsilon:g}, more than dp-epsilon = {settings.dp_epsilon:g}"
     return None
 
 
-def epsilon_line(reports: Mapping[str, Report]) -> dict[str, Any]:
+def epsilon_line(spent: Mapping[str, float | None]) -> dict[str, Any]:
     """Return what the history of a round says about the budgets: by site, the epsilon spent so far."""
-    spent = {site: report.epsilon for site, report in reports.items() if report.epsilon is not None}
-    return {"epsilon": spent} if spent else {}
+    known = {site: epsilon for site, epsilon in spent.items() if epsilon is not None}
+    return {"epsilon": known} if known else {}

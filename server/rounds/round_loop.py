@@ -142,7 +142,7 @@ class RoundLoop:
                 "site_seconds": {site: report.seconds for site, report in reports.items()},
                 "participants": list(reports),
                 "refused": dict(screened.refused),
-                **epsilon_line(reports),
+                **epsilon_line({site: report.epsilon for site, report in reports.items()}),
             }
         )
         self.job.folder.save(checkpoint)

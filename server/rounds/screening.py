@@ -65,7 +65,7 @@ def screen_updates(
                 most_weight(participants.registration(site), settings, federation),
             )
             update = read_update(message, codec)
-            reason = epsilon_fault(report, settings) or check_update(update, before, settings.update_limit)
+            reason = epsilon_fault(report.epsilon, settings) or check_update(update, before, settings.update_limit)
         except FedbusError as error:
             reason = str(error)
         if reason:

@@ -28,6 +28,7 @@ from fedbus.transport.secure_records import TRAIN
 from fedbus.transport.summed_report import TEST, evaluation_format, purpose_of, read_bins
 from fedbus.transport.summed_score import TotalScore, read_score
 from fedbus.transport.summed_update import SHARE, Trained, UpdateSum
+from server.rounds.epsilon import epsilon_line
 from server.rounds.evaluation_sums import EvaluationSums
 from server.rounds.flower_messages import from_array_record, strategy_reply, to_array_record
 from server.rounds.job import Job
@@ -74,12 +75,13 @@ class SecureRoundLoop(RoundLoop):
         checkpoint.history.append(
             {
                 "round": number,
-                "train_loss": mean.loss,
+                "train_loss": None if self.settings.dp_epsilon else mean.loss,
                 "steps": mean.steps,
                 "seconds": time.monotonic() - started,
                 "site_seconds": {},
                 "participants": summed.sites,
                 "refused": summed.refused,
+                **epsilon_line(summed.epsilon),
             }
         )
         self.job.folder.save(checkpoint)

@@ -27,7 +27,8 @@ from fedbus.secure_aggregation.terms import (
     digest_of_layout,
 )
 from fedbus.transport.array_bytes import ARRAY_OVERHEAD, check_array_bytes
-from fedbus.transport.messages import ARRAYS, CONFIG, Instruction
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
+from fedbus.transport.report import EPSILON
 from fedbus.transport.secure_records import (
     KEYS,
     KEYS_ACTION,
@@ -49,8 +50,9 @@ from fedbus.transport.secure_records import (
 )
 from fedbus.transport.summed_update import Sum, SumFormat
 from fedbus.transport.weights import WeightCodec
+from server.rounds.epsilon import epsilon_fault
 from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits
-from server.rounds.messaging import Participants, Replies, read_record, send_and_receive
+from server.rounds.messaging import Participants, Replies, read_metrics, read_record, send_and_receive
 from server.rounds.registration import RETRY_SECONDS, OnWait, wait_for_nodes
 
 STEP_SECONDS = 300.0
@@ -82,11 +84,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Summed:
-    """A sum, the sites whose vectors are in it, and why others are not."""
+    """A sum.
+
+    Attributes:
+        total: The sums of both vectors.
+        sites: The sites whose vectors are in it, sorted.
+        refused: Why others are not, by site.
+        epsilon: What these sites have spent of their budgets of differential privacy.
+    """
 
     total: Sum
     sites: list[str]
     refused: dict[str, str]
+    epsilon: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,7 @@ class _Attempt:
     def __init__(self, sums: SecureSums, request: Request) -> None:
         self.sums, self.request = sums, request
         self.disconnected: set[str] = set()
+        self.epsilon: dict[str, float] = {}
         instruction, wanted = request.instruction, request.format
         terms = SessionTerms(
             session=secrets.token_hex(16),
@@ -178,7 +189,8 @@ class _Attempt:
             self._ask(MessageType.QUERY, UNMASK_ACTION, survivors, lambda _: to_survivors,
                       lambda record: read_bytes(record, SHARES))
         )  # fmt: skip
-        return Summed(total, survivors, {name: why for name, why in session.refused.items() if name not in survivors})
+        refused = {name: why for name, why in session.refused.items() if name not in survivors}
+        return Summed(total, survivors, refused, {name: self.epsilon.get(name) for name in survivors})
 
     def _connected(self) -> list[str]:
         """Return the sites that are connected, and note the others."""
@@ -198,10 +210,27 @@ class _Attempt:
         kind = MessageType.TRAIN if self.request.purpose == TRAIN else MessageType.EVALUATE
         replies = self._send(kind, MASKED_ACTION, list(entries), lambda name: entries[name], model)
         for name in sorted(replies.messages):
+            reply = replies.messages.pop(name)
             try:
-                self.session.add(name, *self._read_vectors(replies.messages.pop(name)))
+                if self.request.purpose == TRAIN:
+                    self._read_epsilon(name, reply)
+                self.session.add(name, *self._read_vectors(reply))
             except FedbusError as error:
                 self.session.refused[name] = str(error)
+
+    def _read_epsilon(self, name: str, reply: Message) -> None:
+        """Note what a site has spent of its budget of differential privacy.
+
+        Raises:
+            RunError: If it is more than the settings allow, or a site does not say.
+        """
+        spent = read_metrics(reply).get(EPSILON) if METRICS in reply.content else None
+        epsilon = float(spent) if isinstance(spent, int | float) else None
+        fault = epsilon_fault(epsilon, self.request.instruction.settings)
+        if fault:
+            raise RunError(f"Its update can't be used: {fault}.", "Install the same version of FedBUS there.")
+        if epsilon is not None:
+            self.epsilon[name] = epsilon
 
     def _read_vectors(self, reply: Message) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
         record, shared = cast(ArrayRecord, read_record(reply, ARRAYS)), self.sums.codec.shared_arrays

@@ -25,7 +25,7 @@ def sites(five_site_settings, five_folder) -> dict[str, Site]:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_both_engines_end_with_the_same_bits(name, five_site_settings, five_folder, sites, tmp_path):
+def test_both_engines_end_with_the_same_bits(name, five_site_settings, five_folder, sites, tmp_path, quick_polls):
     settings = first(five_site_settings, 3, **SECURE, **POLICIES[name])
     arm = "fedprox" if "proximal_mu" in POLICIES[name] else "fedavg"
     one = federate(settings, five_folder, tmp_path / "flower", arm, title=f"engines-{list(POLICIES).index(name)}")
