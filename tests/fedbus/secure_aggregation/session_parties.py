@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from fedbus.deployment.keys import public_line
@@ -15,6 +16,9 @@ from fedbus.secure_aggregation.terms import SessionTerms
 
 SITE_KEYS = [ec.derive_private_key(1000 + number, ec.SECP384R1()) for number in range(12)]
 """Keys of sites, always the same ones."""
+
+PROPERTY = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+"""Always the same examples, and no limit on time, which depends on what else the machine does."""
 
 Vectors = tuple[NDArray[np.uint32], NDArray[np.uint64]]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedbus.errors import OutOfRangeError, RunError
 from fedbus.secure_aggregation.fixed_point import STEPS, decode_mean, encode_update, step_of, tensor_ranges
+from tests.fedbus.secure_aggregation.session_parties import PROPERTY
 
 FLOAT = np.float32
 
@@ -22,7 +23,7 @@ def test_a_range_is_a_multiple_of_the_largest_value_and_at_least_of_one() -> Non
     assert tensor_ranges(sent, 4.0) == {"large": 32.0, "small": 4.0, "empty": 4.0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(PROPERTY, max_examples=60)
 @given(st.integers(1, 12), st.integers(0, 2**32), st.floats(0.5, 100))
 def test_the_mean_is_the_exact_one_within_half_a_step_per_site(number: int, seed: int, update_range: float) -> None:
     random = np.random.default_rng(seed)

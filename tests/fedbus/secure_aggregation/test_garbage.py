@@ -15,7 +15,7 @@ from fedbus.secure_aggregation.signing import SignedKeys
 from fedbus.secure_aggregation.site_session import SiteSession
 from fedbus.secure_aggregation.terms import SessionTerms
 from fedbus.secure_aggregation.unmasked_sums import remember_sum
-from tests.fedbus.secure_aggregation.session_parties import Parties, make_terms, site_names, some_vectors
+from tests.fedbus.secure_aggregation.session_parties import PROPERTY, Parties, make_terms, site_names, some_vectors
 
 TERMS = make_terms(3)
 
@@ -80,7 +80,7 @@ def test_truncated_messages_are_refused(
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@settings(max_examples=25, deadline=None)
+@settings(PROPERTY, max_examples=25)
 @given(data=st.data())
 def test_garbled_messages_raise_no_other_error(
     boundary: str, messages: dict[str, bytes], readers: dict[str, Callable[[bytes], Any]], data: st.DataObject
@@ -97,7 +97,7 @@ JSON_VALUES = LEAVES | st.lists(LEAVES, max_size=4) | st.dictionaries(st.sampled
 
 
 @pytest.mark.parametrize("boundary", ["terms", "keys", "revealed", "state", "record"])
-@settings(max_examples=40, deadline=None)
+@settings(PROPERTY, max_examples=40)
 @given(data=st.data())
 def test_other_json_in_a_field_raises_no_other_error(
     boundary: str, messages: dict[str, bytes], readers: dict[str, Callable[[bytes], Any]], data: st.DataObject

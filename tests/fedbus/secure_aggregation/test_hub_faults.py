@@ -1,5 +1,7 @@
 """The hub with sites that send wrong, missing or repeated messages."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -149,3 +151,20 @@ def test_answers_of_sites_without_a_vector_in_the_sum_are_not_used() -> None:
     parties, vectors, survivors, revealed = masked_session(3)
     assert is_sum(parties.hub.unmask(revealed | {"stranger": b"", "site-09": b"?"}), list(vectors.values()))
     assert survivors == site_names(3)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{}", b"null", b"\xff" * 144, b"[" * 5000, None, 7, "text", [1]], ids=repr)
+def test_garbled_messages_leave_their_site_out_by_name_in_every_step(garbage: Any) -> None:
+    parties, vectors = Parties.start(5), some_vectors(site_names(5))
+    keys = parties.hub.take_keys(parties.key_messages | {"site-04": garbage})
+    shared = {name: parties.sites[name].share(keys) for name in keys}
+    if garbage != b"\xff" * 144:  # of the right length: only its receiver can tell
+        with pytest.raises(RunError, match=r"Only 3 of 5 .* site-03 \(A share of site-03 is damaged"):
+            parties.hub.take_shares(shared | {"site-03": dict.fromkeys(shared["site-03"], garbage)})
+    sealed = parties.hub.take_shares(shared)
+    survivors = parties.collect(parties.mask({name: vectors[name] for name in keys}, sealed))
+    revealed = {name: parties.sites[name].unmask(survivors) for name in survivors}
+    with pytest.raises(RunError, match=r"Only 3 of 5 .* site-00 \(The shares that site-00 revealed can't be read"):
+        parties.hub.unmask(revealed | {"site-00": garbage})
+    assert is_sum(parties.hub.unmask(revealed), [vectors[name] for name in survivors])
+    assert "site-04" in parties.hub.refused

@@ -14,11 +14,12 @@ from fedbus.secure_aggregation.numbers import (
     decode_numbers,
     encode_numbers,
 )
+from tests.fedbus.secure_aggregation.session_parties import PROPERTY
 
 FORMATS = (NumberFormat("confusion", 4, 0), NumberFormat("share", 1, SHARE_BITS), NumberFormat("loss", 2, 16))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(PROPERTY, max_examples=60)
 @given(st.integers(1, 10), st.integers(0, 2**32))
 def test_sums_are_exact_in_the_steps_of_each_entry(number: int, seed: int) -> None:
     random = np.random.default_rng(seed)

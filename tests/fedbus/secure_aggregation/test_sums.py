@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedbus.errors import RunError
-from tests.fedbus.secure_aggregation.session_parties import Parties, is_sum, site_names, some_vectors
+from tests.fedbus.secure_aggregation.session_parties import PROPERTY, Parties, is_sum, site_names, some_vectors
 
 STEPS = ("keys", "share", "mask", "unmask")
 
@@ -19,7 +19,7 @@ def losses(draw: st.DrawFn) -> tuple[int, dict[str, str]]:
     return number, {name: draw(st.sampled_from(STEPS)) for name in lost}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(PROPERTY, max_examples=20)
 @given(losses(), st.integers(0, 2**32))
 def test_any_survivors_and_any_values_give_the_exact_sum(case: tuple[int, dict[str, str]], seed: int) -> None:
     number, lost = case
