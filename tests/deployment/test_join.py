@@ -18,6 +18,7 @@ from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
 from fedbus.transport.messages import Instruction
+from server.hub.renewal import renew_certificate
 from server.hub.watched_run import open_watched_run
 from server.rounds.job import Job
 from server.rounds.loop import run_rounds
@@ -64,7 +65,10 @@ def processes_of(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three rounds: the hub is killed in the second and started again, and the run is resumed."""
+    """A run of three rounds: the hub is killed in the second and started again, and the run is resumed.
+
+    Before the third round, the hub's certificate is renewed, while all processes are running.
+    """
     settings = write_settings(tmp_path_factory.mktemp("settings"), "deployed", rounds=3)
     out = federation.hub.runs / "deployed"
     history = out / "arms" / "fedavg" / "history.jsonl"
@@ -78,6 +82,8 @@ def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFacto
     assert not answers(federation.hub.settings.port)
     federation.start_hub()
     resumed = federation.run(settings, "--resume")
+    federation.wait_until(lambda: len(history.read_text().splitlines()) == 2, "run")
+    renew_certificate(federation.hub)
     assert resumed.wait(PATIENCE_SECONDS) == 0, federation.log("run").read_text()
     return out
 
