@@ -1,12 +1,16 @@
 """A site whose program was changed, or which is in trouble: `python tampered.py MODE... -- site join DIR`.
 
 Modes: nan@R, shape@R, norm@R (a broken update in round R), labels, size (a wrong registration), full (a full disk at
-the end). It is Flower's real SuperNode and FedBUS's real worker, without the checks of what the site sends.
+the end), die=FILE (killed at the next step of a secure sum that FILE does not name). It is Flower's real SuperNode and
+FedBUS's real worker, without the checks of what the site sends.
 """
 
+import os
 import resource
+import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 
 def spoil_updates(modes: dict[int, str]) -> None:
@@ -53,6 +57,25 @@ def fill_disk() -> None:
     work.keep_model = on_a_full_disk
 
 
+def die_at_next_step(died: Path) -> None:
+    """Kill this process at a step of a training round, and append the step and the round to a file before."""
+    from clients import secure_sum
+
+    steps = {"send_keys": "keys", "send_shares": "shares", "send_update": "masked", "unmask": "unmask"}
+    done = len(died.read_text().splitlines()) if died.is_file() else 0
+    if done == len(steps):
+        return
+    function, step = list(steps.items())[done]
+
+    def die(workspace, *arguments):
+        config = next(each for each in arguments if hasattr(each, "keys") and "server-round" in each)
+        with died.open("a") as file:
+            file.write(f"{step} {config['server-round']}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(secure_sum, function, die)
+
+
 def main() -> None:
     split = sys.argv.index("--")
     modes, arguments = sys.argv[1:split], sys.argv[split + 1 :]
@@ -65,6 +88,9 @@ def main() -> None:
         change_registration(image_size=48)
     if "full" in modes:
         fill_disk()
+    for mode in modes:
+        if mode.startswith("die="):
+            die_at_next_step(Path(mode.removeprefix("die=")))
     sys.argv = ["fedbus", *arguments]
     from fedbus.cli import main as fedbus
 
