@@ -11,7 +11,7 @@ import typer
 
 from fedbus.cli import app
 from fedbus.settings.schema import Settings
-from fedbus.transport.allow_list import BUDGET, CALIBRATION, REGISTRATION, REPORT, TEST_REPORT
+from fedbus.transport.allow_list import BUDGET, CALIBRATION, MASKED, REGISTRATION, REPORT, SUMMED, TEST_REPORT
 from fedbus.transport.messages import PROXIMAL_MU, ROUND, Instruction
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,7 +92,8 @@ def rows_of_tables(page: str) -> list[list[str]]:
 def test_everything_that_crosses_the_wire_is_listed_and_nothing_else():
     rows = rows_of_tables(SECURITY.read_text(encoding="utf-8"))
     listed = {key for cells in rows for key in re.findall(r"`(.+?)`", cells[0])}
-    answers = {item.key for item in (*REGISTRATION, *REPORT, *BUDGET, *TEST_REPORT, *CALIBRATION)} | {"site", "labels"}
+    items = (*REGISTRATION, *REPORT, *BUDGET, *TEST_REPORT, *CALIBRATION, *SUMMED, *MASKED)
+    answers = {item.key for item in items} | {"site", "labels"}
     instructions = {*Instruction(Settings(), 0, ()).to_config(), ROUND, PROXIMAL_MU}
     assert listed == answers | instructions
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from fedbus.model_folder.read import read_model
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import ArmFolder
+from fedbus.runs.site_keys import make_simulated_keys
 from fedbus.seeds import derive_seed
 from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
@@ -36,13 +37,15 @@ def simulate(settings: Settings, out: Path) -> ArmFolder:
     torch.set_num_threads(1)  # as at the sites; more threads add in another order
     try:
         prepare_sites(settings, out / "sites")
+        secure = settings.privacy == "secure-aggregation"
+        roster = make_simulated_keys(out / "sites", settings.sites) if secure else ()
         grid = LocalGrid(out / "sites", list(settings.sites))
         seed = settings.seeds[0]
         participants = register_sites(
             grid, len(settings.sites), Instruction(settings, seed, ()), len(settings.sites), 5, threading.Event()
         )
         start = start_state(settings.model, settings.weights, derive_seed(seed, "init"))
-        run_rounds(grid, participants, Job(settings, "fedavg", seed, start, ArmFolder(out / "arm")))
+        run_rounds(grid, participants, Job(settings, "fedavg", seed, start, ArmFolder(out / "arm"), sites=roster))
     finally:
         torch.set_num_threads(threads)
     return ArmFolder(out / "arm")
