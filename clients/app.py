@@ -17,7 +17,7 @@ from clients.ray_security import protect_flower_simulation
 from clients.secure_app import add_secure_actions
 from clients.secure_sum import refuse_plain
 from clients.workspace import Workspace, workspace_from_context
-from fedbus.errors import FedbusError, RunError
+from fedbus.errors import FedbusError, OutOfRangeError, RunError
 from fedbus.images.fingerprint import HASH_BYTES
 from fedbus.models.state import State
 from fedbus.system.threads import let_threads_sleep
@@ -110,7 +110,10 @@ def _show_errors(handle: Handler) -> Handler:
 
 
 def _hide_errors(handle: Handler) -> Handler:
-    """Log an error at the site; the server receives only its type, except of a refusal, whose text names no file."""
+    """Log an error at the site; the server receives only its type, except of a refusal, whose text names no file.
+
+    Of a value that is out of range, it receives the remedy: the text contains the value.
+    """
 
     def handled(message: Message, context: Context) -> Message:
         try:
@@ -120,6 +123,8 @@ def _hide_errors(handle: Handler) -> Handler:
             reason = f"{type(error).__name__}; {SEE_LOG}"
             if isinstance(error, RefusedError):
                 reason = error.problem.rstrip(".")  # it becomes part of a sentence
+            if isinstance(error, OutOfRangeError):
+                reason = f"a value of its update is out of range; see the site's own log. {error.remedy.rstrip('.')}"
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     return handled

@@ -16,7 +16,7 @@ from clients.session_file import is_known, load_session, record_unmasked, save_s
 from clients.workspace import Workspace
 from fedbus.deployment.private_key import read_private_key
 from fedbus.deployment.roster import read_roster
-from fedbus.errors import RunError
+from fedbus.errors import OutOfRangeError, RunError
 from fedbus.models.state import State
 from fedbus.secure_aggregation.numbers import encode_numbers
 from fedbus.secure_aggregation.site_session import SiteSession
@@ -97,7 +97,8 @@ def send_update(
         records it by site. It follows from counts that the site has registered.
 
     Raises:
-        RefusedError: If the model is not that of the terms, the update can't be used, or the hub repeats the step.
+        RefusedError: If the model is not that of the terms, or the hub repeats the step.
+        OutOfRangeError: If the update can't be used.
         FedbusError: If the training fails.
     """
     settings = instruction.settings
@@ -106,7 +107,9 @@ def send_update(
     update, report = work.train(workspace, instruction, received)
     reason = check_update(update, received, settings.update_limit)
     if reason:
-        raise RefusedError(f"The update of this site can't be used: {reason}.", "Lower the learning rate.")
+        raise OutOfRangeError(
+            f"The update of this site can't be used: {reason}.", "Lower the learning rate, or check this site's images."
+        )
     with _told_to_the_hub():
         share = state.terms.share_of(report.weight)
         trained = Trained(update, report.score, report.loss, report.steps)
@@ -220,8 +223,10 @@ def _mask(workspace: Workspace, state: SiteSession, vectors: Sum, wanted: SumFor
 
 @contextmanager
 def _told_to_the_hub() -> Iterator[None]:
-    """Send the hub the text of an error of the protocol, which names sites and arrays, and no file or patient."""
+    """Send the hub the text of an error of the protocol, which names sites, and no value, file or patient."""
     try:
         yield
+    except OutOfRangeError:
+        raise
     except RunError as error:
         raise RefusedError(error.problem, error.remedy) from error

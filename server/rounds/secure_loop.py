@@ -35,7 +35,8 @@ from server.rounds.job import Job
 from server.rounds.messaging import Participants, read_config
 from server.rounds.policies import apply_policies
 from server.rounds.round_loop import RoundLoop
-from server.rounds.secure_sum import Request, SecureSums, Summed
+from server.rounds.secure_request import Channel, Request, Summed
+from server.rounds.secure_sum import SecureSums
 from server.rounds.shares import most_weight
 from server.rounds.strategies import strategy_state
 
@@ -51,9 +52,9 @@ class SecureRoundLoop(RoundLoop):
         check_secure_sites(self.settings.privacy, sites)
         job.on_wait(describe_losses(sites, self.quorum))
         self.kept_sums = EvaluationSums(job.folder)
-        self.sums = SecureSums(
-            grid, participants, self.quorum, self.codec, self.settings.round_timeout, job.stop, job.on_wait
-        )
+        timeout = self.settings.round_timeout
+        channel = Channel(grid, participants, self.codec, timeout, job.stop, job.on_wait)
+        self.sums = SecureSums(channel, self.quorum)
         registrations = participants.registrations.values()
         federation = participants.federation(self.settings)
         self.weights = {each.site: most_weight(each, self.settings, federation) for each in registrations}

@@ -1,102 +1,15 @@
-"""One secure sum over the sites: the hub passes four messages on, and learns the sum of what the sites add.
+"""Secure sums over the sites of a federated training, each repeated with fresh keys while too few sites are left.
 
-The steps are in `fedbus.transport.secure_records`, the protocol in `fedbus.secure_aggregation`. A sum for which too few
-sites are left is repeated with fresh keys while sites that disconnected may come back, until the time limit of a round.
+Repeated is what fails before the sites have been asked to unmask. After that they unmask no other sum of the round, so
+the same session waits for their answers.
 """
 
-import secrets
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
-from numpy.typing import NDArray
-
-from fedbus.deployment.roster import read_roster
-from fedbus.errors import FedbusError, RunError
-from fedbus.models.state import State
-from fedbus.secure_aggregation.hub_session import HubSession
-from fedbus.secure_aggregation.terms import (
-    SessionTerms,
-    digest_of_arrays,
-    digest_of_instruction,
-    digest_of_layout,
-)
-from fedbus.transport.array_bytes import ARRAY_OVERHEAD, check_array_bytes
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, Instruction
-from fedbus.transport.report import EPSILON
-from fedbus.transport.secure_records import (
-    KEYS,
-    KEYS_ACTION,
-    MASKED_ACTION,
-    MASKED_NUMBERS,
-    MASKED_VALUES,
-    NAMES,
-    SEALED,
-    SECURE,
-    SESSION,
-    SHARES,
-    SHARES_ACTION,
-    TERMS,
-    TRAIN,
-    UNMASK_ACTION,
-    read_by_name,
-    read_bytes,
-    write_by_name,
-)
-from fedbus.transport.summed_update import Sum, SumFormat
-from fedbus.transport.weights import WeightCodec
-from server.rounds.epsilon import epsilon_fault
-from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits
-from server.rounds.messaging import Participants, Replies, read_metrics, read_record, send_and_receive
-from server.rounds.registration import RETRY_SECONDS, OnWait, wait_for_nodes
-
-STEP_SECONDS = 300.0
-"""The longest time for a step without training; a site that is connected answers within seconds."""
-
-Part = TypeVar("Part")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the sites are asked to add up.
-
-    Attributes:
-        purpose: As in `SessionTerms`.
-        instruction: What they are told.
-        config: The instruction as the messages contain it.
-        state: The model, as the sites receive it.
-        format: What is summed.
-        total_weight: The sum of the weights of all sites.
-    """
-
-    purpose: str
-    instruction: Instruction
-    config: Mapping[str, Any]
-    state: State
-    format: SumFormat
-    total_weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Summed:
-    """A sum.
-
-    Attributes:
-        total: The sums of both vectors.
-        sites: The sites whose vectors are in it, sorted.
-        refused: Why others are not, by site.
-        epsilon: What these sites have spent of their budgets of differential privacy.
-    """
-
-    total: Sum
-    sites: list[str]
-    refused: dict[str, str]
-    epsilon: dict[str, float | None]
+from fedbus.errors import RunError
+from server.rounds.secure_attempt import Attempt
+from server.rounds.secure_request import Channel, Request, Summed
 
 
 @dataclass(frozen=True)
@@ -104,193 +17,27 @@ class SecureSums:
     """Makes secure sums over the sites of one federated training.
 
     Attributes:
-        grid: Flower's grid.
-        participants: The sites that have registered.
+        channel: How the sites are reached.
         quorum: How many sites a sum needs, in addition to what the protocol needs.
-        codec: Packs the model.
-        timeout: Time limit of the training or evaluation in a sum, and of all attempts together, in seconds.
-        stop: Set it to end early.
-        on_wait: Called with a description of what the run waits for.
     """
 
-    grid: Grid
-    participants: Participants
+    channel: Channel
     quorum: int
-    codec: WeightCodec
-    timeout: float
-    stop: threading.Event
-    on_wait: OnWait
 
     def run(self, request: Request) -> Summed:
-        """Make a sum, with fresh keys in each attempt.
+        """Make a sum.
 
         Raises:
-            RunError: If too few sites are left; it names the others and the reasons.
-            KeyboardInterrupt: If `stop` was set.
+            RunError: If too few sites are left at the time limit; it names the others and the reasons.
+            KeyboardInterrupt: If the run was stopped.
         """
-        deadline = time.monotonic() + self.timeout
+        deadline = time.monotonic() + self.channel.timeout
         while True:
-            attempt = _Attempt(self, request)
+            attempt = Attempt(self.channel, request, self.quorum, deadline)
             try:
                 return attempt.run()
             except RunError:
-                if not attempt.disconnected or time.monotonic() + RETRY_SECONDS >= deadline:
+                if attempt.survivors or not self.channel.wait_for(attempt.disconnected, self.quorum, deadline):
                     raise
             finally:
-                self.codec.release()
-            self.on_wait(f"waiting for {', '.join(sorted(attempt.disconnected))} to reconnect")
-            if self.stop.wait(RETRY_SECONDS):
-                raise KeyboardInterrupt
-            left = deadline - time.monotonic()
-            wait_for_nodes(self.grid, self.quorum, self.quorum, self.participants, left, self.stop, self.on_wait)
-
-
-class _Attempt:
-    """One session."""
-
-    def __init__(self, sums: SecureSums, request: Request) -> None:
-        self.sums, self.request = sums, request
-        self.disconnected: set[str] = set()
-        self.epsilon: dict[str, float] = {}
-        instruction, wanted = request.instruction, request.format
-        terms = SessionTerms(
-            session=secrets.token_hex(16),
-            title=instruction.title,
-            run=instruction.run,
-            arm=instruction.arm,
-            round=int(instruction.round),
-            purpose=request.purpose,
-            instruction=digest_of_instruction(request.config),
-            model=digest_of_arrays({name: value.numpy() for name, value in request.state.items()}),
-            total_weight=request.total_weight,
-            update_range=instruction.settings.update_range,
-            layout=digest_of_layout(wanted.tensors, wanted.numbers),
-            roster=read_roster(instruction.sites),
-        )
-        self.session = HubSession(terms, wanted.size, sums.quorum)
-        self.session.refused |= sums.participants.failures
-
-    def run(self) -> Summed:
-        """Run the four steps."""
-        session, step = self.session, {SESSION: self.session.terms.session}
-        keys = session.take_keys(
-            self._ask(MessageType.QUERY, KEYS_ACTION, self._connected(), lambda _: {TERMS: session.terms.to_bytes()},
-                      lambda record: read_bytes(record, KEYS))
-        )  # fmt: skip
-        to_all = step | write_by_name(KEYS, keys)
-        sealed = session.take_shares(
-            self._ask(MessageType.QUERY, SHARES_ACTION, list(keys), lambda _: to_all,
-                      lambda record: read_by_name(record, SEALED))
-        )  # fmt: skip
-        self._collect_vectors({name: step | write_by_name(SEALED, parts) for name, parts in sealed.items()})
-        survivors = session.survivors()
-        to_survivors = step | {NAMES: survivors}
-        total = session.unmask(
-            self._ask(MessageType.QUERY, UNMASK_ACTION, survivors, lambda _: to_survivors,
-                      lambda record: read_bytes(record, SHARES))
-        )  # fmt: skip
-        refused = {name: why for name, why in session.refused.items() if name not in survivors}
-        return Summed(total, survivors, refused, {name: self.epsilon.get(name) for name in survivors})
-
-    def _connected(self) -> list[str]:
-        """Return the sites that are connected, and note the others."""
-        participants, online = self.sums.participants, set(self.sums.grid.get_node_ids())
-        found = {registration.site: node in online for node, registration in participants.registrations.items()}
-        for name in self.session.terms.roster:
-            if not found.get(name):
-                self.session.refused.setdefault(name, "not connected")
-                if name in found:
-                    self.disconnected.add(name)
-        return sorted(name for name, is_online in found.items() if is_online)
-
-    def _collect_vectors(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
-        """Have the sites train or evaluate, and add their masked vectors."""
-        packed = self.sums.codec.to_message(self.sums.codec.pack(self.request.state))
-        model = ArrayRecord({name: Array(values) for name, values in packed.items()})
-        kind = MessageType.TRAIN if self.request.purpose == TRAIN else MessageType.EVALUATE
-        replies = self._send(kind, MASKED_ACTION, list(entries), lambda name: entries[name], model)
-        for name in sorted(replies.messages):
-            reply = replies.messages.pop(name)
-            try:
-                if self.request.purpose == TRAIN:
-                    self._read_epsilon(name, reply)
-                self.session.add(name, *self._read_vectors(reply))
-            except FedbusError as error:
-                self.session.refused[name] = str(error)
-
-    def _read_epsilon(self, name: str, reply: Message) -> None:
-        """Note what a site has spent of its budget of differential privacy.
-
-        Raises:
-            RunError: If it is more than the settings allow, or a site does not say.
-        """
-        spent = read_metrics(reply).get(EPSILON) if METRICS in reply.content else None
-        epsilon = float(spent) if isinstance(spent, int | float) else None
-        fault = epsilon_fault(epsilon, self.request.instruction.settings)
-        if fault:
-            raise RunError(f"Its update can't be used: {fault}.", "Install the same version of FedBUS there.")
-        if epsilon is not None:
-            self.epsilon[name] = epsilon
-
-    def _read_vectors(self, reply: Message) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-        record, shared = cast(ArrayRecord, read_record(reply, ARRAYS)), self.sums.codec.shared_arrays
-        if record.keys() != {MASKED_VALUES, MASKED_NUMBERS}:
-            raise RunError("Its reply has no masked vectors.", "Run the same version of FedBUS everywhere.")
-        values, numbers = self.request.format.size
-        try:
-            # In steps of four bytes; the reference to an array in shared memory is shorter than any model.
-            check_array_bytes({key: array.data for key, array in record.items()}, {"": (values + 2 * numbers + 64,)})
-            found = [record[key].numpy() for key in (MASKED_VALUES, MASKED_NUMBERS)]
-        except RunError:
-            raise
-        except Exception as error:  # damaged bytes make NumPy raise anything
-            raise RunError(
-                f"Its arrays can't be read ({type(error).__name__}).", "Run the same version of FedBUS everywhere."
-            ) from error
-        return shared.get(found[0]) if shared else found[0], found[1]
-
-    def _ask(
-        self,
-        kind: str,
-        action: str,
-        names: Sequence[str],
-        entries: Callable[[str], Mapping[str, Any]],
-        read: Callable[[Mapping[str, Any]], Part],
-    ) -> dict[str, Part]:
-        """Send a step without a model, and read the replies; a site whose reply is malformed is left out by name."""
-        found = {}
-        for name, reply in self._send(kind, action, names, entries).messages.items():
-            try:
-                found[name] = read(cast(ConfigRecord, read_record(reply, SECURE)))
-            except FedbusError as error:
-                self.session.refused[name] = str(error)
-        return found
-
-    def _send(
-        self,
-        kind: str,
-        action: str,
-        names: Sequence[str],
-        entries: Callable[[str], Mapping[str, Any]],
-        model: ArrayRecord | None = None,
-    ) -> Replies:
-        """Send one step to sites, and note why some do not reply."""
-        sums, timeout = self.sums, self.sums.timeout if model is not None else min(self.sums.timeout, STEP_SECONDS)
-        messages = []
-        for name, node in zip(names, sums.participants.nodes(names), strict=True):
-            content = RecordDict(
-                {CONFIG: ConfigRecord(dict(self.request.config)), SECURE: ConfigRecord(dict(entries(name)))}
-            )
-            if model is not None:
-                content[ARRAYS] = model
-            messages.append(Message(content, node, f"{kind}.{action}", ttl=timeout))
-        limits = self._limits() if model is not None else NUMBERS_ONLY
-        replies = send_and_receive(sums.grid, messages, sums.participants, timeout, sums.stop, limits)
-        self.session.refused |= replies.failures
-        self.disconnected |= set(replies.disconnected)
-        return replies
-
-    def _limits(self) -> ReplyLimits:
-        values, numbers = self.request.format.size
-        size = NUMBERS_ONLY.size + 4 * values + 8 * numbers + 2 * ARRAY_OVERHEAD
-        return ReplyLimits(NUMBERS_ONLY.objects + size // NUMBERS_ONLY.size, size)
+                self.channel.codec.release()

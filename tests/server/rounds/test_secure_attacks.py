@@ -169,16 +169,24 @@ def test_a_larger_share_than_registered_is_refused(five_site_settings, five_fold
     assert "shares of" in said
 
 
-def test_a_range_that_is_too_small_is_refused_by_name(five_site_settings, five_folder, tmp_path, title):
+def test_a_range_that_is_too_small_is_refused_by_name(five_site_settings, five_folder, tmp_path, title, caplog):
     said = refused_run(secure(five_site_settings, 3, update_range=1e-5), five_folder, tmp_path, title)
-    assert "only 0 of 3" in said.lower()
-    assert "1e-05" in said
-    assert any(name in said for name in start_state(five_site_settings.model, "none", 7))
+    assert "Only 0 of 3 sites" in said
+    assert "east (failed: a value of its update is out of range; see the site's own log" in said
+    assert "--set update-range=" in said
+    names = [
+        name for name in start_state(five_site_settings.model, "none", 7) if f"A value of {name} changes" in caplog.text
+    ]
+    assert names, "the site's own log names the array"
+    assert "at most 1e-05" in caplog.text
+    assert not any(name in said for name in names), "a lying hub could announce small ranges to learn of values"
 
 
-def test_the_site_checks_its_own_update(five_site_settings, five_folder, tmp_path, title):
+def test_the_site_checks_its_own_update(five_site_settings, five_folder, tmp_path, title, caplog):
     said = refused_run(secure(five_site_settings, 3, update_limit=1e-6), five_folder, tmp_path, title)
-    assert "east (failed: The update of this site can't be used: it moves the model by" in said
+    assert "mid (failed: a value of its update is out of range" in said
+    assert "it moves the model by" in caplog.text
+    assert "moves the model" not in said
 
 
 # --- A hub that lies: each message is changed on its way to one site

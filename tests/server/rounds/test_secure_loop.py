@@ -202,7 +202,7 @@ def test_ctrl_c_in_any_step_keeps_finished_rounds(step, undisturbed, five_site_s
 def test_a_site_that_disconnects_is_waited_for_with_fresh_keys(
     undisturbed, five_site_settings, five_folder, tmp_path, title, monkeypatch
 ):
-    monkeypatch.setattr("server.rounds.secure_sum.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("server.rounds.secure_request.RETRY_SECONDS", 0.01)
     lost, sessions, waits = [], set(), []
 
     def disconnect_once(site: str, message: Message) -> Message | None:
@@ -219,6 +219,25 @@ def test_a_site_that_disconnects_is_waited_for_with_fresh_keys(
     assert same(folder.load_weights("final"), undisturbed.load_weights("final"))
     assert len(sessions) == 3
     assert "waiting for mid to reconnect" in waits
+
+
+def test_a_site_that_disconnects_while_it_unmasks_may_answer_later(
+    undisturbed, five_site_settings, five_folder, tmp_path, title, monkeypatch
+):
+    monkeypatch.setattr("server.rounds.secure_request.RETRY_SECONDS", 0.01)
+    asked: list[tuple[str, str]] = []
+
+    def disconnect_once(site: str, message: Message) -> Message | None:
+        if message.metadata.message_type == "query.unmask":
+            asked.append((site, message.content[SECURE][SESSION]))
+            if asked == [("east", asked[0][1]), ("mid", asked[0][1])]:
+                return Message(Error(4, "node is unavailable"), reply_to=message)
+        return NotImplemented
+
+    folder = federate(secure(five_site_settings, 3), five_folder, tmp_path, title=title, hook=disconnect_once)
+    assert same(folder.load_weights("final"), undisturbed.load_weights("final"))
+    session = asked[0][1]
+    assert [site for site, each in asked if each == session] == ["east", "mid", "north", "mid"]
 
 
 def test_a_resumed_run_does_not_repeat_an_evaluation(five_site_settings, five_folder, tmp_path, title):
