@@ -111,7 +111,7 @@ def _rows(chain: Chain, width: int) -> Iterator[str]:
     indent = " " * (left if beside else 2)
     for row in cells:
         start = "".join(f"{cell:{size}}  " for cell, size in zip(row[:4], widths, strict=True))
-        details = textwrap.wrap(row[4], max(width - len(indent), LEAST_OF_DETAILS))
+        details = textwrap.wrap(row[4], max(width - len(indent), LEAST_OF_DETAILS), break_on_hyphens=False)
         if beside and details:
             start += details.pop(0)
         yield "\n".join([start.rstrip(), *(indent + line for line in details)])

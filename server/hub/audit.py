@@ -46,7 +46,9 @@ def recorded_run(hub: HubFolder, out: Path, *, resume: bool, model: str = "") ->
         with suppress(RunError):  # damaged
             status = read_status(out)
         if status is not None:
-            run |= {"state": status.state, "reason": plain_text(status.words), "arm": status.arm, "round": status.round}
+            end: dict[str, Details] = {"state": status.state, "reason": plain_text(status.words)}
+            end |= {"arm": status.arm, "round": status.round}
+            run |= {key: value for key, value in end.items() if value}
         hub.audit.note(f"{kind} ended", **run)
 
 
