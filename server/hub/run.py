@@ -18,7 +18,7 @@ from fedbus.runs.lock import FOLLOWING
 from fedbus.seeds import derive_seed
 from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.load import load_settings
-from fedbus.settings.privacy_rules import check_secure_sites
+from fedbus.settings.privacy_rules import SECURE, check_secure_sites
 from fedbus.settings.schema import Settings
 from fedbus.system.files import write_json
 from fedbus.tracking.tracker import check_tracking, open_tracker
@@ -39,6 +39,7 @@ from server.hub.run_status import Status, read_status, write_status
 from server.hub.run_watch import RunWatch
 from server.hub.superlink import is_up
 from server.rounds.robust import check_robust_arms
+from server.rounds.secure_loop import describe_losses
 
 Log = Callable[[str], object]
 
@@ -109,6 +110,8 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
         )
     check_robust_arms(settings, len(sites))
     check_secure_sites(settings.privacy, len(sites))
+    if settings.privacy == SECURE:
+        log(describe_losses(len(sites), settings.quorum or len(sites)))
     if not is_up(hub):
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
     # The ServerApp makes the start weights again; here they show problems before anything is written or started.

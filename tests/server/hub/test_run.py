@@ -21,9 +21,11 @@ def hub(tmp_path):
 
 def refuse(hub, out, words, error=SettingsError, **changes):
     settings = build_settings(tiny_settings().as_dict() | {"arms": ["fedavg"]} | changes, "the test")
+    said: list[str] = []
     with pytest.raises(error, match=words):
-        run_deployed(hub, settings, out, resume=False, log=lambda words: None)
+        run_deployed(hub, settings, out, resume=False, log=said.append)
     assert not out.exists()
+    return said
 
 
 def test_a_run_folder_must_be_directly_in_the_hubs_runs(hub, tmp_path):
@@ -46,7 +48,7 @@ def test_a_hub_without_sites_says_how_to_approve_one(hub):
 
 
 def approve(hub, *names):
-    for number, name in enumerate(names, 1):
+    for number, name in enumerate(names, 1 + len(hub.sites())):
         hub.add_site(ApprovedSite(name, number, f"SHA256:{number:043}", "2026-01-31T12:00:00+00:00"))
 
 
@@ -55,6 +57,19 @@ def test_a_robust_arm_that_protects_nobody_with_these_sites_is_refused(hub):
     refuse(hub, hub.runs / "first", "7 updates per round", arms=["fedavg", "bulyan"])
     refuse(hub, hub.runs / "first", "3 updates per round", arms=["fedmedian"], quorum=2)
     refuse(hub, hub.runs / "first", "is not running", RunError, arms=["fedmedian"])
+
+
+def test_under_secure_aggregation_a_run_says_at_its_start_how_many_sites_a_round_can_lose(hub):
+    approve(hub, "east", "north")
+    secure = {"privacy": "secure-aggregation"}
+    refuse(hub, hub.runs / "first", "at least 3 sites", **secure)
+    approve(hub, "south")
+    assert "it cannot lose one" in refuse(hub, hub.runs / "first", "is not running", RunError, **secure)[-1]
+    approve(hub, "west")
+    said = refuse(hub, hub.runs / "first", "is not running", RunError, **secure, quorum=3)
+    assert said == [
+        "secure aggregation with 4 sites: a round needs 3, so it can lose 1, and continues with the others' exact mean"
+    ]
 
 
 @pytest.mark.parametrize(
