@@ -1,15 +1,20 @@
-"""From a hub and three sites to a report: real processes, and a hub that is killed during a round."""
+"""From a hub and three sites to a report: real processes, consent, and a hub that is killed during a round."""
 
+import io
 import json
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
+from clients.consent.approve import approve_study
+from clients.site.keys import fingerprint
 from fedbus.model_folder.read import read_model
 from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import ArmFolder
@@ -18,7 +23,8 @@ from fedbus.seeds import derive_seed
 from fedbus.settings.load import load_settings
 from fedbus.settings.schema import Settings
 from fedbus.sites.prepare import prepare_sites
-from fedbus.transport.messages import Instruction
+from fedbus.transport.messages import EVALUATION, TRAINING, Instruction
+from fedbus.transport.study import STUDY_FILE, Study
 from server.hub.renewal import renew_certificate
 from server.hub.watched_run import open_watched_run
 from server.rounds.job import Job
@@ -67,15 +73,45 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def asked(federation: LocalFederation) -> Iterator[LocalFederation]:
+    """The federation, with operators who approve studies instead of an application for any study."""
+    applications = {name: site.approvals().applications for name, site in federation.sites.items()}
+    for name, digests in applications.items():
+        for digest in digests:
+            federation.sites[name].withdraw(digest)
+    yield federation
+    for name, digests in applications.items():
+        for digest in digests:
+            federation.sites[name].approve_any_study(digest)
+
+
+def consent(federation: LocalFederation, out: Path, name: str) -> Study:
+    """Approve the study that the hub has announced at every site, once the hub has asked there."""
+    federation.wait_until((out / STUDY_FILE).is_file, name)
+    announced = json.loads((out / STUDY_FILE).read_text())
+    for site in federation.sites.values():
+        federation.wait_until((site.studies / f"{announced['digest']}.json").is_file, name)
+        screen = Console(file=io.StringIO(), width=80)
+        assert approve_study(site, announced["digest"], screen, lambda: True)
+        assert "It is the one installed here." in screen.file.getvalue()
+        assert all(
+            fingerprint(other.key) in screen.file.getvalue() for other in federation.sites.values() if other != site
+        )
+    return Study.from_json(announced["study"])
+
+
+@pytest.fixture(scope="module")
+def finished(asked: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three rounds: the hub is killed in the second and started again, and the run is resumed.
 
     Before the third round, the hub's certificate is renewed, while all processes are running.
     """
+    federation = asked
     settings = write_settings(tmp_path_factory.mktemp("settings"), "deployed", rounds=3)
     out = federation.hub.runs / "deployed"
     history = out / "arms" / "fedavg" / "history.jsonl"
     cut = federation.run(settings)
+    consent(federation, out, "run")
     federation.wait_until(lambda: history.is_file() and bool(history.read_text()), "run")
     federation.kill("hub")
     assert cut.wait(PATIENCE_SECONDS) == 1
@@ -84,7 +120,7 @@ def finished(federation: LocalFederation, tmp_path_factory: pytest.TempPathFacto
     assert "--resume" in said
     assert not answers(federation.hub.settings.port)
     federation.start_hub()
-    resumed = federation.run(settings, "--resume")
+    resumed = federation.run(settings, "--resume", "--set", "round-timeout=599")  # not another study
     federation.wait_until(lambda: len(history.read_text().splitlines()) >= 2, "run")
     renew_certificate(federation.hub)
     assert resumed.wait(PATIENCE_SECONDS) == 0, federation.log("run").read_text()
@@ -102,6 +138,16 @@ def test_the_deployed_result_equals_the_simulated_one_bit_for_bit(finished, data
     here, there = ArmFolder(finished / "arms" / "fedavg").read_history(), simulated.read_history()
     assert [line["validation"] for line in here] == [line["validation"] for line in there]
     assert [line["participants"] for line in here] == [["east", "north", "south"]] * 3
+
+
+def test_every_site_ran_the_one_study_that_it_had_approved(finished, federation):
+    study = Study.from_json(json.loads((finished / STUDY_FILE).read_text())["study"])
+    assert (study.task, set(study.sites)) == (TRAINING, set(federation.sites))
+    assert f"study {study.digest}" in federation.log("run").read_text(), "also when it is resumed"
+    for site in federation.sites.values():
+        assert study.digest in [each.study for each in site.approvals().studies]
+        assert site.approvals().applications == ()
+        assert "study not approved" in {entry.event for entry, _ in site.audit.read().entries}, "before"
 
 
 def test_every_site_received_the_best_model_with_its_own_metrics(finished, federation):
@@ -138,6 +184,8 @@ def test_the_page_of_the_run_shows_which_sites_are_connected(finished, federatio
 
 def test_every_site_tests_a_given_model_and_keeps_nothing(finished, federation):
     evaluating = federation.spawn("evaluate", ["hub", "evaluate", str(federation.hub.path), f"{finished}/arms/fedavg"])
+    study = consent(federation, federation.hub.runs / "evaluation-deployed-fedavg-0", "evaluate")
+    assert study.task == EVALUATION, "a study of its own"
     assert evaluating.wait(PATIENCE_SECONDS) == 0, federation.log("evaluate").read_text()
     out = federation.hub.runs / "evaluation-deployed-fedavg-0"
     found, trained = (
