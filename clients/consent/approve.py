@@ -13,6 +13,7 @@ from clients.site.approvals import check_digest
 from clients.site.folder import SiteFolder
 from clients.site.studies import StudyRequest, read_pending, read_request
 from fedbus.errors import FedbusError, RunError
+from fedbus.privacy.plan import make_plan
 from fedbus.system.progress import Advance
 from fedbus.system.terminal import BAD, QUIET, advance_task, progress_bar
 from fedbus.transport.messages import TRAINING
@@ -98,7 +99,9 @@ def count_work(site: SiteFolder, request: StudyRequest, console: Console) -> Wor
                 return advance_task(bar, "Reading", total)
 
             rows = try_rows(site, reader, root, settings, progress)
+        alone = settings.batches == "equal" or settings.steps_per_round
+        if settings.dp_epsilon and alone:
+            make_plan(rows, settings)  # raises an error if the budget can't be kept here
     except FedbusError as error:
         return Work(problem=error.problem)
-    alone = settings.batches == "equal" or settings.steps_per_round
     return Work(rows.distinct, len(rows.index), rows.steps_per_round(settings) if alone else None)

@@ -10,7 +10,7 @@ from fedbus.settings.schema import Settings
 from fedbus.text import plain_text
 from fedbus.transport.messages import EVALUATION
 
-SHOWN = ("model", "image-size", "rounds", "steps-per-round", "arms", "seeds", "privacy")
+SHOWN = ("model", "image-size", "rounds", "steps-per-round", "arms", "seeds", "privacy", "dp-epsilon", "dp-delta")
 """Settings that have a line of their own."""
 
 PROBLEM = "Problem here"
@@ -87,9 +87,15 @@ def _leaves(settings: Settings, *, evaluation: bool) -> str:
 
 
 def _privacy(settings: Settings, *, evaluation: bool) -> str:
-    if evaluation or settings.privacy != SECURE:
-        return "none: the hub sees what this site alone sends"
-    return "secure aggregation: the hub learns sums over at least 3 sites, nothing of one site"
+    modes = []
+    if settings.privacy == SECURE and not evaluation:
+        modes.append("secure aggregation: the hub learns sums over at least 3 sites, nothing of one site")
+    if settings.dp_epsilon and not evaluation:
+        modes.append(
+            f"differential privacy of the weights for patients in training: epsilon {settings.dp_epsilon:g}, "
+            f"delta {settings.dp_delta:g} in each training"
+        )
+    return "; ".join(modes) or "none: the hub sees what this site alone sends"
 
 
 def _changed(settings: Settings) -> str:

@@ -24,6 +24,6 @@ def privacy_faults(settings: Settings, required: RequiredPrivacy, *, training: b
         faults.append(f"an evaluation of a given model sends counts of this site alone, against {demand}")
     elif required in (SECURE, "both") and settings.privacy != SECURE:
         faults.append(f"privacy = {settings.privacy}, against {demand}")
-    if required in (DIFFERENTIAL, "both") and training:
-        faults.append(f"no differential privacy, against {demand}")
+    if required in (DIFFERENTIAL, "both") and training and not settings.dp_epsilon:
+        faults.append(f"dp-epsilon = 0 (no differential privacy), against {demand}")
     return faults

@@ -68,7 +68,7 @@ def lines_of(text: str) -> dict[str, str]:
     """The text behind each topic, with its continuation lines."""
     found: dict[str, str] = {}
     topic, lines = "", text.splitlines()
-    width = next(line for line in lines if line.startswith("Model ")).index("test_resnet")
+    width = next(line for line in lines if line.startswith("Model ")).index("test_")
     for line in lines:
         topic = line[:width].strip() or topic
         found[topic] = f"{found.get(topic, '')} {line[width:].strip()}".strip()
@@ -112,6 +112,19 @@ def test_under_secure_aggregation_only_sums_leave(site):
     found = lines_of(shown(site, store(site, privacy="secure-aggregation")))
     assert found["What leaves"].startswith("masked weights and numbers, of which the hub learns sums over sites")
     assert found["Privacy"].startswith("secure aggregation")
+
+
+def test_differential_privacy_is_shown_with_its_budget_and_that_of_both_modes(site):
+    budget = {"dp_epsilon": 8.0, "dp_delta": 1e-6, "model": "test_efficientnet_gn"}
+    found = lines_of(shown(site, store(site, **budget)))
+    assert found["Privacy"].startswith("differential privacy")
+    assert "epsilon 8, delta 1e-06" in found["Privacy"]
+    both = lines_of(shown(site, store(site, privacy="secure-aggregation", **budget)))["Privacy"]
+    assert both.startswith("secure aggregation")
+    assert "epsilon 8" in both
+    assert "dp-" not in found["Not default"]
+    weak = lines_of(shown(site, store(site, **budget | {"dp_delta": 0.5})))
+    assert "dp-delta = 0.5 is not below" in weak["Problem here"]
 
 
 def test_an_evaluation_leaves_counts_in_the_clear_whatever_the_model_was_trained_with(site):

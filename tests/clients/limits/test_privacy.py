@@ -11,6 +11,7 @@ from fedbus.settings.load import build_settings
 from tests.site_folders import make_site
 
 SECURE = {"privacy": "secure-aggregation", "quorum": 3}
+DIFFERENTIAL = {"dp-epsilon": 8.0, "model": "test_efficientnet_gn"}
 
 
 def check(required: str, changes: dict, *, training: bool = True) -> None:
@@ -35,12 +36,16 @@ def test_the_demanded_mode_is_accepted():
     check("none", {})
     check("none", SECURE)
     check("none", {}, training=False)
+    check("differential-privacy", DIFFERENTIAL)
+    check("both", SECURE | DIFFERENTIAL)
 
 
 @pytest.mark.parametrize("required", ["differential-privacy", "both"])
 def test_a_training_without_differential_privacy_is_refused_by_name(required):
-    with pytest.raises(RefusedError, match="differential privacy, against this site's require-privacy"):
+    with pytest.raises(RefusedError, match=r"dp-epsilon = 0 .*, against this site's require-privacy"):
         check(required, SECURE)
+    with pytest.raises(RefusedError, match="privacy = none, against this site's require-privacy = both"):
+        check("both", DIFFERENTIAL)
 
 
 def test_an_evaluation_sends_no_weights_that_differential_privacy_would_protect():
