@@ -89,8 +89,8 @@ def west(finished, federation: LocalFederation, tmp_path_factory: pytest.TempPat
     data = make_labels_csv(tmp_path_factory.mktemp("west"), {"benign": 14, "malignant": 14, "normal": 14}, seed=4)
     site = federation.make_site("west").with_data("labels-csv", data)
     approve_site(federation.hub, site.public_key)
-    for digest in federation.sites["east"].approved():
-        site.approve(digest)
+    for digest in federation.sites["east"].approvals().applications:
+        site.approve_any_study(digest)
     federation.sites["west"] = site
     yield "west"
     end_sites(federation, ["west"])
