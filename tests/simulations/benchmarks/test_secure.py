@@ -1,9 +1,12 @@
 """The benchmark of secure aggregation, on a model of a few values."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from fedbus.errors import RunError
+from fedbus.system.files import read_json
 from simulations.benchmarks import secure
 
 STATE = {"b.weight": torch.linspace(-2, 2, 600).reshape(20, 30), "a.bias": torch.zeros(10)}
@@ -30,3 +33,21 @@ def test_a_mean_that_is_not_exact_fails_the_measurement(monkeypatch: pytest.Monk
     monkeypatch.setattr(secure, "decode_mean", lambda *args: {key: value + 1e-5 for key, value in exact(*args).items()})
     with pytest.raises(RunError, match="not the plain one"):
         secure.measure(STATE, 3, 1)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_part_writes_the_figures_of_the_larger_session(
+    quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secure, "start_state", lambda *_: STATE)
+    monkeypatch.setattr(secure, "TURNS", 1)
+    (tmp_path / "settings.json").write_text('{"model": "any"}')
+    secure.main(tmp_path / "settings.json", tmp_path / "out.json", quick)
+    found = read_json(tmp_path / "out.json")
+    assert [(row["sites"], row["lost"]) for row in found["rows"]] == ([] if quick else [(3, 0)]) + [(10, 0)] + (
+        [] if quick else [(10, 3)]
+    )
+    larger = next(row for row in found["rows"] if (row["sites"], row["lost"]) == (10, 0))
+    assert found["secure_site_s"] == larger["site_seconds"]
+    assert found["secure_bytes_over_flat"] == larger["bytes_over_flat"]
+    assert found["secure_mask_over_floor"] == larger["mask_over_floor"]
