@@ -1,12 +1,11 @@
 """The end of an audit log as it was last written, in a small file beside it: it shows when lines are cut off."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fedbus.audit.entry import NO_LINE
-from fedbus.system.files import write_whole
+from fedbus.system.files import write_synced
 
 HEAD_FILE = "audit.head"
 
@@ -34,14 +33,7 @@ def write_head(folder: Path, head: Head) -> None:
     Raises:
         RunError: If the disk is full or the folder can't be written.
     """
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="ascii") as file:
-            json.dump(asdict(head), file)
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a power cut may leave an empty file under the new name
-
-    write_whole(folder / HEAD_FILE, write)
+    write_synced(folder / HEAD_FILE, json.dumps(asdict(head)).encode("ascii"))
 
 
 def read_head(folder: Path) -> Head | None:

@@ -16,7 +16,7 @@ from fedbus.audit.chain import Chain, read_chain
 from fedbus.audit.entry import Entry, digest_of
 from fedbus.audit.head import HEAD_FILE, Head, read_head, write_head
 from fedbus.errors import FedbusWarning, RunError
-from fedbus.system.files import write_whole
+from fedbus.system.files import write_synced
 from fedbus.system.locks import try_lock
 
 LOG_FILE = "audit.jsonl"
@@ -98,7 +98,7 @@ class AuditLog:
     def _set_aside(self, file: FileIO, head: Head, torn: bytes) -> Head:
         """Move an incomplete line into a file of its own, and record that."""
         name = TORN_FILE.format(digest_of(torn)[:8])
-        write_whole(self.folder / name, lambda temporary: temporary.write_bytes(torn))
+        write_synced(self.folder / name, torn)
         file.truncate(head.bytes)
         details: dict[str, Details] = {"file": name, "bytes": len(torn), "sha256": digest_of(torn)}
         return self._append(file, head, "incomplete line set aside", details)

@@ -21,10 +21,15 @@ PRIVATE, OTHERS, ENTER = 0o700, 0o077, 0o011
 """The mode of a folder that only its owner can enter, the rights of everybody else, and those to enter it."""
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = False) -> None:
     """Call `write` with a temporary file beside `path`, then move that file into place in one step.
 
     If the disk is full or the process is interrupted, an old file stays unchanged and no fragment is left.
+
+    Args:
+        path: The file.
+        write: Writes the file whose path it is given.
+        private: Whether only the owner may read the file.
 
     Raises:
         RunError: If the disk is full or the folder can't be written.
@@ -38,12 +43,24 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o600 if private else 0o666 & ~_umask())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_synced(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a file with `write_whole`, and wait until it is on the disk: a power cut leaves the old or the new one."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    write_whole(path, write, private=private)
 
 
 def delete_fragments(folder: Path) -> None:

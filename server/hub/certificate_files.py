@@ -1,11 +1,9 @@
 """The files of a renewed server certificate: certificate and key are replaced both, also after a kill in between."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from fedbus.deployment.private_folder import read_bytes
-from fedbus.errors import RunError
+from fedbus.system.files import write_synced
 
 RENEWED = "renewed.pem"
 """In the hub's folder: a new server certificate with its key, until both have replaced the old ones."""
@@ -19,7 +17,7 @@ def write_renewed(folder: Path, certificate: bytes, key: bytes) -> None:
     Raises:
         RunError: If the file can't be written; then the old certificate is unchanged.
     """
-    _replace(folder / RENEWED, certificate + key)
+    write_synced(folder / RENEWED, certificate + key, private=True)
 
 
 def install_renewed(folder: Path, certificate: Path, key: Path) -> None:
@@ -37,25 +35,6 @@ def install_renewed(folder: Path, certificate: Path, key: Path) -> None:
     if not renewed.is_file():
         return
     new_certificate, start, rest = read_bytes(renewed).partition(_KEY_STARTS)
-    _replace(key, start + rest)
-    _replace(certificate, new_certificate)
+    write_synced(key, start + rest, private=True)
+    write_synced(certificate, new_certificate)
     renewed.unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, completely or not at all, and wait until it is on the disk."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # of mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"{path} could not be written ({error.strerror or error}); nothing incomplete is left.",
-            "Free some disk space, or run as the user who owns the folder, then try again.",
-        ) from error

@@ -143,17 +143,17 @@ def test_another_host_in_the_settings_is_refused(hub):
 
 @pytest.mark.parametrize("written", [1, 2])
 def test_a_renewal_that_is_killed_in_between_is_completed_by_the_next_command(written, hub, monkeypatch):
-    replace, done = certificate_files._replace, list[bytes]()
+    write, done = certificate_files.write_synced, list[bytes]()
 
-    def until_killed(path: Path, content: bytes) -> None:
+    def until_killed(path: Path, content: bytes, **options: bool) -> None:
         if len(done) == written:
             raise KeyboardInterrupt
-        replace(path, content)
+        write(path, content, **options)
         done.append(content)
 
     old = read(hub.certificate)
     with monkeypatch.context() as patch:
-        patch.setattr(certificate_files, "_replace", until_killed)
+        patch.setattr(certificate_files, "write_synced", until_killed)
         with pytest.raises(KeyboardInterrupt):
             renew_certificate(hub)
     assert read(hub.certificate) == old
