@@ -61,7 +61,7 @@ def measure_membership(arms: Mapping[str, AuditedFolds], sites: Sequence[str], d
         "sites": by site "members" and "non_members", the groups that were scored, summed over folds; "left_out", the
         classes that were not scored in some fold; and "reason", why it was not attacked, else empty. "arms": by arm and
         place {figure: {"value", "low", "high"}} in 0..1 for every name in `FIGURES`, None where it is undefined.
-        Places: the sites that were attacked, and their `mean`.
+        Places: the sites that were attacked, and the `mean` of those in which a figure is defined.
 
     Raises:
         SettingsError: If `draws` is less than 1.
@@ -164,8 +164,8 @@ def _figures(scores: FloatArray, member: NDArray[np.bool_], weights: NDArray[np.
 
 
 def _mean(sites: Sequence[_Attack]) -> _Attack:
-    """Average over sites, each counting the same; a figure that is undefined at one of them has no mean."""
+    """Average over the sites in which a figure is defined, each counting the same; they are the same in all arms."""
     return _Attack(
-        {name: np.mean([each.points[name] for each in sites], axis=0) for name in FIGURES},
-        {name: np.mean([each.sampled[name] for each in sites], axis=0) for name in FIGURES},
+        {name: mean_of_defined([each.points[name] for each in sites]) for name in FIGURES},
+        {name: mean_of_defined([each.sampled[name] for each in sites]) for name in FIGURES},
     )

@@ -32,7 +32,7 @@ def shown_level(arms: dict[str, dict[str, Any]]) -> str:
     """Choose the true-positive rate to show: at 1 % false positives if every site has the groups for it, else at 5 %.
 
     Args:
-        arms: The figures by arm and place.
+        arms: The figures by arm and place; the sites are the same in all arms.
     """
     figures = [places[place]["tpr_at_1"] for places in arms.values() for place in places]
     return "tpr_at_1" if all(figures) else "tpr_at_5"
@@ -52,13 +52,17 @@ def notes(membership: dict[str, Any]) -> list[str]:
     """List what was not attacked, and why."""
     if membership["reason"]:
         return [membership["reason"]]
-    found = []
+    found, arms = [], membership["arms"]
+    level = shown_level(arms)
     for site, facts in membership["sites"].items():
         if facts["reason"]:
             found.append(f"{site} was not attacked: {facts['reason']}.")
-        elif facts["left_out"]:
+            continue
+        if facts["left_out"]:
             listed = " and ".join(facts["left_out"])
             found.append(f"{site}: {listed} images were left out, because too few test groups have them.")
+        if any(places[site][level] is None for places in arms.values()):
+            found.append(f"{site} has too few test groups for a true-positive rate; its mean is over the other sites.")
     return found
 
 

@@ -180,6 +180,21 @@ def _same_class(rows: Predictions) -> np.ndarray:
     return np.concatenate([truth, (1 - truth) / 2, (1 - truth) / 2], axis=1)
 
 
+def test_a_rate_that_a_site_is_too_small_for_is_averaged_over_the_others():
+    sites = {"north": 120, "south": 15}
+    rows = [
+        join([predictions(name, groups, seed=seed, each=1, site=site) for site, groups in sites.items()])
+        for name, seed in (("m", 1), ("n", 2))
+    ]
+    same = [Predictions(np.zeros(len(r.labels)), _same_class(r), r.groups, r.sites, r.paths) for r in rows]
+    places = measure_membership({"a": [[(same[0], same[1])]]}, list(sites), DRAWS, SEED)["arms"]["a"]
+    assert places["south"]["tpr_at_5"] is None
+    assert places["mean"]["tpr_at_5"] == places["north"]["tpr_at_5"]
+    assert places["mean"]["auc"]["value"] == pytest.approx(
+        (places["north"]["auc"]["value"] + places["south"]["auc"]["value"]) / 2
+    )
+
+
 def test_a_class_with_few_non_members_is_left_out_by_name():
     outside = predictions("n", 60, seed=2)
     rare = np.unique(outside.groups[outside.labels == 2])[:5]

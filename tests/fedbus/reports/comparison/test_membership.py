@@ -8,7 +8,7 @@ import pytest
 from fedbus.cards.membership import membership_lines
 from fedbus.reports import wording
 from fedbus.reports.comparison.page import render_report
-from fedbus.reports.membership import LIMITS, membership_sentences, shown_level
+from fedbus.reports.membership import LIMITS, membership_sentences, notes, shown_level
 from tests.audited import sample_membership
 from tests.html_reader import HtmlReader
 from tests.report_sample import sample_results
@@ -53,6 +53,11 @@ def test_true_positive_rates_are_shown_at_one_level_at_all_sites():
     assert shown_level(arms) == "tpr_at_1"
     arms["fedavg"]["BUSI"]["tpr_at_1"] = None
     assert shown_level(arms) == "tpr_at_5"
+    arms["fedavg"]["BUSI"]["tpr_at_5"] = None
+    membership = sample_membership() | {"arms": arms}
+    assert "BUSI has too few test groups for a true-positive rate; its mean is over the other sites." in notes(
+        membership
+    )
 
 
 def test_an_audit_without_figures_shows_its_reason_only():
