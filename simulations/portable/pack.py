@@ -99,6 +99,10 @@ def _check(settings: Settings, folds: Sequence[int]) -> None:
         raise SettingsError(f"sampler = {settings.sampler} can't be packed.", f"Use one of {', '.join(SAMPLERS)}.")
     if tuned := [arm for arm in settings.arms if is_tuned(arm)]:
         raise SettingsError(f"arms: {', '.join(tuned)} can't be packed.", "Leave out the fine-tuned arms.")
+    if settings.dp_epsilon:
+        raise SettingsError(
+            f"dp-epsilon = {settings.dp_epsilon:g} can't be packed: it needs Opacus.", "Run fedbus compare."
+        )
     Settings.model_validate(settings.as_dict() | {"engine": "in-process"})  # only the averaging strategies
 
 

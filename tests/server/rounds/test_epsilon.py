@@ -1,0 +1,32 @@
+"""The hub checks and records the epsilon that sites report."""
+
+import numpy as np
+import pytest
+
+from fedbus.evaluation.validation import Score
+from fedbus.transport.report import Report
+from server.rounds.epsilon import epsilon_fault, epsilon_line
+from tests.tiny import tiny_settings
+
+PRIVATE = tiny_settings(model="test_efficientnet_gn", dp_epsilon=8)
+
+
+def report(epsilon: float | None) -> Report:
+    return Report(1.0, Score(np.eye(3, dtype=np.int64), np.ones(3)), epsilon=epsilon)
+
+
+def test_a_site_without_an_epsilon_or_beyond_the_budget_is_refused():
+    assert epsilon_fault(report(8 * (1 + 1e-9)), PRIVATE) is None
+    assert "no epsilon" in (epsilon_fault(report(None), PRIVATE) or "")
+    assert "more than dp-epsilon = 8" in (epsilon_fault(report(8.01), PRIVATE) or "")
+    assert epsilon_fault(report(None), tiny_settings()) is None
+
+
+def test_the_history_names_what_each_site_has_spent():
+    assert epsilon_line({"north": report(2.5), "south": report(3.0)}) == {"epsilon": {"north": 2.5, "south": 3.0}}
+    assert epsilon_line({"north": report(None)}) == {}
+
+
+@pytest.mark.parametrize("value", [2.5, 0.0])
+def test_a_report_is_received_as_it_was_sent(value):
+    assert Report.from_metrics(report(value).to_metrics()).epsilon == value
