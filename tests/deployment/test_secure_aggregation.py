@@ -84,7 +84,7 @@ def test_no_confusion_of_a_single_site_is_in_the_hubs_files(finished, federation
 
 
 @pytest.fixture(scope="module")
-def west(finished, federation: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def west(federation: LocalFederation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A fourth site, which dies at the next of `STEPS` whenever it takes part in a round."""
     data = make_labels_csv(tmp_path_factory.mktemp("west"), {"benign": 14, "malignant": 14, "normal": 14}, seed=4)
     site = federation.make_site("west").with_data("labels-csv", data)
