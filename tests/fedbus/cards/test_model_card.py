@@ -260,3 +260,15 @@ def test_no_name_can_become_markup(run):
     assert all(len(row) == len(table[0]) for each in tables(page).values() for table in each for row in table)
     ((_, *rows),) = tables(page)["Versions and machine"]
     assert rows[:2] == [["a|b", "<img src=x>"], ["c", "1 | x | y |"]]
+
+
+def test_the_card_says_what_differential_privacy_covers_or_that_there_was_none(run):
+    none = model_card(run)
+    assert "trained without differential privacy" in none
+    settings = run.results["settings"] | {"dp-epsilon": 8, "dp-delta": 1e-5, "dp-clip": 1.0}
+    arm = next(arm for arm in run.results["arms"] if arm in run.results["work"])
+    work = {arm: run.results["work"][arm] | {"epsilon": {"north": 7.98}}}
+    card = model_card(replace(run, results=run.results | {"settings": settings, "work": work}))
+    assert "(epsilon, delta) = (8, 1e-05)" in card
+    assert "Not covered" in card
+    assert "7.98" in card
