@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedbus.seeds import derive_seed
 from fedbus.settings.arm_rules import check_arms
 from fedbus.settings.arms import STRATEGIES
-from fedbus.settings.dp_fields import Clip, Delta, Epsilon, Unit
 from fedbus.settings.dp_rules import check_differential_privacy
+from fedbus.settings.privacy_fields import Clip, Delta, Epsilon, Mode, Unit, UpdateRange
 from fedbus.settings.privacy_rules import SECURE, check_secure_aggregation
 from fedbus.settings.site_name import check_site_name
 from fedbus.settings.threshold_rule import parse_rule
@@ -197,19 +197,8 @@ class Settings(BaseModel):
         gt=0,
         description="An update is refused if it changes the model by more than this many times the model's norm.",
     )
-    privacy: Literal["none", "secure-aggregation"] = Field(
-        "none",
-        description="What the hub sees of a site's round: its update, counts and losses (none), or only their sums "
-        "over at least three sites (secure-aggregation).",
-    )
-    update_range: float = Field(
-        4,
-        gt=0,
-        le=1e6,
-        description="With secure-aggregation, how far a round may change a value: this many times the largest value of "
-        "its array in the model, and at least this much. A site whose update exceeds it refuses the round; a larger "
-        "range makes the sums coarser.",
-    )
+    privacy: Mode = "none"
+    update_range: UpdateRange = 4
     dp_epsilon: Epsilon = 0
     dp_delta: Delta = 1e-5
     dp_clip: Clip = 1.0

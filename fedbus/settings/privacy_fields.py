@@ -1,8 +1,27 @@
-"""The settings of differential privacy: their types and descriptions."""
+"""The settings of secure aggregation and differential privacy: their types and descriptions."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
+
+Mode = Annotated[
+    Literal["none", "secure-aggregation"],
+    Field(
+        description="What the hub sees of a site's round: its update, counts and losses (none), or only their sums "
+        "over at least three sites (secure-aggregation).",
+    ),
+]
+
+UpdateRange = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1e6,
+        description="With secure-aggregation, how far a round may change a value: this many times the largest value of "
+        "its array in the model, and at least this much. A site whose update exceeds it refuses the round; a larger "
+        "range makes the sums coarser.",
+    ),
+]
 
 Epsilon = Annotated[
     float,
