@@ -20,12 +20,12 @@ from fedbus.errors import OutOfRangeError, RunError
 from fedbus.models.state import State
 from fedbus.secure_aggregation.numbers import encode_numbers
 from fedbus.secure_aggregation.site_session import SiteSession
-from fedbus.secure_aggregation.terms import SessionTerms
+from fedbus.secure_aggregation.terms import TRAIN, SessionTerms
 from fedbus.settings.privacy_rules import SECURE
 from fedbus.transport.allow_list import check_masked, check_reply, check_summed, check_vectors
 from fedbus.transport.messages import TRAINING, Instruction
 from fedbus.transport.report import EPSILON
-from fedbus.transport.secure_records import KEYS, SEALED, SHARES, TRAIN
+from fedbus.transport.secure_records import KEYS, SEALED, SHARES
 from fedbus.transport.summed_report import evaluation_format, numbers_of_report, purpose_of
 from fedbus.transport.summed_update import Sum, SumFormat, Trained, UpdateSum
 from fedbus.transport.update_check import check_update

@@ -1,7 +1,7 @@
 """What a site remembers of secure sums: the session that it takes part in, and which sums it has unmasked.
 
-    WORK/secure-sums/SITE.json             the session, with its secrets; a new session replaces it
-    WORK/memory/TITLE/SITE/unmasked.json   by purpose and round, the sites of the sum
+    WORK/secure-sums/SITE.json   the session, with its secrets; a new session replaces it
+    unmasked.json                by purpose and round, the sites of the sum; in the folder of `clients.released`
 
 They are files and not in Flower's context: the worker fetches messages in parallel threads, each with the context of
 that moment, so two requests that arrive together would both find that the site has not answered yet. Here each is
@@ -11,9 +11,9 @@ answered after the state of the one before has been written.
 from collections.abc import Sequence
 from pathlib import Path
 
+from clients.released import released_folder
 from clients.workspace import Workspace
 from fedbus.errors import RunError
-from fedbus.runs.site_state import state_folder
 from fedbus.secure_aggregation.site_session import SiteSession
 from fedbus.secure_aggregation.terms import SessionTerms
 from fedbus.secure_aggregation.unmasked_sums import remember_sum
@@ -59,10 +59,10 @@ def record_unmasked(
     """Record which sites' sum of a round is unmasked; call it before the reply leaves the site.
 
     Raises:
-        RunError: If the site has unmasked the sum of other sites in this round, in whatever session; or the file is
-            damaged or can't be written.
+        RunError: If the site has unmasked the sum of other sites in this round, in whatever session or run; or the
+            file is damaged or can't be written.
     """
-    path = state_folder(workspace.folder, instruction.memory) / workspace.name / "unmasked.json"
+    path = released_folder(workspace, instruction) / "unmasked.json"
     record = remember_sum(path.read_bytes() if path.is_file() else b"", terms, survivors)
     write_whole(path, lambda temporary: temporary.write_bytes(record))
 

@@ -1,5 +1,6 @@
 """One round of training at a site: the part of a site's work that needs no messages."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ def train_site(
     round_number: int,
     present: Tensor | None,
     proximal_mu: float,
+    released: Path,
     progress: Progress = lambda _: None,
     deployed: bool = False,
 ) -> tuple[State, Score, float]:
@@ -54,6 +56,7 @@ def train_site(
         round_number: Number of the round, from 1.
         present: The classes that the model may predict; None: all.
         proximal_mu: FedProx's mu, 0 for every other strategy.
+        released: Where it records what it has released with differential privacy.
         progress: Called after every optimiser step, as in `train_round`.
         deployed: Whether the site is a hospital's, whose noise nobody else must be able to predict.
 
@@ -74,8 +77,8 @@ def train_site(
         restore_optimiser(optimiser, memory.load(OPTIMISER, previous))
     if settings.dp_epsilon:
         _train_privately(
-            model, rows, memory, settings, optimiser, received, seed=seed, round_number=round_number,
-            proximal_mu=proximal_mu, progress=progress, deployed=deployed,
+            model, rows, settings, optimiser, received, seed=seed, round_number=round_number,
+            proximal_mu=proximal_mu, released=released, progress=progress, deployed=deployed,
         )  # fmt: skip
         loss = 0.0
     else:
@@ -95,7 +98,6 @@ def train_site(
 def _train_privately(
     model: nn.Module,
     rows: TrainingRows,
-    memory: SiteState,
     settings: "Settings",
     optimiser: Optimizer,
     received: State,
@@ -103,6 +105,7 @@ def _train_privately(
     seed: int,
     round_number: int,
     proximal_mu: float,
+    released: Path,
     progress: Progress,
     deployed: bool,
 ) -> None:
@@ -110,7 +113,7 @@ def _train_privately(
     from fedbus.privacy.dp_sgd import train_private_round  # imports Opacus
 
     plan = make_plan(rows, settings)
-    ledger = Ledger.open(memory, plan, deployed=deployed)
+    ledger = Ledger.open(released, plan, deployed=deployed)
     digest = release_digest(
         received, optimiser_tensors(optimiser), rows, settings,
         seed=seed, round_number=round_number, steps=plan.steps, proximal_mu=proximal_mu,

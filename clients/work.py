@@ -18,6 +18,7 @@ from clients.limits.budget import budget_refusals
 from clients.limits.disk import MOST_STATES, mark_used, remove_old_folders
 from clients.limits.study import check_update, model_layout, time_limit
 from clients.received_model import TrainedAt, keep_model
+from clients.released import released_folder
 from clients.site_training import train_site
 from clients.workspace import Workspace
 from fedbus.classes import CLASSES, class_counts
@@ -95,15 +96,16 @@ def train(workspace: Workspace, instruction: Instruction, state: State) -> tuple
         mark_used(folder)
         remove_old_folders(folder.parent, folder, MOST_STATES)
     memory = site_state(workspace.folder, instruction.memory, workspace.name)
+    released = released_folder(workspace, instruction)
     with budget_refusals(workspace.limits):
         trained, score, loss = train_site(
             _build_model(settings.model, device), _open_site(workspace), rows, memory, state, settings,
             seed=instruction.seed, round_number=instruction.round, present=_predictable(instruction),
             proximal_mu=instruction.proximal_mu, progress=time_limit(workspace.limits),
-            deployed=workspace.limits is not None,
+            released=released, deployed=workspace.limits is not None,
         )  # fmt: skip
     steps = rows.steps_per_round(settings)
-    epsilon = spent_epsilon(memory, make_plan(rows, settings)) if settings.dp_epsilon else None
+    epsilon = spent_epsilon(released, make_plan(rows, settings)) if settings.dp_epsilon else None
     return trained, Report(
         rows.weight(settings), score, loss, steps, time.monotonic() - started, epsilon=epsilon
     )  # fmt: skip

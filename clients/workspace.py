@@ -49,6 +49,7 @@ class Workspace:
         models: Where a deployed site keeps the models that it receives; None in a simulation.
         limits: What a deployed site refuses; None in a simulation.
         answered: Where a deployed site records the splits for which it has answered; None in a simulation.
+        released: Where a deployed site records what it has released of each training; None in a simulation.
         key: The private key with which the site signs for secure aggregation.
         on_model: Called with the folder of every model that the site has received.
     """
@@ -59,6 +60,7 @@ class Workspace:
     models: Path | None = None
     limits: Limits | None = None
     answered: Path | None = None
+    released: Path | None = None
     key: Path | None = None
     on_model: OnModel = ignore_model
 
@@ -106,8 +108,9 @@ def workspace_of_site(folder: SiteFolder, instruction: Instruction, on_model: On
     prepared = _prepare_at_site(folder, settings)
     mark_used(prepared)
     return Workspace(
-        prepared, local.name, local.device, folder.models, local.limits, folder.answered, folder.key, on_model
-    )
+        prepared, local.name, local.device, folder.models, local.limits, folder.answered, folder.released, folder.key,
+        on_model,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)

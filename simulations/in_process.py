@@ -116,12 +116,12 @@ class InProcessTraining:
             update, score, loss = train_site(
                 model, self.sites[name], rows, memory, before, settings,
                 seed=self.seed, round_number=number, present=present,
-                proximal_mu=settings.proximal_mu if self.arm == "fedprox" else 0.0,
+                proximal_mu=settings.proximal_mu if self.arm == "fedprox" else 0.0, released=memory.folder,
             )  # fmt: skip
             trained[name] = Trained(update, score, loss, rows.steps_per_round(settings))
             seconds[name] = time.monotonic() - site_started
             if settings.dp_epsilon:
-                epsilon[name] = spent_epsilon(memory, make_plan(rows, settings))
+                epsilon[name] = spent_epsilon(memory.folder, make_plan(rows, settings))
         combined = combine(before, trained, {name: self.rows[name].weight(settings) for name in trained}, settings)
         self._record_validation(checkpoint, combined.scores)
         checkpoint.round = number

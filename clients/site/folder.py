@@ -2,7 +2,8 @@
 
 site.toml  site.key NAME.pub  ca.crt  approved.json
 audit.jsonl audit.head
-check.json  work/  cache/  answered/  studies/  models/  node  site.log       (made when the site checks and joins)
+check.json  work/  cache/  answered/  released/  studies/  models/  node  site.log
+(the last line is made when the site checks and joins)
 """
 
 import shlex
@@ -136,6 +137,11 @@ class SiteFolder:
     def answered(self) -> Path:
         """The splits for which the site has answered."""
         return self.path / "answered"
+
+    @property
+    def released(self) -> Path:
+        """What the site has released of each training: never removed, so that no hub can make the site forget it."""
+        return self.path / "released"
 
     @property
     def studies(self) -> Path:

@@ -1,6 +1,7 @@
 """What a site has released in a training that protects its patients, and the secret of its noise.
 
-    OUT/memory/TITLE[-RUN]/SITE/privacy.json
+    SITE/released/DIGEST/privacy.json          at a deployed site: see `clients.released`
+    OUT/memory/TITLE[-RUN]/SITE/privacy.json   in a simulation
 
 It is written before a round is trained, so before an update can leave. A site trusts no round number: every different
 result counts, whatever the hub calls it, and once there are as many as the training was to have rounds, the budget is
@@ -15,7 +16,6 @@ from typing import Any, Self
 from fedbus.errors import RunError
 from fedbus.privacy.patients import PrivacyError
 from fedbus.privacy.plan import Plan
-from fedbus.runs.site_state import SiteState
 from fedbus.system.files import read_json, write_json
 
 FILE = "privacy.json"
@@ -38,11 +38,11 @@ class Ledger:
     releases: list[str] = field(default_factory=list)
 
     @classmethod
-    def open(cls, memory: SiteState, plan: Plan, *, deployed: bool) -> Self:
+    def open(cls, folder: Path, plan: Plan, *, deployed: bool) -> Self:
         """Open the ledger of a training; a new one is not written before the first round.
 
         Args:
-            memory: The site's state in this training.
+            folder: Where the site records what it has released of this training.
             plan: The plan of this round.
             deployed: Whether the site is a hospital's; its noise then comes from a secret of its own.
 
@@ -50,7 +50,7 @@ class Ledger:
             PrivacyError: If the training was planned differently in an earlier round.
             RunError: If the file is damaged.
         """
-        path, now = memory.folder / FILE, asdict(plan)
+        path, now = folder / FILE, asdict(plan)
         if not path.is_file():
             return cls(path, now, secrets.token_bytes(32) if deployed else b"")
         content = read_json(path)
@@ -59,7 +59,7 @@ class Ledger:
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{path} is damaged ({error}), so what was released is not known.",
-                "Restore it, or start another training.",
+                "Restore it, or start another training, with another seed.",
             ) from error
         changed = [
             f"{key} was {old} and is now {now.get(key)}" for key, old in ledger.plan.items() if old != now.get(key)
@@ -67,7 +67,7 @@ class Ledger:
         if changed:
             raise PrivacyError(
                 f"The training was planned with other numbers ({'; '.join(changed)}), so its epsilon would be unknown.",
-                "Start another training.",
+                "Start another training, with another seed.",
             )
         return ledger
 
@@ -90,7 +90,7 @@ class Ledger:
                 raise PrivacyError(
                     f"the budget of dp-epsilon is spent: {rounds} rounds were planned, as many different ones were "
                     "trained, and this would be another",
-                    f"Start another training; a simulation also after deleting {self.path.parent}.",
+                    f"Start another training, with another seed; a simulation also after deleting {self.path.parent}.",
                 )
             self.releases.append(digest)
             entries = {"plan": self.plan, "secret": self.secret.hex(), "releases": self.releases}
@@ -98,10 +98,10 @@ class Ledger:
         return len(self.releases)
 
 
-def spent_epsilon(memory: SiteState, plan: Plan) -> float:
+def spent_epsilon(folder: Path, plan: Plan) -> float:
     """Return the epsilon that a site has spent in a training.
 
     Raises:
         PrivacyError, RunError: As `Ledger.open`.
     """
-    return plan.epsilon(len(Ledger.open(memory, plan, deployed=False).releases))
+    return plan.epsilon(len(Ledger.open(folder, plan, deployed=False).releases))

@@ -19,7 +19,10 @@ from fedbus.settings.site_name import check_site_name
 FEWEST = 3
 """Sites below which a sum is refused: with two, each could subtract its own vector and learn the other's."""
 
-PURPOSES = ("train", "validation", "likelihoods", "bins", "test")
+TRAIN = "train"
+"""The purpose of a session that sums updates."""
+
+PURPOSES = (TRAIN, "validation", "likelihoods", "bins", "test")
 """What a session sums: the updates of a training round, or one step of the evaluation at the end."""
 
 _LARGEST = 2**53
@@ -37,7 +40,7 @@ class SessionTerms:
         title: The title of the run.
         run: The code of the run.
         arm: The arm that is trained.
-        round: The number of the round, from 1; 0 for an evaluation.
+        round: The number of the round, from 1; for an evaluation, the round that made the model.
         purpose: One of `PURPOSES`.
         instruction: `digest_of_instruction` of what the site is told to do.
         model: `digest_of_arrays` of the model that is sent.

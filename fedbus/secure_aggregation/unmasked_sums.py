@@ -7,16 +7,18 @@ from collections.abc import Collection
 
 from fedbus.errors import RunError, listed
 from fedbus.secure_aggregation.fields import canonical_json, damaged, read_json_object
-from fedbus.secure_aggregation.terms import SessionTerms
+from fedbus.secure_aggregation.terms import TRAIN, SessionTerms
 
 
 def remember_sum(record: bytes, terms: SessionTerms, survivors: Collection[str]) -> bytes:
     """Note whose sum of a round this site unmasks; store the result before the site's shares leave it.
 
-    The same sites again are allowed: a run that was stopped before it could store the round repeats it.
+    The same sites again are allowed: a run that was stopped before it could store the round repeats it. Of a training,
+    the rounds count apart, but an evaluation has no round: there is one at the end, and a hub that had the sites score
+    one model as that of several rounds could leave out another site each time.
 
     Args:
-        record: What this function returned last at this site; empty at first.
+        record: What this function returned last at this site for the same settings, arm and seed; empty at first.
         terms: The terms of the session.
         survivors: The sites whose sum is to be unmasked.
 
@@ -25,7 +27,7 @@ def remember_sum(record: bytes, terms: SessionTerms, survivors: Collection[str])
     """
     what = "The record of unmasked sums"
     sums = read_json_object(record, what) if record else {}
-    sum_name = canonical_json({key: getattr(terms, key) for key in ("run", "arm", "round", "purpose")}).decode()
+    sum_name = f"{terms.purpose} {terms.round}" if terms.purpose == TRAIN else terms.purpose
     wanted, earlier = sorted(survivors), sums.get(sum_name)
     if earlier is None:
         return canonical_json(sums | {sum_name: wanted})
@@ -35,6 +37,7 @@ def remember_sum(record: bytes, terms: SessionTerms, survivors: Collection[str])
         raise RunError(
             f"This site has already unmasked the sum of {listed(earlier)} for round {terms.round} ({terms.purpose}),"
             f" and the hub asks for the sum of {listed(wanted)}.",
-            "Nothing was sent. Wait until the same sites take part, then rerun with --resume, or start a new run.",
+            "Nothing was sent. Wait until the same sites take part, then rerun with --resume; or start a training with"
+            " another seed.",
         )
     return record

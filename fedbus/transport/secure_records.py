@@ -25,9 +25,6 @@ TERMS, SESSION, NAMES = "terms", "session", "names"
 
 KEYS, SEALED, MASKED_VALUES, MASKED_NUMBERS, SHARES = "keys", "sealed", "values", "numbers", "shares"
 
-TRAIN = "train"
-"""The purpose of a session that sums updates."""
-
 
 def read_bytes(record: Mapping[str, Any], key: str) -> bytes:
     """Read a byte string of a message.

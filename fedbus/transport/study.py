@@ -113,5 +113,23 @@ class Study:
     @property
     def digest(self) -> str:
         """SHA-256 of the study's canonical JSON (sorted keys, no spaces, ASCII) as 64 hexadecimal digits."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()
+        return _digest(self.to_json())
+
+
+def training_digest(instruction: Instruction) -> str:
+    """Return the digest of one training, by which a site counts what it has released of it: 64 hexadecimal digits.
+
+    It covers settings, arm and seed, which the operator approves. It leaves out what a hub can change without asking:
+    the title and the code of the run; and the application and the list of sites, because the same training with
+    another list would show the update of the site in which the lists differ.
+
+    Raises:
+        ValueError: If the list of sites is malformed.
+    """
+    settings = Study.of("", instruction.task, instruction.settings, instruction.sites).settings
+    return _digest({"settings": settings, "arm": instruction.arm, "seed": instruction.seed})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedbus.errors import RunError
 from fedbus.evaluation.binned_counts import BINS as BIN_COUNT
 from fedbus.evaluation.binned_counts import BinnedCounts
 from fedbus.evaluation.site_calibration import MALIGNANT_BINS, OTHER_BINS
@@ -16,7 +15,7 @@ from fedbus.secure_aggregation.numbers import NumberFormat
 from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction
 from fedbus.transport.read_values import LIKELIHOOD_SUMS
 from fedbus.transport.report import Report
-from fedbus.transport.summed_score import LOSS_BITS, SCORE, numbers_of_score
+from fedbus.transport.summed_score import LOSS_BITS, SCORE, impossible_sum, numbers_of_score
 from fedbus.transport.summed_update import SumFormat
 
 TEST = "test"
@@ -77,8 +76,5 @@ def read_bins(total: Mapping[str, NDArray[Any]], rows: int) -> BinnedCounts:
     """
     sides = [total[MALIGNANT_BINS], total[OTHER_BINS]]
     if min(side.min() for side in sides) < 0 or int(np.sum(sides)) != rows:
-        raise RunError(
-            f"The sum of the sites' bins does not count the {rows} registered images.",
-            "Install the same version of FedBUS at every site, then rerun with --resume.",
-        )
+        raise impossible_sum(f"The sum of the sites' bins does not count the {rows} registered images")
     return BinnedCounts(malignant=tuple(sides[0].tolist()), others=tuple(sides[1].tolist()))

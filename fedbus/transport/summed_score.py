@@ -64,11 +64,20 @@ def read_score(total: Mapping[str, NDArray[Any]], sites: Sequence[str], rows: Ar
         RunError: If the sums can't be those of so many images. Which site's numbers are wrong can't be known.
     """
     confusion = total[CONFUSION].reshape(len(CLASSES), -1)
-    score = Score(confusion, np.maximum(total[LOSS_SUMS], 0.0))  # a sum of small losses may round below zero
+    losses, loss = total[LOSS_SUMS], float(total[CLASS_LOSS][0]) / len(sites)
     if (confusion < 0).any() or (confusion.sum(axis=1) != np.asarray(rows)).any():
-        raise RunError(
+        raise impossible_sum(
             f"The sum of the scores of {', '.join(sites)} counts {confusion.sum(axis=1).tolist()} images of each class,"
-            f" not the registered {np.asarray(rows).tolist()}; a sum does not show which site is wrong.",
-            "Install the same version of FedBUS at every site, then rerun with --resume.",
+            f" not the registered {np.asarray(rows).tolist()}"
         )
-    return TotalScore(score, float(total[CLASS_LOSS][0]) / len(sites), tuple(sorted(sites)))
+    if min(loss, *losses) < 0:
+        raise impossible_sum(f"The sum of the losses of {', '.join(sites)} is negative")
+    return TotalScore(Score(confusion, losses), loss, tuple(sorted(sites)))
+
+
+def impossible_sum(problem: str) -> RunError:
+    """Return the error for sums that no honest sites can have made together."""
+    return RunError(
+        f"{problem}; a sum does not show which site is wrong.",
+        "Install the same version of FedBUS at every site, then rerun with --resume.",
+    )

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from fedbus.errors import RunError
 from fedbus.evaluation.validation import Score
 from fedbus.models.batch_norm import MEAN, VARIANCE, still_names
 from fedbus.models.state import State
@@ -22,10 +21,13 @@ from fedbus.secure_aggregation.fixed_point import decode_mean, encode_update, te
 from fedbus.secure_aggregation.numbers import SHARE_BITS, NumberFormat, decode_numbers, encode_numbers
 from fedbus.training.federation import add_steps
 from fedbus.transport.packing import Layout, number_of_values
-from fedbus.transport.summed_score import LOSS_BITS, SCORE, Numbers, numbers_of_score
+from fedbus.transport.summed_score import LOSS_BITS, SCORE, Numbers, impossible_sum, numbers_of_score
 
 STATISTIC_BITS = 32
 """Binary places of a running statistic: up to 65536, in steps of 2e-10."""
+
+ROUNDING = 1e-5
+"""What rounding may leave of a variance of 0 at a mean of 0, for a thousand sites; it grows with the squared mean."""
 
 SHARE, TRAIN_LOSS, STEPS = "share", "train-loss", "steps"
 
@@ -145,10 +147,7 @@ class UpdateSum:
         numbers = decode_numbers(total[1], wanted.numbers)
         share = float(numbers[SHARE][0])
         if not 0 < share <= 1 + sites * 2.0**-SHARE_BITS:
-            raise RunError(
-                f"The shares of {sites} sites add up to {share:g}; a sum does not show which site is wrong.",
-                "Install the same version of FedBUS at every site, then rerun with --resume.",
-            )
+            raise impossible_sum(f"The shares of {sites} sites add up to {share:g}")
         base = _as_arrays(self.before, wanted.tensors)
         mean = decode_mean(total[0], base, tensor_ranges(base, self.update_range), share)
         state = self.before | {name: torch.from_numpy(value) for name, value in mean.items()}
@@ -156,6 +155,8 @@ class UpdateSum:
         confusion = numbers["confusion"].reshape(3, 3)
         loss = float(numbers[TRAIN_LOSS][0]) / share
         steps = int(numbers[STEPS][0])
+        if steps < sites:
+            raise impossible_sum(f"{sites} sites have taken {steps} steps")
         # Under `proportional` every site takes the same number of steps.
         counted = add_steps([steps // sites] * sites, batches) if batches == "proportional" else steps
         return Trained(state, Score(confusion, numbers["loss-sums"]), loss, counted), numbers
@@ -172,14 +173,20 @@ class UpdateSum:
         return found
 
     def _mean_statistics(self, means: Mapping[str, NDArray[Any]]) -> State:
-        """Return the statistics of the shared model from the means of what the sites added."""
+        """Return the statistics of the shared model from the means of what the sites added.
+
+        Raises:
+            RunError: If a variance is negative.
+        """
         found: State = {}
         for key, value in means.items():
             if key.endswith(MEAN):
                 found[key] = torch.from_numpy(value)
             elif key.endswith(VARIANCE):
-                pooled = value - means[_mean_of(key)] ** 2 if self.batch_norm == "pooled" else value
-                found[key] = torch.from_numpy(np.maximum(pooled, 0.0))  # of a variance of 0, rounding may be left
+                square = means[_mean_of(key)] ** 2 if self.batch_norm == "pooled" else np.zeros_like(value)
+                if (value - square < -ROUNDING * (1 + square)).any():
+                    raise impossible_sum(f"The mean of {key} is negative")
+                found[key] = torch.from_numpy(np.maximum(value - square, 0.0))
         return {key: value.float().reshape(self.before[key].shape) for key, value in found.items()}
 
 

@@ -18,17 +18,20 @@ from fedbus.evaluation.temperature import fit_temperature
 from fedbus.evaluation.totals import read_totals
 from fedbus.models.state import State
 from fedbus.secure_aggregation.numbers import SHARE_BITS, decode_numbers
-from fedbus.secure_aggregation.terms import FEWEST
+from fedbus.secure_aggregation.terms import FEWEST, TRAIN
 from fedbus.settings.privacy_rules import check_secure_sites
 from fedbus.transport.messages import BINS, LIKELIHOODS, ROUND
 from fedbus.transport.packing import unpack
 from fedbus.transport.read_values import LIKELIHOOD_SUMS
 from fedbus.transport.report import Report
-from fedbus.transport.secure_records import TRAIN
 from fedbus.transport.summed_report import TEST, evaluation_format, purpose_of, read_bins
-from fedbus.transport.summed_score import TotalScore, read_score
+from fedbus.transport.summed_score import TotalScore, impossible_sum, read_score
 from fedbus.transport.summed_update import SHARE, Trained, UpdateSum
+<<<<<<< HEAD
 from server.rounds.epsilon import epsilon_line
+=======
+from fedbus.transport.update_check import check_update
+>>>>>>> a24baab (What a site has released stays on record whatever a hub calls the run, and a hub refuses impossible sums)
 from server.rounds.evaluation_sums import EvaluationSums
 from server.rounds.flower_messages import from_array_record, strategy_reply, to_array_record
 from server.rounds.job import Job
@@ -70,6 +73,7 @@ class SecureRoundLoop(RoundLoop):
         summed = self._sum(request, f"round {number}")
         mean, numbers = encoded.decode(summed.total, len(summed.sites), self.settings.batches)
         self._check_share(float(numbers[SHARE][0]), summed.sites)
+        self._check_mean(number, mean.state, before, summed.sites)
         self._record_sum(self._read_score(numbers, summed.sites, "validation"))
         checkpoint.state = self._step(number, before, mean)
         checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
@@ -170,10 +174,21 @@ class SecureRoundLoop(RoundLoop):
         """
         allowed = sum(self.weights[site] for site in sites) / sum(self.weights.values())
         if share > allowed + len(sites) * 2.0**-SHARE_BITS:
-            raise RunError(
+            raise impossible_sum(
                 f"The shares of {', '.join(sites)} add up to {share:g}, more than the {allowed:g} of their "
-                "registrations; a sum does not show which site is wrong.",
-                "Install the same version of FedBUS at every site, then rerun with --resume.",
+                "registrations"
+            )
+
+    def _check_mean(self, number: int, mean: State, before: State, sites: Sequence[str]) -> None:
+        """Check the mean as each site has checked its update: a mean of such updates moves no further than they do.
+
+        Raises:
+            RunError: If it moves further, which one site can cause by a wrong share or values of its own choice.
+        """
+        reason = check_update(mean, before, self.settings.update_limit)
+        if reason:
+            raise impossible_sum(
+                f"{self.job.arm}, round {number}: the mean of the updates of {', '.join(sites)} can't be used: {reason}"
             )
 
     def _as_received(self, state: State) -> State:

@@ -16,7 +16,7 @@ PLAN = Plan(rate=0.25, steps=3, rounds=2, delta=1e-3, clip=1.0, noise_multiplier
 
 @pytest.fixture
 def memory(tmp_path):
-    return site_state(tmp_path, "fedavg-seed-0", "north")
+    return site_state(tmp_path, "fedavg-seed-0", "north").folder
 
 
 def open_ledger(memory, plan: Plan = PLAN, *, deployed: bool = True) -> Ledger:
@@ -38,9 +38,9 @@ def test_a_repeated_result_is_free_also_at_the_end(memory):
 
 
 def test_it_is_written_before_the_caller_goes_on(memory):
-    assert not (memory.folder / "privacy.json").exists()
+    assert not (memory / "privacy.json").exists()
     open_ledger(memory).spend("a")
-    assert json.loads((memory.folder / "privacy.json").read_text(encoding="utf-8"))["releases"] == ["a"]
+    assert json.loads((memory / "privacy.json").read_text(encoding="utf-8"))["releases"] == ["a"]
 
 
 def test_a_deployed_site_draws_its_secret_once_and_a_simulation_has_none(memory, tmp_path):
@@ -48,9 +48,9 @@ def test_a_deployed_site_draws_its_secret_once_and_a_simulation_has_none(memory,
     assert len(first.secret) == 32
     first.spend("a")
     assert open_ledger(memory).secret == first.secret
-    others = [open_ledger(site_state(tmp_path, title, "north")) for title in ("fedavg-seed-1", "fedavg-seed-2")]
+    others = [open_ledger(site_state(tmp_path, title, "north").folder) for title in ("fedavg-seed-1", "fedavg-seed-2")]
     assert len({first.secret, *(other.secret for other in others)}) == 3
-    assert open_ledger(site_state(tmp_path, "simulated", "north"), deployed=False).secret == b""
+    assert open_ledger(site_state(tmp_path, "simulated", "north").folder, deployed=False).secret == b""
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_another_plan_for_the_same_training_is_refused(memory, change):
     "text", ["", "[]", "{}", '{"plan": 1, "secret": "", "releases": []}', '{"plan": {}, "secret": "x", "releases": []}']
 )
 def test_a_damaged_ledger_stops_the_site_and_stays(memory, text):
-    memory.folder.mkdir(parents=True)
-    path = memory.folder / "privacy.json"
+    memory.mkdir(parents=True)
+    path = memory / "privacy.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"privacy\.json"):
         open_ledger(memory)

@@ -203,10 +203,20 @@ def test_a_site_unmasks_one_sum_of_a_round_over_all_sessions() -> None:
     with pytest.raises(RunError, match="already unmasked the sum of") as error:
         remember_sum(record, again, site_names(9))
     assert "--resume" in error.value.remedy
-    for change in ({"round": 2}, {"purpose": "test"}, {"arm": "fedprox"}, {"run": "beef"}):
+    for change in ({"title": "other"}, {"run": "beef"}):  # the hub chooses them
+        with pytest.raises(RunError, match="already unmasked"):
+            remember_sum(record, dataclasses.replace(again, **change), site_names(9))
+    for change in ({"round": 2}, {"purpose": "test"}):
         later = remember_sum(record, dataclasses.replace(again, **change), site_names(9))
         with pytest.raises(RunError, match="already unmasked"):
             remember_sum(later, again, site_names(8))
+
+
+def test_a_site_evaluates_for_one_set_of_sites_whatever_round_the_hub_names() -> None:
+    terms = dataclasses.replace(make_terms(10), purpose="test")
+    record = remember_sum(b"", terms, site_names(10))
+    with pytest.raises(RunError, match="already unmasked the sum of"):
+        remember_sum(record, dataclasses.replace(terms, round=terms.round + 1), site_names(9))
 
 
 def test_a_site_refuses_a_roster_with_another_key_of_its_own_or_without_it() -> None:
