@@ -15,6 +15,7 @@ from fedbus.deployment.roster import read_roster
 from fedbus.errors import FedbusError, RunError
 from fedbus.secure_aggregation.hub_session import HubSession
 from fedbus.secure_aggregation.terms import (
+    TRAIN,
     SessionTerms,
     digest_of_arrays,
     digest_of_instruction,
@@ -36,7 +37,6 @@ from fedbus.transport.secure_records import (
     SHARES,
     SHARES_ACTION,
     TERMS,
-    TRAIN,
     UNMASK_ACTION,
     read_by_name,
     read_bytes,

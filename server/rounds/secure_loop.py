@@ -27,11 +27,8 @@ from fedbus.transport.report import Report
 from fedbus.transport.summed_report import TEST, evaluation_format, purpose_of, read_bins
 from fedbus.transport.summed_score import TotalScore, impossible_sum, read_score
 from fedbus.transport.summed_update import SHARE, Trained, UpdateSum
-<<<<<<< HEAD
-from server.rounds.epsilon import epsilon_line
-=======
 from fedbus.transport.update_check import check_update
->>>>>>> a24baab (What a site has released stays on record whatever a hub calls the run, and a hub refuses impossible sums)
+from server.rounds.epsilon import epsilon_line
 from server.rounds.evaluation_sums import EvaluationSums
 from server.rounds.flower_messages import from_array_record, strategy_reply, to_array_record
 from server.rounds.job import Job

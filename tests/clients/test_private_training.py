@@ -45,6 +45,7 @@ def run_round(model, start, tmp_path):
     def train(number: int = 1, received: State = start, name: str = "fedavg", **changes: object) -> State:
         given = {"seed": 0, "round_number": number, "present": None, "proximal_mu": 0.0, "deployed": True}
         memory = site_state(tmp_path, name, "north")
+        given["released"] = memory.folder
         return train_site(model, SITE, ROWS, memory, received, SETTINGS, **(given | changes))[0]
 
     return train
@@ -55,8 +56,8 @@ def same(left: State, right: State) -> bool:
 
 
 def releases(tmp_path, name: str = "fedavg") -> int:
-    memory = site_state(tmp_path, name, "north")
-    return len(Ledger.open(memory, make_plan(ROWS, SETTINGS), deployed=True).releases)
+    folder = site_state(tmp_path, name, "north").folder
+    return len(Ledger.open(folder, make_plan(ROWS, SETTINGS), deployed=True).releases)
 
 
 def test_a_round_that_a_crashed_hub_repeats_gives_the_same_bits_for_free(run_round, tmp_path):
