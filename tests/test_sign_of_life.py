@@ -29,7 +29,7 @@ main()
         ("check", ["busi=x"]), ("compare", []), ("evaluate", ["x", "--site", "busi=x"]), ("study", ["backbones"]),
         ("card", ["x"]), ("watch", ["x"]),
         ("hub start", ["x"]), ("hub run", ["x", "y"]), ("hub approve", ["x", "y"]),
-        ("site check", ["x"]), ("site join", ["x"]), ("site status", ["x"]),
+        ("site check", ["x"]), ("site join", ["x"]), ("site approve", ["x", "y"]), ("site status", ["x"]),
     ],
 )  # fmt: skip
 def test_the_first_line_comes_before_slow_imports(command, words):

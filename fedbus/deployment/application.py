@@ -10,8 +10,8 @@ PACKAGES = ("fedbus", "server", "clients")
 """The packages in Flower's bundle; simulations are not part of it."""
 
 NOT_ALLOWED, OTHER_VERSION = 403, 409
-"""Error codes of a site: its operator has not approved the application (the hub waits for that), or the application
-is approved but differs from the one installed there."""
+"""Error codes of a site: its operator has not approved the study (the hub waits for that), or the study is approved but
+its application differs from the one installed there."""
 
 MAX_UNPACKED_BYTES = 64 << 20
 """Of a bundle's files; the application's have less than 2 MB."""
