@@ -25,6 +25,7 @@ from fedbus.tracking.tracker import check_tracking, open_tracker
 from fedbus.transport.messages import TITLE, TRAINING
 from fedbus.transport.study import STUDY_FILE, Study
 from server.hub import flwr_cli
+from server.hub.approved_sites import ApprovedSite
 from server.hub.audit import recorded_run
 from server.hub.bundle import stage_application
 from server.hub.control import stop_run
@@ -100,20 +101,7 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
     if settings.dp_epsilon:
         check_private_model(settings.model)
     check_tracking(settings)
-    sites = hub.sites()
-    if not sites:
-        raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")
-    if settings.quorum > len(sites):
-        raise SettingsError(
-            f"quorum = {settings.quorum}, but only {len(sites)} site(s) are approved.",
-            "Approve more sites, or lower the quorum.",
-        )
-    check_robust_arms(settings, len(sites))
-    check_secure_sites(settings.privacy, len(sites))
-    if settings.privacy == SECURE:
-        log(describe_losses(len(sites), settings.quorum or len(sites)))
-    if not is_up(hub):
-        raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
+    sites = _ready_sites(hub, settings, log)
     # The ServerApp makes the start weights again; here they show problems before anything is written or started.
     starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
     with open_run(out, settings, resume=resume, lock=FOLLOWING):
@@ -135,6 +123,30 @@ def run_deployed(hub: HubFolder, settings: Settings, out: Path, *, resume: bool,
         report = write_hub_report(out, settings, phantoms=phantoms)
         track_end(settings, out, phantoms, log)
         return report
+
+
+def _ready_sites(hub: HubFolder, settings: Settings, log: Log) -> dict[str, ApprovedSite]:
+    """Return the approved sites of a running hub, after checking that the settings suit their number.
+
+    Raises:
+        SettingsError: If there are too few for the settings.
+        RunError: If there is none, or the hub is not running.
+    """
+    sites = hub.sites()
+    if not sites:
+        raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")
+    if settings.quorum > len(sites):
+        raise SettingsError(
+            f"quorum = {settings.quorum}, but only {len(sites)} site(s) are approved.",
+            "Approve more sites, or lower the quorum.",
+        )
+    check_robust_arms(settings, len(sites))
+    check_secure_sites(settings.privacy, len(sites))
+    if settings.privacy == SECURE:
+        log(describe_losses(len(sites), settings.quorum or len(sites)))
+    if not is_up(hub):
+        raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
+    return sites
 
 
 def track_end(settings: Settings, out: Path, phantoms: bool, log: Log) -> None:
