@@ -1,6 +1,7 @@
 """A federation in this process: sites are registered, then one arm is trained."""
 
 import threading
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -35,10 +36,18 @@ def federate(
     folder = ArmFolder(out)
     if settings.privacy == SECURE:
         job.setdefault("sites", make_simulated_keys(prepared, settings.sites))
-    run_rounds(
-        grid, register(grid, settings), Job(settings, arm, 7, start_state(settings.model, "none", 7), folder, **job)
-    )
+    run_rounds(grid, register(grid, settings), Job(settings, arm, 7, start_of(settings.model), folder, **job))
     return folder
+
+
+@cache
+def _start(model: str) -> State:
+    return start_state(model, "none", 7)  # building a model takes longer than a round
+
+
+def start_of(model: str) -> State:
+    """The start weights of a federation, which the caller may change."""
+    return {key: value.clone() for key, value in _start(model).items()}
 
 
 def register(grid: LocalGrid, settings: Settings, stop: threading.Event | None = None) -> Participants:

@@ -11,7 +11,6 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from fedbus.errors import RunError
-from fedbus.models.start import start_state
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.site_keys import make_simulated_keys
 from fedbus.settings.schema import Settings
@@ -22,7 +21,7 @@ from server.rounds.loop import run_rounds
 from tests.five_sites import SECURE as SECURE_SETTINGS
 from tests.five_sites import first
 from tests.grid import LocalGrid
-from tests.server.rounds.federation import federate, register
+from tests.server.rounds.federation import federate, register, start_of
 
 _titles = (f"attack-{number}" for number in itertools.count())
 
@@ -174,9 +173,7 @@ def test_a_range_that_is_too_small_is_refused_by_name(five_site_settings, five_f
     assert "Only 0 of 3 sites" in said
     assert "east (failed: a value of its update is out of range; see the site's own log" in said
     assert "--set update-range=" in said
-    names = [
-        name for name in start_state(five_site_settings.model, "none", 7) if f"A value of {name} changes" in caplog.text
-    ]
+    names = [name for name in start_of(five_site_settings.model) if f"A value of {name} changes" in caplog.text]
     assert names, "the site's own log names the array"
     assert "at most 1e-05" in caplog.text
     assert not any(name in said for name in names), "a lying hub could announce small ranges to learn of values"
@@ -304,7 +301,7 @@ def finished(five_site_settings, five_folder, tmp_path_factory) -> tuple[LocalGr
     """A grid after a run of three sites, and all messages of its last session."""
     settings = secure(five_site_settings, 3)
     grid = LocalGrid(five_folder, list(settings.sites))
-    folder, start = ArmFolder(tmp_path_factory.mktemp("finished")), start_state(settings.model, "none", 7)
+    folder, start = ArmFolder(tmp_path_factory.mktemp("finished")), start_of(settings.model)
     roster = make_simulated_keys(five_folder, settings.sites)
     run_rounds(grid, register(grid, settings), Job(settings, "fedavg", 7, start, folder, "finished", sites=roster))
     return grid, grid.sent[-12:]
@@ -353,7 +350,7 @@ def test_a_second_update_of_one_round_is_refused(five_site_settings, five_folder
         return NotImplemented
 
     grid.hook = twice
-    roster, start = make_simulated_keys(five_folder, settings.sites), start_state(settings.model, "none", 7)
+    roster, start = make_simulated_keys(five_folder, settings.sites), start_of(settings.model)
     job = Job(settings, "fedavg", 7, start, ArmFolder(tmp_path), title, sites=roster)
     run_rounds(grid, register(grid, settings), job)
     assert "second time" in second[1].error.reason

@@ -11,7 +11,6 @@ from clients import work
 from clients.workspace import Workspace
 from fedbus.errors import RunError
 from fedbus.models.batch_norm import MEAN, VARIANCE, still_names
-from fedbus.models.start import start_state
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.secure_aggregation.fixed_point import step_of, tensor_ranges
@@ -23,7 +22,7 @@ from server.rounds.evaluation_sums import EvaluationSums
 from server.rounds.secure_loop import describe_losses
 from tests.five_sites import SECURE as SECURE_SETTINGS
 from tests.five_sites import first
-from tests.server.rounds.federation import federate, same
+from tests.server.rounds.federation import federate, same, start_of
 
 STEPS = ("query.keys", "query.shares", "train.masked", "query.unmask")
 
@@ -50,7 +49,7 @@ def secure(settings: Settings, sites: int, **changes) -> Settings:
 def own_work(settings: Settings, folder, classes=(0, 1, 2)) -> tuple[dict[str, State], dict[str, Report]]:
     """What each site trains in the first round, without messages."""
     instruction = Instruction(settings, 7, classes, round=1, title=f"alone-{settings.batch_norm}")
-    start, updates, reports = start_state(settings.model, "none", 7), {}, {}
+    start, updates, reports = start_of(settings.model), {}, {}
     for name in settings.sites:
         updates[name], reports[name] = work.train(Workspace(folder, name, "cpu"), instruction, start)
     return updates, reports
@@ -77,7 +76,7 @@ def exact_mean(updates: dict[str, State], weights: dict[str, float], sites, poli
 
 def assert_is_mean(state: State, expected: State, settings: Settings, sites: int) -> None:
     """Every value is within one step per site of the exact mean, and within the rounding to float32."""
-    start = start_state(settings.model, "none", 7)
+    start = start_of(settings.model)
     ranges = tensor_ranges({key: value.numpy() for key, value in start.items()}, settings.update_range)
     for key, value in state.items():
         step = 2.0**-31 if key.endswith((MEAN, VARIANCE)) else step_of(ranges[key])
@@ -94,7 +93,7 @@ def test_the_model_is_the_mean_within_a_step_per_site(policy, five_site_settings
     weights = {site: report.weight for site, report in reports.items()}
     assert len(set(weights.values())) == 3, "equal sites would not tell a weighted mean from a plain one"
     expected = exact_mean(updates, weights, settings.sites, policy)
-    start = start_state(settings.model, "none", 7)
+    start = start_of(settings.model)
     still = still_names(policy, start)
     assert all(torch.equal(final[key], start[key]) for key in still)
     assert_is_mean({k: v for k, v in final.items() if k not in still}, expected, settings, 3)
@@ -124,7 +123,7 @@ def test_server_optimisers_step_from_the_mean(arm, five_site_settings, five_fold
     settings = first(five_site_settings, 3, rounds=1, **options)
     plain = federate(settings, five_folder, tmp_path / "plain", arm, title=f"{title}-plain").load_weights("final")
     found = federate(secure(settings, 3), five_folder, tmp_path / "secure", arm, title=title).load_weights("final")
-    assert not same(found, start_state(settings.model, "none", 7))
+    assert not same(found, start_of(settings.model))
     for key in plain:
         torch.testing.assert_close(found[key], plain[key], rtol=1e-4, atol=1e-5)
 
@@ -277,7 +276,7 @@ def test_only_masked_vectors_keys_and_shares_leave_a_site(five_site_settings, fi
              spoil=lambda site, reply: replies.append((reply.metadata.message_type, dict(reply.content))))  # fmt: skip
     kinds = {kind for kind, _ in replies}
     assert kinds == {"query", "query.keys", "query.shares", "train.masked", "evaluate.masked", "query.unmask"}
-    size = sum(value.numel() for value in start_state(five_site_settings.model, "none", 7).values())
+    size = sum(value.numel() for value in start_of(five_site_settings.model).values())
     for kind, content in replies:
         if kind == "query":
             continue  # the registration
