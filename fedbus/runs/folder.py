@@ -6,6 +6,9 @@ OUT/arms/ARM/      history.jsonl  checkpoint.safetensors  best.safetensors  fina
                    predictions.csv  validation.csv  training.csv  done.json
                    held-out.csv where the split leaks on purpose
                    model.json  own-SITE.safetensors  seen-images.safetensors: see `fedbus.model_folder`
+                   sums.json: the sums of its evaluations, under secure aggregation
+OUT/keys/          SITE.key: the keys with which the sites of a simulation sign, under secure aggregation
+OUT/secure-sums/   SITE.json: the secure sum that a site of a simulation takes part in
 OUT/evaluations/NAME-DATE-TIME/  evaluation.json  report.html  predictions-MODEL.csv  run.json: an outside dataset
 OUT/explained/     focus.json: the share of the models' maps inside lesions
 """
