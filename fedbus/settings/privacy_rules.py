@@ -11,10 +11,11 @@ LEAST_SITES = 3
 """The sum of two sites shows each of them the other's update, and the hub the mean of two."""
 
 
-def check_secure_aggregation(arms: Sequence[str], head: str, quorum: int) -> None:
-    """Check that everything that the settings need can be computed from sums over the sites.
+def check_secure_aggregation(privacy: str, arms: Sequence[str], head: str, quorum: int) -> None:
+    """Check, under secure aggregation, that all that the settings need can be computed from sums over the sites.
 
     Args:
+        privacy: The setting `privacy`.
         arms: The federated arms.
         head: The setting `head`.
         quorum: The setting `quorum`.
@@ -22,6 +23,8 @@ def check_secure_aggregation(arms: Sequence[str], head: str, quorum: int) -> Non
     Raises:
         ValueError: If it can't.
     """
+    if privacy != SECURE:
+        return
     robust = [arm for arm in arms if arm in ROBUST]
     if robust:
         raise ValueError(

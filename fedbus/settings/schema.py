@@ -11,7 +11,7 @@ from fedbus.settings.arm_rules import check_arms
 from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.dp_rules import check_differential_privacy
 from fedbus.settings.privacy_fields import Clip, Delta, Epsilon, Mode, Unit, UpdateRange
-from fedbus.settings.privacy_rules import SECURE, check_secure_aggregation
+from fedbus.settings.privacy_rules import check_secure_aggregation
 from fedbus.settings.site_name import check_site_name
 from fedbus.settings.threshold_rule import parse_rule
 from fedbus.settings.track import Track
@@ -269,8 +269,7 @@ class Settings(BaseModel):
             raise ValueError(f"quorum: {self.quorum} sites are required, but there are only {len(self.sites)}")
         for name in self.sites:
             check_site_name(name)
-        if self.privacy == SECURE:
-            check_secure_aggregation(self.federated_arms, self.head, self.quorum)
+        check_secure_aggregation(self.privacy, self.federated_arms, self.head, self.quorum)
         check_differential_privacy(self)
         return self
 
