@@ -58,7 +58,7 @@ def train_site(
         proximal_mu: FedProx's mu, 0 for every other strategy.
         released: Where it records what it has released with differential privacy.
         progress: Called after every optimiser step, as in `train_round`.
-        deployed: Whether the site is a hospital's, whose noise nobody else must be able to predict.
+        deployed: Whether the site is a hospital's, whose noise must not be predictable for others.
 
     Returns:
         The update, the score of the received model, and the mean training loss; 0 with differential privacy, which

@@ -91,9 +91,11 @@ def _privacy(settings: Settings, *, evaluation: bool) -> str:
     if settings.privacy == SECURE and not evaluation:
         modes.append("secure aggregation: the hub learns sums over at least 3 sites, nothing of one site")
     if settings.dp_epsilon and not evaluation:
+        trainings = len(settings.arms) * len(settings.seeds)
+        together = f" in each of {trainings} trainings, which add up" if trainings > 1 else ""
         modes.append(
             f"differential privacy of the weights for patients in training: epsilon {settings.dp_epsilon:g}, "
-            f"delta {settings.dp_delta:g} in each training"
+            f"delta {settings.dp_delta:g}{together}"
         )
     return "; ".join(modes) or "none: the hub sees what this site alone sends"
 

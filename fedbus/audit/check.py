@@ -31,7 +31,7 @@ _DIGEST = re.compile("[0-9a-f]{32,64}")
 def check_at_start(log: AuditLog, tell: Callable[[str], object]) -> None:
     """Tell how a log ends, or loudly what is broken, and record that unless it is recorded already.
 
-    The start goes on: a data manager must be able to work, and a broken log stays broken.
+    The start continues: a data manager must be able to work, and a broken log stays broken.
 
     Args:
         log: The log of a hub or a site.
@@ -79,8 +79,8 @@ def print_log(log: AuditLog, console: "Console") -> int:
         console.print("It does not begin with init: the folder is older than its log, or an earlier log was removed.")
     if chain.entries:
         console.print(
-            "Note number and digest elsewhere: whoever can write this folder could rewrite the whole log, and only a "
-            "digest kept elsewhere shows that."
+            "Note number and digest elsewhere: anyone who can write this folder could rewrite the whole log, and only "
+            "a digest kept elsewhere shows that."
         )
     return 0
 

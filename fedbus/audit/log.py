@@ -1,6 +1,6 @@
 """The audit log in the folder of a hub or a site: `audit.jsonl`, to which any of its processes appends.
 
-Each line is on the disk before the action goes on that it records. If a line can't be written, nothing of it stays.
+Each line is on the disk before the action that it records continues. If a line can't be written, nothing of it stays.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Random numbers that nobody can predict without the key, and that the same key gives again.
+"""Random numbers that can't be predicted without the key, and that the same key gives again.
 
-PyTorch's generator on the CPU has 32 bits of seed: whoever guesses the noise can try them all. Opacus's own remedy
+PyTorch's generator on the CPU has 32 bits of seed: anyone who guesses the noise can try them all. Opacus's own remedy
 (`secure_mode`) needs torchcsprng, which does not exist for current versions of PyTorch. Here the bits are a stream of
 AES-256 in counter mode.
 """

@@ -69,6 +69,6 @@ def release_key(secret: bytes, digest: str) -> bytes:
 def simulated_secret(seed: int) -> bytes:
     """Return the secret of all sites in a simulation, where equal seeds give equal results.
 
-    **Whoever knows the seed knows the noise**: a simulation shows what the guarantee costs and does not give it.
+    **Anyone who knows the seed knows the noise**: a simulation shows what the guarantee costs and does not give it.
     """
     return hashlib.sha256(f"fedbus simulation {seed}".encode()).digest()

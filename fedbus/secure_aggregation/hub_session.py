@@ -187,7 +187,7 @@ class HubSession:
         return found
 
     def _check_share(self, owner: str, keeper: str, share: bytes) -> None:
-        """Refuse a share other than the one that its owner announced; nobody announced a site's share of its own."""
+        """Refuse a share other than the one that its owner announced; a site does not announce its own share."""
         if owner == keeper:
             return
         _, seed, key = split_sealed(self._sealed[owner][keeper], owner)

@@ -61,7 +61,7 @@ def read_score(total: Mapping[str, NDArray[Any]], sites: Sequence[str], rows: Ar
         rows: How many images of each class these sites have registered for the scored split, together.
 
     Raises:
-        RunError: If the sums can't be those of so many images. Which site's numbers are wrong can't be known.
+        RunError: If the sums can't be those of this many images. Which site's numbers are wrong can't be known.
     """
     confusion = total[CONFUSION].reshape(len(CLASSES), -1)
     losses, loss = total[LOSS_SUMS], float(total[CLASS_LOSS][0]) / len(sites)

@@ -118,7 +118,9 @@ def test_differential_privacy_is_shown_with_its_budget_and_that_of_both_modes(si
     budget = {"dp_epsilon": 8.0, "dp_delta": 1e-6, "model": "test_efficientnet_gn"}
     found = lines_of(shown(site, store(site, **budget)))
     assert found["Privacy"].startswith("differential privacy")
-    assert "epsilon 8, delta 1e-06" in found["Privacy"]
+    assert found["Privacy"].endswith("epsilon 8, delta 1e-06")
+    several = lines_of(shown(site, store(site, seeds=[1, 2], arms=["fedavg", "fedprox"], **budget)))["Privacy"]
+    assert several.endswith("epsilon 8, delta 1e-06 in each of 4 trainings, which add up")
     both = lines_of(shown(site, store(site, privacy="secure-aggregation", **budget)))["Privacy"]
     assert both.startswith("secure aggregation")
     assert "epsilon 8" in both
