@@ -67,8 +67,9 @@ def test_the_page_is_complete_and_loads_nothing(report):
     assert '<html lang="en">' in report
 
 
-def test_results_without_subgroups_have_no_section_on_them(report):
+def test_results_without_subgroups_or_audit_have_no_section_on_them(report):
     assert "Subgroups" not in report
+    assert "What the model gives away" not in report
 
 
 def test_equal_results_give_an_equal_page(report):
