@@ -20,6 +20,9 @@ from fedbus.system.files import read_json, write_json
 
 FILE = "privacy.json"
 
+SECRET_BYTES = 32
+"""Of a deployed site's secret. Without it, the noise would follow from the seed, which the hub knows."""
+
 
 @dataclass
 class Ledger:
@@ -52,10 +55,12 @@ class Ledger:
         """
         path, now = folder / FILE, asdict(plan)
         if not path.is_file():
-            return cls(path, now, secrets.token_bytes(32) if deployed else b"")
+            return cls(path, now, secrets.token_bytes(SECRET_BYTES) if deployed else b"")
         content = read_json(path)
         try:
             ledger = cls(path, dict(content["plan"]), bytes.fromhex(content["secret"]), list(content["releases"]))
+            if ledger.plan.keys() != now.keys() or (deployed and len(ledger.secret) != SECRET_BYTES):
+                raise ValueError("its plan or its secret is incomplete")
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{path} is damaged ({error}), so what was released is not known.",

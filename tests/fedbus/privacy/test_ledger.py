@@ -1,7 +1,7 @@
 """What a site has released: counted by what it was, not by what the hub calls it; and kept through a restart."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -63,7 +63,16 @@ def test_another_plan_for_the_same_training_is_refused(memory, change):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"plan": 1, "secret": "", "releases": []}', '{"plan": {}, "secret": "x", "releases": []}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"plan": 1, "secret": "", "releases": []}',
+        '{"plan": {}, "secret": "x", "releases": []}',
+        json.dumps({"plan": {}, "secret": "00" * 32, "releases": []}),
+        json.dumps({"plan": asdict(PLAN), "secret": "", "releases": []}),
+    ],
 )
 def test_a_damaged_ledger_stops_the_site_and_stays(memory, text):
     memory.mkdir(parents=True)
