@@ -61,8 +61,7 @@ def train_site(
         deployed: Whether the site is a hospital's, whose noise must not be predictable for others.
 
     Returns:
-        The update, the score of the received model, and the mean training loss; 0 with differential privacy, which
-        does not protect it.
+        The update, the score of the received model, and the mean training loss; 0 if that would not be private.
 
     Raises:
         RunError: If the loss is not finite, or a file is damaged or can't be written.
@@ -72,20 +71,13 @@ def train_site(
     own = memory.load(BATCH_NORM, previous) if settings.batch_norm in OWN_PARTS else {}
     set_state(model, received | own)
     score = score_split(model, site, "validation", settings, present)
-    steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
+    optimiser = make_optimiser(model, settings)
     if settings.optimiser_state == "kept":
         restore_optimiser(optimiser, memory.load(OPTIMISER, previous))
-    if settings.dp_epsilon:
-        _train_privately(
-            model, rows, settings, optimiser, received, seed=seed, round_number=round_number,
-            proximal_mu=proximal_mu, released=released, progress=progress, deployed=deployed,
-        )  # fmt: skip
-        loss = 0.0
-    else:
-        loss = train_round(
-            model, rows, settings, seed=seed, round_number=round_number, steps=steps, optimiser=optimiser,
-            proximal_mu=proximal_mu, progress=progress,
-        )  # fmt: skip
+    loss = _train_round(
+        model, rows, settings, optimiser, received, seed=seed, round_number=round_number,
+        proximal_mu=proximal_mu, released=released, progress=progress, deployed=deployed,
+    )  # fmt: skip
     trained = get_state(model)
     if settings.optimiser_state == "kept":
         memory.save(OPTIMISER, round_number, optimiser_tensors(optimiser), OPTIMISER_ROUNDS)
@@ -95,7 +87,7 @@ def train_site(
     return trained, score, loss
 
 
-def _train_privately(
+def _train_round(
     model: nn.Module,
     rows: TrainingRows,
     settings: "Settings",
@@ -108,8 +100,13 @@ def _train_privately(
     released: Path,
     progress: Progress,
     deployed: bool,
-) -> None:
-    """Train one round with differential privacy, once the site's ledger has it: arguments as in `train_site`."""
+) -> float:
+    """Train one round, with differential privacy once the site's ledger has it: arguments as in `train_site`."""
+    if not settings.dp_epsilon:
+        return train_round(
+            model, rows, settings, seed=seed, round_number=round_number, steps=rows.steps_per_round(settings),
+            optimiser=optimiser, proximal_mu=proximal_mu, progress=progress,
+        )  # fmt: skip
     from fedbus.privacy.dp_sgd import train_private_round  # imports Opacus
 
     plan = make_plan(rows, settings)
@@ -123,3 +120,4 @@ def _train_privately(
         model, rows, settings, plan, key=release_key(ledger.secret or simulated_secret(seed), digest),
         seed=seed, round_number=round_number, optimiser=optimiser, proximal_mu=proximal_mu, progress=progress,
     )  # fmt: skip
+    return 0.0

@@ -69,8 +69,7 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
     """Do what `compare` does, in a run folder that no other process uses."""
     delete_fragments(out)
     check_input_size(settings.model, settings.image_size)
-    if settings.dp_epsilon:
-        check_private_model(settings.model)
+    check_private_model(settings)
     if not resume:  # a resumed run checks its datasets against the frozen rows
         for name, source in settings.sites.items():
             check_folder(source.reader, source.path, name)  # before weights are downloaded

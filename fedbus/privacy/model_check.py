@@ -1,5 +1,7 @@
 """Which models can be trained with differential privacy."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
@@ -7,17 +9,24 @@ from fedbus.errors import SettingsError
 from fedbus.models.batch_norm import MEAN, VARIANCE
 from fedbus.models.build import build_model
 
+if TYPE_CHECKING:
+    from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
+
 RECOMMENDED = "resnetv2_50d_gn"
 
 
-def check_private_model(name: str) -> None:
-    """Check by its name that a model normalises each image by itself, before weights or data are read.
+def check_private_model(settings: "Settings") -> None:
+    """Check, if patients shall be protected, that the model normalises each image by itself, before data are read.
+
+    Args:
+        settings: Settings of the comparison.
 
     Raises:
         SettingsError: As `refuse_batch_norm`, or if timm does not know it.
     """
-    with torch.device("meta"):
-        refuse_batch_norm(build_model(name), name)
+    if settings.dp_epsilon:
+        with torch.device("meta"):
+            refuse_batch_norm(build_model(settings.model), settings.model)
 
 
 def refuse_batch_norm(model: nn.Module, name: str) -> None:

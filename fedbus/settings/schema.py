@@ -45,9 +45,7 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True, allow_inf_nan=False
     )
 
-    sites: dict[str, SiteSource] = Field(
-        {}, description="Datasets to compare, by site name. Empty: three synthetic sites (phantoms)."
-    )
+    sites: dict[str, SiteSource] = Field({}, description="Datasets by site name. Empty: three phantoms (synthetic).")
     arms: tuple[str, ...] = Field(
         ("local", "centralised", "fedavg", "fedprox"),
         description="Ways of training to compare: local, centralised, any federated strategy, or a strategy followed "
