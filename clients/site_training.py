@@ -41,9 +41,8 @@ def train_site(
 ) -> tuple[State, Score, float]:
     """Score the received model on the validation rows, then train it for one round.
 
-    The optimiser is reset each round, because its state belongs to weights that have been averaged since, unless
-    `optimiser-state` is `kept`. BatchNorm arrays that are the site's own replace the received ones, which are sent back
-    unchanged.
+    The optimiser is reset each round, since its weights have been averaged, unless `optimiser-state` is `kept`.
+    BatchNorm arrays that are the site's own replace the received ones, which are sent back unchanged.
 
     Args:
         model: A model on the device of `rows`; its weights are replaced.
@@ -64,8 +63,7 @@ def train_site(
         The update, the score of the received model, and the mean training loss; 0 if that would not be private.
 
     Raises:
-        RunError: If the loss is not finite, or a file is damaged or can't be written.
-        PrivacyError: If the round would exceed the budget of differential privacy.
+        FedbusError: If the loss is not finite, a file is damaged or can't be written, or a budget would be exceeded.
     """
     previous = round_number - 1
     own = memory.load(BATCH_NORM, previous) if settings.batch_norm in OWN_PARTS else {}

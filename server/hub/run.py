@@ -131,37 +131,6 @@ def _ready_sites(hub: HubFolder, settings: Settings, log: Log) -> dict[str, Appr
         SettingsError: If there are too few for the settings.
         RunError: If there is none, or the hub is not running.
     """
-    sites = _ready_sites(hub, settings, log)
-    # The ServerApp makes the start weights again; here they show problems before anything is written or started.
-    starts = {seed: start_state(settings.model, settings.weights, derive_seed(seed, "init")) for seed in settings.seeds}
-    with open_run(out, settings, resume=resume, lock=FOLLOWING):
-        check_same_start(starts, out)
-        # If everything is trained, only the report is left to write, as after a full disk.
-        if any(not arm_folder(out, settings, arm, seed).finished for arm in settings.arms for seed in settings.seeds):
-            application, digest = stage_application(hub)
-            roster = roster_of(hub)
-            announce_study(out, Study.of(digest, TRAINING, settings, roster), log)
-            nodes = {name: site.node for name, site in sites.items()}
-            prepare_deployment(out, out.name, nodes, roster)
-            with recorded_run(hub, out, resume=resume):
-                start_and_follow(hub, application, out, log)
-        for arm in settings.arms:
-            for seed in settings.seeds:  # an arm of an earlier version, or one whose hub died at this point, lacks it
-                if not (arm_folder(out, settings, arm, seed).path / MODEL_FILE).is_file():
-                    write_hub_model(out, settings, arm, seed)
-        phantoms = any(registration["phantoms"] for registration in read_registrations(out).values())
-        report = write_hub_report(out, settings, phantoms=phantoms)
-        track_end(settings, out, phantoms, log)
-        return report
-
-
-def _ready_sites(hub: HubFolder, settings: Settings, log: Log) -> dict[str, ApprovedSite]:
-    """Return the approved sites of a running hub, after checking that the settings suit their number.
-
-    Raises:
-        SettingsError: If there are too few for the settings.
-        RunError: If there is none, or the hub is not running.
-    """
     sites = hub.sites()
     if not sites:
         raise RunError(f"No site is approved at {hub.path}.", f"Run: fedbus hub approve {hub.path} SITE.pub")
@@ -176,15 +145,6 @@ def _ready_sites(hub: HubFolder, settings: Settings, log: Log) -> dict[str, Appr
         log(describe_losses(len(sites), settings.quorum or len(sites)))
     if not is_up(hub):
         raise RunError(f"The hub at {hub.path} is not running.", f"Start it: fedbus hub start {hub.path}")
-    return sites
-
-
-def _ready_sites(hub: HubFolder, settings: Settings, log: Log) -> dict[str, ApprovedSite]:
-    """Return the approved sites by name, once there are enough for the settings and the hub is running.
-
-    Raises:
-        FedbusError: If there are not, or it is not.
-    """
     return sites
 
 
