@@ -240,6 +240,7 @@ def key_line(key: object) -> str:
         (key_line(ed25519.Ed25519PrivateKey.generate().public_key()), "not an ECDSA key"),
         (key_line(ec.generate_private_key(ec.SECP256R1()).public_key()), "another key for site-01"),
     ],
+    ids=["empty", "cut off", "not UTF-8", "Ed25519", "P-256"],  # not the keys: they differ between test processes
 )
 def test_a_site_refuses_keys_of_other_kinds(line: str, message: str) -> None:
     terms = make_terms(4)
