@@ -38,8 +38,10 @@ def load_session(workspace: Workspace, session: str) -> SiteSession:
 
 def is_known(workspace: Workspace, session: str) -> bool:
     """Whether the site takes part in a session."""
-    path = _session_file(workspace)
-    return path.is_file() and SiteSession.from_bytes(path.read_bytes()).terms.session == session
+    try:
+        return load_session(workspace, session).terms.session == session
+    except RunError:  # it is another one, or damaged: a new session replaces it, with fresh keys
+        return False
 
 
 def save_session(workspace: Workspace, session: SiteSession) -> None:

@@ -11,6 +11,9 @@ HEAD_FILE = "audit.head"
 
 _KEYS = {"number": int, "sha256": str, "bytes": int}
 
+_LARGEST = 1 << 63
+"""Above the numbers of any log; a forged one could have thousands of digits, and is printed."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -44,4 +47,4 @@ def read_head(folder: Path) -> Head | None:
         return None
     if not isinstance(found, dict) or {key: type(value) for key, value in found.items()} != _KEYS:
         return None
-    return Head(**found) if found["number"] >= 0 and found["bytes"] >= 0 else None
+    return Head(**found) if all(0 <= found[key] < _LARGEST for key in ("number", "bytes")) else None
