@@ -1,7 +1,5 @@
 """Secure aggregation in the round loop: the model is the exact mean of the survivors, and every figure is a sum."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -28,18 +26,7 @@ STEPS = ("query.keys", "query.shares", "train.masked", "query.unmask")
 
 POLICIES = ("average", "pooled", "frozen", "local", "local-statistics")
 
-_titles = (f"title-{number}" for number in itertools.count())
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(quick_polls) -> None:
-    """Replies are there at once."""
-
-
-@pytest.fixture
-def title() -> str:
-    """A title of its own for each test: sites remember which sums they have unmasked in a training."""
-    return next(_titles)
+pytestmark = pytest.mark.usefixtures("quick_polls")
 
 
 def secure(settings: Settings, sites: int, **changes) -> Settings:
