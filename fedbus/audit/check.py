@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedbus.audit.chain import Chain
 from fedbus.audit.entry import Entry
+from fedbus.audit.head import HEAD_MISSING
 from fedbus.audit.log import AuditLog
 from fedbus.system.terminal import BAD, GOOD
 from fedbus.text import plain_text
@@ -75,6 +76,9 @@ def print_log(log: AuditLog, console: "Console") -> int:
             console.print(f"✘ {line}", style=BAD, markup=False, highlight=False, soft_wrap=True)
         return 1
     console.print(f"✔ {log.path}: {_end_of(chain)}", style=GOOD, markup=False, highlight=False, soft_wrap=True)
+    for entry, _ in chain.entries:
+        if entry.event in (BROKEN, HEAD_MISSING):
+            console.print(f"✘ Entry {entry.number} records an earlier fault: {entry.event}.", style=BAD)
     if chain.entries and chain.entries[0][0].event != "init":
         console.print("It does not begin with init: the folder is older than its log, or an earlier log was removed.")
     if chain.entries:

@@ -9,6 +9,9 @@ from fedbus.system.files import write_synced
 
 HEAD_FILE = "audit.head"
 
+HEAD_MISSING = "head was missing"
+"""The event of a log that continues without its head."""
+
 _KEYS = {"number": int, "sha256": str, "bytes": int}
 
 _LARGEST = 1 << 63

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fedbus.audit.chain import Chain, read_chain
 from fedbus.audit.entry import Entry, digest_of
-from fedbus.audit.head import HEAD_FILE, Head, read_head, write_head
+from fedbus.audit.head import HEAD_FILE, HEAD_MISSING, Head, read_head, write_head
 from fedbus.errors import FedbusWarning, RunError
 from fedbus.system.files import write_synced
 from fedbus.system.locks import try_lock
@@ -92,7 +92,7 @@ class AuditLog:
         if end < size:
             head = self._set_aside(file, head, content[end:])
         if lost:
-            head = self._append(file, head, "head was missing", {"file": HEAD_FILE})
+            head = self._append(file, head, HEAD_MISSING, {"file": HEAD_FILE})
         return head
 
     def _set_aside(self, file: FileIO, head: Head, torn: bytes) -> Head:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from fedbus.audit.check import BROKEN, MOST_FAULTS, check_at_start, print_log
+from fedbus.audit.head import HEAD_FILE
 from fedbus.audit.log import AuditLog
 
 
@@ -89,6 +90,14 @@ def test_a_log_that_does_not_begin_with_init_says_so(tmp_path):
     log = AuditLog(tmp_path)
     log.record("joined")
     assert "does not begin with init" in shown(log)[1]
+
+
+def test_a_log_that_went_on_without_its_head_shows_that(log):
+    (log.folder / HEAD_FILE).unlink()
+    log.record("joined")
+    code, text = shown(log)
+    assert code == 0
+    assert "Entry 3 records an earlier fault: head was missing." in text
 
 
 def test_text_in_a_changed_file_can_not_forge_lines_of_the_terminal(log):
