@@ -72,12 +72,12 @@ class SessionTerms:
         the hub gets both secrets of one site only if t sites answer one way and t the other way. As 2t > n, at least
         2t - n sites, about a third, would have to answer both ways (Bonawitz, section 6.2).
         """
-        return 2 * len(self.roster) // 3 + 1
+        return threshold_of(len(self.roster))
 
     @property
     def fewest(self) -> int:
         """The smallest number of sites whose sum may be revealed."""
-        return max(FEWEST, self.threshold)
+        return fewest_of(len(self.roster))
 
     def to_bytes(self) -> bytes:
         """Return the terms as canonical JSON."""
@@ -174,6 +174,16 @@ class SessionTerms:
                 "The hub names one key for two sites.",
                 "Do not take part; ask the coordinator for a correct list of sites.",
             )
+
+
+def threshold_of(sites: int) -> int:
+    """Return `SessionTerms.threshold` of a roster with this number of sites."""
+    return 2 * sites // 3 + 1
+
+
+def fewest_of(sites: int) -> int:
+    """Return `SessionTerms.fewest` of a roster with this number of sites."""
+    return max(FEWEST, threshold_of(sites))
 
 
 def digest_of_instruction(instruction: Mapping[str, Any]) -> str:

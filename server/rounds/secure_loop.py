@@ -18,7 +18,7 @@ from fedbus.evaluation.temperature import fit_temperature
 from fedbus.evaluation.totals import read_totals
 from fedbus.models.state import State
 from fedbus.secure_aggregation.numbers import SHARE_BITS, decode_numbers
-from fedbus.secure_aggregation.terms import FEWEST, TRAIN
+from fedbus.secure_aggregation.terms import TRAIN, fewest_of
 from fedbus.settings.privacy_rules import check_secure_sites
 from fedbus.transport.messages import BINS, LIKELIHOODS, ROUND
 from fedbus.transport.packing import unpack
@@ -200,7 +200,7 @@ def describe_losses(sites: int, quorum: int) -> str:
         sites: The number of sites of the run.
         quorum: How many a round needs by the settings.
     """
-    needed = max(quorum, FEWEST, 2 * sites // 3 + 1)
+    needed = max(quorum, fewest_of(sites))
     lost = sites - needed
     what = "it cannot lose one" if lost <= 0 else f"it can lose {lost}, and continues with the others' exact mean"
     return f"secure aggregation with {sites} sites: a round needs {needed}, so {what}"
