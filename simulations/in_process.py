@@ -23,6 +23,7 @@ from fedbus.models.state import State, set_state
 from fedbus.privacy.ledger import spent_epsilon
 from fedbus.privacy.plan import epsilon_facts, make_plan
 from fedbus.runs.checkpoint import ArmFolder, Checkpoint
+from fedbus.runs.history import round_line
 from fedbus.runs.site_state import own_model, site_state
 from fedbus.settings.privacy_rules import SECURE
 from fedbus.sites.site import Site
@@ -131,16 +132,17 @@ class InProcessTraining:
             classes={name: self.rows[name].present.tolist() for name in trained},
         )  # fmt: skip
         checkpoint.history.append(
-            {
-                "round": number,
-                "train_loss": None if settings.dp_epsilon else combined.loss,
-                "steps": combined.steps,
-                "seconds": time.monotonic() - started,
-                "site_seconds": {} if settings.privacy == SECURE else seconds,
-                "participants": list(trained),
-                "refused": {},
-                **({"epsilon": epsilon} if epsilon else {}),
-            }
+            round_line(
+                number,
+                loss=combined.loss,
+                private=bool(settings.dp_epsilon),
+                steps=combined.steps,
+                seconds=time.monotonic() - started,
+                site_seconds={} if settings.privacy == SECURE else seconds,
+                participants=trained,
+                refused={},
+                epsilon=epsilon,
+            )
         )
         self.folder.save(checkpoint)
         return checkpoint.history[-1]

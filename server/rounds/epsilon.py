@@ -1,7 +1,4 @@
-"""What the sites report of their budgets of differential privacy, as the hub checks and records it."""
-
-from collections.abc import Mapping
-from typing import Any
+"""What the sites report of their budgets of differential privacy, as the hub checks it."""
 
 from fedbus.settings.schema import Settings
 
@@ -23,9 +20,3 @@ def epsilon_fault(epsilon: float | None, settings: Settings) -> str | None:
     if not 0 <= epsilon <= settings.dp_epsilon * (1 + MARGIN):  # NaN fails too
         return f"it has spent an epsilon of {epsilon:g}, more than dp-epsilon = {settings.dp_epsilon:g}"
     return None
-
-
-def epsilon_line(spent: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return what the history of a round says about the budgets: by site, the epsilon spent so far."""
-    known = {site: epsilon for site, epsilon in spent.items() if epsilon is not None}
-    return {"epsilon": known} if known else {}

@@ -22,6 +22,7 @@ from fedbus.evaluation.validation import record
 from fedbus.models.state import State
 from fedbus.privacy.plan import epsilon_facts
 from fedbus.runs.checkpoint import Checkpoint
+from fedbus.runs.history import round_line
 from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction
@@ -29,7 +30,6 @@ from fedbus.transport.packing import layout_of
 from fedbus.transport.report import Report
 from fedbus.transport.weights import WeightCodec
 from server.rounds.classifier import classifier_arrays
-from server.rounds.epsilon import epsilon_line
 from server.rounds.flower_messages import (
     evaluation_messages,
     from_array_record,
@@ -132,18 +132,17 @@ class RoundLoop:
         checkpoint.state = self._aggregate(number, replies, screened)
         checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
         checkpoint.history.append(
-            {
-                "round": number,
-                "train_loss": None
-                if self.settings.dp_epsilon
-                else sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
-                "steps": add_steps((report.steps for report in reports.values()), self.settings.batches),
-                "seconds": time.monotonic() - started,
-                "site_seconds": {site: report.seconds for site, report in reports.items()},
-                "participants": list(reports),
-                "refused": dict(screened.refused),
-                **epsilon_line({site: report.epsilon for site, report in reports.items()}),
-            }
+            round_line(
+                number,
+                loss=sum(r.loss * w for r, w in zip(reports.values(), weights, strict=True)) / sum(weights),
+                private=bool(self.settings.dp_epsilon),
+                steps=add_steps((report.steps for report in reports.values()), self.settings.batches),
+                seconds=time.monotonic() - started,
+                site_seconds={site: report.seconds for site, report in reports.items()},
+                participants=reports,
+                refused=screened.refused,
+                epsilon={site: report.epsilon for site, report in reports.items()},
+            )
         )
         self.job.folder.save(checkpoint)
         self.job.on_round(checkpoint.history[-1])

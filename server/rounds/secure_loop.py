@@ -17,6 +17,7 @@ from fedbus.evaluation.kept import keep_if_best
 from fedbus.evaluation.temperature import fit_temperature
 from fedbus.evaluation.totals import read_totals
 from fedbus.models.state import State
+from fedbus.runs.history import round_line
 from fedbus.secure_aggregation.numbers import SHARE_BITS, decode_numbers
 from fedbus.secure_aggregation.terms import TRAIN, fewest_of
 from fedbus.settings.privacy_rules import check_secure_sites
@@ -28,7 +29,6 @@ from fedbus.transport.summed_report import TEST, evaluation_format, purpose_of, 
 from fedbus.transport.summed_score import TotalScore, impossible_sum, read_score
 from fedbus.transport.summed_update import SHARE, Trained, UpdateSum
 from fedbus.transport.update_check import check_update
-from server.rounds.epsilon import epsilon_line
 from server.rounds.evaluation_sums import EvaluationSums
 from server.rounds.flower_messages import from_array_record, strategy_reply, to_array_record
 from server.rounds.job import Job
@@ -75,16 +75,17 @@ class SecureRoundLoop(RoundLoop):
         checkpoint.state = self._step(number, before, mean)
         checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
         checkpoint.history.append(
-            {
-                "round": number,
-                "train_loss": None if self.settings.dp_epsilon else mean.loss,
-                "steps": mean.steps,
-                "seconds": time.monotonic() - started,
-                "site_seconds": {},
-                "participants": summed.sites,
-                "refused": summed.refused,
-                **epsilon_line(summed.epsilon),
-            }
+            round_line(
+                number,
+                loss=mean.loss,
+                private=bool(self.settings.dp_epsilon),
+                steps=mean.steps,
+                seconds=time.monotonic() - started,
+                site_seconds={},
+                participants=summed.sites,
+                refused=summed.refused,
+                epsilon=summed.epsilon,
+            )
         )
         self.job.folder.save(checkpoint)
         self.job.on_round(checkpoint.history[-1])

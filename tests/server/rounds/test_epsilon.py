@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fedbus.evaluation.validation import Score
+from fedbus.runs.history import round_line
 from fedbus.transport.report import Report
-from server.rounds.epsilon import epsilon_fault, epsilon_line
+from server.rounds.epsilon import epsilon_fault
 from tests.tiny import tiny_settings
 
 PRIVATE = tiny_settings(model="test_efficientnet_gn", dp_epsilon=8)
@@ -26,8 +27,13 @@ def test_a_site_without_an_epsilon_or_beyond_the_budget_is_refused():
 
 
 def test_the_history_names_what_each_site_has_spent():
-    assert epsilon_line({"north": 2.5, "south": 3.0}) == {"epsilon": {"north": 2.5, "south": 3.0}}
-    assert epsilon_line({"north": None}) == {}
+    facts = {"loss": 1.5, "steps": 2, "seconds": 3.0, "site_seconds": {}, "participants": ["north"], "refused": {}}
+    line = round_line(1, private=True, epsilon={"north": 2.5, "south": 3.0}, **facts)
+    assert line["epsilon"] == {"north": 2.5, "south": 3.0}
+    assert line["train_loss"] is None
+    line = round_line(1, private=False, epsilon={"north": None}, **facts)
+    assert "epsilon" not in line
+    assert line["train_loss"] == 1.5
 
 
 @pytest.mark.parametrize("value", [2.5, 0.0])
