@@ -24,9 +24,10 @@ $(READY): requirements/uv.lock requirements/fedbus.lock pyproject.toml
 compare: setup
 	$(BIN)/fedbus compare
 
-# OUT: folder of the results; QUICK=1: under five minutes on two cores.
+# OUT: folder of the results; QUICK=1: under five minutes on two cores; ONLY="startup deployment": only these parts, the
+# others in OUT/bench.json are kept.
 bench: setup
-	$(BIN)/python -m simulations.benchmarks $(OUT) $(if $(QUICK),--quick)
+	$(BIN)/python -m simulations.benchmarks $(OUT) $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
 # Kills every kind of process at random moments, fills disks and so on; takes half an hour at most. The table in
 # OUT/soak.md belongs in docs/security.md.

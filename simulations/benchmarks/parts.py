@@ -1,8 +1,11 @@
 """The parts of `make bench`: which program measures what, with which settings."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fedbus.errors import SettingsError
 
 FULL: dict[str, Any] = {
     "model": "resnetv2_50", "weights": "none", "image-size": 96, "batch-size": 32, "phantom-images": 300,
@@ -52,3 +55,21 @@ PARTS = (
     Part("secure", "secure aggregation", ("secure", "{settings}", "{out}", "{quick}"), 1),
     Part("deployment", "hub and sites as processes", ("deployment", "{out}"), 8, quick=False),
 )  # fmt: skip
+
+
+def pick_parts(only: str, *, quick: bool) -> tuple[Part, ...]:
+    """Return the named parts, in the order of `PARTS`; without names, all parts, or the quick ones.
+
+    Args:
+        only: Names, separated by spaces or commas.
+        quick: Whether `QUICK=1` was given.
+
+    Raises:
+        SettingsError: If there is no part of a name.
+    """
+    names = re.split(r"[\s,]+", only.strip()) if only.strip() else []
+    known = [part.name for part in PARTS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SettingsError(f"The benchmark has no part {', '.join(unknown)}.", f"Choose from: {', '.join(known)}.")
+    return tuple(part for part in PARTS if (part.name in names if names else part.quick or not quick))

@@ -1,4 +1,4 @@
-"""Compute the figures of `bench.json` from what the parts measured, and lay them out as a table."""
+"""Compute the figures of `bench.json` from what the parts measured, with their aims."""
 
 import math
 import statistics
@@ -6,23 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from fedbus.system.terminal import BAD, GOOD
-
 Found = Mapping[str, Mapping[str, Any]]
 """What each part measured, by the part's name."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the table.
+    """One row of the tables.
 
     Attributes:
         key: Its key in `bench.json`.
-        words: What it measures, for the table.
+        words: What it measures, for the tables.
         needs: The parts from whose measurements it is computed.
         compute: The figure from all parts.
         aim: The aim in words; empty if there is none.
@@ -36,6 +30,10 @@ class Figure:
     aim: str = ""
     least: float = -math.inf
     most: float = math.inf
+
+    def reached(self, value: float) -> bool:
+        """Return whether a value reaches the aim."""
+        return self.least <= value <= self.most
 
 
 def figures_of(device: str) -> tuple[Figure, ...]:
@@ -79,29 +77,18 @@ def _rival(key: str, part: str, words: str, way: str = "") -> Figure:
     return Figure(key, words, frozenset({part, "federation"}), compute)
 
 
-def figures(found: Found) -> dict[str, Any]:
+def figures(found: Found, runs: Mapping[str, str]) -> dict[str, float | None]:
     """Compute all figures; None where a part is missing.
 
-    Parts compare what they ran themselves; rounds of other simulators are compared with ours of the same run.
+    Parts compare what they ran themselves; rounds of other simulators are compared with ours of the same run only.
+
+    Args:
+        found: What each part measured, by name.
+        runs: Which run each part was measured in.
     """
-    return {figure.key: figure.compute(found) if figure.needs <= found.keys() else None for figure in figures_of("cpu")}
-
-
-def table(result: Mapping[str, Any], device: str) -> Table:
-    """Make the table of figures and aims; a missing figure is n/a, with the reason below the table.
-
-    A quick run's images and rounds are too small for the aims: the costs of a round besides its steps weigh more.
-    """
-    notes = [f"{name}: {why}" for name, why in result["missing"].items()]
-    if result["quick"]:
-        notes.append("The aims apply to a full run, whose images and rounds are larger.")
-    made = Table(title="FedBUS on this machine (phantoms)", caption="\n".join(notes) or None, box=box.SIMPLE)
-    for heading in ("", "figure", "aim", ""):
-        made.add_column(heading, justify="right" if heading == "figure" else "left")
-    for figure in figures_of(device):
-        value = result[figure.key]
-        verdict = Text()
-        if value is not None and figure.aim and not result["quick"]:
-            verdict = Text("reached", GOOD) if figure.least <= value <= figure.most else Text("missed", BAD)
-        made.add_row(figure.words, "n/a" if value is None else f"{value:.3g}", figure.aim, verdict)
-    return made
+    return {
+        figure.key: figure.compute(found)
+        if figure.needs <= found.keys() and len({runs[name] for name in figure.needs}) == 1
+        else None
+        for figure in figures_of("cpu")
+    }

@@ -1,11 +1,14 @@
 """The figures of a benchmark run, and the table, which shows missing figures."""
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from simulations.benchmarks.summary import figures, table
+from simulations.benchmarks.results import Results
+from simulations.benchmarks.summary import figures
+from simulations.benchmarks.table import table
 
 FOUND = {
     "engine": {"engine_over_ceiling": 0.98, "engine_over_plain": 1.5},
@@ -20,22 +23,32 @@ FOUND = {
 }  # fmt: skip
 
 
-def shown(result: dict[str, object], device: str = "cpu") -> str:
+def results_of(found: dict[str, dict[str, Any]], quick: bool = False, other: float = 0.0) -> Results:
+    runs = {name: {"run": "now", "other_share": other} for name in found}
+    return Results(quick, {}, found, runs)
+
+
+def shown(results: Results, device: str = "cpu") -> str:
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(table(result, device))
+    console.print(table(results, device))
     return console.export_text()
 
 
 def test_other_simulators_are_compared_with_our_round_without_their_first():
-    found = figures(FOUND)
+    found = results_of(FOUND).figures
     assert found["plain_flower_over_ours"] == pytest.approx(5.0)
     assert (found["pfl_over_ours"], found["pfl_matched_over_ours"]) == pytest.approx((3.0, 1.2))
     assert found["engine_over_plain"] == 1.5
     assert found["memory_slope_mb_per_round"] == -0.02
 
 
+def test_rounds_of_different_runs_are_not_compared():
+    found = figures(FOUND, {name: "later" if name == "peer" else "now" for name in FOUND})
+    assert {key for key, value in found.items() if value is None} == {"pfl_over_ours", "pfl_matched_over_ours"}
+
+
 def test_missing_figures_are_none_and_the_others_are_computed():
-    found = figures({name: FOUND[name] for name in ("engine", "peer")})
+    found = results_of({name: FOUND[name] for name in ("engine", "peer")}).figures
     assert found["engine_over_ceiling"] == 0.98
     assert {key for key, value in found.items() if value is None} == found.keys() - {
         "engine_over_ceiling",
@@ -44,8 +57,9 @@ def test_missing_figures_are_none_and_the_others_are_computed():
 
 
 def test_the_table_shows_which_aims_are_reached_and_why_a_figure_is_missing():
-    found = figures({name: each for name, each in FOUND.items() if name != "peer"})
-    text = shown(found | {"missing": {"peer": "no network"}, "quick": False})
+    results = results_of({name: each for name, each in FOUND.items() if name != "peer"})
+    results.missing["peer"] = "no network"
+    text = shown(results)
     ends = {line.split("  ")[1]: line.split()[-1] for line in text.splitlines() if line.rstrip().endswith("ed")}
     verdicts = {
         key: verdict
@@ -59,13 +73,17 @@ def test_the_table_shows_which_aims_are_reached_and_why_a_figure_is_missing():
 
 
 def test_a_quick_run_is_not_compared_with_the_aims():
-    text = shown(figures(FOUND) | {"missing": {}, "quick": True})
+    text = shown(results_of(FOUND, quick=True))
     assert "aims apply to a full run" in text
     assert "reached" not in text
     assert "missed" not in text
 
 
 def test_a_gpu_has_its_own_aims():
-    found = figures(FOUND) | {"missing": {}, "quick": False}
-    assert "at least 5" in shown(found, "cuda")
-    assert "at least 5" not in shown(found, "cpu")
+    assert "at least 5" in shown(results_of(FOUND), "cuda")
+    assert "at least 5" not in shown(results_of(FOUND), "cpu")
+
+
+def test_a_busy_machine_is_named_below_the_table():
+    assert "Other programs used up to 40% of the processors: engine" in shown(results_of(FOUND, other=0.4))
+    assert "Other programs" not in shown(results_of(FOUND, other=0.02))
