@@ -17,16 +17,18 @@ class Figure:
     Attributes:
         key: Its key in `bench.json`.
         words: What it measures, for the tables.
+        part: The part that measures it.
         needs: The parts from whose measurements it is computed.
-        compute: The figure from all parts.
+        compute: The figure from all parts; None if they have no such case.
         aim: The aim in words; empty if there is none.
         least, most: The range in which the aim is reached.
     """
 
     key: str
     words: str
+    part: str
     needs: frozenset[str]
-    compute: Callable[[Found], float]
+    compute: Callable[[Found], float | None]
     aim: str = ""
     least: float = -math.inf
     most: float = math.inf
@@ -58,13 +60,43 @@ def figures_of(device: str) -> tuple[Figure, ...]:
         _measured("secure_bytes_over_flat", "secure", "bytes: a round with secure aggregation over flat", most=1.1),
         _measured("secure_mask_over_floor", "secure", "seconds: masking over only the cipher and the additions"),
         _measured("memory_slope_mb_per_round", "rounds", "MB that memory grows per round"),
-    )
+        _case(
+            "deployed_outside_flat_s", "deployment", "seconds: a deployed round besides training, 94 MB, `flat`",
+            ("payload", "flat"), "outside_seconds", most=3,
+        ),
+        _case(
+            "deployed_outside_half_s", "deployment", "the same with `flat-fp16`",
+            ("payload", "flat-fp16"), "outside_seconds",
+        ),
+        _case(
+            "round_100_sites_s", "sites", "seconds: a round of 100 sites, `test_resnet`", ("sites", 100), "round_s"
+        ),
+        _case(
+            "prepare_100000_images_s", "images", "seconds: prepare a site of 100 000 images",
+            ("images", 100_000), "open_s",
+        ),
+        _case(
+            "outside_400_mb_s", "models", "seconds: a simulated round besides training, 401 MB",
+            ("model", "ecaresnet269d"), "outside_s",
+        ),
+    )  # fmt: skip
 
 
 def _measured(key: str, part: str, words: str, *, least: float = -math.inf, most: float = math.inf) -> Figure:
     """Make a figure that a part computed itself, with its aim, if it has one."""
     aim = f"at least {least:g}" if least > -math.inf else f"at most {most:g}" if most < math.inf else ""
-    return Figure(key, words, frozenset({part}), lambda found: float(found[part][key]), aim, least, most)
+    return Figure(key, words, part, frozenset({part}), lambda found: float(found[part][key]), aim, least, most)
+
+
+def _case(key: str, part: str, words: str, case: tuple[str, Any], quantity: str, *, most: float = math.inf) -> Figure:
+    """Make a figure of one of a part's cases, for example of the payload `flat`."""
+    name, value = case
+
+    def compute(found: Found) -> float | None:
+        return next((float(row[quantity]) for row in found[part]["rows"] if row[name] == value), None)
+
+    aim = f"at most {most:g}" if most < math.inf else ""
+    return Figure(key, words, part, frozenset({part}), compute, aim, most=most)
 
 
 def _rival(key: str, part: str, words: str, way: str = "") -> Figure:
@@ -74,7 +106,7 @@ def _rival(key: str, part: str, words: str, way: str = "") -> Figure:
         run = found[part][way] if way else found[part]
         return float(statistics.median(run["round_seconds"][1:]) / found["federation"]["round_s"])
 
-    return Figure(key, words, frozenset({part, "federation"}), compute)
+    return Figure(key, words, part, frozenset({part, "federation"}), compute)
 
 
 def figures(found: Found, runs: Mapping[str, str]) -> dict[str, float | None]:

@@ -20,6 +20,12 @@ FOUND = {
     "inference": {"inference_over_bare": 1.1, "onnxruntime_over_bare": 1.4},
     "secure": {"secure_site_s": 0.6, "secure_bytes_over_flat": 1.0001, "secure_mask_over_floor": 1.1},
     "rounds": {"memory_slope_mb_per_round": -0.02},
+    "deployment": {
+        "rows": [{"payload": "flat", "outside_seconds": 2.5}, {"payload": "flat-fp16", "outside_seconds": 1.5}]
+    },
+    "sites": {"rows": [{"sites": 3, "round_s": 0.3}, {"sites": 100, "round_s": 7.0}]},
+    "images": {"rows": [{"images": 100_000, "open_s": 80.0}]},
+    "models": {"rows": [{"model": "ecaresnet269d", "outside_s": 5.0}]},
 }  # fmt: skip
 
 
@@ -40,6 +46,12 @@ def test_other_simulators_are_compared_with_our_round_without_their_first():
     assert (found["pfl_over_ours"], found["pfl_matched_over_ours"]) == pytest.approx((3.0, 1.2))
     assert found["engine_over_plain"] == 1.5
     assert found["memory_slope_mb_per_round"] == -0.02
+
+
+def test_a_figure_of_one_case_is_missing_if_the_part_has_no_such_case():
+    found = results_of(FOUND | {"sites": {"rows": [{"sites": 3, "round_s": 0.3}]}}).figures
+    assert (found["deployed_outside_flat_s"], found["deployed_outside_half_s"]) == (2.5, 1.5)
+    assert found["round_100_sites_s"] is None
 
 
 def test_rounds_of_different_runs_are_not_compared():

@@ -1,0 +1,230 @@
+"""The tables of docs/performance.md, as Markdown, from the results of the benchmark."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simulations.benchmarks.other_work import QUIET_SHARE
+from simulations.benchmarks.results import Results
+from simulations.benchmarks.summary import Figure, figures_of
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "A deployed round": ("deployment",),
+    "Start-up": ("startup",),
+    "A machine that others use": ("loaded",),
+    "Training": ("engine",),
+    "Federation": ("federation", "rounds"),
+    "Other frameworks": ("plain_flower", "peer"),
+    "Inference": ("inference",),
+    "Secure aggregation": ("secure",),
+    "Growth": ("sites", "images", "models"),
+    "GPU": ("gpu",),
+}
+"""What users feel, and the parts that measure it."""
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was measured before the latest changes.
+
+    Attributes:
+        figures: By key, the value with its date and where it was published.
+        rows: By part, the cases with the quantities that were published.
+    """
+
+    figures: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def short(value: float | str | None) -> str:
+    """Write a value with about three digits, and without zeros at both ends; a text is returned unchanged."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    text = f"{size:,.{digits}f}" if size >= 0.01 or not size else f"{size:.2g}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    text = text.replace(",", " ").removeprefix("0") or "0"
+    return (MINUS if value < 0 else "") + text
+
+
+def missed(results: Results) -> set[str]:
+    """Return the keys of all figures that were measured and miss their aims."""
+    values = results.figures
+    return {
+        figure.key
+        for figure in all_figures()
+        if (value := values[figure.key]) is not None and not figure.reached(value)
+    }
+
+
+def all_figures() -> tuple[Figure, ...]:
+    """Return the figures of the page, with the aims of the kind of device that each is measured on."""
+    return figures_of("cpu")
+
+
+def figures_table(results: Results, before: Before) -> str:
+    """Make the table of all figures, grouped by what users feel."""
+    lines = ["| figure | | measured | before | aim | |", "|---|---|---|---|---|---|"]
+    values = results.figures
+    for group, parts in GROUPS.items():
+        rows = [figure for figure in all_figures() if figure.part in parts]
+        if rows:
+            lines.append(f"| **{group}** | | | | | |")
+        for figure in rows:
+            value, earlier = values[figure.key], before.figures.get(figure.key)
+            cells = (
+                f"`{figure.key}`",
+                figure.words,
+                "not measured" if value is None else short(value),
+                "" if earlier is None else short(earlier["value"]),
+                _aim(figure),
+                "" if value is None or not figure.aim else "reached" if figure.reached(value) else "**missed**",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _aim(figure: Figure) -> str:
+    if figure.least > -math.inf:
+        return f"≥ {f'{figure.least:g}'.removeprefix('0')}"
+    return f"≤ {f'{figure.most:g}'.removeprefix('0')}" if figure.most < math.inf else ""
+
+
+def runs_table(results: Results, before: Before) -> str:
+    """Make the table of runs: which parts were measured together, when, on what, and beside how much other work."""
+    lines = ["| parts | date | machine | versions | used by other programs |", "|---|---|---|---|---|"]
+    for run in sorted({facts["run"] for facts in results.runs.values()}):
+        names = [name for name, facts in results.runs.items() if facts["run"] == run]
+        facts = results.runs[names[0]]
+        shares = [results.runs[name]["other_share"] for name in names if "other_share" in results.runs[name]]
+        cells = (", ".join(names), facts["created"][:10], _machine(facts), _versions(facts), _others(shares))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    machine = facts["machine"]
+    return ", ".join(filter(None, [machine.get("gpu"), machine["cpu"], f"{machine['cores']} cores", machine["memory"]]))
+
+
+def _versions(facts: Mapping[str, Any]) -> str:
+    names = ("python", "torch", "timm", "flwr", "ray")
+    return ", ".join(f"{name} {facts['versions'][name]}" for name in names if facts["versions"].get(name))
+
+
+def _others(shares: Sequence[float]) -> str:
+    """Describe the other work beside the parts of a run."""
+    if not shares:
+        return ""
+    if max(shares) <= QUIET_SHARE:
+        return f"{max(shares):.0%} at most: a quiet machine"
+    return f"{min(shares):.0%} to {max(shares):.0%}" if len(shares) > 1 else f"{shares[0]:.0%}"
+
+
+@dataclass(frozen=True)
+class Cases:
+    """A table with one column per case of a part, and one row per quantity, with its earlier values below.
+
+    Attributes:
+        part: The part that measures the cases.
+        case: The key of the case's name or size.
+        heading: What the cases are.
+        quantities: By key, what it is, with its unit; `a.b` is key `b` of the dictionary `a`.
+        case_heading: Makes a column's heading from a case.
+    """
+
+    part: str
+    case: str
+    heading: str
+    quantities: Mapping[str, str]
+    case_heading: Callable[[Mapping[str, Any]], str] | None = None
+
+    def __call__(self, results: Results, before: Before) -> str:
+        """Make the table from the measured cases, or if there are none, from the earlier ones."""
+        measured = results.parts.get(self.part, {}).get("rows", [])
+        earlier = before.rows.get(self.part, [])
+        columns = [self._name(row) for row in measured or earlier]
+        now, then = ({self._name(row): row for row in rows} for rows in (measured, earlier))
+        lines = [f"| {' | '.join([self.heading, *columns])} |", "|---" * (len(columns) + 1) + "|"]
+        for key, words in self.quantities.items():
+            for rows, title in ((now, words), (then, f"{words}: before")):
+                cells = [short(_look_up(rows.get(name, {}), key)) for name in columns]
+                if any(cells):
+                    lines.append(f"| {' | '.join([title, *cells])} |")
+        return "\n".join(lines)
+
+    def _name(self, row: Mapping[str, Any]) -> str:
+        return self.case_heading(row) if self.case_heading else short(row[self.case])
+
+
+def _look_up(row: Mapping[str, Any], key: str) -> Any:
+    found: Any = row
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _session(row: Mapping[str, Any]) -> str:
+    return f"{row['sites']} sites" + (f", {row['lost']} lost before they sent" if row["lost"] else "")
+
+
+def _megabytes(row: Mapping[str, Any]) -> str:
+    return f"{row['model_mb']:.0f}"
+
+
+TABLES: Mapping[str, Callable[[Results, Before], str]] = {
+    "figures": figures_table,
+    "runs": runs_table,
+    "deployment": Cases(
+        "deployment",
+        "payload",
+        "`payload`",
+        {
+            "arrays": "arrays",
+            "megabytes": "MB received, and sent, per site and round",
+            "round_seconds": "round, s",
+            "work_seconds": "work at the slowest site, s",
+            "outside_seconds": "outside it, s",
+        },
+    ),
+    "sites": Cases("sites", "sites", "sites", {"round_s": "seconds per round"}),
+    "models": Cases(
+        "models", "model_mb", "model, MB", {"outside_s": "seconds per round outside the sites' work"}, _megabytes
+    ),
+    "images": Cases(
+        "images",
+        "images",
+        "images of 48 px",
+        {
+            "open_s": "prepare a site: decode, hash, groups, split, s",
+            "near_pairs_s": "search for near-duplicates, s",
+            "open_peak_mb": "peak of its own memory while preparing, MB",
+            "epoch_s": "data path of one epoch, s",
+            "epoch_peak_mb": "peak of its own memory in that epoch, MB",
+            "map_mb": "memory-mapped pixels, MB",
+        },
+    ),
+    "secure": Cases(
+        "secure",
+        "sites",
+        "per round",
+        {
+            "site_seconds": "a site, all steps, s",
+            "seconds.masking:check model": "of which SHA-256 of the received model, s",
+            "seconds.masking:encode": "of which fixed point, s",
+            "seconds.masking:mask": "of which masks, s",
+            "seconds.plain site:pack": "a site's packing without secure aggregation, s",
+            "mask_over_floor": "masks over their floor",
+            "bytes_over_flat": "bytes over `flat`",
+            "hub_seconds": "the hub, all steps, s",
+            "seconds.hub:unmask": "of which removing the masks, s",
+        },
+        _session,
+    ),
+}
+"""All tables, by the names that the page marks them with."""
