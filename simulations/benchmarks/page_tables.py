@@ -128,7 +128,7 @@ def _others(shares: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Cases:
-    """A table with one column per case of a part, and one row per quantity, with its earlier values below.
+    """A table with one column per case of a part, and one row per quantity, with its earlier values in brackets.
 
     Attributes:
         part: The part that measures the cases.
@@ -152,14 +152,22 @@ class Cases:
         now, then = ({self._name(row): row for row in rows} for rows in (measured, earlier))
         lines = [f"| {' | '.join([self.heading, *columns])} |", "|---" * (len(columns) + 1) + "|"]
         for key, words in self.quantities.items():
-            for rows, title in ((now, words), (then, f"{words}: before")):
-                cells = [short(_look_up(rows.get(name, {}), key)) for name in columns]
-                if any(cells):
-                    lines.append(f"| {' | '.join([title, *cells])} |")
+            cells = [
+                _now_and_then(_look_up(now.get(name, {}), key), _look_up(then.get(name, {}), key)) for name in columns
+            ]
+            if any(cells):
+                lines.append(f"| {' | '.join([words, *cells])} |")
         return "\n".join(lines)
 
     def _name(self, row: Mapping[str, Any]) -> str:
         return self.case_heading(row) if self.case_heading else short(row[self.case])
+
+
+def _now_and_then(now: float | str | None, then: float | str | None) -> str:
+    """Write a measured value, and the earlier one in brackets."""
+    if then is None or now == then:
+        return short(now)
+    return f"{short(now) or '?'} ({short(then)})"
 
 
 def _look_up(row: Mapping[str, Any], key: str) -> Any:
@@ -220,7 +228,6 @@ TABLES: Mapping[str, Callable[[Results, Before], str]] = {
             "seconds.masking:mask": "of which masks, s",
             "seconds.plain site:pack": "a site's packing without secure aggregation, s",
             "mask_over_floor": "masks over their floor",
-            "bytes_over_flat": "bytes over `flat`",
             "hub_seconds": "the hub, all steps, s",
             "seconds.hub:unmask": "of which removing the masks, s",
         },
