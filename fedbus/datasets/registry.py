@@ -101,10 +101,13 @@ def find_reader(name: str) -> Reader:
         SettingsError: If there is none of that name; the message suggests the nearest.
     """
     if name not in READERS:
-        near = difflib.get_close_matches(name.lower(), READERS, n=1, cutoff=0.5)
-        remedy = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(f"There is no reader {name!r}.", f"{remedy}Readers are {', '.join(READERS)}.")
+        raise SettingsError(f"There is no reader {name!r}.", _suggest_readers(name))
     return READERS[name]
+
+
+def _suggest_readers(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), READERS, n=1, cutoff=0.5)
+    return f"{f'Did you mean {near[0]}? ' if near else ''}Readers are {', '.join(READERS)}."
 
 
 def read_dataset(reader: str, root: Path, site: str) -> Manifest:
@@ -133,12 +136,23 @@ def check_folder(reader: str, root: Path, site: str) -> Reader:
         SettingsError: If there is no such reader.
         ArchiveError: If root is missing, empty or not a folder.
     """
+    if reader == site and reader not in READERS and root.is_dir():
+        raise _forgotten_reader(root, site)
     chosen = find_reader(reader)
     try:
         _check_root(root, site)
     except OSError as error:
         raise _unreadable(root, error) from error
     return chosen
+
+
+def _forgotten_reader(root: Path, site: str) -> SettingsError:
+    """The error for `--site NAME=FOLDER`, where NAME is taken for the reader."""
+    fitting = next((name for name, reader in READERS.items() if reader.matches(root)), "READER")
+    return SettingsError(
+        f"There is no reader {site!r}.",
+        f"If that is the site's name, write {site}={fitting}:{root}. {_suggest_readers(site)}",
+    )
 
 
 def _unreadable(root: Path, error: OSError) -> ArchiveError:

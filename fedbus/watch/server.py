@@ -51,6 +51,8 @@ def watch(run: Path, port: int, make_reader: "Callable[[], RunReader]", print_li
     with _listen(port) as listener, stops_on_signals(stop):
         number = listener.getsockname()[1]
         print_line(f"Page of {run.name}: http://{HOST}:{number}/{key}/")
+        if not run.exists():
+            print_line(f"{run} does not exist yet: the page fills when a run starts there.")
         print_line("Open this address in a browser on this machine. Ctrl-C ends the page, not the run.")
         print_line(f"From another machine, first run there: ssh -N -L {number}:{HOST}:{number} THIS-MACHINE")
         server = make_server(make_app(run.resolve().name, make_reader(), key))

@@ -93,6 +93,14 @@ def test_an_unknown_reader_without_a_close_match_lists_all(tmp_path):
     assert "Did you mean" not in str(caught.value)
 
 
+def test_a_site_without_a_reader_names_the_reader_that_fits(tmp_path):
+    root = BUILDERS["bus-bra"](tmp_path)
+    with pytest.raises(SettingsError, match=f"There is no reader 'north'.*north=bus-bra:{root}.*Readers are"):
+        read_dataset("north", root, "north")
+    with pytest.raises(SettingsError, match="Did you mean busi"):
+        read_dataset("buzi", root, "buzi")
+
+
 def test_a_folder_whose_path_is_not_utf8_is_refused(tmp_path):
     root = tmp_path / os.fsdecode(b"gr\xf6\xdfe")
     make_class_folders(root)

@@ -147,6 +147,18 @@ def test_a_folder_that_is_no_run_is_refused_with_what_to_name(tmp_path, prepare,
     assert said.format(out=tmp_path) in caught.value.remedy
 
 
+def test_a_run_that_does_not_exist_yet_is_announced(tmp_path):
+    """A wrong path looks the same as a run that has not started."""
+
+    def end():
+        raise KeyboardInterrupt
+
+    printed = []
+    with pytest.raises(KeyboardInterrupt):
+        watch(tmp_path / "later", 0, end, printed.append)
+    assert printed[1] == f"{tmp_path / 'later'} does not exist yet: the page fills when a run starts there."
+
+
 def test_a_port_in_use_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
