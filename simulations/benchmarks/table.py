@@ -11,7 +11,7 @@ from simulations.benchmarks.summary import figures_of
 
 
 def table(results: Results, device: str) -> Table:
-    """Make the table of figures and aims; a missing figure is n/a, with the reason below the table.
+    """Make the table of the measured parts' figures and aims; one that failed is n/a, with the reason below the table.
 
     A quick run's images and rounds are too small for the aims: the costs of a round besides its steps weigh more.
     """
@@ -25,7 +25,10 @@ def table(results: Results, device: str) -> Table:
     for heading in ("", "figure", "aim", ""):
         made.add_column(heading, justify="right" if heading == "figure" else "left")
     values = results.figures
+    tried = results.parts.keys() | results.missing.keys()
     for figure in figures_of(device):
+        if figure.part not in tried:
+            continue
         value = values[figure.key]
         verdict = Text()
         if value is not None and figure.aim and not results.quick:

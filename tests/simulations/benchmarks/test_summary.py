@@ -84,6 +84,13 @@ def test_the_table_shows_which_aims_are_reached_and_why_a_figure_is_missing():
     assert text.count("n/a") == 2
 
 
+def test_only_figures_of_parts_that_were_tried_are_shown():
+    results = results_of({"secure": FOUND["secure"]})
+    assert "n/a" not in shown(results)
+    assert "secure aggregation" in shown(results)
+    assert "ImageFolder" not in shown(results)
+
+
 def test_a_quick_run_is_not_compared_with_the_aims():
     text = shown(results_of(FOUND, quick=True))
     assert "aims apply to a full run" in text
