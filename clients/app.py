@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clients import work
 from clients.audit import SEE_LOG
 from clients.flower_internals import ErrorCode
+from clients.last_model import LastModel
 from clients.limits.refusal import RefusedError
 from clients.ray_security import protect_flower_simulation
 from clients.secure_app import add_secure_actions
@@ -24,7 +25,7 @@ from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from fedbus.transport.allow_list import check_registration, check_reply
 from fedbus.transport.array_bytes import check_array_bytes
-from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, MOST_SEEN, SEEN, Instruction
+from fedbus.transport.messages import ARRAYS, CONFIG, METRICS, MODEL_MISSING, MOST_SEEN, SEEN, Instruction
 from fedbus.transport.packing import layout_of
 from fedbus.transport.shared_memory import SharedArrays
 from fedbus.transport.weights import WeightCodec
@@ -46,7 +47,7 @@ def make_client_app(
             are one machine: the text may contain the names of image files.
         shared_arrays: Where models are stored that messages only refer to; None if messages contain them.
     """
-    app = ClientApp()
+    app, last = ClientApp(), LastModel()
 
     def guarded(handle: Handler) -> Handler:
         return _show_errors(handle) if expose_errors else _hide_errors(handle)
@@ -68,9 +69,11 @@ def make_client_app(
     def train(message: Message, context: Context) -> Message:
         instruction = _read_instruction(message)
         refuse_plain(instruction)
+        last.forget()
         workspace, codec = find_workspace(context, instruction), codec_for(instruction)
-        state, report = work.train(workspace, instruction, _read_state(message, codec))
-        packed, metrics = codec.pack(state), report.to_metrics()
+        received = _read_state(message, codec)
+        update, report = work.train(workspace, instruction, received)
+        packed, metrics = codec.pack_update(update, received), report.to_metrics()
         check_reply(metrics, {name: values.shape for name, values in packed.items()}, codec.layout)
         arrays = ArrayRecord({name: Array(values) for name, values in codec.to_message(packed).items()})
         return Message(content=RecordDict({ARRAYS: arrays, METRICS: MetricRecord(metrics)}), reply_to=message)
@@ -81,7 +84,10 @@ def make_client_app(
         instruction = _read_instruction(message)
         refuse_plain(instruction)
         workspace, codec = find_workspace(context, instruction), codec_for(instruction)
-        report = work.evaluate(workspace, instruction, _read_state(message, codec), _read_seen(message))
+        state = last.read(message, instruction, lambda: _read_state(message, codec))
+        if state is None:
+            return Message(Error(MODEL_MISSING, "the site no longer has the model"), reply_to=message)
+        report = work.evaluate(workspace, instruction, state, _read_seen(message))
         metrics = report.to_metrics()
         check_reply(metrics, {}, codec.layout)
         return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)

@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 from fedbus.audit.log import AuditLog, Details
 from fedbus.deployment.application import NOT_ALLOWED, OTHER_VERSION
 from fedbus.text import plain_text
-from fedbus.transport.messages import CONFIG, Instruction
+from fedbus.transport.messages import CONFIG, MODEL_MISSING, Instruction
 from fedbus.transport.study import Study
 
 SENT = {
@@ -19,6 +19,11 @@ SENT = {
     "train.masked": "masked update sent", "evaluate.masked": "masked scores sent",
 }  # fmt: skip
 """By the type of the message that was answered; of any other type, the entry names the type."""
+
+ERRORS = {
+    NOT_ALLOWED: "study not approved", OTHER_VERSION: "application refused", MODEL_MISSING: "model requested again",
+}  # fmt: skip
+"""By the code of an error that was answered; every other error is a refusal of the study."""
 
 SEE_LOG = "see the site's own log"
 """The end of the reason for an error that is not a refusal."""
@@ -58,9 +63,7 @@ class AnswerLog:
 
     def _refused(self, error: Error, about: dict[str, Details]) -> None:
         reason = plain_text(error.reason)
-        event = {NOT_ALLOWED: "study not approved", OTHER_VERSION: "application refused"}.get(
-            error.code, "study refused"
-        )
+        event = ERRORS.get(error.code, "study refused")
         if reason.endswith(SEE_LOG):
             event = "request failed"
         if (event, reason) in self.refusals or len(self.refusals) == MOST_REFUSALS:

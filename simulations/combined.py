@@ -14,6 +14,7 @@ from fedbus.runs.checkpoint import ArmFolder, Checkpoint
 from fedbus.secure_aggregation.numbers import decode_numbers, encode_numbers
 from fedbus.settings.privacy_rules import SECURE
 from fedbus.training.federation import add_steps
+from fedbus.transport.half_precision import as_read, rebase
 from fedbus.transport.summed_score import SCORE, TotalScore, numbers_of_score, read_score
 from fedbus.transport.summed_update import Trained, UpdateSum, add
 
@@ -46,12 +47,13 @@ class Combined:
 
 
 def combine(
-    before: State, sites: Mapping[str, Trained], weights: Mapping[str, float], settings: "Settings"
+    before: State, received: State, sites: Mapping[str, Trained], weights: Mapping[str, float], settings: "Settings"
 ) -> Combined:
     """Combine what the sites have trained.
 
     Args:
-        before: The model that was sent.
+        before: The model that was sent, in full precision.
+        received: The same as the sites received it.
         sites: What each site has trained.
         weights: The weights of the sites, above 0.
         settings: The settings.
@@ -60,8 +62,8 @@ def combine(
         RunError: If a value does not fit into a secure sum.
     """
     if settings.privacy == SECURE:
-        return _combine_sum(before, sites, weights, settings)
-    updates = {name: site.state for name, site in sites.items()}
+        return _combine_sum(before, received, sites, weights, settings)
+    updates = {name: as_read(site.state, received, before, settings.payload) for name, site in sites.items()}
     return Combined(
         weighted_mean(updates, weights),
         updates,
@@ -73,17 +75,18 @@ def combine(
 
 
 def _combine_sum(
-    before: State, sites: Mapping[str, Trained], weights: Mapping[str, float], settings: "Settings"
+    before: State, received: State, sites: Mapping[str, Trained], weights: Mapping[str, float], settings: "Settings"
 ) -> Combined:
     """Add up what the sites would mask: without masks the sum has the same bits."""
-    summed, whole = UpdateSum(before, settings.batch_norm, settings.update_range), sum(weights.values())
+    summed, whole = UpdateSum(received, settings.batch_norm, settings.update_range), sum(weights.values())
     parts = []
     for name, site in sites.items():
         share = weights[name] / whole
         parts.append(summed.encode(site, share, summed.numbers(site, share)))
     mean, numbers = summed.decode(add(parts), len(sites), settings.batches)
     scores = read_score(numbers, list(sites), _rows(site.score for site in sites.values()))
-    return Combined(mean.state, {"mean": mean.state}, {"mean": 1.0}, scores, mean.loss, mean.steps)
+    state = rebase(mean.state, received, before, settings.payload)
+    return Combined(state, {"mean": state}, {"mean": 1.0}, scores, mean.loss, mean.steps)
 
 
 def as_reported(scores: Mapping[str, Score], settings: "Settings") -> Scores:

@@ -30,6 +30,7 @@ from fedbus.sites.site import Site
 from fedbus.training.missing_classes.registry import predictable
 from fedbus.training.recalibration import recalibrate
 from fedbus.training.rows import TrainingRows
+from fedbus.transport.half_precision import as_received
 from fedbus.transport.summed_update import Trained
 from server.rounds.classifier import classifier_arrays
 from server.rounds.policies import apply_policies
@@ -107,6 +108,7 @@ class InProcessTraining:
 
     def _run_round(self, checkpoint: Checkpoint, number: int) -> dict[str, Any]:
         settings, before, started = self.settings, checkpoint.state, time.monotonic()
+        received = as_received(before, settings.payload)
         model, present = self._model, self.present
         trained: dict[str, Trained] = {}
         seconds: dict[str, float] = {}
@@ -115,7 +117,7 @@ class InProcessTraining:
             site_started = time.monotonic()
             memory, rows = site_state(self.out, self.title, name), self.rows[name]
             update, score, loss = train_site(
-                model, self.sites[name], rows, memory, before, settings,
+                model, self.sites[name], rows, memory, received, settings,
                 seed=self.seed, round_number=number, present=present,
                 proximal_mu=settings.proximal_mu if self.arm == "fedprox" else 0.0, released=memory.folder,
             )  # fmt: skip
@@ -123,7 +125,8 @@ class InProcessTraining:
             seconds[name] = time.monotonic() - site_started
             if settings.dp_epsilon:
                 epsilon[name] = spent_epsilon(memory.folder, make_plan(rows, settings))
-        combined = combine(before, trained, {name: self.rows[name].weight(settings) for name in trained}, settings)
+        weights = {name: self.rows[name].weight(settings) for name in trained}
+        combined = combine(before, received, trained, weights, settings)
         self._record_validation(checkpoint, combined.scores)
         checkpoint.round = number
         checkpoint.state = apply_policies(
@@ -163,6 +166,7 @@ class InProcessTraining:
 
     def _score(self, state: State, split: str, round_number: int) -> dict[str, Score]:
         settings, model, scores = self.settings, self._model, dict[str, Score]()
+        state = as_received(state, settings.payload)
         for name in sorted(self.sites):
             set_state(model, own_model(state, settings.batch_norm, self.out, self.title, name, round_number))
             if split == "test" and settings.recalibrate:

@@ -51,6 +51,12 @@ SEEN = "seen"
 MOST_SEEN = 200_000
 """Hashes of 32 bytes that come with a given model: 6.4 MB."""
 
+MODEL = r"([0-9a-f]{64})?"
+"""Pattern of the digest of a model."""
+
+MODEL_MISSING = 410
+"""Error code of a site that no longer has the model of its last evaluation; the hub then sends it."""
+
 LIKELIHOODS, BINS = "likelihoods", "bins"
 COLLECTED = (LIKELIHOODS, BINS)
 """What an evaluation on validation rows collects for the calibration: sums by temperature, or counts by probability."""
@@ -79,6 +85,8 @@ class Instruction:
         temperature: The temperature at which `BINS` are counted.
         calibration: The calibration of the model that is tested; None if it was not calibrated.
         sites: The sites of a deployed study with their public keys: see `fedbus.deployment.roster`.
+        model: The digest of the model that a deployed site evaluates, see `fedbus.models.state.state_digest`; without
+            arrays, the message is about the model of the last evaluation. Empty: every message has its model.
     """
 
     settings: Settings
@@ -96,6 +104,7 @@ class Instruction:
     temperature: float = 1.0
     calibration: Calibration | None = None
     sites: tuple[str, ...] = ()
+    model: str = ""
 
     @property
     def memory(self) -> str:
@@ -120,6 +129,7 @@ class Instruction:
             "temperature": self.temperature,
             "calibration": self.calibration.model_dump_json() if self.calibration else "",
             "sites": list(self.sites),
+            "model": self.model,
         }
 
     @classmethod
@@ -147,6 +157,7 @@ class Instruction:
                 temperature=float(config["temperature"]),
                 calibration=read_calibration(str(config["calibration"])),
                 sites=tuple(str(line) for line in config["sites"]),
+                model=str(config["model"]),
             )
             read_roster(instruction.sites)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -156,6 +167,7 @@ class Instruction:
             raise not_valid("The server's instruction", "its title, arm or run is not safe as the name of a folder")
         valid = instruction.split in SCORED and instruction.task in (TRAINING, EVALUATION)
         valid = valid and set(instruction.classes) <= set(range(len(CLASSES)))
+        valid = valid and re.fullmatch(MODEL, instruction.model) is not None
         in_time = 0 <= instruction.round <= instruction.settings.rounds
         calibrates = GRID[0] <= instruction.temperature <= GRID[-1] and (
             # Temperature and threshold are never fitted to test rows.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedbus.errors import RunError
 from fedbus.models.state import State
+from fedbus.transport.half_precision import HALF
 
 Layout = dict[str, tuple[int, ...]]
 """Shapes by name. Hub and sites both know those of the model, so they are not sent."""
@@ -39,13 +40,13 @@ def pack(state: State, payload: str) -> dict[str, NDArray[Any]]:
         state: float32 tensors by name.
         payload: `dict`: one float32 array per tensor, sorted by name, because some strategies identify arrays by their
             position. `flat`: all values in that order in one float32 array. `flat-fp16`: the same in half precision,
-            rounded to 11 significant bits and infinite above 65504.
+            rounded to 11 significant bits and infinite above 65504; see `fedbus.transport.half_precision`.
     """
     arrays = {key: state[key].numpy() for key in sorted(state)}
     if payload == "dict":
         return dict(arrays)
     flat = np.concatenate([value.ravel() for value in arrays.values()])
-    if payload == "flat":
+    if payload != HALF:
         return {FLAT: flat}
     with np.errstate(over="ignore"):  # the receiver refuses infinite values and names their array
         return {FLAT: flat.astype(np.float16)}
@@ -62,7 +63,7 @@ def unpack(arrays: Mapping[str, NDArray[Any]], payload: str, layout: Layout) -> 
     """
     if payload == "dict":
         return {key: _as_tensor(value) for key, value in arrays.items()}
-    dtype = np.float32 if payload == "flat" else np.float16
+    dtype = np.float16 if payload == HALF else np.float32
     values, expected = arrays.get(FLAT), number_of_values(layout)
     if len(arrays) != 1 or values is None or values.dtype != dtype or values.ndim != 1:
         raise RunError(f"The arrays are not packed as {payload}.", "Run the same version of FedBUS everywhere.")

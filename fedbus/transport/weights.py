@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fedbus.models.state import State
+from fedbus.transport.half_precision import HALF, add_differences, to_differences
 from fedbus.transport.packing import FLAT, Layout, pack, unpack
 from fedbus.transport.shared_memory import SharedArrays, no_reference
 
@@ -30,8 +31,17 @@ class WeightCodec:
     shared_arrays: SharedArrays | None = None
 
     def pack(self, state: State) -> dict[str, NDArray[Any]]:
-        """Return the arrays that leave this process, so that they can be checked first."""
+        """Return the arrays of a model that the hub sends."""
         return pack(state, self.packed_as)
+
+    def pack_update(self, update: State, received: State) -> dict[str, NDArray[Any]]:
+        """Return the arrays that leave a site, so that they can be checked first.
+
+        Args:
+            update: The model that it has trained.
+            received: The model that it received.
+        """
+        return self.pack(to_differences(update, received) if self.payload == HALF else update)
 
     def to_message(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the arrays of a message with a packed model."""
@@ -48,6 +58,19 @@ class WeightCodec:
         if arrays.keys() != {REFERENCE}:
             raise no_reference()
         return unpack({FLAT: self.shared_arrays.get(arrays[REFERENCE])}, self.packed_as, self.layout)
+
+    def read_update(self, arrays: Mapping[str, NDArray[Any]], before: State) -> State:
+        """Return the update of a message as float32.
+
+        Args:
+            arrays: The arrays of the message.
+            before: The model of the hub, in full precision, from which the sites have trained.
+
+        Raises:
+            RunError: As `from_message`.
+        """
+        found = self.from_message(arrays)
+        return add_differences(before, found) if self.payload == HALF else found
 
     def release(self) -> None:
         """Delete all stored models; the server calls this when it has read all replies."""

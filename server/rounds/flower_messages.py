@@ -94,6 +94,7 @@ def evaluation_messages(
     codec: WeightCodec,
     timeout: float,
     seen: NDArray[np.uint8] | None = None,
+    informed: Collection[int] = (),
 ) -> list[Message]:
     """Make messages that ask nodes to score a model, as `training_messages`.
 
@@ -104,20 +105,31 @@ def evaluation_messages(
         codec: Packs the model.
         timeout: As `training_messages`.
         seen: uint8 [N, 32], hashes of the images that a given model was trained or chosen on, if they are known.
+        informed: Nodes whose sites have the model, and do not receive it again.
     """
     config = ConfigRecord(instruction.to_config() | {ROUND: instruction.round})  # a strategy adds it to a training
-    content = RecordDict({ARRAYS: _packed_arrays(state, codec), CONFIG: config})
-    if seen is not None:
-        content[SEEN] = ArrayRecord({SEEN: Array(seen)})
-    return [Message(content, node, MessageType.EVALUATE, ttl=timeout) for node in nodes]
+    recipients, short = list(nodes), RecordDict({CONFIG: config})
+    whole = short
+    if set(recipients) - set(informed):
+        whole = RecordDict({ARRAYS: _packed_arrays(state, codec), CONFIG: config})
+        if seen is not None:
+            whole[SEEN] = ArrayRecord({SEEN: Array(seen)})
+    return [
+        Message(short if node in informed else whole, node, MessageType.EVALUATE, ttl=timeout) for node in recipients
+    ]
 
 
 def _packed_arrays(state: State, codec: WeightCodec) -> ArrayRecord:
     return ArrayRecord({name: Array(values) for name, values in codec.to_message(codec.pack(state)).items()})
 
 
-def read_update(reply: Message, codec: WeightCodec) -> State:
-    """Unpack the model that a site sent back.
+def read_update(reply: Message, codec: WeightCodec, before: State) -> State:
+    """Unpack the update that a site sent back.
+
+    Args:
+        reply: The site's message.
+        codec: Unpacks the update.
+        before: The model that was sent, in full precision.
 
     Raises:
         RunError: If it is packed in another way, has another size or is damaged.
@@ -125,7 +137,7 @@ def read_update(reply: Message, codec: WeightCodec) -> State:
     arrays = cast(ArrayRecord, read_record(reply, ARRAYS))
     try:
         check_array_bytes({name: array.data for name, array in arrays.items()}, codec.layout)
-        return codec.from_message({name: array.numpy() for name, array in arrays.items()})
+        return codec.read_update({name: array.numpy() for name, array in arrays.items()}, before)
     except RunError:
         raise
     except Exception as error:  # damaged bytes make NumPy raise anything: AttributeError, MemoryError, BadZipFile, ...

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from fedbus.errors import RunError
 from fedbus.settings.schema import Settings
 from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows, add_rows
-from fedbus.transport.messages import CONFIG, METRICS, Registration
+from fedbus.transport.messages import CONFIG, METRICS, MODEL_MISSING, Registration
 from server.flower_internals import ErrorCode
 from server.rounds.inbox import NUMBERS_ONLY, Inbox, ReplyLimits, ReplyLostError, open_inbox
 
@@ -97,6 +97,20 @@ class Replies:
     def disconnected(self) -> list[str]:
         """Sites that disconnected before they replied; the same message can be sent to them again."""
         return sorted(site for site, code in self.error_codes.items() if code in DISCONNECTED)
+
+    @property
+    def without_model(self) -> list[str]:
+        """Sites that no longer have the model of their last evaluation; it can be sent to them."""
+        return sorted(site for site, code in self.error_codes.items() if code == MODEL_MISSING)
+
+    def updated(self, retried: "Replies", sites: Collection[str]) -> "Replies":
+        """Return these replies with those of sites to which a message was sent again in place of their failures."""
+        lasting = {site: reason for site, reason in self.failures.items() if site not in sites}
+        return Replies(
+            dict(sorted((self.messages | retried.messages).items())),
+            dict(sorted((lasting | retried.failures).items())),
+            {site: code for site, code in self.error_codes.items() if site in lasting} | retried.error_codes,
+        )
 
 
 def send_and_receive(

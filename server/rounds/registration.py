@@ -192,12 +192,8 @@ def send_until_quorum(
         if stop.wait(RETRY_SECONDS):
             raise KeyboardInterrupt
         wait_for_nodes(grid, quorum, quorum, participants, deadline - time.monotonic(), stop, on_wait)
-        lasting = {site: reason for site, reason in replies.failures.items() if site not in replies.disconnected}
-        messages = make_messages(replies.messages.keys() | lasting.keys())
+        again = replies.disconnected
+        messages = make_messages(replies.messages.keys() | (replies.failures.keys() - set(again)))
         retried = send_and_receive(grid, messages, participants, max(0.0, deadline - time.monotonic()), stop, limits)
-        replies = Replies(
-            dict(sorted((replies.messages | retried.messages).items())),
-            dict(sorted((lasting | retried.failures).items())),
-            {site: code for site, code in replies.error_codes.items() if site in lasting} | retried.error_codes,
-        )
+        replies = replies.updated(retried, again)
     return replies

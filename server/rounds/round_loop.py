@@ -5,7 +5,7 @@ the validation scores of round r arrive with the updates of round r + 1 and cost
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,13 @@ from fedbus.evaluation.calibration import Calibration
 from fedbus.evaluation.kept import keep_best, kept_round, load_kept, save_last
 from fedbus.evaluation.temperature import fit_temperature
 from fedbus.evaluation.validation import record
-from fedbus.models.state import State
+from fedbus.models.state import State, state_digest
 from fedbus.privacy.plan import epsilon_facts
 from fedbus.runs.checkpoint import Checkpoint
 from fedbus.runs.history import round_line
 from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
+from fedbus.transport.half_precision import as_received
 from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction
 from fedbus.transport.packing import layout_of
 from fedbus.transport.report import Report
@@ -61,6 +62,7 @@ class RoundLoop:
             federation=participants.federation(self.settings), sites=job.sites,
         )  # fmt: skip
         self.codec = WeightCodec(self.settings.payload, layout_of(job.start), job.shared_arrays)
+        self.sent_models: dict[str, str] = {}  # the digest of the model that each site last evaluated
         self.checkpoint = job.folder.load() or Checkpoint(0, job.start)
         restore_strategy(self.strategy, self.checkpoint.extra)
 
@@ -188,15 +190,24 @@ class RoundLoop:
         return Calibration.from_counts(temperature, counts, self.settings.threshold)
 
     def _evaluate(self, state: State, **changes: Any) -> dict[str, Report]:
-        """Have every site score a model; `changes` are fields of the instruction."""
+        """Have every site score a model; `changes` are fields of the instruction.
+
+        A deployed site that has just evaluated this model does not receive it again, unless it has been restarted.
+        """
         self._wait_for_sites()
-        instruction = replace(self.instruction, **changes)
-
-        def make_messages(excluded: Collection[str]) -> list[Message]:
-            nodes = self.participants.nodes([name for name in self.participants.names if name not in excluded])
-            return evaluation_messages(instruction, state, nodes, self.codec, self.settings.round_timeout)
-
-        replies = self._send(make_messages)
+        deployed = bool(self.participants.approved)
+        model = state_digest(as_received(state, self.settings.payload)) if deployed else ""
+        instruction, names = replace(self.instruction, model=model, **changes), self.participants.names
+        replies = self._send(lambda excluded: self._evaluation_messages(instruction, state, names, excluded))
+        if missing := replies.without_model:
+            for site in missing:
+                del self.sent_models[site]
+            retried = self._send(
+                lambda excluded: self._evaluation_messages(instruction, state, missing, excluded),
+                quorum=self.quorum - len(replies.messages),
+            )
+            replies = replies.updated(retried, missing)
+        self.sent_models |= dict.fromkeys(replies.messages, model)
         self.codec.release()
         screened = screen_scores(replies, self.participants, instruction)
         if len(screened.reports) < self.quorum:
@@ -206,12 +217,25 @@ class RoundLoop:
             )
         return dict(screened.reports)
 
+    def _evaluation_messages(
+        self, instruction: Instruction, state: State, names: Sequence[str], excluded: Collection[str]
+    ) -> list[Message]:
+        asked, sent, model = [name for name in names if name not in excluded], self.sent_models, instruction.model
+        informed = [name for name in asked if model and sent.get(name) == model]
+        return evaluation_messages(
+            instruction, state, self.participants.nodes(asked), self.codec, self.settings.round_timeout,
+            informed=self.participants.nodes(informed),
+        )  # fmt: skip
+
     def _send(
-        self, make_messages: Callable[[Collection[str]], list[Message]], limits: ReplyLimits = NUMBERS_ONLY
+        self,
+        make_messages: Callable[[Collection[str]], list[Message]],
+        limits: ReplyLimits = NUMBERS_ONLY,
+        quorum: int | None = None,
     ) -> Replies:
-        job, timeout = self.job, self.settings.round_timeout
+        job, timeout, fewest = self.job, self.settings.round_timeout, self.quorum if quorum is None else quorum
         return send_until_quorum(
-            self.grid, make_messages, self.participants, self.quorum, timeout, job.stop, job.on_wait, limits
+            self.grid, make_messages, self.participants, fewest, timeout, job.stop, job.on_wait, limits
         )
 
     def _wait_for_sites(self) -> None:

@@ -49,7 +49,7 @@ def screen_updates(
         replies: The replies.
         participants: The sites.
         settings: The settings.
-        before: The model that was sent.
+        before: The model that was sent, in full precision.
         codec: Unpacks the updates.
     """
     reports: dict[str, Report] = {}
@@ -64,7 +64,7 @@ def screen_updates(
                 "validation",
                 most_weight(participants.registration(site), settings, federation),
             )
-            update = read_update(message, codec)
+            update = read_update(message, codec, before)
             reason = epsilon_fault(report.epsilon, settings) or check_update(update, before, settings.update_limit)
         except FedbusError as error:
             reason = str(error)

@@ -21,8 +21,8 @@ from fedbus.runs.history import round_line
 from fedbus.secure_aggregation.numbers import SHARE_BITS, decode_numbers
 from fedbus.secure_aggregation.terms import TRAIN, fewest_of
 from fedbus.settings.privacy_rules import check_secure_sites
+from fedbus.transport.half_precision import as_received, rebase
 from fedbus.transport.messages import BINS, LIKELIHOODS, ROUND
-from fedbus.transport.packing import unpack
 from fedbus.transport.read_values import LIKELIHOOD_SUMS
 from fedbus.transport.report import Report
 from fedbus.transport.summed_report import TEST, evaluation_format, purpose_of, read_bins
@@ -62,7 +62,7 @@ class SecureRoundLoop(RoundLoop):
     def _run_round(self, number: int) -> None:
         checkpoint, started = self.checkpoint, time.monotonic()
         self._wait_for_sites()
-        before = self._as_received(checkpoint.state)
+        before = as_received(checkpoint.state, self.settings.payload)
         encoded = UpdateSum(before, self.settings.batch_norm, self.settings.update_range)
         config = self._training_config(number)
         instruction = replace(self.instruction, round=number)
@@ -72,7 +72,8 @@ class SecureRoundLoop(RoundLoop):
         self._check_share(float(numbers[SHARE][0]), summed.sites)
         self._check_mean(number, mean.state, before, summed.sites)
         self._record_sum(self._read_score(numbers, summed.sites, "validation"))
-        checkpoint.state = self._step(number, before, mean)
+        state = rebase(mean.state, before, checkpoint.state, self.settings.payload)
+        checkpoint.state = self._step(number, replace(mean, state=state))
         checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
         checkpoint.history.append(
             round_line(
@@ -95,7 +96,7 @@ class SecureRoundLoop(RoundLoop):
         config, arrays = ConfigRecord(self.instruction.to_config()), to_array_record(self.checkpoint.state)
         return read_config(next(iter(self.strategy.configure_train(number, arrays, config, self.grid))))
 
-    def _step(self, number: int, before: State, mean: Trained) -> State:
+    def _step(self, number: int, mean: Trained) -> State:
         """Return the strategy's model: its only reply is the mean, as if one site had all rows."""
         reply = Message(RecordDict(), 1, MessageType.TRAIN)
         only = strategy_reply(reply, mean.state, Report(1.0, mean.score, mean.loss, mean.steps))
@@ -106,7 +107,7 @@ class SecureRoundLoop(RoundLoop):
                 "Choose another arm.",
             )
         return apply_policies(
-            from_array_record(arrays), before, {"mean": mean.state}, {"mean": 1.0}, self.settings,
+            from_array_record(arrays), self.checkpoint.state, {"mean": mean.state}, {"mean": 1.0}, self.settings,
             arm=self.job.arm, classes={}, classifier=(),
         )  # fmt: skip
 
@@ -138,7 +139,7 @@ class SecureRoundLoop(RoundLoop):
         if found is None:
             self._wait_for_sites()
             config = instruction.to_config() | {ROUND: instruction.round}
-            request = Request(purpose, instruction, config, self._as_received(state), wanted)
+            request = Request(purpose, instruction, config, as_received(state, self.settings.payload), wanted)
             summed = self._sum(request, f"the evaluation ({purpose})")
             self.kept_sums.keep(purpose, instruction.round, summed.total[1], summed.sites)
             found = summed.total[1], summed.sites
@@ -188,10 +189,6 @@ class SecureRoundLoop(RoundLoop):
             raise impossible_sum(
                 f"{self.job.arm}, round {number}: the mean of the updates of {', '.join(sites)} can't be used: {reason}"
             )
-
-    def _as_received(self, state: State) -> State:
-        """Return a model as the sites receive it, which half precision rounds: their differences are from that."""
-        return unpack(self.codec.pack(state), self.codec.packed_as, self.codec.layout)
 
 
 def describe_losses(sites: int, quorum: int) -> str:

@@ -41,6 +41,7 @@ POLICIES = {
     "differential privacy": {
         "model": "test_efficientnet_gn", "dp_epsilon": 8.0, "dp_delta": 1e-3, "precision": "float32", "batch_size": 4,
     },
+    "half precision": {"payload": "flat-fp16"},
     "equal weights": {"site_weights": "equal", "steps_per_round": 2},
 }  # fmt: skip
 

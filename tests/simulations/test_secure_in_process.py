@@ -15,6 +15,7 @@ POLICIES = {
     "local": {"batch_norm": "local", "keep": "last"},
     "local statistics": {"batch_norm": "local-statistics", "optimiser_state": "kept"},
     "FedProx, equal weights": {"proximal_mu": 0.5, "site_weights": "equal"},
+    "half precision": {"payload": "flat-fp16", "batch_norm": "local", "keep": "last"},
     "proportional batches": {"balance": "federation", "batches": "proportional"},
 }
 

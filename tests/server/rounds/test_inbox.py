@@ -49,7 +49,7 @@ def test_a_reply_with_a_model_arrives_whole(grid):
     message = push(grid)
     deliver(grid, 0, answer(message, 500_012))
     reply = open_inbox(grid, limits_of_model(LAYOUT)).pull(message.metadata.message_id)
-    found = read_update(reply, WeightCodec("flat", LAYOUT))
+    found = read_update(reply, WeightCodec("flat", LAYOUT), {})
     assert found["a"].tolist() == list(range(500_000))
     assert found["b"].ravel().tolist() == list(range(500_000, 500_012))
 
@@ -259,4 +259,4 @@ def test_a_header_that_states_a_terabyte_is_refused_before_it_is_decoded(grid):
     assert stated in array.data
     reply = Message(RecordDict({ARRAYS: ArrayRecord({"flat": array})}), reply_to=message)
     with pytest.raises(RunError, match="size is not what its header says"):
-        read_update(reply, WeightCodec("flat", {"a": (1,)}))
+        read_update(reply, WeightCodec("flat", {"a": (1,)}), {})

@@ -94,10 +94,13 @@ def test_models_by_reference_give_the_same_run_and_are_deleted(payload, two_site
     assert list((tmp_path / "models").iterdir()) == []
 
 
-@pytest.mark.parametrize("arm", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
-def test_a_resumed_run_equals_an_uninterrupted_one(arm, two_site_settings, tiny_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("arm", "payload"),
+    [("fedavg", "flat"), ("fedavg", "flat-fp16"), ("fedavgm", "flat"), ("fedadam", "flat"), ("fedyogi", "flat")],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(arm, payload, two_site_settings, tiny_folder, tmp_path):
     options = {"fedavgm": {"server-momentum": 0.9}, "fedadam": {"eta": 0.01}, "fedyogi": {"eta": 0.01}}
-    settings = two_site_settings.model_copy(update={"rounds": 4, "strategy_options": options})
+    settings = two_site_settings.model_copy(update={"rounds": 4, "strategy_options": options, "payload": payload})
     uncut = federate(settings, tiny_folder, tmp_path / "uncut", arm)
 
     def cut(line: dict) -> None:
@@ -178,7 +181,7 @@ def test_only_weights_counts_and_metrics_cross_the_wire(two_site_settings, tiny_
         Job(two_site_settings, "fedprox", 7, start, ArmFolder(tmp_path / "arm")),
     )
     instructions = {"settings", "seed", "classes", "split", "title", "run", "arm", "task", "server-round"}
-    instructions |= {"proximal-mu", "class-counts", "balanced-rows", "collect", "temperature", "calibration", "sites"}
+    instructions |= {"proximal-mu", "class-counts", "balanced-rows", "collect", "temperature", "calibration", "sites", "model"}
     values = sum(tensor.numel() for tensor in start.values())
     numbers = {item.key for item in (*REGISTRATION, *REPORT, *TEST_REPORT, *CALIBRATION)}
     assert {message.metadata.message_type for message in grid.sent} == {"query", "train", "evaluate"}
