@@ -210,7 +210,7 @@ class Settings(BaseModel):
     payload: Literal["dict", "flat", "flat-fp16"] = Field(
         "flat",
         description="How models are sent: one array per parameter (dict), or one array in full (flat) or half "
-        "precision (flat-fp16).",
+        "precision (flat-fp16: the hub's own model stays in full, and sites send their changes to what they received).",
     )
     workers: int = Field(1, ge=1, description="Number of sites that train at the same time in a simulation.")
     ray_address: str = Field(

@@ -35,16 +35,12 @@ def to_differences(update: State, received: State) -> State:
         update: The model after training.
         received: The model before it, as the site received it.
     """
-    return {
-        name: value if _is_statistic(name) else (value - received[name]) * SCALE for name, value in update.items()
-    }
+    return {name: value if _is_statistic(name) else (value - received[name]) * SCALE for name, value in update.items()}
 
 
 def add_differences(before: State, differences: State) -> State:
     """Return a site's update at the hub: its differences added to the model that the hub has in full."""
-    return {
-        name: value if _is_statistic(name) else before[name] + value / SCALE for name, value in differences.items()
-    }
+    return {name: value if _is_statistic(name) else before[name] + value / SCALE for name, value in differences.items()}
 
 
 def rebase(update: State, received: State, before: State, payload: str) -> State:

@@ -7,13 +7,13 @@ from flwr.app import ArrayRecord, Error, Message, RecordDict
 from clients.last_model import LastModel
 from fedbus.errors import RunError
 from fedbus.models.state import state_digest
+from fedbus.runs.checkpoint import ArmFolder
 from fedbus.transport.messages import ARRAYS, CONFIG, MODEL_MISSING, Instruction
 from server.rounds.job import Job
 from server.rounds.loop import run_rounds
 from tests.grid import LocalGrid
 from tests.server.rounds.federation import register, same, start_of
 from tests.tiny import tiny_settings
-from fedbus.runs.checkpoint import ArmFolder
 
 
 class Deployed:
@@ -72,7 +72,7 @@ def test_a_restarted_site_receives_the_model_again_and_the_results_are_the_same(
 
 
 def test_another_best_model_is_sent_once(two_site_settings, tiny_folder, tmp_path):
-    settings = two_site_settings.model_copy(update={"rounds": 3, "learning_rate": 0.0 + 0.05})
+    settings = two_site_settings.model_copy(update={"rounds": 3, "learning_rate": 0.05})
     deployed = Deployed(settings, tiny_folder, tmp_path)
     another = deployed.folder.read_facts()["best_round"] != settings.rounds
     expected = [True, another, False, False]
