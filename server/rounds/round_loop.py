@@ -201,7 +201,7 @@ class RoundLoop:
         replies = self._send(lambda excluded: self._evaluation_messages(instruction, state, names, excluded))
         if missing := replies.without_model:
             for site in missing:
-                del self.sent_models[site]
+                self.sent_models.pop(site, None)  # a site may claim it of a message that had the model
             retried = self._send(
                 lambda excluded: self._evaluation_messages(instruction, state, missing, excluded),
                 quorum=self.quorum - len(replies.messages),

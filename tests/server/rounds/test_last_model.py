@@ -71,6 +71,22 @@ def test_a_restarted_site_receives_the_model_again_and_the_results_are_the_same(
     assert one["test"]["sites"].keys() == {"north", "south"}
 
 
+def test_a_site_that_always_asks_for_the_model_is_asked_twice_and_named(two_site_settings, tiny_folder, tmp_path):
+    class Asking(Deployed):
+        def _deliver(self, site: str, message: Message) -> Message | None:
+            if site == "north" and message.metadata.message_type == "evaluate":
+                self.received.append((site, "", "", ARRAYS in message.content))
+                return Message(Error(MODEL_MISSING, "lost"), reply_to=message)
+            return NotImplemented
+
+        def __init__(self, *arguments) -> None:
+            with pytest.raises(RunError, match="too few sites could evaluate the model .*north: failed: lost"):
+                super().__init__(*arguments)
+
+    settings = two_site_settings.model_copy(update={"rounds": 1})
+    assert [has_model for *_, has_model in Asking(settings, tiny_folder, tmp_path).received] == [True, True]
+
+
 def test_another_best_model_is_sent_once(two_site_settings, tiny_folder, tmp_path):
     settings = two_site_settings.model_copy(update={"rounds": 3, "learning_rate": 0.05})
     deployed = Deployed(settings, tiny_folder, tmp_path)
