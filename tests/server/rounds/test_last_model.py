@@ -80,7 +80,7 @@ def test_a_site_that_always_asks_for_the_model_is_asked_twice_and_named(two_site
             return NotImplemented
 
         def __init__(self, *arguments) -> None:
-            with pytest.raises(RunError, match="too few sites could evaluate the model .*north: failed: lost"):
+            with pytest.raises(RunError, match=r"too few sites could evaluate the model .*north: failed: lost"):
                 super().__init__(*arguments)
 
     settings = two_site_settings.model_copy(update={"rounds": 1})
