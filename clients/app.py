@@ -1,5 +1,8 @@
 """The ClientApp: a thin layer between Flower's messages and a site's work."""
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import logging
 from collections.abc import Callable
 from typing import cast
@@ -21,7 +24,6 @@ from clients.workspace import Workspace, workspace_from_context
 from fedbus.errors import FedbusError, OutOfRangeError, RunError
 from fedbus.images.fingerprint import HASH_BYTES
 from fedbus.models.state import State
-from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from fedbus.transport.allow_list import check_registration, check_reply
 from fedbus.transport.array_bytes import check_array_bytes
@@ -167,6 +169,5 @@ def _read_seen(message: Message) -> NDArray[np.uint8] | None:
     return np.asarray(hashes)
 
 
-let_threads_sleep()  # `flwr run` starts its workers from here
 protect_flower_simulation()
 app = make_client_app(workspace_from_context)

@@ -3,6 +3,9 @@
 Only the names in this module are public; all others can change between versions. See docs/python.md.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

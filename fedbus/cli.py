@@ -1,5 +1,8 @@
 """The command line `fedbus`: one short function per command, no logic."""
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import sys
 import warnings
 from pathlib import Path
@@ -14,7 +17,6 @@ from fedbus.system.encoding import show_any_text
 from fedbus.system.signals import handle_signals
 from fedbus.system.terminal import print_line
 from fedbus.system.third_party import show_argument_help, silence_third_party
-from fedbus.system.threads import let_threads_sleep
 from fedbus.text import MOST_OF_A_LINE, plain_text
 from server.cli import app as hub_app
 from server.cli import watch
@@ -92,7 +94,6 @@ def main() -> None:
     silence_third_party()
     show_argument_help()
     warnings.showwarning = _show_warning
-    let_threads_sleep()
     try:
         app()
     except FedbusError as error:

@@ -1,5 +1,8 @@
 """The ServerApp: registers the sites, then runs one federated training after another with them."""
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial

@@ -5,6 +5,9 @@ OUT/bench.json: the figures, written after each part; OUT/NAME.json: what a part
 With --only, the named parts are measured again and the others are kept.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import os
 import shutil
 import sys
@@ -23,7 +26,6 @@ from fedbus.errors import FedbusError, RunError
 from fedbus.runs.environment import describe_environment
 from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, log_tail, start_child
-from fedbus.system.threads import waiting_policy
 from simulations.benchmarks.other_work import MARK, OtherWork
 from simulations.benchmarks.parts import FULL, QUICK, Part, pick_parts
 from simulations.benchmarks.peer_pfl import install_peer
@@ -119,7 +121,7 @@ def _facts() -> dict[str, Any]:
 
 def run_part(part: Part, out: Path, quick: bool) -> str:
     """Run one part, and return why it failed; empty if it did not."""
-    environment = waiting_policy() | {MARK: f"{os.getpid()}-{part.name}"}
+    environment = {MARK: f"{os.getpid()}-{part.name}"}
     if part.name == "peer":
         overlay = install_peer()
         if isinstance(overlay, str):

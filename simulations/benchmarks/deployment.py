@@ -5,6 +5,9 @@
 Phantoms of 32 pixels, random weights: only the model's size matters.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import json
 import statistics
 from pathlib import Path

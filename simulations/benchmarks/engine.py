@@ -7,6 +7,9 @@ float32. All three take turns in one process; ratios are medians over the turns.
 from the same start for the same number of steps, and are scored on the same test rows.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import statistics
 import tempfile
 from collections.abc import Mapping

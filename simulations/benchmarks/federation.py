@@ -7,6 +7,9 @@ validation rows, trains them with our training loop, and adds them to the mean. 
 bit for bit, the measurement fails.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import statistics
 import threading
 import time

@@ -8,6 +8,9 @@ about a second of training per site and round. Comparing the simulated federatio
 FedBUS's packages: if one is not installed, OUT.json names it.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import argparse
 import platform
 import statistics

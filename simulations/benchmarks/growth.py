@@ -5,6 +5,9 @@
 Each case runs in its own process, so that memory use is not mixed.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import tempfile
 from collections.abc import Callable
 from enum import StrEnum

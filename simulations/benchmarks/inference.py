@@ -7,6 +7,9 @@ resizes one image after another, and timm's model classifies batches of 64. *ONN
 exported file. The loops take turns in one process; ratios are medians over the turns.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import os
 import tempfile
 import time

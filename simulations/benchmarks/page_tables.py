@@ -217,6 +217,19 @@ TABLES: Mapping[str, Callable[[Results, Before], str]] = {
             "map_mb": "memory-mapped pixels, MB",
         },
     ),
+    "loaded": Cases(
+        "loaded",
+        "threads",
+        "threads of a step",
+        {
+            "quiet_s": "quiet, s",
+            "quiet_default_s": "quiet, OpenMP's default, s",
+            "loaded_s": "beside two busy loops, s",
+            "loaded_default_s": "beside two busy loops, OpenMP's default, s",
+            "loaded_over_fair_share": "loaded over fair share",
+            "loaded_default_over_fair_share": "loaded over fair share, OpenMP's default",
+        },
+    ),
     "secure": Cases(
         "secure",
         "sites",

@@ -44,6 +44,7 @@ class Part:
 
 PARTS = (
     Part("engine", "our training loop, its ceiling, and a plain loop", ("engine", "{settings}", "{out}"), 8),
+    Part("loaded", "a training step beside two busy loops", ("loaded", "{settings}", "{out}"), 4),
     Part("federation", "a federated round and a bare one", ("federation", "{settings}", "{out}"), 6),
     Part("plain_flower", "the same training as in Flower's quickstart", ("plain_flower", "{settings}", "{out}"), 8),
     Part("peer", "the same training on pfl-research", ("peer_pfl", "{settings}", "{out}"), 6),

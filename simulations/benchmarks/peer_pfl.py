@@ -15,6 +15,9 @@ missing classes; and averages only trained parameters: BatchNorm's statistics pa
 it also scores every training row twice, so only later rounds can be compared.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import os
 import subprocess
 import sys

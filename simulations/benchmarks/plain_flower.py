@@ -12,6 +12,9 @@ there are GPUs, all sites share them and train at the same time, which is the fa
 The folders of links are created for each run and removed afterwards.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import tempfile
 import time
 from collections.abc import Mapping

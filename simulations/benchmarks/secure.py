@@ -9,6 +9,9 @@ and its addition. All take turns; seconds are medians over the turns. If the sec
 more than the quantisation allows, the measurement fails.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import statistics
 import time
 from collections import defaultdict

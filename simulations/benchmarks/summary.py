@@ -48,6 +48,12 @@ def figures_of(device: str) -> tuple[Figure, ...]:
         _measured(
             "engine_over_plain", "engine", "images/s: our loop over ImageFolder, DataLoader, float32", least=plain
         ),
+        _measured(
+            "loaded_over_fair_share", "loaded", "seconds: a step beside two busy loops over its fair share", most=1.3
+        ),
+        _measured(
+            "quiet_over_default", "loaded", "seconds: a step on a quiet machine over OpenMP's default", most=1.05
+        ),
         _measured("federation_over_bare", "federation", "seconds: a federated round over a bare loop's", most=bare),
         _measured("federation_over_steps", "federation", "the same, over only the bare loop's optimiser steps"),
         _measured("federation_startup_s", "federation", "seconds until a simulation trains", most=15),
@@ -93,7 +99,7 @@ def _case(key: str, part: str, words: str, case: tuple[str, Any], quantity: str,
     name, value = case
 
     def compute(found: Found) -> float | None:
-        return next((float(row[quantity]) for row in found[part]["rows"] if row[name] == value), None)
+        return next((float(row[quantity]) for row in found[part].get("rows", ()) if row[name] == value), None)
 
     aim = f"at most {most:g}" if most < math.inf else ""
     return Figure(key, words, part, frozenset({part}), compute, aim, most=most)

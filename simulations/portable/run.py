@@ -6,6 +6,9 @@ Writes OUT/results.json.gz after every training; keeping that file is enough to 
 of an unfinished training is stored in --checkpoints and deleted when it is finished.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import argparse
 import shutil
 import sys

@@ -6,6 +6,9 @@ It is separate because a federated arm starts its own Ray, and because a cell th
 Exit status: 0 finished, 1 failed, 130 or 143 stopped.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import shutil
 import sys
 from collections.abc import Mapping
@@ -27,7 +30,6 @@ from fedbus.system.encoding import show_any_text
 from fedbus.system.files import read_json, write_json
 from fedbus.system.signals import exit_status, handle_signals
 from fedbus.system.third_party import silence_third_party
-from fedbus.system.threads import let_threads_sleep
 
 FAILURE_FILE = "failed.json"
 """In the cell's request folder: the problem and the remedy, if the cell failed."""
@@ -92,7 +94,6 @@ def main(request_file: Path, folder: Path) -> int:
     """Run the requested cell; if it fails, write the reason beside the request."""
     show_any_text()
     silence_third_party()
-    let_threads_sleep()
     handle_signals()
     request: Mapping[str, Any] = read_json(request_file)
     failure = request_file.with_name(FAILURE_FILE)

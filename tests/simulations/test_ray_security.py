@@ -20,9 +20,7 @@ pytestmark = pytest.mark.timeout(900)
 
 SIMULATION = """
 from fedbus.system.third_party import silence_third_party
-from fedbus.system.threads import let_threads_sleep
 silence_third_party()
-let_threads_sleep()
 from simulations.benchmarks.growth_federation import SETTINGS, run
 from simulations.benchmarks.case import make_case
 from tests.simulations.test_ray_security import look
@@ -31,9 +29,7 @@ run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": 1}), lambda 
 
 CELLS = """
 from fedbus.system.third_party import silence_third_party
-from fedbus.system.threads import let_threads_sleep
 silence_third_party()
-let_threads_sleep()
 from simulations.ray_session import start_ray
 from tests.simulations.test_ray_security import look
 start_ray("")

@@ -12,6 +12,7 @@ from simulations.benchmarks.table import table
 
 FOUND = {
     "engine": {"engine_over_ceiling": 0.98, "engine_over_plain": 1.5},
+    "loaded": {"loaded_over_fair_share": 1.2, "quiet_over_default": 1.0},
     "federation": {
         "round_s": 10.0, "federation_over_bare": 1.04, "federation_over_steps": 1.2, "federation_startup_s": 16.0,
     },
