@@ -19,6 +19,7 @@ from fedbus.errors import RunError
 pytestmark = pytest.mark.timeout(900)
 
 SIMULATION = """
+import fedbus.system.threads
 from fedbus.system.third_party import silence_third_party
 silence_third_party()
 from simulations.benchmarks.growth_federation import SETTINGS, run
@@ -28,6 +29,7 @@ run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": 1}), lambda 
 """
 
 CELLS = """
+import fedbus.system.threads
 from fedbus.system.third_party import silence_third_party
 silence_third_party()
 from simulations.ray_session import start_ray
