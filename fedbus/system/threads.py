@@ -1,7 +1,8 @@
 """How PyTorch's idle threads wait; a program that computes imports this module first, which decides it.
 
 OpenMP reads the environment once, when PyTorch is imported. By default its threads spin at the end of every parallel
-loop until the slowest arrives: where other programs need the processors, most of the time is wasted.
+loop until the slowest arrives: where other programs need the processors, most of the time is wasted. Figures, also of
+what sleeping costs on a quiet machine: docs/performance.md, "A machine that others use".
 """
 
 import os
