@@ -80,7 +80,7 @@ def figures_table(results: Results, before: Before) -> str:
             cells = (
                 f"`{figure.key}`",
                 figure.words,
-                "not measured" if value is None else short(value),
+                "?" if value is None else short(value),
                 "" if earlier is None else short(earlier["value"]),
                 _aim(figure),
                 "" if value is None or not figure.aim else "reached" if figure.reached(value) else "**missed**",

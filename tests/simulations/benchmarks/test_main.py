@@ -70,7 +70,7 @@ def test_a_failed_part_is_missing_the_others_continue_and_old_results_are_delete
 
 def test_only_the_named_parts_are_measured_and_the_others_are_kept(tmp_path, two_parts):
     kept = {"run": "earlier", "other_share": 0.0}
-    Results(False, FULL, {"bad": {"b": 1}, "images": {"i": 2}}, {"bad": kept, "images": kept}).write(
+    Results(False, FULL, {"bad": {"b": 1}, "images": {"rows": []}}, {"bad": kept, "images": kept}).write(
         tmp_path / "bench.json"
     )
     done = CliRunner().invoke(APP, [str(tmp_path), "--only", "good"])
