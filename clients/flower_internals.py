@@ -3,6 +3,11 @@
 Public are `flwr.app` and `flwr.clientapp`, which other modules import directly.
 """
 
+import time
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+
 from fedbus.deployment.flower_version import check_flower_version
 
 check_flower_version()  # before the imports below, which may fail with another version
@@ -25,8 +30,8 @@ from flwr.supercore.fab import Fab
 # Keeps a task alive while it is worked on.
 from flwr.supercore.heartbeat import HeartbeatSender
 
-# Raised when a reply cannot be handed to the SuperNode.
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+# Raised when a reply cannot be handed to the SuperNode; fetches the objects of an instruction.
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError, pull_objects
 
 # Headers with which a worker proves to its SuperNode who it is.
 from flwr.supercore.interceptors import (
@@ -60,9 +65,27 @@ __all__ = [
     "push_task_output", "run_supernode",
 ]  # fmt: skip
 
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.05, 1.0
+"""Pauses between two questions for an object that has not arrived at the hub yet; Flower's are 1 to 10 s."""
 
-def run_supernode() -> None:
-    """Run Flower's `flower-supernode` with the arguments of this process."""
-    from flwr.supernode.cli.flower_supernode import flower_supernode  # slow, and only one process needs it
 
+def run_supernode(pause: Callable[[float], None]) -> None:
+    """Run Flower's `flower-supernode` with the arguments of this process.
+
+    Args:
+        pause: Called with the seconds for which Flower's loop would sleep.
+
+    Raises:
+        RuntimeError: If that loop no longer pauses or fetches objects as it did.
+    """
+    from flwr.supernode import start_client_internal as loop  # slow, and only one process needs it
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    if getattr(loop, "time", None) is not time or getattr(loop, "pull_objects", None) is not pull_objects:
+        raise RuntimeError("Flower's SuperNode has changed.")
+    loop.time = SimpleNamespace(sleep=pause)
+    # It limits the time and not the number of tries, which are more frequent here.
+    loop.pull_objects = partial(
+        pull_objects, initial_backoff=FIRST_RETRY_SECONDS, backoff_cap=LAST_RETRY_SECONDS, max_tries_per_object=None
+    )
     flower_supernode()

@@ -37,9 +37,9 @@ from clients.flower_internals import (
 )
 from fedbus.deployment.application import digest_of
 from fedbus.errors import RunError
+from fedbus.system.polling import pause_after
 from fedbus.text import plain_text
 
-POLL_SECONDS = 0.5
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
 NO_RECORD = "its audit log could not be written"
@@ -95,13 +95,15 @@ class Worker:
     def run(self, stop: threading.Event, alive: Callable[[], bool]) -> None:
         """Process messages until `stop` is set or the SuperNode is no longer alive."""
         request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+        last = time.monotonic()
         while not stop.is_set() and alive():
             with suppress(httpx.HTTPError):  # the SuperNode is starting or ending
                 offer = self.task_client.AcquireTask(request)
                 if offer.HasField("task") and offer.token:
                     threading.Thread(target=self._fetch, args=(offer.token,), daemon=True).start()
             with suppress(queue.Empty):
-                self._process(self.fetched.get(timeout=POLL_SECONDS))
+                self._process(self.fetched.get(timeout=pause_after(time.monotonic() - last)))
+                last = time.monotonic()
 
     def _fetch(self, token: str) -> None:
         client = self._client(RuntimeTokenHttpInterceptor(token))

@@ -49,6 +49,7 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
     """Run the hub until Ctrl-C."""
     from fedbus.audit.check import check_at_start
     from server.hub.folder import open_hub
+    from server.hub.old_database import unused_database_note
     from server.hub.renewal import expiry_warnings
     from server.hub.start import serve
     from server.hub.superlink import shell_command, superlink_command
@@ -65,6 +66,8 @@ def start(folder: Folder, print_command: PrintCommand = False) -> None:
 
     for warning in expiry_warnings(hub):
         print_line(f"WARNING: {warning}")
+    if note := unused_database_note(hub):
+        print_line(note)
     check_at_start(hub.audit, print_line)
     serve(hub, ready)
     print_line("The hub has stopped.")

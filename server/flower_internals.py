@@ -7,6 +7,9 @@ it is removed, `simulations/flower_simulation.py` has to start `flwr run` in a p
 `clients.app:app` already run that way, one arm per run.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from fedbus.deployment.flower_version import check_flower_version
 
 check_flower_version()  # before the imports below, which may fail with another version
@@ -16,13 +19,22 @@ from flwr.cli.build import build_fab_from_disk
 
 # Error codes of replies, which tell a site that disconnected from a site that failed; the variables that would open
 # Flower's gRPC ports, on all interfaces.
-from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API, ErrorCode, SubStatus
+# Also the account under which Flower registers nodes.
+from flwr.common.constant import (
+    FLWR_INTERNAL_GRPC_CONTROL_API,
+    FLWR_INTERNAL_GRPC_FLEET_API,
+    NOOP_ACCOUNT_NAME,
+    NOOP_FLWR_AID,
+    ErrorCode,
+    SubStatus,
+)
 
 # Questions about sites and about a run, and its end.
 from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StopRunRequest
 
-# The request in which a SuperNode sends replies; the gateway checks who they are from.
-from flwr.proto.fleet_pb2 import PushMessagesRequest
+# The requests in which a SuperNode sends replies, of which the gateway checks who they are from, and asks for
+# instructions, which the gateway holds until there is one.
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
 
 # Calls by which the hub fetches replies from its SuperLink, so that it can limit them.
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest as Confirmation
@@ -32,6 +44,9 @@ from flwr.proto.message_pb2 import PullObjectRequest as ObjectRequest
 # Requests of the executor, which starts the ServerApp of a run.
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest, SendTaskHeartbeatRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest as ReplyRequest
+
+# The SuperLink's state, which the hub fills with its approved sites, and the module that makes it.
+from flwr.server.superlink.linkstate import InMemoryLinkState, linkstate_factory
 
 # Flower's default aggregation of metrics, which the benchmark's plain federation wraps to take notes.
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
@@ -58,7 +73,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.primitives.asymmetric import verify_signature
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, verify_signature
 
 # Client of the SuperLink's runtime API, through which the executor receives tasks and a run its replies.
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -68,19 +83,45 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 __all__ = [
     "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API", "MAX_TIMESTAMP_DIFF_SECONDS",
-    "MIN_TIMESTAMP_DIFF_SECONDS", "AcquireTaskRequest", "Confirmation", "ControlHttpClient", "ErrorCode",
-    "HeartbeatSender", "HttpGrid", "ListNodesRequest", "ListRunsRequest", "ObjectRequest", "ObjectTree",
-    "PushMessagesRequest", "PushTaskOutputRequest", "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor",
-    "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "StopRunRequest", "SubStatus",
-    "SuperExecAuthHttpInterceptor", "TaskType", "aggregate_metricrecords", "body_of_type", "build_fab_from_disk",
-    "children_of", "inflate", "object_type", "run_number", "run_superlink", "runtime_client", "verify_signature",
+    "MIN_TIMESTAMP_DIFF_SECONDS", "OWNER", "OWNER_NAME", "AcquireTaskRequest", "Confirmation", "ControlHttpClient",
+    "ErrorCode", "HeartbeatSender", "HttpGrid", "InMemoryLinkState", "ListNodesRequest", "ListRunsRequest",
+    "ObjectRequest", "ObjectTree", "PullMessagesRequest", "PushMessagesRequest", "PushTaskOutputRequest",
+    "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor", "RuntimeVersionHttpInterceptor",
+    "SendTaskHeartbeatRequest", "StopRunRequest", "SubStatus", "SuperExecAuthHttpInterceptor", "TaskType",
+    "aggregate_metricrecords", "body_of_type", "build_fab_from_disk", "children_of", "inflate", "object_type",
+    "public_key_to_bytes", "run_number", "run_superlink", "runtime_client", "verify_signature",
 ]  # fmt: skip
 
+OWNER, OWNER_NAME = NOOP_FLWR_AID, NOOP_ACCOUNT_NAME
+"""Flower's only account, to which all nodes and runs belong."""
 
-def run_superlink() -> None:
-    """Run Flower's `flower-superlink` with the arguments of this process."""
-    from flwr.superlink.cli import flower_superlink  # slow, and only one process needs it
 
+def run_superlink(make_state: Callable[..., InMemoryLinkState]) -> None:
+    """Run Flower's `flower-superlink` with the arguments of this process.
+
+    Args:
+        make_state: Makes the state, called with what Flower passes to `InMemoryLinkState`.
+
+    Raises:
+        RuntimeError: If Flower made another state.
+    """
+    from flwr.superlink import main  # slow, and only one process needs it
+    from flwr.superlink.cli import flower_superlink
+
+    made = list[InMemoryLinkState]()
+
+    def make(*arguments: Any) -> InMemoryLinkState:
+        made.append(make_state(*arguments))
+        return made[-1]
+
+    def create_app(*arguments: Any) -> Any:
+        app = create(*arguments)
+        if not made:
+            raise RuntimeError("Flower has not made the hub's state.")
+        return app
+
+    linkstate_factory.InMemoryLinkState = make
+    create, main.create_app = main.create_app, create_app
     flower_superlink()
 
 

@@ -42,10 +42,11 @@ def main() -> None:
     but the process stays alive without one, because of its server for workers.
     """
     from clients.flower_internals import run_supernode
+    from clients.site.pauses import Pauses
     from fedbus.system.plain_log import keep_logs_plain
 
     keep_logs_plain("flwr")  # the hub chooses names of messages and rounds
-    run_supernode()
+    run_supernode(Pauses())
     sys.stdout.flush()
     os._exit(1)  # an ordinary exit would wait for that server
 

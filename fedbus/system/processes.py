@@ -29,7 +29,7 @@ def environment_with(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def start_child(
-    command: Sequence[str], log: Path, settings: Mapping[str, str] | None = None
+    command: Sequence[str], log: Path, settings: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
     """Start a program of this environment, its output appended to a log file.
 
@@ -39,6 +39,7 @@ def start_child(
         command: The program and its arguments.
         log: The file for its output.
         settings: Environment variables in addition to those of this process.
+        pass_fds: File descriptors that the child inherits, besides its output.
 
     Raises:
         RunError: If the program is missing or the log can't be written.
@@ -47,7 +48,8 @@ def start_child(
         with log.open("ab") as output:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment_with(settings or {}),
-                start_new_session=True, preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                start_new_session=True, pass_fds=pass_fds,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
     except OSError as error:
         raise RunError(f"{command[0]} can't be started ({error}).", "Reinstall FedBUS: make setup.") from error

@@ -1,25 +1,25 @@
 """Which sites may take part: the operator of the hub approves a site's key, and revokes it again."""
 
-from contextlib import AbstractContextManager
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fedbus.errors import RunError
-from fedbus.system.locks import hold
 from server.hub import flwr_cli
-from server.hub.approved_sites import ApprovedSite
+from server.hub.approved_sites import LARGEST_NODE, SMALLEST_NODE, ApprovedSite, lock_sites
 from server.hub.folder import HubFolder
 from server.hub.site_keys import read_public_key
+from server.hub.superlink import is_up
 
 
 def approve_site(hub: HubFolder, public_key: Path) -> ApprovedSite:
-    """Register a site's key with Flower and in the hub's folder, under the site's name.
+    """Register a site's key in the hub's folder and, if the hub is running, with Flower, under the site's name.
 
     Raises:
-        RunError: If the file is not a public key, its name or key is already approved, the key was revoked, or the
-            hub does not answer.
+        RunError: If the file is not a public key, its name or key is already approved, the key was revoked, or Flower
+            reports an error.
     """
-    with _lock_sites(hub):
+    with lock_sites(hub.path):
         return _approve(hub, public_key)
 
 
@@ -31,7 +31,7 @@ def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
                 f"{site.name} is already approved (key {site.key}).",
                 f"To change its key, first run: fedbus hub revoke {hub.path} {site.name}",
             )
-    # Flower keeps the keys of removed sites and never registers one again.
+    # This list is the only one that lasts: Flower's own ends with the hub.
     if fingerprint in hub.revoked():
         raise RunError(
             f"This key of {name} was revoked and can't be approved again ({fingerprint}).",
@@ -39,7 +39,7 @@ def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
         )
     hub.audit.record("approve", site=name, key=fingerprint)
     try:
-        node = int(flwr_cli.register(hub, public_key, name).run()["node-id"])
+        node = _register(hub, public_key, name)
     except RunError as error:
         hub.audit.note("approval failed", site=name, reason=error.problem)
         raise
@@ -48,16 +48,25 @@ def _approve(hub: HubFolder, public_key: Path) -> ApprovedSite:
     return approved
 
 
+def _register(hub: HubFolder, public_key: Path, name: str) -> int:
+    """Register a key and return its node's number; a hub that is not running does so when it starts."""
+    if is_up(hub):
+        return int(flwr_cli.register(hub, public_key, name).run()["node-id"])
+    return SMALLEST_NODE + secrets.randbelow(LARGEST_NODE - SMALLEST_NODE + 1)
+
+
 def revoke_site(hub: HubFolder, name: str) -> None:
     """Remove a site's key from the hub; a connected site is disconnected.
 
     Raises:
         RunError: If no site of that name is approved, or Flower did not answer.
     """
-    with _lock_sites(hub):
+    with lock_sites(hub.path):
         node = hub.site(name).node
         hub.audit.note("revoke", site=name, key=hub.site(name).key)
         hub.remove_site(name)  # first, so that the gateway refuses the key even if Flower does not answer
+    if not is_up(hub):
+        return  # it will start without this key
     try:
         flwr_cli.unregister(hub, node).run()
     except RunError as error:
@@ -65,8 +74,3 @@ def revoke_site(hub: HubFolder, name: str) -> None:
             f"{name} is revoked at the gateway, but Flower could not remove it ({error.problem}).",
             "Nothing else needs to be done: the gateway no longer accepts its key.",
         ) from error
-
-
-def _lock_sites(hub: HubFolder) -> AbstractContextManager[None]:
-    """Let one process at a time change the list of sites."""
-    return hold(hub.path / ".sites", f"The sites of {hub.path} are being changed", "Try again when that has finished.")

@@ -1,6 +1,7 @@
 """The sites that a hub has approved, in approved_sites.json of its folder."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,15 @@ from fedbus.deployment.site_name import SiteName
 from fedbus.errors import RunError
 from fedbus.settings.explain import explain
 from fedbus.system.files import write_json
+from fedbus.system.locks import hold
 from server.hub.renamed_files import existing_file, remove_old_file
 
 APPROVED_SITES = "approved_sites.json"
 
 _OLD_NAME = "sites.json"
+
+SMALLEST_NODE, LARGEST_NODE = 2, 2**64 - 1
+"""Numbers that a hub may give to a site; 1 is Flower's own."""
 
 
 def _check_utc(text: str) -> str:
@@ -32,10 +37,11 @@ class ApprovedSite:
 
     Attributes:
         name: The site's name.
-        node: The number that Flower gave to its key, 1 to 2^64 - 1.
+        node: The number by which Flower knows its key, 1 to 2^64 - 1; the same at every start of the hub.
         key: SHA-256 fingerprint of its public key, as `ssh-keygen -lf` prints it.
         approved: Time of the approval, ISO 8601 in UTC.
-        public_key: The key itself, `TYPE KEY`; empty for a site that was approved by version 0.1.
+        public_key: The key itself, `TYPE KEY`; empty for a site that was approved by version 0.1, until the
+            hub is started again.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -91,3 +97,12 @@ def write_approved_sites(hub: Path, sites: Iterable[ApprovedSite]) -> None:
         ) from error
     write_json(path, content)
     remove_old_file(path, _OLD_NAME)
+
+
+def lock_sites(hub: Path) -> AbstractContextManager[None]:
+    """Let one process at a time change the approved sites of a hub's folder, or register them with Flower.
+
+    Raises:
+        RunError: If another process does, when the block is entered.
+    """
+    return hold(hub / ".sites", f"The sites of {hub} are being changed", "Try again when that has finished.")

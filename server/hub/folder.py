@@ -2,7 +2,7 @@
 
 hub.toml  ca.crt ca.key  server.crt server.key  approved_sites.json  flower/config.toml
 audit.jsonl  audit.head
-revoked.json  state.db  hub.log  application/  runs/                (made when the hub runs)
+revoked.json  hub.log  application/  runs/                (made when the hub runs)
 """
 
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ class HubFolder:
 
     @property
     def database(self) -> Path:
-        """Flower's database."""
+        """Flower's database of versions up to 0.2, which is no longer used."""
         return self.path / "state.db"
 
     @property
@@ -177,7 +177,7 @@ class HubFolder:
         write_approved_sites(self.path, (site for site in self.sites().values() if site.name != name))
 
     def revoked(self) -> list[str]:
-        """Read the fingerprints of the revoked keys, which Flower never registers again.
+        """Read the fingerprints of the revoked keys, which are never approved again.
 
         Raises:
             RunError: revoked.json is damaged.

@@ -22,9 +22,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from fedbus.errors import RunError
-from server.flower_internals import PushMessagesRequest
+from server.flower_internals import PullMessagesRequest, PushMessagesRequest
 from server.hub.body_budget import BodyBudget
 from server.hub.connections import Connections
+from server.hub.instructions import Instructions
 from server.hub.signature import signing_key
 
 FLEET_CALLS = (
@@ -59,13 +60,16 @@ GetApprovedKeys = Callable[[], Collection[str]]
 """Returns the fingerprints of the keys that are approved now."""
 
 
-def make_gateway(superlink: str, ca_certificate: Path, approved_keys: GetApprovedKeys) -> Starlette:
+def make_gateway(
+    superlink: str, ca_certificate: Path, approved_keys: GetApprovedKeys, pipe: int | None = None
+) -> Starlette:
     """Make the web application to which sites connect.
 
     Args:
         superlink: HOST:PORT of the SuperLink on this machine.
         ca_certificate: Verifies the certificate of the SuperLink.
         approved_keys: Called for every request, so that revoking a key takes effect at once.
+        pipe: As in `Instructions`.
 
     Returns:
         The application; its `state.connections` is for the server that runs it.
@@ -81,7 +85,10 @@ def make_gateway(superlink: str, ca_certificate: Path, approved_keys: GetApprove
         ) as client:  # fmt: skip
             app.state.client, app.state.approved_keys = client, approved_keys
             app.state.budget = BodyBudget(BODIES_BYTES, BODIES_BYTES_PER_SITE)
+            app.state.instructions = Instructions(pipe)
+            app.state.instructions.open()
             yield
+            app.state.instructions.close()
 
     routes = [Route(f"/v1/fleet/{call}", _FleetCall(), methods=["POST"]) for call in FLEET_CALLS]
     errors = {HTTPException: _refuse_error, RunError: _refuse_error}
@@ -124,18 +131,36 @@ async def _forward(request: Request, held: AsyncExitStack) -> Response:
             body = await request.body()
         if path.endswith("/push-messages") and not _are_own_replies(body):
             return _refuse(403, "A site may only send its own replies.")
-        # As bytes, so that any value passes unchanged. Of repeated headers the first, whose key was checked above.
-        passed = FORWARDED_HEADERS & set(request.headers)
-        headers = {key.encode(): request.headers[key].encode("latin-1") for key in passed}
-        call = state.client.build_request("POST", path, content=body, headers=headers)
-        try:
-            answer = await state.client.send(call, stream=True)
-        except httpx.TransportError:  # the SuperLink is starting or has ended; after a 503 a SuperNode tries again
-            return _refuse(503, "The hub is not ready.")
-    return await _read_answer(answer, state.budget, site, held)
+        node = _asking_node(body) if path.endswith("/pull-messages") else 0
+        known = state.instructions.count(node)
+        answer = await _send(request, body)
+    response = await _read_answer(answer, state.budget, site, held)
+    if not node or response.status_code != 200 or response.headers["content-length"] != "0":
+        return response
+    # There is no instruction: answer when there is one, or after a while.
+    await state.instructions.wait(node, known)
+    # It is given out once: not to a site that has hung up, nor to one that has been revoked in the meantime.
+    if await request.is_disconnected() or site not in state.approved_keys():
+        return _refuse(401, "This request is not signed with a key that is approved here.")
+    return await _read_answer(await _send(request, body), state.budget, site, held)
 
 
-async def _read_answer(answer: httpx.Response, budget: BodyBudget, site: str, held: AsyncExitStack) -> Response:
+async def _send(request: Request, body: bytes) -> httpx.Response | None:
+    """Call the SuperLink; None if it is starting or has ended."""
+    # As bytes, so that any value passes unchanged. Of repeated headers the first, whose key was checked before.
+    passed = FORWARDED_HEADERS & set(request.headers)
+    headers = {key.encode(): request.headers[key].encode("latin-1") for key in passed}
+    client: httpx.AsyncClient = request.app.state.client
+    call = client.build_request("POST", request.scope["path"], content=body, headers=headers)
+    try:
+        return await client.send(call, stream=True)
+    except httpx.TransportError:
+        return None
+
+
+async def _read_answer(answer: httpx.Response | None, budget: BodyBudget, site: str, held: AsyncExitStack) -> Response:
+    if answer is None:
+        return _refuse(503, "The hub is not ready.")  # a SuperNode tries again
     try:
         size = int(answer.headers.get("content-length", MAX_BODY_BYTES))
         await held.enter_async_context(budget.hold(site, min(size, MAX_BODY_BYTES)))
@@ -168,6 +193,14 @@ def _refuse_error(request: Request, error: Exception) -> Response:
     # The list of approved sites can't be read.
     logging.getLogger("uvicorn.error").error("%s", error)
     return _refuse(503, "The hub is not ready.")
+
+
+def _asking_node(body: bytes) -> int:
+    """The node that asks for instructions; 0 if the question is damaged, which the SuperLink refuses."""
+    try:
+        return int(PullMessagesRequest.FromString(body).node.node_id)
+    except DecodeError:
+        return 0
 
 
 def _are_own_replies(body: bytes) -> bool:

@@ -20,11 +20,12 @@ from fedbus.errors import RunError
 from fedbus.system.processes import end_child, log_tail
 from fedbus.system.scratch import scratch_folder
 from fedbus.system.signals import stops_on_signals
-from server.hub.approved_sites import approved_sites_file
+from server.hub.approved_sites import approved_sites_file, lock_sites
 from server.hub.connection import MAX_HEAD_BYTES, Connection
 from server.hub.executor import Executor
 from server.hub.folder import HubFolder
 from server.hub.gateway import make_gateway
+from server.hub.instructions import Pipe
 from server.hub.live_certificate import follow_certificate
 from server.hub.log_limit import LogLimit
 from server.hub.superlink import HOST, start_superlink
@@ -55,11 +56,14 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     raise_file_limit()
     _check_port_is_free(settings.listen, settings.port)
     stop = threading.Event()
-    with stops_on_signals(stop), scratch_folder(Path(tempfile.gettempdir())) as folder:
+    with stops_on_signals(stop), scratch_folder(Path(tempfile.gettempdir())) as folder, Pipe() as pipe:
         secret = secrets.token_bytes(32)
         write_private(folder / "secret", secret)
-        superlink = start_superlink(hub, folder / "secret")
-        server, ended = make_server(hub), threading.Event()
+        with lock_sites(
+            hub.path
+        ):  # a site that is approved now would be registered neither by this process nor by that
+            superlink = start_superlink(hub, folder / "secret", pipe.write_end)
+        server, ended = make_server(hub, pipe.read_end), threading.Event()
         # Not in the main thread, where uvicorn would install its own signal handlers.
         thread = threading.Thread(target=server.run)
         executor = threading.Thread(target=Executor(hub, secret, folder).run, args=(ended,))
@@ -68,6 +72,7 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
             executor.start()
             _wait(server, thread, superlink, stop, ready)
         finally:
+            pipe.release_everyone()
             server.should_exit = True
             ended.set()
             thread.join()
@@ -80,10 +85,10 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
         )
 
 
-def make_server(hub: HubFolder) -> uvicorn.Server:
-    """Make the web server of the gateway, which accepts connections once it runs."""
+def make_server(hub: HubFolder, pipe: int | None = None) -> uvicorn.Server:
+    """Make the web server of the gateway, which accepts connections once it runs; `pipe` as in `Instructions`."""
     settings = hub.settings
-    gateway = make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub))
+    gateway = make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub), pipe)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     follow_certificate(context, hub.certificate, hub.key)
     context.options |= ssl.OP_NO_RENEGOTIATION  # of TLS 1.2: each costs as much as a new connection

@@ -1,4 +1,4 @@
-"""Flower's SuperLink as the hub runs it: only on this machine, with TLS, node keys and its database on disk."""
+"""Flower's SuperLink as the hub runs it: only on this machine, with TLS and node keys, its state in memory."""
 
 import shlex
 import ssl
@@ -32,7 +32,7 @@ def superlink_command(hub: HubFolder, secret_file: Path) -> list[str]:
     return [
         "flower-superlink", "--host", HOST, "--port", str(hub.settings.superlink_port),
         "--ssl-ca-certfile", str(hub.ca_certificate), "--ssl-certfile", str(hub.certificate),
-        "--ssl-keyfile", str(hub.key), "--enable-supernode-auth", "--database", str(hub.database),
+        "--ssl-keyfile", str(hub.key), "--enable-supernode-auth",
         "--disable-runtime-dependency-installation", "--isolation", "process",
         "--superexec-auth-secret-file", str(secret_file),
     ]  # fmt: skip
@@ -49,8 +49,13 @@ def shell_command(hub: HubFolder, command: Sequence[str]) -> str:
     return f"{variables} {shlex.join(command)}"
 
 
-def start_superlink(hub: HubFolder, secret_file: Path) -> subprocess.Popen[bytes]:
-    """Start the SuperLink and wait until it answers; `secret_file` as in `superlink_command`.
+def start_superlink(hub: HubFolder, secret_file: Path, gateway: int) -> subprocess.Popen[bytes]:
+    """Start the SuperLink with the hub's approved sites, and wait until it answers.
+
+    Args:
+        hub: The hub's folder.
+        secret_file: As in `superlink_command`.
+        gateway: File descriptor to which it writes the nodes that have a new instruction.
 
     Raises:
         RunError: If its port is in use, or it ended or did not answer in time; the message quotes its log.
@@ -60,8 +65,9 @@ def start_superlink(hub: HubFolder, secret_file: Path) -> subprocess.Popen[bytes
             f"Another program already answers at {HOST}:{hub.settings.superlink_port}.",
             "If this hub is not already running, set another superlink-port in hub.toml.",
         )
-    command = [sys.executable, "-m", "server.hub.superlink_process", *superlink_command(hub, secret_file)[1:]]
-    child = start_child(command, hub.log, flower_environment(hub) | NO_GRPC)
+    options = superlink_command(hub, secret_file)[1:]
+    command = [sys.executable, "-m", "server.hub.superlink_process", str(hub.path), str(gateway), *options]
+    child = start_child(command, hub.log, flower_environment(hub) | NO_GRPC, (gateway,))
     try:
         _wait_until_up(hub, child)
     except BaseException:

@@ -7,7 +7,7 @@ is only accepted from the node that the message went to.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -62,8 +62,14 @@ def limits_of_model(layout: Layout) -> ReplyLimits:
 class Inbox(Protocol):
     """Where replies arrive."""
 
+    def look(self, message_ids: Collection[str]) -> None:
+        """Look which of these messages have a reply, before each is pulled."""
+
     def pull(self, message_id: str) -> Message | None:
         """Return the reply to a message; None if it has not arrived."""
+
+    def give_up(self, message_ids: Collection[str]) -> None:
+        """Delete what the hub still has of these messages and of their replies: nobody waits for them any more."""
 
 
 def open_inbox(grid: Grid, limits: ReplyLimits) -> Inbox:
@@ -75,18 +81,33 @@ def open_inbox(grid: Grid, limits: ReplyLimits) -> Inbox:
 class _LocalInbox:
     grid: Grid
 
+    def look(self, message_ids: Collection[str]) -> None:
+        pass
+
+    def give_up(self, message_ids: Collection[str]) -> None:
+        pass
+
     def pull(self, message_id: str) -> Message | None:
         return next(iter(self.grid.pull_messages([message_id])), None)
 
 
 @dataclass
 class _Announced:
-    """A reply that a site has announced, as far as it has arrived."""
+    """A reply that a site has announced, as far as it has arrived.
+
+    Attributes:
+        identifier: Of the reply.
+        missing: Its objects that are still to be fetched, in the order in which a SuperNode uploads them.
+        contents: Those that were fetched.
+        size: Their bytes.
+        probe: Which of the missing objects to ask for out of turn.
+    """
 
     identifier: str
     missing: list[str]
     contents: dict[str, bytes] = field(default_factory=dict)
     size: int = 0
+    probe: int = 0
 
 
 @dataclass
@@ -94,6 +115,24 @@ class _RemoteInbox:
     grid: HttpGrid
     limits: ReplyLimits
     announced: dict[str, _Announced] = field(default_factory=dict)
+    too_large: dict[str, RunError] = field(default_factory=dict)
+
+    def look(self, message_ids: Collection[str]) -> None:
+        """Ask once for all announcements, and check their numbers of objects."""
+        unknown = sorted(set(message_ids) - self.announced.keys() - self.too_large.keys())
+        if not unknown:
+            return
+        answer = runtime_client(self.grid).PullMessages(ReplyRequest(message_ids=unknown))
+        for header, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            message_id = header.metadata.reply_to_message_id
+            if message_id not in unknown:
+                continue
+            identifiers = list(islice(_identifiers(tree), self.limits.objects + 1))
+            if len(identifiers) > self.limits.objects:
+                self._delete(tree.object_id)
+                self.too_large[message_id] = _too_large(f"more than {self.limits.objects} objects")
+            else:  # children first
+                self.announced[message_id] = _Announced(tree.object_id, identifiers[::-1])
 
     def pull(self, message_id: str) -> Message | None:
         """Return the reply to a message if all of it has arrived.
@@ -102,7 +141,9 @@ class _RemoteInbox:
             RunError: If the reply exceeds the limits, or is no message.
             ReplyLostError: If the site did not complete its upload in time.
         """
-        if message_id not in self.announced and not self._find(message_id):
+        if message_id in self.too_large:
+            raise self.too_large.pop(message_id)
+        if message_id not in self.announced:
             return None
         reply = self.announced[message_id]
         try:
@@ -119,39 +160,43 @@ class _RemoteInbox:
         message.metadata.__dict__["_message_id"] = reply.identifier
         return message
 
-    def _find(self, message_id: str) -> bool:
-        """Look for the announcement of a reply, and check its number of objects."""
-        answer = runtime_client(self.grid).PullMessages(ReplyRequest(message_ids=[message_id]))
-        for header, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
-            if header.metadata.reply_to_message_id != message_id:
-                continue
-            identifiers = list(islice(_identifiers(tree), self.limits.objects + 1))
-            if len(identifiers) > self.limits.objects:
-                self._delete(tree.object_id)
-                raise _too_large(f"more than {self.limits.objects} objects")
-            self.announced[message_id] = _Announced(tree.object_id, identifiers)
-            return True
-        return False
+    def give_up(self, message_ids: Collection[str]) -> None:
+        """Delete these messages and what has arrived of their replies, which would fill the SuperLink's memory."""
+        for message_id in sorted(message_ids):
+            if message_id in self.announced:
+                self._delete(self.announced[message_id].identifier)
+            self._delete(message_id)
 
     def _delete(self, identifier: str) -> None:
-        """Delete a reply at the SuperLink, whatever has arrived of it."""
+        """Delete a message with its objects at the SuperLink, whatever has arrived of it."""
         runtime_client(self.grid).ConfirmMessageReceived(
             Confirmation(node=self.grid.node, run_id=run_number(self.grid), message_object_id=identifier)
         )
 
     def _fetch(self, reply: _Announced) -> bool:
         """Fetch the objects that have arrived; return whether all have."""
-        client, run = runtime_client(self.grid), run_number(self.grid)
         while reply.missing:
-            answer = client.PullObject(ObjectRequest(node=self.grid.node, run_id=run, object_id=reply.missing[0]))
-            if not answer.object_found:
-                raise ReplyLostError
-            if not answer.object_available:
+            if not self._fetch_object(reply, 0):
+                # A site that withholds one object and uploads ever more others would fill the SuperLink's memory, if
+                # none of them were counted: so another one is asked for at each poll.
+                reply.probe = (reply.probe + 1) % len(reply.missing)
+                if reply.probe:
+                    self._fetch_object(reply, reply.probe)
                 return False
-            reply.size += len(answer.object_content)
-            if reply.size > self.limits.size:
-                raise _too_large(f"more than {self.limits.size} bytes")
-            reply.contents[reply.missing.pop(0)] = answer.object_content
+        return True
+
+    def _fetch_object(self, reply: _Announced, position: int) -> bool:
+        """Fetch one of the missing objects if it has arrived."""
+        request = ObjectRequest(node=self.grid.node, run_id=run_number(self.grid), object_id=reply.missing[position])
+        answer = runtime_client(self.grid).PullObject(request)
+        if not answer.object_found:
+            raise ReplyLostError
+        if not answer.object_available:
+            return False
+        reply.size += len(answer.object_content)
+        if reply.size > self.limits.size:
+            raise _too_large(f"more than {self.limits.size} bytes")
+        reply.contents[reply.missing.pop(position)] = answer.object_content
         return True
 
 

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from fedbus.deployment.application import NOT_ALLOWED
 from fedbus.errors import RunError
 from fedbus.settings.schema import Settings
+from fedbus.system.polling import pause_after
 from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows, add_rows
 from fedbus.transport.messages import CONFIG, METRICS, MODEL_MISSING, Registration
@@ -20,9 +21,6 @@ from server.flower_internals import ErrorCode
 from server.rounds.inbox import NUMBERS_ONLY, Inbox, ReplyLimits, ReplyLostError, open_inbox
 
 POLL_SECONDS = 0.05
-
-REMOTE_POLL_SECONDS = 0.5
-"""In a deployment, every poll is a call to the SuperLink, which serves the sites as well."""
 
 DISCONNECTED = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's codes for a site that disconnected, or a message that was lost with it."""
@@ -141,16 +139,23 @@ def send_and_receive(
     site_of = {message_id: participants.name(node) for message_id, node in node_of.items()}
     del outgoing  # frees the models in them
     inbox, replies = open_inbox(grid, limits), Replies({}, {}, {})
-    deadline = time.monotonic() + timeout
+    last = time.monotonic()
+    deadline = last + timeout
     while pending and time.monotonic() < deadline:
         if stop.is_set():
             raise KeyboardInterrupt
-        pending -= {
+        inbox.look(pending)
+        arrived = {
             message_id
             for message_id in sorted(pending)
             if _receive(inbox, message_id, node_of[message_id], site_of[message_id], replies)
         }
-        time.sleep(REMOTE_POLL_SECONDS if participants.approved else POLL_SECONDS)
+        pending -= arrived
+        if arrived:
+            last = time.monotonic()
+        # In a deployment, every poll is a call to the SuperLink, which serves the sites as well.
+        time.sleep(pause_after(time.monotonic() - last) if participants.approved else POLL_SECONDS)
+    inbox.give_up(pending)
     for site in set(site_of.values()) - replies.messages.keys() - replies.failures.keys():
         replies.failures[site] = f"no reply within {timeout:.0f} s"
     return Replies(dict(sorted(replies.messages.items())), dict(sorted(replies.failures.items())), replies.error_codes)

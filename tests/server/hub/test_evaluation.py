@@ -45,7 +45,7 @@ NODES = {101: "north", 102: "south"}
 @pytest.fixture(scope="module")
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messaging, "REMOTE_POLL_SECONDS", 0.01)
+        patch.setattr(messaging, "pause_after", lambda seconds: 0.01)
         patch.setattr(registration, "CONNECTION_POLL_SECONDS", 0.01)
         patch.setattr(asking, "CONNECT_SECONDS", 0.05)
         yield

@@ -69,7 +69,7 @@ def test_a_damaged_file_approves_no_key_until_it_is_fixed(hub):
 
 
 def test_a_port_in_use_is_named_before_anything_is_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_module, "start_superlink", lambda hub, secret_file: pytest.fail("it was started"))
+    monkeypatch.setattr(hub_module, "start_superlink", lambda hub, secret_file, gateway: pytest.fail("it was started"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         hub = init_hub(tmp_path / "hub", "127.0.0.1", port=taken.getsockname()[1])
         with pytest.raises(RunError, match=rf":{taken.getsockname()[1]} can't be used"):
