@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 from fedbus.deployment.flower_version import check_flower_version
 
@@ -83,9 +84,10 @@ def run_supernode(pause: Callable[[float], None]) -> None:
 
     if getattr(loop, "time", None) is not time or getattr(loop, "pull_objects", None) is not pull_objects:
         raise RuntimeError("Flower's SuperNode has changed.")
-    loop.time = SimpleNamespace(sleep=pause)
-    # It limits the time and not the number of tries, which are more frequent here.
-    loop.pull_objects = partial(
+    patched: Any = loop
+    patched.time = SimpleNamespace(sleep=pause)
+    # The time stays limited, not the number of tries: they are more frequent here.
+    patched.pull_objects = partial(
         pull_objects, initial_backoff=FIRST_RETRY_SECONDS, backoff_cap=LAST_RETRY_SECONDS, max_tries_per_object=None
     )
     flower_supernode()

@@ -8,7 +8,7 @@ it is removed, `simulations/flower_simulation.py` has to start `flwr run` in a p
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from fedbus.deployment.flower_version import check_flower_version
 
@@ -120,8 +120,8 @@ def run_superlink(make_state: Callable[..., InMemoryLinkState]) -> None:
             raise RuntimeError("Flower has not made the hub's state.")
         return app
 
-    linkstate_factory.InMemoryLinkState = make
-    create, main.create_app = main.create_app, create_app
+    create, factory_module, main_module = main.create_app, cast(Any, linkstate_factory), cast(Any, main)
+    factory_module.InMemoryLinkState, main_module.create_app = make, create_app
     flower_superlink()
 
 

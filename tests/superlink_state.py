@@ -52,7 +52,7 @@ class StateGrid(HttpGrid):
 
     def __init__(self, nodes: int) -> None:
         super().__init__(token="unused")
-        self.state = LinkStateFactory(FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager(), ObjectStoreFactory()).state()
+        self.state = self.make_state()
         run = self.state.create_run(None, None, None, {}, NOOP_FEDERATION_ID, None, None, TaskType.SERVER_APP)
         self.nodes = [self.state.create_node("a", "a", f"key {i}".encode(), 3600) for i in range(nodes)]
         for node in self.nodes:
@@ -64,6 +64,9 @@ class StateGrid(HttpGrid):
         self.run_number = run
         self._run = Run.create_empty(run)
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run, 1
+
+    def make_state(self) -> Any:
+        return LinkStateFactory(FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager(), ObjectStoreFactory()).state()
 
     @property
     def _runtime_client(self) -> Any:
