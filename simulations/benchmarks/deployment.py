@@ -1,6 +1,6 @@
 """Measure what a round of a deployed federation costs besides training, with a hub and three sites on this machine.
 
-    python -m simulations.benchmarks.deployment OUT.json [--model resnetv2_50] [--rounds 3]
+    python -m simulations.benchmarks.deployment OUT.json [--model resnetv2_50] [--rounds 3] [--case flat --case secure]
 
 Phantoms of 32 pixels, random weights: only the model's size matters.
 """
@@ -10,6 +10,7 @@ import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before P
 # isort: split
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +24,12 @@ from fedbus.models.start import start_state
 from fedbus.runs.environment import describe_environment
 from fedbus.system.files import write_json
 from fedbus.transport.packing import pack
+from simulations.benchmarks.process_use import Use, use_by_role
 from simulations.local_federation import LocalFederation
 
-PAYLOADS = ("flat", "flat-fp16", "dict")
+CASES = ("flat", "flat-fp16", "dict", "secure")
+"""The settings of `payload`; `secure` is `flat` with secure aggregation."""
+
 IMAGES = 30
 LIMIT_SECONDS = 1800.0
 
@@ -41,51 +45,76 @@ bootstrap = 10
 device = "cpu"
 """
 
+SECURE = 'privacy = "secure-aggregation"\n'
+
 
 def main(
     out: Path,
     model: Annotated[str, typer.Option(help="A timm classifier.")] = "resnetv2_50",
-    rounds: Annotated[int, typer.Option(help="Rounds for each payload; the first is not counted.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds for each case; the first is not counted.")] = 3,
+    case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}. Repeat for each.")] = None,
 ) -> None:
-    """Measure each payload, one after another, with the same hub and sites."""
+    """Measure each case, one after another, with the same hub and sites."""
     folder = out.with_suffix("")
     folder.mkdir(parents=True)
     datasets = {name: ("phantoms", path) for name, path in write_phantoms(folder / "phantoms", IMAGES, 0).items()}
     threads = {"OMP_NUM_THREADS": "1"}  # three sites share the processors
     with LocalFederation(folder / "federation", datasets, threads) as federation:
         federation.start()
-        rows = [measure(federation, folder, model, payload, rounds) for payload in PAYLOADS]
-    write_json(out, {"model": model, "rows": rows, **describe_environment()})
+        rows = [measure(federation, folder, model, name, rounds) for name in case or CASES]
+    seconds = {row["payload"]: row["round_seconds"] for row in rows}
+    extra = seconds["secure"] - seconds["flat"] if {"secure", "flat"} <= seconds.keys() else None
+    write_json(out, {"model": model, "rows": rows, "secure_extra_s": extra, **describe_environment()})
     Console().print(table(model, rows))
 
 
-def measure(federation: LocalFederation, out: Path, model: str, payload: str, rounds: int) -> dict[str, Any]:
-    """Train with one payload and measure its rounds.
+def measure(federation: LocalFederation, out: Path, model: str, case: str, rounds: int) -> dict[str, Any]:
+    """Train in one way and measure its rounds.
 
     Returns:
-        Medians over the rounds after the first: seconds per round, seconds of the slowest site's work, the difference;
-        and megabytes per message.
+        Medians over the rounds after the first: seconds per round, seconds of the slowest site's work, the difference
+        (None with secure aggregation, which hides the times of sites); megabytes per message; processor seconds per
+        round and peak memory by the processes' role.
 
     Raises:
         RunError: If the run fails.
     """
-    settings = out / f"{payload}.toml"
-    settings.write_text(SETTINGS.format(model=model, payload=payload, rounds=rounds), encoding="utf-8")
-    if federation.run(settings).wait(LIMIT_SECONDS) != 0:
-        raise RunError(f"The run with payload = {payload} failed.", f"See {federation.log('run')}.")
-    path = federation.hub.runs / payload / "arms" / "fedavg" / "history.jsonl"
+    payload, secure = ("flat", True) if case == "secure" else (case, False)
+    settings = out / f"{case}.toml"
+    text = SETTINGS.format(model=model, payload=payload, rounds=rounds)
+    settings.write_text(text + SECURE * secure, encoding="utf-8")
+    path = federation.hub.runs / case / "arms" / "fedavg" / "history.jsonl"
+    uses = _follow(federation, settings, path)
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
     whole = [line["seconds"] for line in lines]
-    work = [max(line["site_seconds"].values()) for line in lines]
+    work = [] if secure else [max(line["site_seconds"].values()) for line in lines]
     arrays = pack(start_state(model, "none", 0), payload)
+    first, last = uses[0], uses[-1]
     return {
-        "payload": payload,
+        "payload": case,
         "round_seconds": statistics.median(whole),
-        "work_seconds": statistics.median(work),
-        "outside_seconds": statistics.median([a - b for a, b in zip(whole, work, strict=True)]),
+        "work_seconds": statistics.median(work) if work else None,
+        "outside_seconds": statistics.median([a - b for a, b in zip(whole, work, strict=True)]) if work else None,
         "megabytes": sum(array.nbytes for array in arrays.values()) / 1e6,
         "arrays": len(arrays),
+        **{f"{role}_cpu_seconds": (last.seconds[role] - first.seconds[role]) / len(lines) for role in last.seconds},
+        **{f"{role}_megabytes": max(use.megabytes[role] for use in uses) for role in last.megabytes},
     }
+
+
+def _follow(federation: LocalFederation, settings: Path, history: Path) -> list[Use]:
+    """Run to the end; return what the processes had used at the end of the first round, and every second since."""
+    run, deadline = federation.run(settings), time.monotonic() + LIMIT_SECONDS
+    uses: list[Use] = []
+    while run.poll() is None:
+        if time.monotonic() > deadline:
+            raise RunError(f"The run {settings.stem} takes too long.", f"See {federation.log('run')}.")
+        if uses or (history.is_file() and history.read_bytes()):
+            uses.append(use_by_role(federation.folder))
+        time.sleep(1.0 if uses else 0.1)
+    if run.returncode != 0 or not uses:
+        raise RunError(f"The run {settings.stem} failed.", f"See {federation.log('run')}.")
+    return uses
 
 
 def table(model: str, rows: list[dict[str, Any]]) -> Table:
@@ -94,7 +123,8 @@ def table(model: str, rows: list[dict[str, Any]]) -> Table:
     for heading in ("payload", "arrays", "MB per message", "round, s", "work at the slowest site, s", "outside, s"):
         made.add_column(heading, justify="right")
     for row in rows:
-        seconds = [f"{row[key]:.1f}" for key in ("round_seconds", "work_seconds", "outside_seconds")]
+        times = [row[key] for key in ("round_seconds", "work_seconds", "outside_seconds")]
+        seconds = ["" if found is None else f"{found:.1f}" for found in times]
         made.add_row(row["payload"], str(row["arrays"]), f"{row['megabytes']:.1f}", *seconds)
     return made
 

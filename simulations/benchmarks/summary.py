@@ -74,6 +74,7 @@ def figures_of(device: str) -> tuple[Figure, ...]:
             "deployed_outside_half_s", "deployment", "the same with `flat-fp16`",
             ("payload", "flat-fp16"), "outside_seconds",
         ),
+        _measured("secure_extra_s", "deployment", "seconds: a deployed round with secure aggregation over one without"),
         _case(
             "round_100_sites_s", "sites", "seconds: a round of 100 sites, `test_resnet`", ("sites", 100), "round_s"
         ),

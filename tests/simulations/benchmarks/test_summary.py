@@ -22,7 +22,8 @@ FOUND = {
     "secure": {"secure_site_s": 0.6, "secure_bytes_over_flat": 1.0001, "secure_mask_over_floor": 1.1},
     "rounds": {"memory_slope_mb_per_round": -0.02},
     "deployment": {
-        "rows": [{"payload": "flat", "outside_seconds": 2.5}, {"payload": "flat-fp16", "outside_seconds": 1.5}]
+        "rows": [{"payload": "flat", "outside_seconds": 2.5}, {"payload": "flat-fp16", "outside_seconds": 1.5}],
+        "secure_extra_s": 1.5,
     },
     "sites": {"rows": [{"sites": 3, "round_s": 0.3}, {"sites": 100, "round_s": 7.0}]},
     "images": {"rows": [{"images": 100_000, "open_s": 80.0}]},
