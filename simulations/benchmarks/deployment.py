@@ -84,7 +84,7 @@ def measure(federation: LocalFederation, out: Path, model: str, case: str, round
     text = SETTINGS.format(model=model, payload=payload, rounds=rounds)
     settings.write_text(text + SECURE * secure, encoding="utf-8")
     path = federation.hub.runs / case / "arms" / "fedavg" / "history.jsonl"
-    uses = _follow(federation, settings, path)
+    uses = _follow(federation, settings, path, rounds)
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][1:]
     whole = [line["seconds"] for line in lines]
     work = [] if secure else [max(line["site_seconds"].values()) for line in lines]
@@ -102,16 +102,17 @@ def measure(federation: LocalFederation, out: Path, model: str, case: str, round
     }
 
 
-def _follow(federation: LocalFederation, settings: Path, history: Path) -> list[Use]:
-    """Run to the end; return what the processes had used at the end of the first round, and every second since."""
+def _follow(federation: LocalFederation, settings: Path, history: Path, rounds: int) -> list[Use]:
+    """Run to the end; return what the processes had used from the end of the first round to that of the last."""
     run, deadline = federation.run(settings), time.monotonic() + LIMIT_SECONDS
-    uses: list[Use] = []
+    uses, done = list[Use](), 0
     while run.poll() is None:
         if time.monotonic() > deadline:
             raise RunError(f"The run {settings.stem} takes too long.", f"See {federation.log('run')}.")
-        if uses or (history.is_file() and history.read_bytes()):
+        before, done = done, len(history.read_text(encoding="utf-8").splitlines()) if history.is_file() else 0
+        if done and before < rounds:
             uses.append(use_by_role(federation.folder))
-        time.sleep(1.0 if uses else 0.1)
+        time.sleep(0.2)
     if run.returncode != 0 or not uses:
         raise RunError(f"The run {settings.stem} failed.", f"See {federation.log('run')}.")
     return uses
