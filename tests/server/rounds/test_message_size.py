@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from flwr.app import ArrayRecord, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
 from fedbus.models.batch_norm import still_names
 from fedbus.models.build import model_shapes
@@ -17,6 +18,11 @@ from tests.server.rounds.test_flower_messages import participants, planned
 from tests.tiny import tiny_settings
 
 VALUES = 23_551_939
+
+
+@pytest.fixture(autouse=True)
+def _sender():
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 
 
 @pytest.fixture(scope="module")
