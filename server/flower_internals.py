@@ -81,15 +81,19 @@ from flwr.supercore.runtime import RuntimeHttpClient
 # The grid of a deployed run.
 from flwr.superlink.grid.http_grid import HttpGrid
 
+# The grid of a simulation, whose state `server/rounds/delivery.py` indexes by node.
+from flwr.superlink.grid.inmemory_grid import InMemoryGrid
+
 __all__ = [
     "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API", "MAX_TIMESTAMP_DIFF_SECONDS",
     "MIN_TIMESTAMP_DIFF_SECONDS", "OWNER", "OWNER_NAME", "AcquireTaskRequest", "Confirmation", "ControlHttpClient",
-    "ErrorCode", "HeartbeatSender", "HttpGrid", "InMemoryLinkState", "ListNodesRequest", "ListRunsRequest",
-    "ObjectRequest", "ObjectTree", "PullMessagesRequest", "PushMessagesRequest", "PushTaskOutputRequest",
-    "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor", "RuntimeVersionHttpInterceptor",
-    "SendTaskHeartbeatRequest", "StopRunRequest", "SubStatus", "SuperExecAuthHttpInterceptor", "TaskType",
-    "aggregate_metricrecords", "body_of_type", "build_fab_from_disk", "children_of", "inflate", "object_type",
-    "public_key_to_bytes", "run_number", "run_superlink", "runtime_client", "verify_signature",
+    "ErrorCode", "HeartbeatSender", "HttpGrid", "InMemoryGrid", "InMemoryLinkState", "ListNodesRequest",
+    "ListRunsRequest", "ObjectRequest", "ObjectTree", "PullMessagesRequest", "PushMessagesRequest",
+    "PushTaskOutputRequest", "ReplyRequest", "RuntimeHttpClient", "RuntimeTokenHttpInterceptor",
+    "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "StopRunRequest", "SubStatus",
+    "SuperExecAuthHttpInterceptor", "TaskType", "aggregate_metricrecords", "body_of_type", "build_fab_from_disk",
+    "children_of", "inflate", "object_type", "public_key_to_bytes", "run_number", "run_superlink",
+    "runtime_client", "verify_signature",
 ]  # fmt: skip
 
 OWNER, OWNER_NAME = NOOP_FLWR_AID, NOOP_ACCOUNT_NAME

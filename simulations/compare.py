@@ -13,6 +13,7 @@ from fedbus.models.start import start_state
 from fedbus.privacy.model_check import check_private_model
 from fedbus.reports.calibration import missing_thresholds
 from fedbus.reports.claims import terminal_claims
+from fedbus.reports.comparison.few_sites import few_sites
 from fedbus.reports.comparison.results import RESULTS_FILE, write_results
 from fedbus.reports.comparison.tables import comparison_table, recall_table
 from fedbus.runs.folder import check_same_start, open_run
@@ -111,7 +112,7 @@ def _compare(settings: Settings, out: Path, *, resume: bool, console: Console) -
     report = write_results(results, histories, sample_images(sites), out, examples)
     console.print(comparison_table(results))
     console.print(recall_table(results))
-    if said := terminal_claims(results):
+    if said := terminal_claims(few_sites(results)):
         console.print(said, markup=False, highlight=False)
     console.print(f"Report: {report}   figures: {out / RESULTS_FILE}", markup=False, soft_wrap=True)
     return report

@@ -12,21 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from flwr.app import Context
 
-from clients.app import make_client_app
-from clients.workspace import Workspace
 from fedbus.errors import FedbusError, RunError
-from fedbus.runs.site_keys import make_simulated_keys, simulated_key
+from fedbus.runs.site_keys import make_simulated_keys
 from fedbus.settings.privacy_rules import SECURE
 from fedbus.settings.schema import Settings
 from fedbus.system.signals import on_signals, print_stopping
 from fedbus.system.third_party import silence_third_party
-from fedbus.transport.messages import Instruction
 from fedbus.transport.shared_memory import open_shared_arrays
 from server.app import make_server_app
 from server.rounds.job import Job
 from simulations.ray_session import start_ray
+from simulations.simulated_sites import SimulatedSites
 
 WORKER = "ray::ClientAppActor"
 """Ray's title for the processes in which sites train."""
@@ -51,13 +48,9 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
     from flwr.simulation import run_simulation  # here, after the version of Flower has been checked
 
     silence_third_party()
-    names, device, folder = list(settings.sites), settings.device, out.resolve()
+    names, folder = list(settings.sites), out.resolve()
     largest_model = max((sum(value.nbytes for value in job.start.values()) for job in jobs), default=0)
     size = MODELS_PER_SITE * len(names) * largest_model
-
-    def locate(context: Context, instruction: Instruction) -> Workspace:
-        name = names[int(context.node_config["partition-id"])]
-        return Workspace(folder, name, device, key=simulated_key(folder, name))
 
     processors, gpus = start_ray(settings.ray_address, settings.workers)  # before Flower would start one
     try:
@@ -69,7 +62,7 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
             sharing = [replace(job, shared_arrays=shared_arrays, sites=roster) for job in jobs]
             run_simulation(
                 server_app=make_server_app(lambda _: nullcontext((len(names), sharing))),
-                client_app=make_client_app(locate, expose_errors=True, shared_arrays=shared_arrays),
+                client_app=SimulatedSites(folder, settings.device, shared_arrays),
                 num_supernodes=len(names),
                 backend_config={"client_resources": worker_share(settings, processors, gpus)},
             )

@@ -15,6 +15,9 @@ METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC", "ece": 
 """Metrics in the order of the tables, with the names that readers see."""
 
 ALONE, POOLED, FEDERATED = "Each site alone", "Centralised (pooled data)", "Federated"
+
+ALL_SITES = "all_sites"
+"""Where results that show only some of many sites keep the facts of all."""
 """The three families of arms."""
 
 GUESSING = 1 / 3
@@ -217,8 +220,9 @@ def recall(results: dict[str, Any], arm: str, site: str, label: str) -> dict[str
 
 def tested(results: dict[str, Any], site: str, label: str) -> int:
     """Count the test images of a class at a site, or at `all` of them."""
-    names = site_names(results) if site == "all" else [site]
-    return sum(results["sites"].get(name, {}).get("splits", {}).get("test", {}).get(label, 0) for name in names)
+    sites = results.get(ALL_SITES, results["sites"])
+    names = list(sites) if site == "all" else [site]
+    return sum(sites.get(name, {}).get("splits", {}).get("test", {}).get(label, 0) for name in names)
 
 
 def leading(results: dict[str, Any]) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from fedbus.sites.split import SplitTable
 from fedbus.sites.split_dataset import GroupedRows, group_dataset, split_dataset
 from fedbus.sites.subgroups import find_subgroups, write_subgroups
 from fedbus.system.files import write_json
+from fedbus.system.open_files import allow_many_files
 from fedbus.system.progress import Advance
 
 COPY = "copy of "
@@ -61,6 +62,7 @@ def prepare_sites(
         RunError: If `out` already contains sites, and the datasets have changed since; or the disk is full.
     """
     check_split(settings)
+    allow_many_files()  # every site keeps the file of its images open
     datasets: dict[str, LoadedDataset] = {}
     for name in names or settings.sites:
         dataset = load_dataset(name, settings.sites[name], settings, progress)

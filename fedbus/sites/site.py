@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def open_site(out: Path, name: str) -> Site:
         SplitError: If the split is missing or damaged.
     """
     try:
-        facts = json.loads((out / SITES_FILE).read_text(encoding="utf-8"))[name]
+        facts = _facts_of_all(out / SITES_FILE)[name]
         pixels = np.load(facts["pixels"], mmap_mode="r")
     except (OSError, KeyError, ValueError) as error:
         raise RunError(
@@ -74,6 +75,22 @@ def open_site(out: Path, name: str) -> Site:
     paths = np.array([by_row[i].path if i in by_row else "" for i in range(len(pixels))])
     split_of = np.array([row.split for row in split.rows])
     return Site(name, pixels, labels, groups, paths, {split: rows[split_of == split] for split in split.splits})
+
+
+def _facts_of_all(path: Path) -> Mapping[str, Any]:
+    """Read the facts of all sites, once per version of the file: a worker of a simulation opens one site after another.
+
+    Raises:
+        OSError, ValueError: If the file is missing or damaged.
+    """
+    status = path.stat()
+    return _parse(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=2)
+def _parse(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def split_path(out: Path, name: str) -> Path:

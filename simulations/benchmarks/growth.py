@@ -36,7 +36,11 @@ Measure = Callable[..., dict[str, Any]]
 
 CASES: dict[Part, tuple[Measure, tuple[tuple[Any, ...], ...], tuple[tuple[Any, ...], ...]]] = {
     Part.ROUNDS: (measure_rounds, (("resnetv2_50", 50),), (("resnetv2_18", 20),)),
-    Part.SITES: (measure_sites, ((3,), (10,), (30,), (100,)), ((3,), (10,))),
+    Part.SITES: (
+        measure_sites,
+        ((3,), (10,), (30,), (100,), (100, 2), (100, 4), (100, 8), (300,), (1000,), (1000, 2)),
+        ((3,), (10,)),
+    ),
     Part.IMAGES: (measure_images, ((1000,), (10_000,), (100_000,)), ((500,), (2000,))),
     Part.MODELS: (
         measure_model,
@@ -78,8 +82,9 @@ def summarise(part: Part, rows: list[dict[str, Any]]) -> dict[str, Any]:
     if part is Part.ROUNDS:
         return rows[0]
     size, keys = TRENDS[part]
-    sizes = [row[size] for row in rows]
-    return {"exponents": {key: exponent(sizes, [row[key] for row in rows]) for key in keys}, "rows": rows}
+    alike = [row for row in rows if row.get("workers", 1) == 1]
+    sizes = [row[size] for row in alike]
+    return {"exponents": {key: exponent(sizes, [row[key] for row in alike]) for key in keys}, "rows": rows}
 
 
 if __name__ == "__main__":

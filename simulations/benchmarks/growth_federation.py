@@ -3,6 +3,7 @@
 Images are small and a site takes one step per round, so that the costs besides training show.
 """
 
+import os
 import statistics
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from fedbus.transport.packing import pack
 from server.rounds.job import Job
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.growth_images import write_dataset
-from simulations.benchmarks.growth_memory import MEGABYTE, Slope, fit_slope, simulation_memory
+from simulations.benchmarks.growth_memory import MEGABYTE, ProcessesPeak, Slope, fit_slope, simulation_memory
 from simulations.flower_simulation import simulate
 
 SETTINGS: dict[str, Any] = {
@@ -22,6 +23,9 @@ SETTINGS: dict[str, Any] = {
     "phantom-images": 30, "device": "cpu",
 }  # fmt: skip
 ROUNDS = 5
+MANY = 300
+"""With this many sites or more, three rounds are enough: each is a mean over many messages."""
+
 IMAGES_PER_SITE = 30
 COUNTED = ("driver", "workers", "store")
 
@@ -70,16 +74,43 @@ def slopes(series: dict[str, list[float]], warm_up: int) -> dict[str, Any]:
     }
 
 
-def measure_sites(folder: Path, sites: int) -> dict[str, Any]:
+def measure_sites(folder: Path, sites: int, workers: int = 1) -> dict[str, Any]:
     """Time the rounds of a federation of many small sites, each with its own images."""
+    return time_sites(make_sites(folder, sites, workers))
+
+
+def make_sites(folder: Path, sites: int, workers: int) -> Case:
+    """Prepare many small sites."""
     datasets = {}
     for number in range(sites):
         path = write_dataset(folder / "datasets" / str(number), IMAGES_PER_SITE, seed=number)
         datasets[f"site-{number}"] = {"reader": "labels-csv", "path": str(path)}
-    lines = run(make_case(folder, SETTINGS | {"model": "test_resnet", "rounds": ROUNDS, "sites": datasets}))
-    seconds = statistics.median(line["seconds"] for line in lines[1:])
-    work = statistics.median(sum(line["site_seconds"].values()) for line in lines[1:])
-    return {"sites": sites, "round_s": seconds, "round_s_per_site": seconds / sites, "work_s_per_site": work / sites}
+    values = {"model": "test_resnet", "rounds": ROUNDS if sites < MANY else 3, "sites": datasets, "workers": workers}
+    return make_case(folder, SETTINGS | values)
+
+
+def time_sites(case: Case) -> dict[str, Any]:
+    """Run a federation.
+
+    Returns:
+        Seconds per round and of the sites' own work, medians of the rounds after the first; milliseconds per site and
+        round besides that work, for one processor; and the most memory of all processes together.
+    """
+    with ProcessesPeak(case.out) as peak:
+        lines = run(case)[1:]
+    sites, workers = len(case.settings.sites), case.settings.workers
+    seconds = statistics.median(line["seconds"] for line in lines)
+    work = statistics.median(sum(line["site_seconds"].values()) for line in lines)
+    at_once = min(workers, os.cpu_count() or 1)
+    return {
+        "sites": sites,
+        "workers": workers,
+        "round_s": seconds,
+        "round_s_per_site": seconds / sites,
+        "work_s_per_site": work / sites,
+        "overhead_ms": 1000 * (at_once * seconds - work) / sites,
+        "peak_mb": peak.megabytes,
+    }
 
 
 def measure_model(folder: Path, model: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ and with random noise: cheap, all different, and PNG files that must be decoded.
 """
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def write_dataset(folder: Path, images: int, seed: int) -> Path:
     return folder
 
 
+@cache
 def _draw(label: str, number: int) -> NDArray[np.float32]:
     """Draw a phantom, with twice the side of the images cropped from it."""
     image = draw_patient(next(iter(SITES)), label, number, 0)[0].image

@@ -19,6 +19,9 @@ from simulations.flower_simulation import WORKER
 
 MEGABYTE = 1e6
 PAUSE_SECONDS = 0.01
+TREE_PAUSE_SECONDS = 0.5
+"""Reading the memory of all processes of a simulation takes tens of milliseconds."""
+
 STORE = "object_store_memory"
 """Ray's name for the resource."""
 
@@ -68,6 +71,48 @@ class Peak:
             self.most = max(self.most, private_bytes(self._process))
 
 
+class ProcessesPeak:
+    """A context manager that watches the memory of this process and its descendants, with the models that they share.
+
+    Args:
+        folder: As for `simulation_memory`.
+
+    Attributes:
+        most: Bytes at the peak: private memory of all processes, and the files of models.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._over = folder, threading.Event()
+        self._watch = threading.Thread(target=self._poll, daemon=True)
+        self.most = 0
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._watch.join()
+
+    @property
+    def megabytes(self) -> float:
+        """Megabytes at the peak."""
+        return self.most / MEGABYTE
+
+    def _poll(self) -> None:
+        own = psutil.Process()
+        while True:
+            total = _model_bytes(self._folder)
+            for process in (own, *own.children(recursive=True)):
+                with suppress(psutil.Error):  # it has ended
+                    total += private_bytes(process)
+            self.most = max(self.most, total)
+            if self._over.wait(TREE_PAUSE_SECONDS):
+                return
+
+
 def simulation_memory(folder: Path) -> dict[str, float]:
     """Return the megabytes that a running simulation uses; call it in the simulation's driver.
 
@@ -87,14 +132,19 @@ def simulation_memory(folder: Path) -> dict[str, float]:
             name = "workers" if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER) else "ray"
             found[name] += process.memory_full_info().uss
     room, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
-    models = [path for place in _model_folders(folder) for path in place.rglob("*") if path.is_file()]
     objects = float(room.get(STORE, 0) - free.get(STORE, 0))
-    found["store"] = objects + sum(path.stat().st_size for path in models)
+    found["store"] = objects + _model_bytes(folder)
     return {name: size / MEGABYTE for name, size in found.items()}
 
 
-def _model_folders(folder: Path) -> list[Path]:
-    return [*SHARED_MEMORY.glob(f"fedbus-{os.getpid()}-*"), folder / "exchange"]
+def _model_bytes(folder: Path) -> int:
+    """Return the size of all models that messages refer to."""
+    total = 0
+    for place in (*SHARED_MEMORY.glob(f"fedbus-{os.getpid()}-*"), folder / "exchange"):
+        for path in place.rglob("*"):
+            with suppress(OSError):  # it was deleted
+                total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 @dataclass(frozen=True)

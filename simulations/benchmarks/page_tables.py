@@ -181,6 +181,11 @@ def _session(row: Mapping[str, Any]) -> str:
     return f"{row['sites']} sites" + (f", {row['lost']} lost before they sent" if row["lost"] else "")
 
 
+def _workers(row: Mapping[str, Any]) -> str:
+    workers = row.get("workers", 1)
+    return short(row["sites"]) + (f", {workers} workers" if workers > 1 else "")
+
+
 def _megabytes(row: Mapping[str, Any]) -> str:
     return f"{row['model_mb']:.0f}"
 
@@ -208,7 +213,18 @@ TABLES: Mapping[str, Callable[[Results, Before], str]] = {
             "serverapp_megabytes": "of the run's process, MB",
         },
     ),
-    "sites": Cases("sites", "sites", "sites", {"round_s": "seconds per round"}),
+    "sites": Cases(
+        "sites",
+        "sites",
+        "sites",
+        {
+            "round_s": "seconds per round",
+            "work_s_per_site": "a site's own work, s",
+            "overhead_ms": "besides it per site and round, ms of one processor",
+            "peak_mb": "peak memory of all processes, MB",
+        },
+        _workers,
+    ),
     "models": Cases(
         "models", "model_mb", "model, MB", {"outside_s": "seconds per round outside the sites' work"}, _megabytes
     ),

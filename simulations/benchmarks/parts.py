@@ -49,7 +49,7 @@ PARTS = (
     Part("plain_flower", "the same training as in Flower's quickstart", ("plain_flower", "{settings}", "{out}"), 8),
     Part("peer", "the same training on pfl-research", ("peer_pfl", "{settings}", "{out}"), 6),
     Part("rounds", "memory over the rounds", ("growth", "rounds", "{out}", "{quick}"), 4),
-    Part("sites", "3 to 100 sites", ("growth", "sites", "{out}"), 3, quick=False),
+    Part("sites", "3 to 1 000 sites", ("growth", "sites", "{out}"), 10, quick=False),
     Part("images", "1 000 to 100 000 images", ("growth", "images", "{out}"), 6, quick=False),
     Part("models", "models of 10 to 400 MB", ("growth", "models", "{out}"), 4, quick=False),
     Part("inference", "fedbus predict, a bare timm loop and ONNX Runtime", ("inference", "{settings}", "{out}"), 3),

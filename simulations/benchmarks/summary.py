@@ -78,6 +78,11 @@ def figures_of(device: str) -> tuple[Figure, ...]:
         _case(
             "round_100_sites_s", "sites", "seconds: a round of 100 sites, `test_resnet`", ("sites", 100), "round_s"
         ),
+        _case("round_1000_sites_s", "sites", "the same, 1 000 sites", ("sites", 1000), "round_s"),
+        _case(
+            "site_overhead_ms", "sites", "ms per site and round besides its work, 1 000 sites, one worker",
+            ("sites", 1000), "overhead_ms", most=20,
+        ),
         _case(
             "prepare_100000_images_s", "images", "seconds: prepare a site of 100 000 images",
             ("images", 100_000), "open_s",

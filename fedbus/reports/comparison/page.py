@@ -12,6 +12,7 @@ from fedbus.reports import membership as audit
 from fedbus.reports import wording
 from fedbus.reports.calibration import NAMES, calibration_rows, describe_rule
 from fedbus.reports.comparison import summary
+from fedbus.reports.comparison.few_sites import few_sites, shown
 from fedbus.reports.comparison.tables import HEADLINE, MEAN_NOTE
 from fedbus.reports.differential_privacy import epsilon_rows, is_private, privacy_sentences
 from fedbus.reports.templates import render
@@ -53,6 +54,7 @@ def render_report(
     results: dict[str, Any], histories: "Histories", samples: Samples, examples: Examples | None = None
 ) -> str:
     """Render the page; arguments as `write_report`. Equal arguments give equal text."""
+    results = few_sites(results)
     calibration = calibration_rows(results)
     return render(
         "comparison/page.html",
@@ -72,8 +74,8 @@ def render_report(
         audit=audit,
         privacy=privacy_sentences(results),
         epsilons=epsilon_rows(results, histories) if is_private(results) else [],
-        samples=_data_uris(samples),
-        examples=_with_data_uris(examples),
+        samples=_data_uris(shown(samples, results)),
+        examples=_with_data_uris(examples, results),
     )
 
 
@@ -132,7 +134,7 @@ def _data_uris(samples: Samples) -> dict[str, dict[str, list[str]]]:
     }
 
 
-def _with_data_uris(examples: Examples | None) -> Examples:
+def _with_data_uris(examples: Examples | None, results: dict[str, Any]) -> Examples:
     """Encode the images of examples as data URIs."""
 
     def encoded(shown: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def _with_data_uris(examples: Examples | None) -> Examples:
         return {}
     by_site = {
         site: [encoded(row) | {"maps": [encoded(found) for found in row["maps"]]} for row in rows]
-        for site, rows in examples["sites"].items()
+        for site, rows in shown(examples["sites"], results).items()
     }
     return examples | {"sites": by_site}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedbus.classes import CLASSES
+from fedbus.reports.comparison.few_sites import few_sites
 from fedbus.reports.comparison.page import Examples, Samples, write_report
 from fedbus.reports.comparison.tables import markdown_table
 from fedbus.runs.checkpoint import ArmFolder
@@ -98,7 +99,7 @@ def write_results(
     write_json(out / RESULTS_FILE, results)
     report = out / "report.html"
     write_report(results, histories, samples, report, examples)
-    headline_figure_png(results, out / "headline.png")
+    headline_figure_png(few_sites(results), out / "headline.png")
     write_text(out / "table.md", markdown_table(results))
     return report
 

@@ -6,6 +6,7 @@ from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
 from fedbus.reports.calibration import missing_thresholds
 from fedbus.reports.claims import claim_sentences
+from fedbus.reports.comparison.few_sites import NOTE
 
 
 def findings(results: dict[str, Any]) -> list[str]:
@@ -25,6 +26,7 @@ def findings(results: dict[str, Any]) -> list[str]:
 def cautions(results: dict[str, Any]) -> list[str]:
     """List what to read with care: lost classes, few groups, unequal work, refused updates, one seed, notes on data."""
     return [
+        *([results[NOTE]] if NOTE in results else []),
         *(_lost_classes(results, arm) for arm in wording.shared_arms(results) if _lost(results, arm)),
         *_few_groups(results),
         *_unequal_work(results),

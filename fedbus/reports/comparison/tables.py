@@ -10,6 +10,8 @@ from rich.text import Text
 
 from fedbus.evaluation.site_mean import ALL, MEAN
 from fedbus.reports import wording
+from fedbus.reports.comparison.few_sites import NOTE as SITES_NOTE
+from fedbus.reports.comparison.few_sites import few_sites
 from fedbus.reports.terminal_table import FittedTable, add_figure_column, add_label_column, figure_cell, new_table
 
 HEADLINE = ("accuracy", "macro_f1", "auc")
@@ -29,6 +31,7 @@ MEAN_NOTE = "Mean of sites: the mean of the sites' own figures, each on its own 
 
 def comparison_table(results: dict[str, Any]) -> FittedTable:
     """Lay out the arms (rows): metrics with intervals on all test images, then AUC and macro F1 at each site."""
+    results = few_sites(results)
     sites = wording.scored_sites(results)
     table = partial(_comparison, results)
     return FittedTable(
@@ -54,11 +57,13 @@ def recall_table(results: dict[str, Any]) -> FittedTable:
 
     A recall below that of guessing one of three classes is marked with the word LOST.
     """
+    results = few_sites(results)
     return FittedTable(*(partial(_recall, results, lines) for lines in (1, 2, 3)))
 
 
 def markdown_table(results: dict[str, Any]) -> str:
     """Write the comparison as a GitHub markdown table, ending in a newline, with site names escaped."""
+    results = few_sites(results)
     sites = wording.scored_sites(results)
     headings = ["", *(_heading(metric, place, ", ") for metric, place in headline(results))]
     headings += [f"{site}: AUC macro F1" for site in sites]
@@ -151,7 +156,14 @@ def _site_values(results: dict[str, Any], arm: str, site: str) -> str:
 def _note(results: dict[str, Any]) -> str:
     mean = MEAN_NOTE if wording.primary(results) == MEAN else ""
     totals = wording.TOTALS_ONLY if wording.totals_only(results) else ""
-    notes = (NOTE, mean, wording.site_known_note(results), wording.note_on_auc(results), totals)
+    notes = (
+        results.get(SITES_NOTE, ""),
+        NOTE,
+        mean,
+        wording.site_known_note(results),
+        wording.note_on_auc(results),
+        totals,
+    )
     return " ".join(note for note in notes if note)
 
 

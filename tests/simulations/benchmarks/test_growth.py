@@ -140,6 +140,8 @@ def test_the_first_round_does_not_count_and_the_sites_work_is_subtracted(tmp_pat
     monkeypatch.setattr(growth_federation, "run", lambda case: LINES)
     sites = measure_sites(tmp_path / "sites", 4)
     assert (sites["sites"], sites["round_s"], sites["round_s_per_site"], sites["work_s_per_site"]) == (4, 4, 1, 0.75)
+    assert (sites["workers"], sites["overhead_ms"]) == (1, 250)
+    assert 20 < sites["peak_mb"] < 20_000
     model = measure_model(tmp_path / "model", "test_resnet")
     size = sum(value.numel() for value in start_state("test_resnet", "none", 0).values()) * 4 / 1e6
     assert (model["round_s"], model["outside_s"]) == (4, 1)
@@ -192,6 +194,14 @@ def test_a_part_is_written_with_its_trend_and_its_machine(tmp_path, monkeypatch)
         assert (found["part"], found["quick"]) == ("images", quick)
         assert "machine" in found
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["images.json"]
+
+
+def test_cases_with_several_workers_are_not_part_of_the_trend():
+    rows = [{"sites": n, "workers": 1, "round_s": 0.1 * n} for n in (3, 10, 30)]
+    rows.append({"sites": 30, "workers": 8, "round_s": 100.0})
+    found = summarise(Part.SITES, rows)
+    assert found["exponents"] == pytest.approx({"round_s": 1})
+    assert found["rows"] == rows
 
 
 def test_the_figures_of_the_rounds_are_top_level_keys():
