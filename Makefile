@@ -7,7 +7,7 @@ SOURCES := fedbus server clients simulations tests
 
 OUT    ?= runs/bench
 
-.PHONY: setup compare bench soak test test-all check format lock clean
+.PHONY: setup compare bench bench-peers soak test test-all check format lock clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ compare: setup
 # others in OUT/bench.json are kept.
 bench: setup
 	$(BIN)/python -m simulations.benchmarks $(OUT) $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
+
+# The same federation on FedBUS, pfl-research, fluke, NVIDIA FLARE and Flower's quickstart; downloads the peers once.
+bench-peers: setup
+	$(BIN)/python -m simulations.benchmarks.peers $(OUT)/peers
 
 # Kills every kind of process at random moments, fills disks and so on; takes half an hour at most. The table in
 # OUT/soak.md belongs in docs/security.md.

@@ -19,7 +19,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 LONG_FILES = (
     "deployment/test_faults.py", "deployment/test_join.py", "simulations/studies/test_study.py",
-    "simulations/test_cluster.py", "simulations/test_compare.py", "simulations/benchmarks/test_peer_pfl.py",
+    "simulations/test_cluster.py", "simulations/test_compare.py", "simulations/benchmarks/test_peers.py",
     "deployment/test_admission.py", "simulations/benchmarks/test_growth.py", "test_wheel.py",
     "simulations/test_flwr_run.py", "simulations/test_ray_security.py", "server/rounds/test_policies.py",
 )  # fmt: skip

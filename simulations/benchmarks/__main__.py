@@ -28,7 +28,6 @@ from fedbus.system.files import read_json, write_json
 from fedbus.system.processes import end_child, log_tail, start_child
 from simulations.benchmarks.other_work import MARK, OtherWork
 from simulations.benchmarks.parts import FULL, QUICK, Part, pick_parts
-from simulations.benchmarks.peer_pfl import install_peer
 from simulations.benchmarks.results import Results, read_results
 from simulations.benchmarks.table import table
 
@@ -55,7 +54,7 @@ def main(
     failed = run_parts(parts, out, results, console)
     console.print(table(results, pick_device("auto").type))
     console.print(f"Figures: {out / RESULTS_FILE}", markup=False, soft_wrap=True)
-    raise typer.Exit(1 if set(failed) - {"peer"} else 0)  # the peer needs a network
+    raise typer.Exit(1 if failed else 0)
 
 
 def open_results(path: Path, settings: dict[str, Any], *, quick: bool, keep: bool) -> Results:
@@ -122,11 +121,6 @@ def _facts() -> dict[str, Any]:
 def run_part(part: Part, out: Path, quick: bool) -> str:
     """Run one part, and return why it failed; empty if it did not."""
     environment = {MARK: f"{os.getpid()}-{part.name}"}
-    if part.name == "peer":
-        overlay = install_peer()
-        if isinstance(overlay, str):
-            return overlay
-        environment["PYTHONPATH"] = os.pathsep.join([str(overlay), *filter(None, [os.environ.get("PYTHONPATH")])])
     result, log = out / f"{part.name}.json", out / f"{part.name}.log"
     shutil.rmtree(result.with_suffix(""), ignore_errors=True)  # of an earlier run, which must not be resumed
     for path in (result, log):

@@ -22,19 +22,14 @@ import numpy as np
 import torch
 import typer
 
-from fedbus.device import pick_device
 from fedbus.errors import RunError
-from fedbus.evaluation.validation import score_split
-from fedbus.models.build import place_model
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.system.files import read_json, write_json
-from fedbus.training.loop import train_round
-from fedbus.training.optimiser import make_optimiser
-from fedbus.training.rows import site_rows
 from fedbus.transport.packing import pack
 from server.rounds.job import Job
 from simulations.benchmarks.case import Case, make_case
+from simulations.benchmarks.site_work import SiteWork
 from simulations.flower_simulation import simulate
 
 
@@ -48,6 +43,7 @@ class Measured:
         total: Wall-clock seconds of the whole run, with start and end.
         startup: Seconds until the first round could start.
         final: The shared weights after the last round.
+        ends: When each round ended, in seconds of `time.time`.
     """
 
     seconds: list[float]
@@ -55,35 +51,29 @@ class Measured:
     total: float
     startup: float
     final: State
+    ends: list[float]
 
 
 def run_bare(case: Case) -> Measured:
     """Run FedAvg without Flower, Ray or files: in one process, one site after the other."""
     run_started = time.monotonic()
-    settings, seed = case.settings, case.settings.seeds[0]
-    device = pick_device(settings.device)
-    model = place_model(settings.model, device)
-    rows = {name: site_rows(site, settings, seed, device) for name, site in sorted(case.sites.items())}
-    shared, seconds, training = case.start, [], []
-    total_images = sum(float(each.distinct) for each in rows.values())
+    work = SiteWork(case.settings, case.sites)
+    model = work.make_model()
+    shared, seconds, training, ends = case.start, [], [], []
+    total_images = sum(work.weight(name) for name in work.rows)
     startup = time.monotonic() - run_started
-    for number in range(1, settings.rounds + 1):
-        started, stepping = time.monotonic(), 0.0
+    for number in range(1, case.settings.rounds + 1):
+        started, stepped = time.monotonic(), work.stepping
         mean: dict[str, Any] = {}
-        for name, each in rows.items():
+        for name in work.rows:
             set_state(model, shared)
-            score_split(model, case.sites[name], "validation", settings)
-            before = time.monotonic()
-            train_round(
-                model, each, settings, seed=seed, round_number=number, steps=each.steps_per_round(settings),
-                optimiser=make_optimiser(model, settings),
-            )  # fmt: skip
-            stepping += time.monotonic() - before
-            add_to_mean(mean, get_state(model), each.distinct / total_images)
+            work.train(model, name, number)
+            add_to_mean(mean, get_state(model), work.weight(name) / total_images)
         shared = {key: torch.from_numpy(np.asarray(value)) for key, value in mean.items()}
         seconds.append(time.monotonic() - started)
-        training.append(stepping)
-    return Measured(seconds, training, time.monotonic() - run_started, startup, shared)
+        training.append(work.stepping - stepped)
+        ends.append(time.time())
+    return Measured(seconds, training, time.monotonic() - run_started, startup, shared, ends)
 
 
 def add_to_mean(mean: dict[str, Any], state: State, share: float) -> None:
@@ -106,14 +96,14 @@ def run_federated(case: Case, folder: Path) -> Measured:
 
     def note(line: Mapping[str, Any]) -> None:
         seconds.append(float(line["seconds"]))
-        ends.append(time.monotonic())
+        ends.append(time.time())
 
     arm = ArmFolder(folder / "fedavg")
     job = Job(case.settings, "fedavg", case.settings.seeds[0], case.start, arm, on_round=note)
-    run_started = time.monotonic()
+    run_started = time.time()
     simulate(case.settings, case.out, [job], threading.Event())
-    total = time.monotonic() - run_started
-    return Measured(seconds, [], total, ends[0] - run_started - statistics.median(seconds), arm.load_weights("final"))
+    total, startup = time.time() - run_started, ends[0] - run_started - statistics.median(seconds)
+    return Measured(seconds, [], total, startup, arm.load_weights("final"), ends)
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:

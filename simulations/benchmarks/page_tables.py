@@ -15,7 +15,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "A machine that others use": ("loaded",),
     "Training": ("engine",),
     "Federation": ("federation", "rounds"),
-    "Other frameworks": ("plain_flower", "peer"),
+    "Other frameworks": ("peers",),
     "Inference": ("inference",),
     "Secure aggregation": ("secure",),
     "Growth": ("sites", "images", "models"),
@@ -190,6 +190,10 @@ def _megabytes(row: Mapping[str, Any]) -> str:
     return f"{row['model_mb']:.0f}"
 
 
+def _framework(row: Mapping[str, Any]) -> str:
+    return str(row["name"])
+
+
 TABLES: Mapping[str, Callable[[Results, Before], str]] = {
     "figures": figures_table,
     "runs": runs_table,
@@ -224,6 +228,22 @@ TABLES: Mapping[str, Callable[[Results, Before], str]] = {
             "peak_mb": "peak memory of all processes, MB",
         },
         _workers,
+    ),
+    "peers": Cases(
+        "peers",
+        "name",
+        "the same federation",
+        {
+            "version": "version",
+            "round_s": "seconds per round",
+            "peak_mb": "peak memory of all processes, MB",
+            "start_s": "seconds from the start to the first round",
+            "accuracy": "accuracy on the test rows",
+            "accuracy_low": "its 95 % interval, from",
+            "accuracy_high": "to",
+            "largest_weight_difference": "largest difference of a weight to ours",
+        },
+        _framework,
     ),
     "models": Cases(
         "models", "model_mb", "model, MB", {"outside_s": "seconds per round outside the sites' work"}, _megabytes

@@ -46,8 +46,6 @@ PARTS = (
     Part("engine", "our training loop, its ceiling, and a plain loop", ("engine", "{settings}", "{out}"), 8),
     Part("loaded", "a training step beside two busy loops", ("loaded", "{settings}", "{out}"), 4),
     Part("federation", "a federated round and a bare one", ("federation", "{settings}", "{out}"), 6),
-    Part("plain_flower", "the same training as in Flower's quickstart", ("plain_flower", "{settings}", "{out}"), 8),
-    Part("peer", "the same training on pfl-research", ("peer_pfl", "{settings}", "{out}"), 6),
     Part("rounds", "memory over the rounds", ("growth", "rounds", "{out}", "{quick}"), 4),
     Part("sites", "3 to 1 000 sites", ("growth", "sites", "{out}"), 10, quick=False),
     Part("images", "1 000 to 100 000 images", ("growth", "images", "{out}"), 6, quick=False),

@@ -1,261 +1,183 @@
-"""FedAvg on Apple's pfl-research, a simulator known for its speed, to compare with ours.
+"""FedAvg on Apple's pfl-research, a simulator known for its speed, with exactly our work at the sites.
 
     python -m simulations.benchmarks.peer_pfl SETTINGS.json OUT.json
 
-SETTINGS.json contains settings, with TOML's keys. pfl is not among our dependencies: `install_peer` installs it into a
-separate folder, which must be on PYTHONPATH. It is used as in its own image benchmarks: one process, one model, all
-sites' balanced rows on the device as tensors. Rows, start weights, batch size and the number of optimiser steps are
-those of our federation.
-
-It runs twice, to separate the simulator's speed from that of the arithmetic: `plain` as in its benchmarks (float32,
-NCHW, images normalised beforehand, no augmentation), and `matched` with our arithmetic (uint8 images augmented on the
-device, channels_last, our precision, fused AdamW). Both times, pfl scores the pooled validation rows once per round, as
-ours does; keeps its learning rate constant; reads the rows in one order, which is shuffled here once; does not mask
-missing classes; and averages only trained parameters: BatchNorm's statistics pass from site to site. In the first round
-it also scores every training row twice, so only later rounds can be compared.
+pfl is not among our dependencies: `install_peer` installs it into a separate folder, which must be on PYTHONPATH. Its
+one process has one model. pfl chooses the sites, keeps and restores the weights, averages the differences by its
+`WeightByDatapoints`, applies the mean and saves a checkpoint after every round; a site's round is ours (`SiteWork`).
+BatchNorm's statistics are averaged like parameters, as ours are. So the end weights must be ours but for rounding, and
+only the simulators differ. `peer_pfl_plain` uses pfl's own loop instead.
 """
 
 import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
 
 # isort: split
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import platformdirs
 import torch
 import typer
-from torch import Tensor, nn
+from torch import nn
 
-from fedbus.device import pick_device, pick_dtype
+from fedbus.device import pick_device
 from fedbus.errors import RunError
-from fedbus.models.inputs import normalise
-from fedbus.seeds import derive_seed
-from fedbus.settings.schema import Settings
-from fedbus.system.files import read_json, write_json
-from fedbus.system.processes import environment_with
-from fedbus.training.augmentation import augment, draw_views
-from fedbus.training.rows import TrainingRows, site_rows
-from simulations.benchmarks.case import Case, make_case
-from simulations.benchmarks.plain_loop import load_model
-
-REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "peer.txt"
-"""pfl and what it needs in addition to our own dependencies, with hashes."""
-
-PEER_FOLDER = Path(platformdirs.user_cache_dir("fedbus")) / "peer"
-"""Where pfl stays installed between runs."""
-
-INSTALL_SECONDS = 300.0
+from fedbus.models.state import get_state, set_state
+from simulations.benchmarks.case import Case
+from simulations.benchmarks.peer_result import Trained, measure
+from simulations.benchmarks.site_work import SiteWork
 
 
 def main(settings: Path, out: Path) -> None:
-    """Train both ways and write the times."""
-    case = make_case(out.with_suffix(""), read_json(settings))
-    write_json(out, {"plain": run_peer(case, matched=False), "matched": run_peer(case, matched=True)})
+    """Train the case of a settings file on pfl, and write OUT."""
+    measure(settings, out, train_pfl)
 
 
-def find_peer(folder: Path) -> bool:
-    """Return whether a folder contains all packages that `REQUIREMENTS` names."""
-    wanted = [line.split()[0] for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines() if "==" in line]
-    found = {f"{each.name}=={each.version}" for each in metadata.distributions(path=[str(folder)])}
-    return set(wanted) <= found
-
-
-def install_peer(folder: Path = PEER_FOLDER) -> Path | str:
-    """Install pfl into a separate folder, unless it is installed there; this environment does not change.
-
-    Returns:
-        The folder, for PYTHONPATH, or why pfl can't be installed.
-    """
-    if find_peer(folder):
-        return folder
-    target = ["--python", sys.executable, "--target", str(folder), "-r", str(REQUIREMENTS)]
-    command = ["uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", *target]
-    try:
-        done = subprocess.run(
-            command, env=environment_with({}), capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"uv could not install it ({error})"
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
-        return f"uv could not install it ({lines[-1].strip()[:200]})"
-    return folder
-
-
-def run_peer(case: Case, *, matched: bool) -> dict[str, Any]:
-    """Train the case on pfl.
-
-    Args:
-        case: The prepared case.
-        matched: Whether to use our arithmetic in place of plain float32.
-
-    Returns:
-        `startup_seconds` from the prepared case, with pfl imported, to the first round; `round_seconds`; `steps` of
-        each round, all sites together; `accuracy` on the validation rows, with the start weights and after every
-        round but the first.
+def train_pfl(case: Case, folder: Path) -> Trained:
+    """Train the case on pfl, with our rounds at the sites.
 
     Raises:
         RunError: If pfl is not installed.
     """
-    settings, device = case.settings, pick_device(case.settings.device)
-    os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # otherwise pfl uses a GPU even if the settings forbid it
-    try:
-        from pfl.algorithm.base import NNAlgorithmParams
-        from pfl.algorithm.federated_averaging import FederatedAveraging
-        from pfl.callback.central_evaluation import CentralEvaluationCallback
-        from pfl.data.pytorch import PyTorchTensorDataset
-        from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
-        from pfl.metrics import Metrics
-    except ImportError as error:
-        raise RunError(f"pfl can't be imported ({error}).", "Put the folder of install_peer on PYTHONPATH.") from error
-    started = time.perf_counter()
-    module = _Module(load_model(settings, case.start), settings, matched)
-    watch = _Watch(module, Metrics)
-    scoring = NNEvalHyperParams(local_batch_size=settings.batch_size)
+    import_pfl(pick_device(case.settings.device))
+    from pfl.algorithm.federated_averaging import FederatedAveraging
+    from pfl.callback.checkpoint import ModelCheckpointingCallback
+    from pfl.data.pytorch import PyTorchTensorDataset
+    from pfl.hyperparam import NNTrainHyperParams
+    from pfl.metrics import Metrics
+
+    settings, work = case.settings, SiteWork(case.settings, case.sites)
+    module = _Network(work.make_model())
+    set_state(module.network, case.start)
+    module.train()
+    watch = Watch(Metrics, lambda: work.taken)
     FederatedAveraging().run(
-        algorithm_params=NNAlgorithmParams(
-            central_num_iterations=settings.rounds,
-            evaluation_frequency=settings.rounds + 1,
-            train_cohort_size=len(case.sites),
-            val_cohort_size=0,
+        algorithm_params=algorithm_params(case),
+        backend=backend(
+            {
+                name: PyTorchTensorDataset((torch.zeros(int(work.weight(name)), 1),), train_kwargs={"site": name})
+                for name in work.rows
+            }
         ),
-        backend=_backend(case, device, matched),
-        model=_model(module, settings, device, matched),
+        model=_model(module, work),
         model_train_params=NNTrainHyperParams(
             local_num_epochs=1, local_learning_rate=settings.learning_rate, local_batch_size=settings.batch_size
         ),
-        model_eval_params=scoring,
-        callbacks=[
-            CentralEvaluationCallback(PyTorchTensorDataset(_validation(case, device, matched)), scoring),
-            watch,
-        ],
+        callbacks=[ModelCheckpointingCallback(str(folder.resolve() / "checkpoints"), checkpoint_frequency=1), watch],
         send_metrics_to_platform=False,
     )
-    return {"startup_seconds": watch.times[0] - started, **watch.summary()}
+    return Trained(watch.ends, watch.steps, get_state(module.network))
 
 
-class _Module(nn.Module):
-    """A classifier with the two methods that pfl requires; it counts its training steps."""
+def import_pfl(device: torch.device) -> None:
+    """Import pfl for a device.
 
-    def __init__(self, network: nn.Module, settings: Settings, matched: bool) -> None:
-        super().__init__()
-        self.network, self.matched, self.smoothing = network, matched, settings.label_smoothing
-        self.augmented = matched and settings.augmentation
-        self.views = torch.Generator().manual_seed(settings.seeds[0])
-        self.steps = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of uint8 [B, 1, H, W] if matched, of normalised float32 [B, 3, H, W] otherwise."""
-        if self.matched:
-            images = images.float() / 255
-            if self.augmented and self.training:
-                images = augment(images, draw_views(1, len(images), self.views)[0].to(images.device))
-            images = normalise(images)
-        logits: Tensor = self.network(images)
-        return logits.float()
-
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss that pfl minimises."""
-        self.train()
-        self.steps += 1
-        return nn.functional.cross_entropy(self(images), labels, label_smoothing=self.smoothing)
-
-    @torch.no_grad()
-    def metrics(self, images: Tensor, labels: Tensor) -> dict[str, Any]:
-        """Compute the metrics that pfl sums over batches."""
-        from pfl.metrics import Weighted
-
-        self.eval()
-        logits, count = self(images), len(labels)
-        right = (logits.argmax(dim=1) == labels).sum().item()
-        loss = nn.functional.cross_entropy(logits, labels, reduction="sum").item()
-        return {"loss": Weighted(loss, count), "accuracy": Weighted(right, count)}
+    Raises:
+        RunError: If it is not installed.
+    """
+    os.environ["PFL_PYTORCH_DEVICE"] = str(device)  # otherwise pfl uses a GPU even if the settings forbid it
+    try:
+        import pfl.algorithm.federated_averaging  # noqa: F401
+    except ImportError as error:
+        raise RunError(f"pfl can't be imported ({error}).", "Put the folder of install_peer on PYTHONPATH.") from error
 
 
-class _Watch:
-    """The last of pfl's callbacks: records the time before the first round and after every round, and the scores."""
+def algorithm_params(case: Case) -> Any:
+    """Return pfl's settings of a federation in which all sites take part in every round."""
+    from pfl.algorithm.base import NNAlgorithmParams
 
-    def __init__(self, module: _Module, nothing: Callable[[], Any]) -> None:
-        self.module, self.nothing = module, nothing
-        self.times: list[float] = []
-        self.steps = [0]
-        self.accuracy: list[float] = []
-
-    def on_train_begin(self, *, model: Any) -> Any:
-        self.times.append(time.perf_counter())
-        return self.nothing()
-
-    def after_central_iteration(self, metrics: Any, model: Any, *, central_iteration: int) -> tuple[bool, Any]:
-        self.times.append(time.perf_counter())
-        self.steps.append(self.module.steps)
-        self.accuracy.append(metrics.to_simple_dict()["Central val | accuracy"])
-        return False, self.nothing()
-
-    def on_train_end(self, *, model: Any) -> None:
-        pass
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "round_seconds": np.diff(self.times).tolist(),
-            "steps": np.diff(self.steps).tolist(),
-            "accuracy": self.accuracy,
-        }
-
-
-def _model(module: _Module, settings: Settings, device: torch.device, matched: bool) -> Any:
-    from pfl.model.pytorch import PyTorchModel
-
-    if matched:
-        module.to(memory_format=torch.channels_last)
-    return PyTorchModel(
-        model=module.to(device),
-        local_optimizer_create=partial(torch.optim.AdamW, weight_decay=settings.weight_decay, fused=matched),
-        central_optimizer=torch.optim.SGD(module.parameters(), lr=1.0),
-        amp_dtype=pick_dtype(settings.precision, device) if matched else None,
+    return NNAlgorithmParams(
+        central_num_iterations=case.settings.rounds,
+        evaluation_frequency=case.settings.rounds + 1,
+        train_cohort_size=len(case.sites),
+        val_cohort_size=0,
     )
 
 
-def _backend(case: Case, device: torch.device, matched: bool) -> Any:
+def backend(users: dict[str, Any]) -> Any:
+    """Return pfl's simulator of users, weighted by the length of their datasets."""
     from pfl.aggregate.simulate import SimulatedBackend
     from pfl.aggregate.weighting import WeightByDatapoints
     from pfl.data.federated_dataset import FederatedDataset
-    from pfl.data.pytorch import PyTorchTensorDataset
     from pfl.data.sampling import MinimizeReuseUserSampler
 
-    settings = case.settings
-    rows = {name: site_rows(site, settings, settings.seeds[0], device) for name, site in case.sites.items()}
-    users = {name: PyTorchTensorDataset(_training(each, settings, matched)) for name, each in rows.items()}
     federation = FederatedDataset(users.__getitem__, MinimizeReuseUserSampler(list(users)))
     return SimulatedBackend(federation, federation, postprocessors=[WeightByDatapoints()])
 
 
-def _training(rows: TrainingRows, settings: Settings, matched: bool) -> tuple[Tensor, Tensor]:
-    """Return as many of a site's balanced rows as fill our steps of a round, so that one pass takes those steps."""
-    generator = torch.Generator().manual_seed(derive_seed(settings.seeds[0], "peer", rows.owner))
-    order = torch.randperm(len(rows.index), generator=generator).to(rows.index.device)
-    picked = order[torch.arange(rows.steps_per_round(settings) * settings.batch_size, device=order.device) % len(order)]
-    return _as_held(rows.images[rows.index[picked]], matched), rows.labels[picked]
+class Watch:
+    """The last of pfl's callbacks: records when each round ended, and its optimiser steps.
+
+    Args:
+        nothing: Makes pfl's empty metrics.
+        count: Returns the number of steps since the start.
+    """
+
+    def __init__(self, nothing: Callable[[], Any], count: Callable[[], int]) -> None:
+        self.nothing, self.count = nothing, count
+        self.ends: list[float] = []
+        self.steps: list[int] = []
+
+    def on_train_begin(self, *, model: Any) -> Any:
+        """Do nothing."""
+        return self.nothing()
+
+    def after_central_iteration(self, metrics: Any, model: Any, *, central_iteration: int) -> tuple[bool, Any]:
+        """Note the end of a round."""
+        self.ends.append(time.time())
+        self.steps.append(self.count() - sum(self.steps))
+        return False, self.nothing()
+
+    def on_train_end(self, *, model: Any) -> None:
+        """Do nothing."""
 
 
-def _validation(case: Case, device: torch.device, matched: bool) -> tuple[Tensor, Tensor]:
-    """Return the validation rows of all sites."""
-    parts = [(site, site.splits["validation"]) for site in case.sites.values()]
-    images = torch.from_numpy(np.concatenate([site.pixels[rows] for site, rows in parts])).unsqueeze(1)
-    labels = torch.from_numpy(np.concatenate([site.labels[rows] for site, rows in parts]))
-    return _as_held(images.to(device), matched), labels.to(device)
+class _Network(nn.Module):
+    """A classifier with the two methods that pfl requires; neither is called, as our loop trains and scores."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def loss(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    def metrics(self, *_: Any) -> Any:
+        raise NotImplementedError
 
 
-def _as_held(images: Tensor, matched: bool) -> Tensor:
-    """Return the images as they stay on the device until a batch needs them, from uint8 [N, 1, H, W]."""
-    return images if matched else normalise(images.float() / 255).contiguous(memory_format=torch.contiguous_format)
+def _model(module: _Network, work: SiteWork) -> Any:
+    """Make pfl's model: it exchanges BatchNorm's statistics too, and a site's round is ours."""
+    from pfl.context import LocalResultMetaData
+    from pfl.metrics import Metrics
+    from pfl.model.pytorch import PyTorchModel
+
+    exchanged: dict[str, torch.Tensor] = dict(module.named_parameters())
+    exchanged |= {name: value for name, value in module.named_buffers() if not name.endswith("num_batches_tracked")}
+    done = dict.fromkeys(work.rows, 0)
+
+    class Model(PyTorchModel):  # type: ignore[misc]
+        @property
+        def variable_map(self) -> dict[str, torch.Tensor]:
+            return exchanged
+
+        def do_multiple_epochs_of(self, user_dataset: Any, *_: Any, **__: Any) -> Any:
+            site = user_dataset.train_kwargs["site"]
+            done[site] += 1
+            work.train(module.network, site, done[site])
+            return LocalResultMetaData(num_steps=work.steps(site))
+
+        def evaluate(self, *_: Any, **__: Any) -> Any:
+            return Metrics()  # pfl would score the training rows in the first round; our work scores validation rows
+
+    # The central step subtracts "gradients", which are the mean differences: SGD with rate 1 adds the mean.
+    return Model(
+        model=module,
+        local_optimizer_create=torch.optim.SGD,
+        central_optimizer=torch.optim.SGD(exchanged.values(), lr=1.0),
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
  "figures": {"engine_over_ceiling": 0.976, ...},       null where a part is missing
  "parts": {"engine": {...}, ...},                      what each part wrote
  "runs": {"engine": {"run": ..., "created": ..., "seconds": ..., "other_share": ..., ...}, ...},
- "missing": {"peer": "no network"}}
+ "missing": {"engine": "failed (...)"}}
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
 """Compute the figures of `bench.json` from what the parts measured, with their aims."""
 
 import math
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,9 +56,13 @@ def figures_of(device: str) -> tuple[Figure, ...]:
         _measured("federation_over_bare", "federation", "seconds: a federated round over a bare loop's", most=bare),
         _measured("federation_over_steps", "federation", "the same, over only the bare loop's optimiser steps"),
         _measured("federation_startup_s", "federation", "seconds until a simulation trains", most=15),
-        _rival("plain_flower_over_ours", "plain_flower", "seconds: a round of Flower's quickstart over ours"),
-        _rival("pfl_over_ours", "peer", "seconds: a round of pfl-research over ours", "plain"),
-        _rival("pfl_matched_over_ours", "peer", "the same, pfl-research with our arithmetic", "matched"),
+        _peer(
+            "pfl_matched_over_ours", "seconds: a round of pfl-research with our steps, over ours", least=1
+        ),
+        _peer("fluke_over_ours", "the same with fluke"),
+        _peer("nvflare_over_ours", "the same with NVIDIA FLARE's simulator"),
+        _peer("pfl_over_ours", "the same with pfl-research and its own loop"),
+        _peer("plain_flower_over_ours", "the same with Flower's quickstart and its own loop"),
         _measured("inference_over_bare", "inference", "images/s: fedbus predict over a bare timm loop", least=0.95),
         _measured("onnxruntime_over_bare", "inference", "images/s: ONNX Runtime over a bare timm loop"),
         _measured("secure_site_s", "secure", "seconds per site and round for secure aggregation, 10 sites", most=3),
@@ -100,6 +103,12 @@ def _measured(key: str, part: str, words: str, *, least: float = -math.inf, most
     return Figure(key, words, part, frozenset({part}), lambda found: float(found[part][key]), aim, least, most)
 
 
+def _peer(key: str, words: str, *, least: float = -math.inf) -> Figure:
+    """Make a figure of a peer; None if it was not measured, since not every machine can install every peer."""
+    aim = f"at least {least:g}" if least > -math.inf else ""
+    return Figure(key, words, "peers", frozenset({"peers"}), lambda found: found["peers"].get(key), aim, least)
+
+
 def _case(key: str, part: str, words: str, case: tuple[str, Any], quantity: str, *, most: float = math.inf) -> Figure:
     """Make a figure of one of a part's cases, for example of the payload `flat`."""
     name, value = case
@@ -109,16 +118,6 @@ def _case(key: str, part: str, words: str, case: tuple[str, Any], quantity: str,
 
     aim = f"at most {most:g}" if most < math.inf else ""
     return Figure(key, words, part, frozenset({part}), compute, aim, most=most)
-
-
-def _rival(key: str, part: str, words: str, way: str = "") -> Figure:
-    """Make the ratio of another simulator's median round (after the first) to ours."""
-
-    def compute(found: Found) -> float:
-        run = found[part][way] if way else found[part]
-        return float(statistics.median(run["round_seconds"][1:]) / found["federation"]["round_s"])
-
-    return Figure(key, words, part, frozenset({part, "federation"}), compute)
 
 
 def figures(found: Found, runs: Mapping[str, str]) -> dict[str, float | None]:

@@ -121,9 +121,3 @@ def test_parts_are_chosen_by_name_and_without_names_by_their_duration():
     assert pick_parts("", quick=False) == PARTS
     assert pick_parts(" ", quick=True) == tuple(part for part in PARTS if part.quick)
     assert [part.name for part in pick_parts("images", quick=True)] == ["images"]
-
-
-def test_a_peer_that_can_not_be_installed_is_missing_with_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "install_peer", lambda: "no network")
-    peer = next(part for part in PARTS if part.name == "peer")
-    assert bench.run_part(peer, tmp_path, quick=True) == "no network"

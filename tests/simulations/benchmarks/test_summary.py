@@ -3,11 +3,9 @@
 import io
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from simulations.benchmarks.results import Results
-from simulations.benchmarks.summary import figures
 from simulations.benchmarks.table import table
 
 FOUND = {
@@ -16,8 +14,6 @@ FOUND = {
     "federation": {
         "round_s": 10.0, "federation_over_bare": 1.04, "federation_over_steps": 1.2, "federation_startup_s": 16.0,
     },
-    "plain_flower": {"round_seconds": [90.0, 60.0, 50.0, 40.0]},
-    "peer": {"plain": {"round_seconds": [90.0, 30.0]}, "matched": {"round_seconds": [90.0, 12.0]}},
     "inference": {"inference_over_bare": 1.1, "onnxruntime_over_bare": 1.4},
     "secure": {"secure_site_s": 0.6, "secure_bytes_over_flat": 1.0001, "secure_mask_over_floor": 1.1},
     "rounds": {"memory_slope_mb_per_round": -0.02},
@@ -42,10 +38,8 @@ def shown(results: Results, device: str = "cpu") -> str:
     return console.export_text()
 
 
-def test_other_simulators_are_compared_with_our_round_without_their_first():
+def test_figures_are_those_that_the_parts_measured():
     found = results_of(FOUND).figures
-    assert found["plain_flower_over_ours"] == pytest.approx(5.0)
-    assert (found["pfl_over_ours"], found["pfl_matched_over_ours"]) == pytest.approx((3.0, 1.2))
     assert found["engine_over_plain"] == 1.5
     assert found["memory_slope_mb_per_round"] == -0.02
 
@@ -56,23 +50,25 @@ def test_a_figure_of_one_case_is_missing_if_the_part_has_no_such_case():
     assert found["round_100_sites_s"] is None
 
 
-def test_rounds_of_different_runs_are_not_compared():
-    found = figures(FOUND, {name: "later" if name == "peer" else "now" for name in FOUND})
-    assert {key for key, value in found.items() if value is None} == {"pfl_over_ours", "pfl_matched_over_ours"}
+def test_the_table_of_make_bench_has_no_figures_of_other_commands():
+    own = {"pfl_matched_over_ours", "fluke_over_ours", "nvflare_over_ours", "pfl_over_ours", "plain_flower_over_ours"}
+    assert results_of(FOUND | {"peers": dict.fromkeys(own, 2.5)}).figures["nvflare_over_ours"] == 2.5
+    assert "FLARE" not in shown(results_of(FOUND))
 
 
 def test_missing_figures_are_none_and_the_others_are_computed():
-    found = results_of({name: FOUND[name] for name in ("engine", "peer")}).figures
+    found = results_of({name: FOUND[name] for name in ("engine", "rounds")}).figures
     assert found["engine_over_ceiling"] == 0.98
     assert {key for key, value in found.items() if value is None} == found.keys() - {
         "engine_over_ceiling",
         "engine_over_plain",
+        "memory_slope_mb_per_round",
     }
 
 
 def test_the_table_shows_which_aims_are_reached_and_why_a_figure_is_missing():
-    results = results_of({name: each for name, each in FOUND.items() if name != "peer"})
-    results.missing["peer"] = "no network"
+    results = results_of({name: each for name, each in FOUND.items() if name != "rounds"})
+    results.missing["rounds"] = "no memory"
     text = shown(results)
     ends = {line.split("  ")[1]: line.split()[-1] for line in text.splitlines() if line.rstrip().endswith("ed")}
     verdicts = {
@@ -82,8 +78,8 @@ def test_the_table_shows_which_aims_are_reached_and_why_a_figure_is_missing():
         if key in words
     }
     assert verdicts == {"resident": "reached", "ImageFolder": "missed", "bare": "reached", "until": "missed"}
-    assert "peer: no network" in text
-    assert text.count("n/a") == 2
+    assert "rounds: no memory" in text
+    assert text.count("n/a") == 1
 
 
 def test_only_figures_of_parts_that_were_tried_are_shown():
