@@ -4,8 +4,8 @@ import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before P
 
 # isort: split
 import logging
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
@@ -77,8 +77,7 @@ def make_client_app(
         update, report = work.train(workspace, instruction, received)
         packed, metrics = codec.pack_update(update, received), report.to_metrics()
         check_reply(metrics, {name: values.shape for name, values in packed.items()}, codec.layout)
-        arrays = ArrayRecord({name: Array(values) for name, values in codec.to_message(packed).items()})
-        return Message(content=RecordDict({ARRAYS: arrays, METRICS: MetricRecord(metrics)}), reply_to=message)
+        return _reply(message, metrics, codec.to_message(packed))
 
     @app.evaluate()
     @guarded
@@ -92,7 +91,7 @@ def make_client_app(
         report = work.evaluate(workspace, instruction, state, _read_seen(message))
         metrics = report.to_metrics()
         check_reply(metrics, {}, codec.layout)
-        return Message(content=RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
+        return _reply(message, metrics)
 
     def find(message: Message, context: Context) -> tuple[Workspace, Instruction]:
         instruction = _read_instruction(message)
@@ -103,6 +102,13 @@ def make_client_app(
 
     add_secure_actions(app, find, read_state, guarded, shared_arrays)
     return app
+
+
+def _reply(message: Message, metrics: dict[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> Message:
+    content = RecordDict({METRICS: MetricRecord(metrics)})
+    if arrays is not None:
+        content[ARRAYS] = ArrayRecord({name: Array(values) for name, values in arrays.items()})
+    return Message(content=content, reply_to=message)
 
 
 def _show_errors(handle: Handler) -> Handler:
