@@ -63,8 +63,7 @@ def make_client_app(
         instruction = _read_instruction(message)
         config, metrics = work.register(find_workspace(context, instruction), instruction).to_records()
         check_registration(config, metrics)
-        content = RecordDict({CONFIG: ConfigRecord(config), METRICS: MetricRecord(metrics)})
-        return Message(content=content, reply_to=message)
+        return Message(RecordDict({CONFIG: ConfigRecord(config), METRICS: MetricRecord(metrics)}), reply_to=message)
 
     @app.train()
     @guarded
@@ -88,8 +87,7 @@ def make_client_app(
         state = last.read(message, instruction, lambda: _read_state(message, codec))
         if state is None:
             return Message(Error(MODEL_MISSING, "the site no longer has the model"), reply_to=message)
-        report = work.evaluate(workspace, instruction, state, _read_seen(message))
-        metrics = report.to_metrics()
+        metrics = work.evaluate(workspace, instruction, state, _read_seen(message)).to_metrics()
         check_reply(metrics, {}, codec.layout)
         return _reply(message, metrics)
 
@@ -97,10 +95,7 @@ def make_client_app(
         instruction = _read_instruction(message)
         return find_workspace(context, instruction), instruction
 
-    def read_state(message: Message, instruction: Instruction) -> State:
-        return _read_state(message, codec_for(instruction))
-
-    add_secure_actions(app, find, read_state, guarded, shared_arrays)
+    add_secure_actions(app, find, lambda m, instruction: _read_state(m, codec_for(instruction)), guarded, shared_arrays)
     return app
 
 
