@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedbus.device import autocast, pick_dtype
 from fedbus.errors import RunError
 from fedbus.models.batch_norm import freeze_batch_norm
-from fedbus.models.inputs import normalise
 from fedbus.seeds import derive_seed
 from fedbus.system.progress import Progress
-from fedbus.training.augmentation import augment, draw_views
-from fedbus.training.losses import add_proximal_gradient, make_criterion
-from fedbus.training.optimiser import learning_rate, set_learning_rate
+from fedbus.training.augmentation import draw_views
+from fedbus.training.cuda_graph import prepare_steps
+from fedbus.training.losses import make_criterion
+from fedbus.training.optimiser import learning_rate
 from fedbus.training.row_order import RowOrder
 from fedbus.training.rows import TrainingRows
+from fedbus.training.step import TrainingStep
 
 if TYPE_CHECKING:
     from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
@@ -63,48 +63,31 @@ def train_round(
     model.train()
     if settings.batch_norm == "frozen":
         freeze_batch_norm(model)
-    device = rows.images.device
-    dtype = pick_dtype(settings.precision, device)
-    index, labels, views = _draw_round(rows, settings, seed, round_number, steps)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
-    total = torch.zeros((), device=device)  # on the device: reading a loss in every step would wait for it
-    for step in range(steps):
-        set_learning_rate(optimiser, learning_rate(settings, (round_number - 1 + step / steps) / settings.rounds))
-        batch = rows.images.index_select(0, index[step]).float() / 255
-        if views is not None:
-            batch = augment(batch, views[step])
-        images = normalise(batch)
-        with autocast(device, dtype):
-            logits = model(images)
-        loss = criterion(logits.float(), labels[step], images)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if anchors:
-            add_proximal_gradient(parameters, anchors, proximal_mu)
-        optimiser.step()
-        total += loss.detach()
-        progress(len(batch))
-    return _check_finite(float(total / steps), f"{rows.owner}: the loss of round {round_number}")
+    step = TrainingStep(model, rows.images, criterion, settings, optimiser, proximal_mu)
+    drawn = _draw_round(rows, settings, seed, round_number, steps)
+    with prepare_steps(step, optimiser, rows.images.device) as take:
+        for number in range(steps):
+            rate = learning_rate(settings, (round_number - 1 + number / steps) / settings.rounds)
+            take(rate, *(values[number] for values in drawn))
+            progress(rows.batch_size(settings))
+        loss = float(step.total / steps)  # waits for the device
+    return _check_finite(loss, f"{rows.owner}: the loss of round {round_number}")
 
 
-def _draw_round(
-    rows: TrainingRows, settings: "Settings", seed: int, round_number: int, steps: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def _draw_round(rows: TrainingRows, settings: "Settings", seed: int, round_number: int, steps: int) -> list[Tensor]:
     """Draw everything random that a round needs, and copy it to the device before the loop starts.
 
     Returns:
-        Positions in `rows.images` and labels, both int64 [steps, B], and the views of `draw_views`, or None without
-        augmentation.
+        Positions in `rows.images` and labels, both int64 [steps, B], and with augmentation the views of `draw_views`.
     """
     device, batch_size = rows.images.device, rows.batch_size(settings)
     order = RowOrder(rows.owner, len(rows.index), batch_size, seed)
     picked = torch.stack([order.batch((round_number - 1) * steps + step) for step in range(steps)]).to(device)
-    views = None
+    drawn = [rows.index[picked], rows.labels[picked]]
     if settings.augmentation:
         generator = torch.Generator().manual_seed(derive_seed(seed, "augment", rows.owner, round_number))
-        views = draw_views(steps, batch_size, generator).to(device)
-    return rows.index[picked], rows.labels[picked], views
+        drawn.append(draw_views(steps, batch_size, generator).to(device))
+    return drawn
 
 
 def _check_finite(loss: float, what: str) -> float:

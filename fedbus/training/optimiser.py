@@ -36,8 +36,8 @@ def learning_rate(settings: "Settings", progress: float) -> float:
     return settings.learning_rate * 0.5 * (1 + float(np.cos(np.pi * rest)))
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameter groups."""
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float | Tensor) -> None:
+    """Set the learning rate of all parameter groups: a number, or a tensor that is changed in place later."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 

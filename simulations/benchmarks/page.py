@@ -1,4 +1,4 @@
-"""Fill the tables of docs/performance.md from docs/bench.json.
+"""Fill the tables of docs/performance.md and docs/gpu.md from docs/bench.json.
 
     python -m simulations.benchmarks.page docs/bench.json [FILE.json ...]
 
@@ -21,7 +21,7 @@ from simulations.benchmarks.page_tables import TABLES, Before, missed
 from simulations.benchmarks.results import Results, read_results
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE, RESULTS, BEFORE = "performance.md", "bench.json", "bench-before.json"
+PAGE, GPU_PAGE, RESULTS, BEFORE = "performance.md", "gpu.md", "bench.json", "bench-before.json"
 
 MARKED = re.compile(r"<!-- table: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 REASON = re.compile(r"^- `(\w+)`: \S", re.MULTILINE)
@@ -46,12 +46,14 @@ def main(
             if file.resolve() != known.resolve():
                 take_file(results, file)
         results.write(known)
-        text = fill((docs / PAGE).read_text(encoding="utf-8"), results, read_before(docs / BEFORE))
-        write_text(docs / PAGE, text)
+        before = read_before(docs / BEFORE)
+        pages = {name: fill((docs / name).read_text(encoding="utf-8"), results, before) for name in (PAGE, GPU_PAGE)}
+        for name, text in pages.items():
+            write_text(docs / name, text)
     except FedbusError as error:
         console.print(f"Error: {error.problem}\nWhat to do: {error.remedy}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
-    unexplained = sorted(missed(results) - set(REASON.findall(text)))
+    unexplained = sorted(missed(results) - set(REASON.findall(pages[PAGE])))
     for key in unexplained:
         console.print(f"{docs / PAGE} does not say why {key} missed its aim.", markup=False, soft_wrap=True)
     raise typer.Exit(1 if unexplained else 0)
@@ -136,7 +138,7 @@ def fill(page: str, results: Results, before: Before) -> str:
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in TABLES:
-            raise RunError(f"{PAGE} marks a table {name}.", f"Choose from: {', '.join(TABLES)}.")
+            raise RunError(f"A page marks a table {name}.", f"Choose from: {', '.join(TABLES)}.")
         return f"<!-- table: {name} -->\n{TABLES[name](results, before)}\n<!-- end -->"
 
     return MARKED.sub(table, page)

@@ -7,7 +7,7 @@ from typing import Any
 
 from simulations.benchmarks.other_work import QUIET_SHARE
 from simulations.benchmarks.results import Results
-from simulations.benchmarks.summary import Figure, figures_of
+from simulations.benchmarks.summary import GPU_FIGURES, Figure, figures_of
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "A deployed round": ("deployment",),
@@ -58,13 +58,13 @@ def missed(results: Results) -> set[str]:
     return {
         figure.key
         for figure in all_figures()
-        if (value := values[figure.key]) is not None and not figure.reached(value)
+        if (value := values.get(figure.key)) is not None and not figure.reached(value)
     }
 
 
 def all_figures() -> tuple[Figure, ...]:
     """Return the figures of the page, with the aims of the kind of device that each is measured on."""
-    return figures_of("cpu")
+    return (*figures_of("cpu"), *GPU_FIGURES)
 
 
 def figures_table(results: Results, before: Before) -> str:
@@ -76,7 +76,7 @@ def figures_table(results: Results, before: Before) -> str:
         if rows:
             lines.append(f"| **{group}** | | | | | |")
         for figure in rows:
-            value, earlier = values[figure.key], before.figures.get(figure.key)
+            value, earlier = values.get(figure.key), before.figures.get(figure.key)
             cells = (
                 f"`{figure.key}`",
                 figure.words,
@@ -136,6 +136,7 @@ class Cases:
         heading: What the cases are.
         quantities: By key, what it is, with its unit; `a.b` is key `b` of the dictionary `a`.
         case_heading: Makes a column's heading from a case.
+        cases: The key of the cases in what the part measured.
     """
 
     part: str
@@ -143,12 +144,15 @@ class Cases:
     heading: str
     quantities: Mapping[str, str]
     case_heading: Callable[[Mapping[str, Any]], str] | None = None
+    cases: str = "rows"
 
     def __call__(self, results: Results, before: Before) -> str:
         """Make the table from the measured cases, or if there are none, from the earlier ones."""
-        measured = results.parts.get(self.part, {}).get("rows", [])
+        measured = results.parts.get(self.part, {}).get(self.cases, [])
         earlier = before.rows.get(self.part, [])
         columns = [self._name(row) for row in measured or earlier]
+        if not columns:
+            return "Not measured yet."
         now, then = ({self._name(row): row for row in rows} for rows in (measured, earlier))
         lines = [f"| {' | '.join([self.heading, *columns])} |", "|---" * (len(columns) + 1) + "|"]
         for key, words in self.quantities.items():
@@ -192,6 +196,10 @@ def _megabytes(row: Mapping[str, Any]) -> str:
 
 def _framework(row: Mapping[str, Any]) -> str:
     return str(row["name"])
+
+
+def _gpu_workers(row: Mapping[str, Any]) -> str:
+    return f"batch {row['batch_size']}, {row['workers']} {'with' if row['graphs'] else 'without'} graphs"
 
 
 TABLES: Mapping[str, Callable[[Results, Before], str]] = {
@@ -289,6 +297,33 @@ TABLES: Mapping[str, Callable[[Results, Before], str]] = {
             "seconds.hub:unmask": "of which removing the masks, s",
         },
         _session,
+    ),
+    "gpu": Cases(
+        "gpu",
+        "model",
+        "model, images per batch",
+        {
+            "ours_images_per_s": "our loop, images/s",
+            "ceiling_images_per_s": "its ceiling, images/s",
+            "timm_images_per_s": "timm's plain step, images/s",
+            "ours_with_graphs_images_per_s": "our loop with CUDA graphs, images/s",
+            "ceiling_with_graphs_images_per_s": "its ceiling with CUDA graphs, images/s",
+            "engine_over_ceiling": "our loop over its ceiling",
+            "engine_over_timm": "our loop over timm's plain step",
+            "graphs_over_ceiling": "the first ratio with CUDA graphs",
+            "graphs_over_engine": "our loop with CUDA graphs over without",
+            "peak_mb": "peak memory, MB",
+            "peak_with_graphs_mb": "peak memory with CUDA graphs, MB",
+        },
+        lambda row: f"`{row['model']}`, {row['batch_size']}",
+    ),
+    "gpu-workers": Cases(
+        "gpu",
+        "workers",
+        "worker processes",
+        {"round_s": "seconds per round of three sites", "over_bare": "over the bare loop in one process"},
+        _gpu_workers,
+        "workers",
     ),
 }
 """All tables, by the names that the page marks them with."""

@@ -100,7 +100,12 @@ def figures_of(device: str) -> tuple[Figure, ...]:
 def _measured(key: str, part: str, words: str, *, least: float = -math.inf, most: float = math.inf) -> Figure:
     """Make a figure that a part computed itself, with its aim, if it has one."""
     aim = f"at least {least:g}" if least > -math.inf else f"at most {most:g}" if most < math.inf else ""
-    return Figure(key, words, part, frozenset({part}), lambda found: float(found[part][key]), aim, least, most)
+    return Figure(key, words, part, frozenset({part}), lambda found: _number(found[part].get(key)), aim, least, most)
+
+
+def _number(value: Any) -> float | None:
+    """Return a figure as a number; None if the part could not measure it in its time."""
+    return None if value is None else float(value)
 
 
 def _peer(key: str, words: str, *, least: float = -math.inf) -> Figure:
@@ -120,6 +125,22 @@ def _case(key: str, part: str, words: str, case: tuple[str, Any], quantity: str,
     return Figure(key, words, part, frozenset({part}), compute, aim, most=most)
 
 
+GPU_FIGURES = (
+    _measured("gpu_images_per_s", "gpu", "images/s at 224 px, `resnetv2_50`, bfloat16", least=2500),
+    _measured("gpu_engine_over_ceiling", "gpu", "images/s: our loop over its ceiling", least=0.95),
+    _measured("gpu_engine_over_timm", "gpu", "images/s: our loop over timm's plain step", least=0.95),
+    _measured("gpu_graphs_over_engine", "gpu", "images/s: our loop with CUDA graphs over without"),
+    _measured("gpu_graphs_over_ceiling", "gpu", "images/s: our loop over its ceiling, both with CUDA graphs"),
+    _measured("gpu_compiled_over_ceiling", "gpu", "images/s: the ceiling with torch.compile over without"),
+    _measured("gpu_engine_over_plain", "gpu", "images/s: our loop over ImageFolder, DataLoader, float32", least=5),
+    _measured("gpu_federation_over_bare", "gpu", "seconds: a round in workers over a bare loop's", most=1.25),
+    _measured("gpu_workers", "gpu", "workers: the fewest that are hardly slower than the best"),
+    _measured("gpu_comparison_s", "gpu", "seconds: three datasets, 224 px, 30 epochs, folds 2 to 4", most=600),
+    _measured("gpu_comparison_peak_mb", "gpu", "MB of the GPU's memory for that comparison"),
+)
+"""Figures of `simulations.benchmarks.gpu`, which `make bench` does not run."""
+
+
 def figures(found: Found, runs: Mapping[str, str]) -> dict[str, float | None]:
     """Compute all figures; None where a part is missing.
 
@@ -133,5 +154,5 @@ def figures(found: Found, runs: Mapping[str, str]) -> dict[str, float | None]:
         figure.key: figure.compute(found)
         if figure.needs <= found.keys() and len({runs[name] for name in figure.needs}) == 1
         else None
-        for figure in figures_of("cpu")
+        for figure in (*figures_of("cpu"), *(GPU_FIGURES if "gpu" in found else ()))
     }

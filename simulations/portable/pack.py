@@ -2,8 +2,8 @@
 
     python -m simulations.portable.pack SETTINGS.toml OUT --site READER=FOLDER ... --folds 2,3,4
 
-Writes OUT/study.safetensors and, unless the weights are random, OUT/weights-fp16.safetensors: these two are copied to
-the other machine. OUT/settings.json stays, since it names the folders of the datasets; `unpack` reads it.
+Writes OUT/study.safetensors and, unless the weights are random, OUT/weights.safetensors: these two are copied to the
+other machine. OUT/settings.json stays, since it names the folders of the datasets; `unpack` reads it.
 """
 
 import argparse
@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from fedbus.errors import FedbusError, RunError, SettingsError
 from fedbus.models.build import build_model, classifier_names
 from fedbus.models.start import start_state
-from fedbus.models.state import State
 from fedbus.runs.folder import SETTINGS_FILE
 from fedbus.settings.arms import is_tuned
 from fedbus.settings.load import load_settings
@@ -30,17 +28,18 @@ from fedbus.sites.default_sites import resolve_sites
 from fedbus.sites.prepare import prepare_sites
 from fedbus.sites.site import Site
 from fedbus.sites.split import SPLITS
-from fedbus.system.files import write_json, write_whole
+from fedbus.system.files import write_json
 from fedbus.system.scratch import scratch_folder
 from fedbus.training.rows import POOLED, federation_rows, pooled_rows, site_rows
 from simulations.portable.pixels import LOSSLESS, encode
 from simulations.portable.study_file import STUDY_FILE, WEIGHTS_FILE, PackedStudy
+from simulations.portable.weights_file import save_weights
 from simulations.studies.folds import choose_folds
 
-MOST_BYTES = 30_000_000
-"""Largest study file, so that it can be copied where only small files can."""
+MOST_BYTES, MOST_BYTES_IN_ALL = 30_000_000, 60_000_000
+"""Largest study file, alone and with the start weights, so that they can be copied where only small files can."""
 
-QUALITY = 84
+QUALITY = 82
 """WebP quality of the images unless another is chosen."""
 
 SAMPLERS = ("ros", "rus", "none")
@@ -73,16 +72,28 @@ def pack(settings: Settings, out: Path, folds: Sequence[int], quality: int) -> P
             tensors |= _pack_rows(sites, of_fold)
     study = PackedStudy(_public_values(settings), folds, quality, tensors)
     study.save(out / STUDY_FILE)
-    size = (out / STUDY_FILE).stat().st_size
-    if size > MOST_BYTES:
-        (out / STUDY_FILE).unlink()
-        raise RunError(
-            f"The packed study takes {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f}.",
-            "Use a lower --quality, or a smaller image-size.",
-        )
     weights = pack_weights(settings, out / WEIGHTS_FILE)
+    _check_size(out, weights != "none")
     write_json(out / SETTINGS_FILE, settings.as_dict() | {"weights": weights, "engine": "in-process"})
     return study
+
+
+def _check_size(out: Path, weights: bool) -> None:
+    """Delete the files if they are too large.
+
+    Raises:
+        RunError: If they are.
+    """
+    files = [out / STUDY_FILE, *([out / WEIGHTS_FILE] if weights else [])]
+    sizes = [path.stat().st_size for path in files]
+    if sizes[0] > MOST_BYTES or sum(sizes) > MOST_BYTES_IN_ALL:
+        for path in files:
+            path.unlink()
+        raise RunError(
+            f"The packed study takes {sizes[0] / 1e6:.1f} MB, with its start weights {sum(sizes) / 1e6:.1f}; at most "
+            f"{MOST_BYTES / 1e6:.0f} and {MOST_BYTES_IN_ALL / 1e6:.0f} are allowed.",
+            "Use a lower --quality, a smaller image-size, or a smaller model.",
+        )
 
 
 def _check(settings: Settings, folds: Sequence[int]) -> None:
@@ -144,23 +155,18 @@ def _public_values(settings: Settings) -> dict[str, Any]:
 
 
 def pack_weights(settings: Settings, path: Path) -> str:
-    """Write the start weights without the classifier, matrices and filters in half precision.
-
-    BatchNorm's vectors stay in full precision: they are small, and some variances are too small for half precision.
+    """Write the start weights without the classifier, see `simulations.portable.weights_file`.
 
     Returns:
-        The setting `weights` that names the file; `none` if the weights are random.
+        The setting `weights` that names the given file; `none` if the weights are random.
     """
     if settings.weights == "none":
+        path.unlink(missing_ok=True)  # of an earlier study
         return "none"
     head = tuple(f"{name}." for name in classifier_names(build_model(settings.model)))
-    state: State = {
-        name: value.half() if value.ndim > 1 else value
-        for name, value in start_state(settings.model, settings.weights, 0).items()
-        if not name.startswith(head)
-    }
-    write_whole(path, lambda temporary: save_file(state, temporary))
-    return str(path.resolve())
+    state = start_state(settings.model, settings.weights, 0)
+    save_weights({name: value for name, value in state.items() if not name.startswith(head)}, path)
+    return settings.weights
 
 
 def _loss_of_pixels(study: PackedStudy) -> str:

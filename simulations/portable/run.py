@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import save_file
+
 from fedbus.errors import FedbusError, RunError
 from fedbus.models.start import start_state
 from fedbus.models.state import State
@@ -32,6 +34,7 @@ from simulations.local_training import LocalTraining, centralised_steps
 from simulations.portable.results_file import PackedResults, describe_machine
 from simulations.portable.rows import PackedRows
 from simulations.portable.study_file import WEIGHTS_FILE, PackedStudy
+from simulations.portable.weights_file import load_weights
 from simulations.prediction import predict_arm
 
 if TYPE_CHECKING:
@@ -87,13 +90,15 @@ def list_trainings(study: PackedStudy, checkpoints: Path) -> list[tuple[int, Arm
     return sorted(found, key=lambda each: (seeds.index(each[1].seed), ranks.get(each[1].name, 2)))  # stable in the fold
 
 
-def run(study: PackedStudy, out: Path, weights: str, seconds: float, checkpoints: Path) -> list[tuple[int, Arm]]:
+def run(
+    study: PackedStudy, out: Path, weights: Path | None, seconds: float, checkpoints: Path
+) -> list[tuple[int, Arm]]:
     """Run the trainings that are not finished, until all are or the time is over.
 
     Args:
         study: The packed study.
         out: Folder of the results; those in it are kept.
-        weights: File of the start weights, or `none`.
+        weights: File of the start weights that `pack` wrote, or None: random ones.
         seconds: The budget.
         checkpoints: Folder of unfinished trainings.
 
@@ -112,7 +117,7 @@ def run(study: PackedStudy, out: Path, weights: str, seconds: float, checkpoints
         if place and budget.spent:
             return left[place:]
         if arm.seed not in starts:
-            starts[arm.seed] = start_state(study.values["model"], weights, derive_seed(arm.seed, "init"))
+            starts[arm.seed] = packed_start(study.values["model"], weights, arm.seed, checkpoints)
         if rows is None or (rows.fold, rows.seed) != (fold, arm.seed):
             rows = PackedRows(study, fold, arm.seed)
         settings = study.settings(fold)
@@ -127,6 +132,19 @@ def run(study: PackedStudy, out: Path, weights: str, seconds: float, checkpoints
         shutil.rmtree(state_folder(arm.out, arm.title), ignore_errors=True)
         print(f"fold {fold} {arm.title}: {arm_seconds(results):.0f} s", flush=True)
     return []
+
+
+def packed_start(model: str, weights: Path | None, seed: int, folder: Path) -> State:
+    """Make the start weights of a seed; a file in `folder` holds them as `start_state` reads them, and is deleted."""
+    init = derive_seed(seed, "init")
+    if weights is None:
+        return start_state(model, "none", init)
+    path = folder / "start.safetensors"
+    save_file(load_weights(weights), path)
+    try:
+        return start_state(model, str(path), init)
+    finally:
+        path.unlink()
 
 
 def arm_seconds(results: PackedResults) -> float:
@@ -159,6 +177,11 @@ def train(arm: Arm, settings: "Settings", rows: PackedRows, start: State, budget
         training.run(arm.folder, on_round=on_round)
 
 
+def start_weights(study: PackedStudy, path: Path) -> Path | None:
+    """Locate the start weights beside the file of a study; None if it starts from random ones."""
+    return None if study.values["weights"] == "none" else path.with_name(WEIGHTS_FILE)
+
+
 def _open_results(study: PackedStudy, path: Path) -> PackedResults:
     """Read the results of earlier calls, or start new ones.
 
@@ -186,11 +209,10 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         study = PackedStudy.load(given.study)
-        weights = given.weights or given.study.with_name(WEIGHTS_FILE)
-        start = "none" if study.values["weights"] == "none" else str(weights)
+        weights = given.weights or start_weights(study, given.study)
         checkpoints = given.checkpoints or given.out / "checkpoints"
         with hold_folder(given.out), hold_folder(checkpoints):
-            left = run(study, given.out, start, given.seconds, checkpoints)
+            left = run(study, given.out, weights, given.seconds, checkpoints)
     except KeyboardInterrupt:
         print("Stopped. Finished rounds are saved; run the same command again to continue.")
         return exit_status()

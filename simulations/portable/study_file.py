@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
 
 STUDY_FILE = "study.safetensors"
-WEIGHTS_FILE = "weights-fp16.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,13 @@ def strings(value: Any, key: str = "") -> list[tuple[str, str]]:
     return [(key, value)] if isinstance(value, str) else []
 
 
-def test_the_tables_of_the_page_are_made_from_the_results(text, results):
+@pytest.mark.parametrize(("name", "table"), [(page.PAGE, "figures"), (page.GPU_PAGE, "gpu-workers")])
+def test_the_tables_of_the_pages_are_made_from_the_results(name, table, results):
+    text = (DOCS / name).read_text(encoding="utf-8")
     assert fill(text, results, read_before(DOCS / page.BEFORE)) == text, (
         "Run: python -m simulations.benchmarks.page docs/bench.json"
     )
-    assert "figures" in MARKED.findall(text)
+    assert table in MARKED.findall(text)
 
 
 def test_the_page_explains_each_missed_aim_and_only_known_figures(text, results):
@@ -141,6 +143,7 @@ def test_a_row_of_runs_names_what_was_measured_together_and_whether_the_machine_
 
 @pytest.fixture
 def docs(tmp_path) -> Path:
+    (tmp_path / page.GPU_PAGE).write_text("<!-- table: gpu -->\n<!-- end -->\n")
     (tmp_path / page.PAGE).write_text("Before\n<!-- table: sites -->\nold\n<!-- end -->\nAfter\n")
     (tmp_path / page.BEFORE).write_text('{"figures": {}, "rows": {}}')
     return tmp_path

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from fedbus.errors import RunError, SettingsError
 from fedbus.evaluation.predictions import Predictions
 from fedbus.models.start import start_state
+from fedbus.seeds import derive_seed
 from fedbus.settings.schema import Settings
 from simulations.arm import list_arms
 from simulations.compare import compare
@@ -20,9 +21,10 @@ from simulations.portable import pack as packing
 from simulations.portable.pack import pack, pack_weights
 from simulations.portable.pixels import LOSSLESS, decode, encode
 from simulations.portable.results_file import PackedResults
-from simulations.portable.run import RESULTS_FILE, list_trainings, run
+from simulations.portable.run import RESULTS_FILE, list_trainings, packed_start, run
 from simulations.portable.study_file import STUDY_FILE, WEIGHTS_FILE, PackedStudy
 from simulations.portable.unpack import unpack
+from simulations.portable.weights_file import load_weights, save_weights
 from tests.bare_machine import BLOCKER
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -78,7 +80,7 @@ def test_a_run_cut_by_its_budget_and_continued_equals_an_uncut_one(packed, resul
     study, calls = PackedStudy.load(packed / STUDY_FILE), 0
     left = list_trainings(study, tmp_path)
     while left:
-        before, left = left, run(study, tmp_path, "none", 0.0, tmp_path / "checkpoints")
+        before, left = left, run(study, tmp_path, None, 0.0, tmp_path / "checkpoints")
         calls += 1
         assert len(left) in (len(before), len(before) - 1)
     assert calls > len(FOLDS) * 5
@@ -121,7 +123,7 @@ def test_results_of_another_study_are_refused(packed, results, tmp_path):
     study = PackedStudy.load(packed / STUDY_FILE)
     other = PackedStudy({**study.values, "rounds": 9}, study.folds, study.quality, study.tensors)
     with pytest.raises(RunError, match="another study"):
-        run(other, results.parent, "none", 0.0, tmp_path)
+        run(other, results.parent, None, 0.0, tmp_path)
 
 
 def test_no_path_and_no_name_of_a_dataset_travels(settings, packed):
@@ -158,13 +160,37 @@ def test_images_survive_lossless_and_nearly_survive_otherwise():
     assert np.abs(decode(**encode(smooth, used, 90), size=64)[0].astype(int) - smooth[0]).mean() < 4
 
 
-def test_weights_travel_in_half_precision_without_the_classifier(settings, tmp_path):
+def test_start_weights_travel_as_bfloat16_without_the_classifier(settings, tmp_path):
     given = start_state("test_resnet", "none", 5)
     save_file(given, tmp_path / "given.safetensors")
     named = settings.model_copy(update={"weights": str(tmp_path / "given.safetensors")})
-    path = pack_weights(named, tmp_path / WEIGHTS_FILE)
-    kinds = {(value.ndim > 1, value.dtype) for value in load_file(path).values()}
-    assert kinds == {(True, torch.float16), (False, torch.float32)}
-    found, expected = start_state("test_resnet", path, 3), start_state("test_resnet", named.weights, 3)
-    differing = [k for k in found if not torch.allclose(found[k], expected[k], rtol=1e-3, atol=1e-4)]
-    assert all(name.startswith("fc") for name in differing)
+    pack_weights(named, tmp_path / WEIGHTS_FILE)
+    expected = {
+        name: value.bfloat16() if value.ndim > 1 else value
+        for name, value in given.items()
+        if not name.startswith("fc")
+    }
+    found = load_weights(tmp_path / WEIGHTS_FILE)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert (tmp_path / WEIGHTS_FILE).stat().st_size < 0.75 * sum(value.nbytes for value in expected.values())
+
+
+def test_a_study_starts_from_its_packed_weights(tmp_path):
+    given = start_state("test_resnet", "none", 5)
+    save_weights({name: value for name, value in given.items() if not name.startswith("fc")}, tmp_path / WEIGHTS_FILE)
+    found = packed_start("test_resnet", tmp_path / WEIGHTS_FILE, 3, tmp_path)
+    head = start_state("test_resnet", "none", derive_seed(3, "init"))
+    for name, value in found.items():
+        assert torch.equal(value, head[name] if name.startswith("fc") else given[name].bfloat16().float()) or (
+            value.ndim == 1 and torch.equal(value, given[name])
+        )
+    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS_FILE]
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    (tmp_path / "cut").write_bytes(b"cut")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other")
+    for name in ("cut", "other", "missing"):
+        with pytest.raises(RunError, match=name):
+            load_weights(tmp_path / name)

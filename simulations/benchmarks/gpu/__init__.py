@@ -1,0 +1,1 @@
+"""Measure a GPU in one command of at most ten minutes."""
