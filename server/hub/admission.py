@@ -6,8 +6,10 @@ from pathlib import Path
 
 from fedbus.errors import RunError
 from server.hub import flwr_cli
-from server.hub.approved_sites import LARGEST_NODE, SMALLEST_NODE, ApprovedSite, lock_sites
+from server.hub.approved_sites import APPROVED_SITES, LARGEST_NODE, SMALLEST_NODE, ApprovedSite, lock_sites
 from server.hub.folder import HubFolder
+from server.hub.old_database import copy_public_keys
+from server.hub.roster import roster_of
 from server.hub.site_keys import read_public_key
 from server.hub.superlink import is_up
 
@@ -74,3 +76,21 @@ def revoke_site(hub: HubFolder, name: str) -> None:
             f"{name} is revoked at the gateway, but Flower could not remove it ({error.problem}).",
             "Nothing else needs to be done: the gateway no longer accepts its key.",
         ) from error
+
+
+def check_approved_sites(hub: HubFolder) -> None:
+    """Check the approved sites before a hub starts with them, and complete those that version 0.1 approved.
+
+    Raises:
+        RunError: If a key is missing, damaged, not the one that was approved or revoked, or a file can't be read.
+    """
+    copy_public_keys(hub)
+    roster_of(hub)
+    # A list that was restored from a backup would approve a key again that was revoked since then.
+    revoked = set(hub.revoked())
+    for site in hub.sites().values():
+        if site.key in revoked:
+            raise RunError(
+                f"{hub.path / APPROVED_SITES} contains the key of {site.name}, which was revoked ({site.key}).",
+                f"Remove it: fedbus hub revoke {hub.path} {site.name}",
+            )

@@ -20,6 +20,7 @@ from fedbus.errors import RunError
 from fedbus.system.processes import end_child, log_tail
 from fedbus.system.scratch import scratch_folder
 from fedbus.system.signals import stops_on_signals
+from server.hub.admission import check_approved_sites
 from server.hub.approved_sites import approved_sites_file, lock_sites
 from server.hub.connection import MAX_HEAD_BYTES, Connection
 from server.hub.executor import Executor
@@ -59,9 +60,9 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     with stops_on_signals(stop), scratch_folder(Path(tempfile.gettempdir())) as folder, Pipe() as pipe:
         secret = secrets.token_bytes(32)
         write_private(folder / "secret", secret)
-        with lock_sites(
-            hub.path
-        ):  # a site that is approved now would be registered neither by this process nor by that
+        # A site that is approved now would be registered neither by this process nor by that.
+        with lock_sites(hub.path):
+            check_approved_sites(hub)
             superlink = start_superlink(hub, folder / "secret", pipe.write_end)
         server, ended = make_server(hub, pipe.read_end), threading.Event()
         # Not in the main thread, where uvicorn would install its own signal handlers.

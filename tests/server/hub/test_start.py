@@ -76,6 +76,15 @@ def test_a_port_in_use_is_named_before_anything_is_started(tmp_path, monkeypatch
             serve(hub, lambda: None)
 
 
+def test_the_approved_sites_are_checked_before_anything_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_module, "start_superlink", lambda hub, secret_file, gateway: pytest.fail("it was started"))
+    monkeypatch.setattr(hub_module, "_check_port_is_free", lambda host, port: None)
+    hub = init_hub(tmp_path / "hub", "127.0.0.1")
+    hub.add_site(approved("north", 1))
+    with pytest.raises(RunError, match="no public key of north"):
+        serve(hub, lambda: None)
+
+
 def test_the_limit_of_open_files_is_raised_as_far_as_the_system_allows():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
