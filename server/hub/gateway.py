@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from fedbus.errors import RunError
 from server.flower_internals import PullMessagesRequest, PushMessagesRequest
-from server.hub.body_budget import BodyBudget
+from server.hub.body_budget import SMALL_BYTES, BodyBudget
 from server.hub.connections import Connections
 from server.hub.instructions import Instructions
 from server.hub.signature import signing_key
@@ -33,6 +33,9 @@ FLEET_CALLS = (
     "get-run", "get-fab", "push-object", "pull-object", "confirm-message-received",
 )  # fmt: skip
 """The calls of a SuperNode; not among them: to register or unregister a node, which is the operator's decision."""
+
+ASK = "/pull-messages"
+"""The end of the path at which a site asks for instructions."""
 
 MAX_BODY_BYTES = 16 << 20
 """Of one request; Flower splits arrays into chunks of 5 MB."""
@@ -123,15 +126,16 @@ async def _forward(request: Request, held: AsyncExitStack) -> Response:
     length = request.headers.get("content-length")
     if length is None:  # a body in chunks has no size that could be checked before
         return _refuse(411, "This request has no Content-Length.")
-    if int(length) > MAX_BODY_BYTES:
-        return _refuse(413, "This request is too large.")
     path: str = request.scope["path"]  # the path that was routed; `request.url` depends on the Host header
+    # A question is held beyond the budget below, and must be as small as what that does not count.
+    if int(length) > (SMALL_BYTES if path.endswith(ASK) else MAX_BODY_BYTES):
+        return _refuse(413, "This request is too large.")
     async with state.budget.hold(site, int(length)):
         async with asyncio.timeout(BODY_SECONDS):
             body = await request.body()
         if path.endswith("/push-messages") and not _are_own_replies(body):
             return _refuse(403, "A site may only send its own replies.")
-        node = _asking_node(body) if path.endswith("/pull-messages") else 0
+        node = _asking_node(body) if path.endswith(ASK) else 0
         known = state.instructions.count(node)
         answer = await _send(request, body)
     response = await _read_answer(answer, state.budget, site, held)

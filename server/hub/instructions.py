@@ -6,6 +6,7 @@ The SuperLink writes the number of a node to a pipe when an instruction for it i
 import asyncio
 import os
 from collections import Counter, defaultdict
+from contextlib import suppress
 
 from server.hub.link_state import NODE_BYTES
 
@@ -39,7 +40,8 @@ class Pipe:
 
     def release_everyone(self) -> None:
         """Have the gateway answer all questions that it holds."""
-        os.write(self.write_end, EVERYONE.to_bytes(NODE_BYTES, "big"))
+        with suppress(BlockingIOError):  # the pipe is full, because the gateway has ended; nothing is held any more
+            os.write(self.write_end, EVERYONE.to_bytes(NODE_BYTES, "big"))
 
 
 class Instructions:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 
 from fedbus.deployment.keys import fingerprint_of
 from server.hub import instructions
+from server.hub.body_budget import SMALL_BYTES
 from server.hub.gateway import make_gateway
 from server.hub.instructions import Pipe
 from server.hub.link_state import NODE_BYTES
@@ -148,6 +150,20 @@ def test_a_hub_that_ends_answers_what_it_holds_and_holds_no_more(site, superlink
     pipe.release_everyone()
     assert answer_of(asking) == (200, b"")
     assert answer_of(ask(site)) == (200, b"")
+
+
+def test_a_hub_ends_though_its_pipe_is_full(pipe):
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe.write_end, bytes(4096))
+    pipe.release_everyone()
+
+
+def test_a_question_that_would_hold_much_memory_is_refused(site, superlink):
+    """It is held for seconds, without a share of the memory for bodies."""
+    padding = b"\x7a" + b"\x80\x80\x04" + bytes(SMALL_BYTES)  # an unknown field, which the SuperLink accepts
+    assert PullMessagesRequest.FromString(QUESTION + padding).node.node_id == NODE
+    assert site.post(ASK, content=QUESTION + padding).status_code == 413
 
 
 @pytest.mark.parametrize("question", [b"", b"\xff"])
