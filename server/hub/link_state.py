@@ -6,7 +6,7 @@ message was written twice, and models in transit stayed in the database's free p
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from flwr.app import Message
 
 from server.flower_internals import OWNER, OWNER_NAME, InMemoryLinkState, ObjectTree
+from server.hub.object_trees import is_complete
 
 NODE_BYTES = 8
 """A node's number as it is written to the gateway."""
@@ -48,7 +49,7 @@ class HubLinkState(InMemoryLinkState):
 
     def __init__(self, federation_manager: Any, object_store: Any, keys: Iterable[RegisteredKey], gateway: int) -> None:
         super().__init__(federation_manager, object_store)
-        self.gateway = gateway
+        self.gateway, self.objects = gateway, object_store.store
         self.incomplete: defaultdict[str, set[int]] = defaultdict(set)
         """The nodes of instructions whose objects are being uploaded, by upload session."""
         for key in keys:
@@ -70,16 +71,24 @@ class HubLinkState(InMemoryLinkState):
         self, message: Message, object_tree: ObjectTree, session_id: str
     ) -> tuple[bool, list[str]]:
         """Store a message, and remember whom to wake once all its objects have arrived."""
-        stored, missing = super().store_message_and_object_tree(message, object_tree, session_id)
+        with self.lock:  # Flower's own: no other tree is stored in between
+            if not is_complete(object_tree, self._stored_children):
+                return False, []
+            stored, missing = super().store_message_and_object_tree(message, object_tree, session_id)
         if stored and not message.metadata.reply_to_message_id:
             self.incomplete[session_id].add(message.metadata.dst_node_id)
         return stored, missing
+
+    def _stored_children(self, identifier: str) -> Sequence[str] | None:
+        entry = self.objects.get(identifier)
+        return None if entry is None else entry.child_object_ids
 
     def store_object(self, run_id: int, session_id: str, object_id: str, object_content: bytes) -> bool:
         """Store an object; with the last one of an upload, its nodes are woken."""
         stored = super().store_object(run_id, session_id, object_id, object_content)
         if session_id in self.incomplete and session_id not in self._object_push_sessions:
-            for node in self.incomplete.pop(session_id):
+            # Objects arrive in several threads: another one may have seen the upload's end at the same time.
+            for node in self.incomplete.pop(session_id, ()):
                 self._wake(node)
         return stored
 

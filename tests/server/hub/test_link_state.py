@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.error import FlowerError
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -20,7 +21,7 @@ from server.hub.instructions import Pipe
 from server.hub.link_state import NODE_BYTES, HubLinkState
 from server.hub.superlink_process import registered_keys
 from tests.approved_sites import approved_site, new_public_key
-from tests.superlink_state import StateGrid
+from tests.superlink_state import StateGrid, announce, upload
 
 
 @pytest.fixture
@@ -112,6 +113,45 @@ def test_the_gateway_is_told_of_an_instruction_once_all_of_it_has_arrived(pipe):
     assert len(told) > 2
     assert told == [[]] * len(told), "no node was told before the last object"
     assert sorted(read(pipe)) == sorted(grid.nodes)
+
+
+def test_two_threads_may_see_the_end_of_an_upload(pipe, monkeypatch):
+    """The second one, when the first has just woken its sites."""
+
+    class Late(dict):
+        def __contains__(self, session):
+            return True
+
+    grid = HubGrid(pipe)
+    monkeypatch.setattr(grid.state, "incomplete", Late())
+    assert not grid.state.store_object(grid.run_number, "ended", "0" * 64, b"")
+    assert read(pipe) == []
+
+
+def small_tree_of_a_large_one(depth: int) -> ObjectTree:
+    """Each object has the one below it twice, and names the children of that only once."""
+    tree = ObjectTree(object_id="0" * 64)
+    for level in range(1, depth):
+        again = ObjectTree(object_id=f"{level - 1:064x}")
+        tree = ObjectTree(object_id=f"{level:064x}", children=[tree, again])
+    return tree
+
+
+def test_a_reply_whose_objects_are_not_named_with_their_children_each_time_is_refused(pipe):
+    """Built again, its tree would have 2^60 objects."""
+    grid = HubGrid(pipe)
+    content = RecordDict({"config": ConfigRecord({"round": 1})})
+    sent = Message(content, grid.nodes[0], MessageType.TRAIN, ttl=600)
+    (identifier,) = grid.push_messages([sent])
+    before = dict(grid.state.objects)
+    sent.metadata.__dict__["_message_id"] = identifier
+    announce(grid, grid.nodes[0], Message(content, reply_to=sent), small_tree_of_a_large_one(60))
+    assert grid.state.objects == before
+    assert not grid.state.message_res_store
+    reply = Message(content, reply_to=sent)
+    session, contents = announce(grid, grid.nodes[0], reply)
+    upload(grid, grid.nodes[0], session, contents)
+    assert list(grid.state.message_res_store) == [reply.object_id]
 
 
 def read(pipe: Pipe) -> list[int]:
