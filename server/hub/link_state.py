@@ -79,6 +79,12 @@ class HubLinkState(InMemoryLinkState):
             self.incomplete[session_id].add(message.metadata.dst_node_id)
         return stored, missing
 
+    def delete_messages(self, message_ins_ids: set[str]) -> None:
+        """Delete instructions with their objects: a site that has answered, or is away, may never confirm them."""
+        super().delete_messages(message_ins_ids)
+        for identifier in message_ins_ids:
+            self.object_store.delete(identifier)
+
     def _stored_children(self, identifier: str) -> Sequence[str] | None:
         entry = self.objects.get(identifier)
         return None if entry is None else entry.child_object_ids

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.proto.message_pb2 import ObjectTree
@@ -20,6 +21,7 @@ from server.hub.folder import HubFolder, init_hub
 from server.hub.instructions import Pipe
 from server.hub.link_state import NODE_BYTES, HubLinkState
 from server.hub.superlink_process import registered_keys
+from server.rounds.inbox import NUMBERS_ONLY, open_inbox
 from tests.approved_sites import approved_site, new_public_key
 from tests.superlink_state import StateGrid, announce, upload
 
@@ -152,6 +154,24 @@ def test_a_reply_whose_objects_are_not_named_with_their_children_each_time_is_re
     session, contents = announce(grid, grid.nodes[0], reply)
     upload(grid, grid.nodes[0], session, contents)
     assert list(grid.state.message_res_store) == [reply.object_id]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_model_of_an_instruction_that_its_site_never_confirms_does_not_stay(pipe, away):
+    """Neither that of a site that answers without it, nor that of one that is away."""
+    grid = HubGrid(pipe)
+    content = RecordDict({"arrays": ArrayRecord({"w": Array(np.ones(1000, np.float32))})})
+    sent = Message(content, grid.nodes[0], MessageType.TRAIN, ttl=600)
+    (identifier,) = grid.push_messages([sent])
+    sent.metadata.__dict__["_message_id"] = identifier
+    if away:
+        grid.state.delete_node("a", grid.nodes[0])
+    else:
+        announce(grid, grid.nodes[0], Message(RecordDict(), reply_to=sent))
+    inbox = open_inbox(grid, NUMBERS_ONLY)
+    inbox.look([identifier])
+    assert identifier not in grid.state.objects
+    assert max(len(entry.content) for entry in grid.state.objects.values()) < 1000
 
 
 def read(pipe: Pipe) -> list[int]:
