@@ -15,7 +15,8 @@ from fedbus.transport.packing import pack
 from server.rounds.job import Job
 from simulations.benchmarks.case import Case, make_case
 from simulations.benchmarks.growth_images import write_dataset
-from simulations.benchmarks.growth_memory import MEGABYTE, ProcessesPeak, Slope, fit_slope, simulation_memory
+from simulations.benchmarks.growth_memory import Slope, fit_slope, simulation_memory, simulation_peak
+from simulations.benchmarks.memory_peak import MEGABYTE
 from simulations.flower_simulation import simulate
 
 SETTINGS: dict[str, Any] = {
@@ -96,7 +97,7 @@ def time_sites(case: Case) -> dict[str, Any]:
         Seconds per round and of the sites' own work, medians of the rounds after the first; milliseconds per site and
         round besides that work, for one processor; and the most memory of all processes together.
     """
-    with ProcessesPeak(case.out) as peak:
+    with simulation_peak(case.out) as peak:
         lines = run(case)[1:]
     sites, workers = len(case.settings.sites), case.settings.workers
     seconds = statistics.median(line["seconds"] for line in lines)

@@ -27,7 +27,8 @@ from fedbus.sites.site import Site
 from fedbus.system.csv_file import write_csv
 from fedbus.training.loop import train_round
 from fedbus.training.rows import site_rows
-from simulations.benchmarks.growth_memory import MEGABYTE, Peak
+from simulations.benchmarks.growth_memory import own_peak
+from simulations.benchmarks.memory_peak import MEGABYTE
 
 SIDE = 48
 VIEWS_PER_PATIENT = 3
@@ -90,7 +91,7 @@ def measure_images(folder: Path, images: int) -> dict[str, Any]:
         },
         "the benchmark",
     )  # fmt: skip
-    with Peak() as opening:
+    with own_peak() as opening:
         started = time.monotonic()
         site = prepare_sites(settings, folder)["one"]
         open_seconds = time.monotonic() - started
@@ -98,7 +99,7 @@ def measure_images(folder: Path, images: int) -> dict[str, Any]:
     started = time.monotonic()
     pairs = len(near_pairs(hashes, settings.near_bits))
     near_seconds = time.monotonic() - started
-    with Peak() as epoch:
+    with own_peak() as epoch:
         started = time.monotonic()
         steps = run_epoch(site, settings)
         epoch_seconds = time.monotonic() - started
@@ -110,8 +111,8 @@ def measure_images(folder: Path, images: int) -> dict[str, Any]:
         "near_pairs": pairs,
         "epoch_s": epoch_seconds,
         "epoch_steps": steps,
-        "open_peak_mb": opening.megabytes,
-        "epoch_peak_mb": epoch.megabytes,
+        "open_peak_mb": opening.growth_megabytes,
+        "epoch_peak_mb": epoch.growth_megabytes,
         "map_mb": site.pixels.nbytes / MEGABYTE,
     }
 

@@ -2,22 +2,21 @@
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import psutil
 
 from fedbus.system.scratch import SHARED_MEMORY
+from simulations.benchmarks.memory_peak import MEGABYTE, Peak
 from simulations.flower_simulation import WORKER
 
-MEGABYTE = 1e6
 PAUSE_SECONDS = 0.01
 TREE_PAUSE_SECONDS = 0.5
 """Reading the memory of all processes of a simulation takes tens of milliseconds."""
@@ -38,79 +37,26 @@ def private_bytes(process: psutil.Process) -> int:
     return int(memory.rss - getattr(memory, "shared", 0))
 
 
-class Peak:
-    """A context manager that watches the peak of this process's private memory.
-
-    Attributes:
-        before: Bytes at the start.
-        most: Bytes at the peak.
-    """
-
-    def __init__(self) -> None:
-        self._process, self._over = psutil.Process(), threading.Event()
-        self._watch = threading.Thread(target=self._poll, daemon=True)
-        self.before = self.most = private_bytes(self._process)
-
-    def __enter__(self) -> Self:
-        self._watch.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._watch.join()
-
-    @property
-    def megabytes(self) -> float:
-        """Megabytes from the start to the peak."""
-        return (self.most - self.before) / MEGABYTE
-
-    def _poll(self) -> None:
-        while not self._over.wait(PAUSE_SECONDS):
-            self.most = max(self.most, private_bytes(self._process))
+def own_peak() -> Peak:
+    """Watch the private memory of this process."""
+    return Peak(partial(private_bytes, psutil.Process()), PAUSE_SECONDS)
 
 
-class ProcessesPeak:
-    """A context manager that watches the memory of this process and its descendants, with the models that they share.
+def simulation_peak(folder: Path) -> Peak:
+    """Watch the private memory of this process and its descendants, and the models that they share.
 
     Args:
         folder: As for `simulation_memory`.
-
-    Attributes:
-        most: Bytes at the peak: private memory of all processes, and the files of models.
     """
+    return Peak(partial(_simulation_bytes, folder, psutil.Process()), TREE_PAUSE_SECONDS)
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._over = folder, threading.Event()
-        self._watch = threading.Thread(target=self._poll, daemon=True)
-        self.most = 0
 
-    def __enter__(self) -> Self:
-        self._watch.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._watch.join()
-
-    @property
-    def megabytes(self) -> float:
-        """Megabytes at the peak."""
-        return self.most / MEGABYTE
-
-    def _poll(self) -> None:
-        own = psutil.Process()
-        while True:
-            total = _model_bytes(self._folder)
-            for process in (own, *own.children(recursive=True)):
-                with suppress(psutil.Error):  # it has ended
-                    total += private_bytes(process)
-            self.most = max(self.most, total)
-            if self._over.wait(TREE_PAUSE_SECONDS):
-                return
+def _simulation_bytes(folder: Path, driver: psutil.Process) -> int:
+    total = _model_bytes(folder)
+    for process in (driver, *driver.children(recursive=True)):
+        with suppress(psutil.Error):  # it has ended
+            total += private_bytes(process)
+    return total
 
 
 def simulation_memory(folder: Path) -> dict[str, float]:

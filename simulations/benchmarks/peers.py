@@ -25,7 +25,7 @@ from fedbus.system.processes import end_child, log_tail, start_child
 from fedbus.system.threads import waiting_policy
 from simulations.benchmarks.other_work import MARK, OtherWork
 from simulations.benchmarks.peer_install import install_peer
-from simulations.benchmarks.peer_memory import FamilyPeak
+from simulations.benchmarks.peer_memory import family_peak
 from simulations.benchmarks.peer_table import OURS, peer_table, ratios, row_of
 
 SETTINGS: dict[str, Any] = {
@@ -129,7 +129,7 @@ def run_framework(framework: Framework, out: Path) -> dict[str, Any] | str:
     with OtherWork(mark) as other:  # before the child, which it would otherwise take for somebody else's
         child = start_child([sys.executable, "-m", *words], log, environment)
         try:
-            with FamilyPeak(child.pid) as peak:
+            with family_peak(child.pid) as peak:
                 code = child.wait()
         finally:
             end_child(child)

@@ -25,7 +25,7 @@ from simulations.benchmarks import growth, growth_federation
 from simulations.benchmarks.growth import CASES, TRENDS, Part, summarise
 from simulations.benchmarks.growth_federation import measure_model, measure_rounds, measure_sites, slopes
 from simulations.benchmarks.growth_images import SIDE, measure_images, run_epoch, write_dataset
-from simulations.benchmarks.growth_memory import Peak, exponent, fit_slope, run_apart
+from simulations.benchmarks.growth_memory import exponent, fit_slope, own_peak, run_apart
 
 # Ray leaves its processes and /dev/null open until the interpreter ends.
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -62,16 +62,16 @@ def test_the_peak_counts_released_memory_but_no_memory_map(tmp_path):
     size = 200 * 2**20
     with (tmp_path / "map").open("wb") as file:
         file.truncate(size)
-    with Peak() as mapped:
+    with own_peak() as mapped:
         pages = np.memmap(tmp_path / "map", mode="r")
         assert pages[:: mmap.PAGESIZE].sum() == 0  # every page was read
         time.sleep(0.2)
-    with Peak() as held:
+    with own_peak() as held:
         block = np.ones(size, dtype=np.uint8)
         time.sleep(0.2)
         del block
-    assert mapped.megabytes < 50
-    assert 0.9 * size < 1e6 * held.megabytes < 1.5 * size
+    assert mapped.growth_megabytes < 50
+    assert 0.9 * size < 1e6 * held.growth_megabytes < 1.5 * size
 
 
 def test_slopes_leave_out_the_warm_up_and_rays_own_processes():

@@ -21,7 +21,7 @@ from simulations.benchmarks import peers
 from simulations.benchmarks.case import Case
 from simulations.benchmarks.federation import run_bare
 from simulations.benchmarks.peer_install import PEER_FOLDERS, find_peer
-from simulations.benchmarks.peer_memory import FamilyPeak
+from simulations.benchmarks.peer_memory import family_peak
 from simulations.benchmarks.peer_result import Trained, check_steps, score_test
 from simulations.benchmarks.peer_table import peer_table, ratios, row_of
 from simulations.benchmarks.peers import FRAMEWORKS, Framework
@@ -113,7 +113,7 @@ def test_the_peak_is_that_of_a_program_and_its_children():
     grandchild = "data = bytearray(60_000_000); data[::4096] = b'1' * len(data[::4096]); input()"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
     with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE) as program:
-        with FamilyPeak(program.pid) as peak:
+        with family_peak(program.pid) as peak:
             while peak.most < 60_000_000 and program.poll() is None:
                 peak.look()
         program.communicate(b"\n")
