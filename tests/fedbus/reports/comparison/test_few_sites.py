@@ -75,6 +75,7 @@ def test_terminal_and_page_stay_short(many):
     assert "site-500" not in screen.getvalue()
     assert len(screen.getvalue().splitlines()) < 250
     table, page = markdown_table(many), render_report(many, {}, {})
+    assert "1000 sites (hospitals or datasets) classify" in page
     for text in (table, page):
         assert "site-999" in text
         assert "site-500" not in text
