@@ -69,6 +69,18 @@ __all__ = [
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.05, 1.0
 """Pauses between two questions for an object that has not arrived at the hub yet; Flower's are 1 to 10 s."""
 
+MOST_TRIES = 40
+"""Questions for one object, half a minute in all. The hub deletes an instruction that nobody waits for, perhaps
+while a site that is back fetches it: the site must then ask for the next one, and not wait for hours."""
+
+fetch_objects = partial(
+    pull_objects,
+    initial_backoff=FIRST_RETRY_SECONDS,
+    backoff_cap=LAST_RETRY_SECONDS,
+    max_tries_per_object=MOST_TRIES,
+)
+"""Fetches the objects of an instruction; raises `ObjectPullError` if one does not arrive."""
+
 
 def run_supernode(pause: Callable[[float], None]) -> None:
     """Run Flower's `flower-supernode` with the arguments of this process.
@@ -86,8 +98,5 @@ def run_supernode(pause: Callable[[float], None]) -> None:
         raise RuntimeError("Flower's SuperNode has changed.")
     patched: Any = loop
     patched.time = SimpleNamespace(sleep=pause)
-    # The time stays limited, not the number of tries: they are more frequent here.
-    patched.pull_objects = partial(
-        pull_objects, initial_backoff=FIRST_RETRY_SECONDS, backoff_cap=LAST_RETRY_SECONDS, max_tries_per_object=None
-    )
+    patched.pull_objects = fetch_objects
     flower_supernode()

@@ -1,7 +1,7 @@
 """Hand each simulated site its message without a search through the messages of all sites.
 
 Ten times a second, Flower's simulation asks its in-memory state for the next message of every node, and for each node
-the state looks through all stored messages: with n sites, n² looks, which hold up everything else in the process.
+the state looks through all stored messages: with n sites, n^2 looks, which hold up everything else in the process.
 """
 
 from collections import defaultdict, deque

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from fedbus.errors import FedbusError, RunError
 from fedbus.system.files import read_json, write_text
-from simulations.benchmarks.page_tables import TABLES, Before, missed
+from simulations.benchmarks.page_figures import Before, missed
+from simulations.benchmarks.page_tables import TABLES
 from simulations.benchmarks.results import Results, read_results
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

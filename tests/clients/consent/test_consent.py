@@ -48,7 +48,8 @@ def settings(**changes: Any) -> Settings:
 
 def instruction(site: SiteFolder, **changes: Any) -> Instruction:
     """What the hub sends in a study of three sites; settings in `changes` replace those of the study."""
-    own = {key: changes.pop(key) for key in tuple(changes) if key in Instruction.__dataclass_fields__}
+    fields = Instruction.__dataclass_fields__.keys() - {"model"}  # the backbone is meant
+    own = {key: changes.pop(key) for key in tuple(changes) if key in fields}
     sites = (*OTHERS, roster_line("st-mary", site.public_key.read_text()))
     return replace(Instruction(settings(**changes), 7, (), arm="fedavg", sites=sites), **own)
 

@@ -64,6 +64,7 @@ def entries(hub: HubFolder) -> list[Entry]:
 
 
 def flower(monkeypatch, answer) -> None:
+    monkeypatch.setattr(admission, "is_up", lambda hub: True)
     monkeypatch.setattr(flwr_cli, "register", lambda *_: SimpleNamespace(run=answer))
     monkeypatch.setattr(flwr_cli, "unregister", lambda *_: SimpleNamespace(run=dict))
 

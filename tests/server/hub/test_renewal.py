@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -227,8 +228,10 @@ def test_the_superlink_follows_the_certificate_too(hub, monkeypatch):
     monkeypatch.setattr(uvicorn, "run", run)
     files = {"ssl_certfile": str(hub.certificate), "ssl_keyfile": str(hub.key)}
     monkeypatch.setattr(
-        "server.flower_internals.run_superlink",
-        lambda: uvicorn.run(lambda *_: None, log_config=None, ws="none", **files),
+        superlink_process,
+        "run_superlink",
+        lambda make_state: uvicorn.run(lambda *_: None, log_config=None, ws="none", **files),
     )
+    monkeypatch.setattr(sys, "argv", ["flower-superlink", str(hub.path), "5"])
     superlink_process.main()
     assert found[0].sni_callback is not None

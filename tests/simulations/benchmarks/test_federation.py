@@ -32,7 +32,7 @@ def test_a_simulation_takes_the_bare_loops_steps_and_is_timed_against_it(tiny_ca
 
 def test_other_final_weights_are_an_error(tiny_case: Case, tmp_path, monkeypatch):
     def elsewhere(case: Case, folder: object) -> Measured:
-        return Measured([1.0, 1.0], [], 2.0, 0.0, {key: value + 1 for key, value in case.start.items()})
+        return Measured([1.0, 1.0], [], 2.0, 0.0, {key: value + 1 for key, value in case.start.items()}, [])
 
     monkeypatch.setattr(federation, "run_federated", elsewhere)
     with pytest.raises(RunError, match="different weights"):

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from simulations.benchmarks import page
 from simulations.benchmarks.page import DOCS, MARKED, REASON, fill, read_before
-from simulations.benchmarks.page_tables import GROUPS, TABLES, Before, all_figures, figures_table, missed, short
+from simulations.benchmarks.page_figures import GROUPS, Before, all_figures, figures_table, missed, short
+from simulations.benchmarks.page_tables import TABLES
 from simulations.benchmarks.results import Results, read_results
 
 APP = typer.Typer()
