@@ -23,7 +23,8 @@ from server.rounds.inbox import NUMBERS_ONLY, Inbox, ReplyLimits, ReplyLostError
 POLL_SECONDS = 0.05
 
 PAUSES_PER_POLL = 9
-"""A poll of a thousand sites takes longer than the pause after it: polling must not take the time of their work."""
+"""In a simulation, a poll of a thousand sites takes longer than the pause after it: polling must not take the time of
+their work. A deployed poll is not followed by so long a pause, since it also fetches models."""
 
 DISCONNECTED = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's codes for a site that disconnected, or a message that was lost with it."""
@@ -157,9 +158,10 @@ def send_and_receive(
         pending -= arrived
         if arrived:
             last = time.monotonic()
-        # In a deployment, every poll is a call to the SuperLink, which serves the sites as well.
-        least = pause_after(time.monotonic() - last) if participants.approved else POLL_SECONDS
-        time.sleep(max(least, PAUSES_PER_POLL * (time.monotonic() - started)))
+        if participants.approved:  # every poll is a call to the SuperLink, and fetches the models that have arrived
+            time.sleep(pause_after(time.monotonic() - last))
+        else:
+            time.sleep(max(POLL_SECONDS, PAUSES_PER_POLL * (time.monotonic() - started)))
     inbox.give_up(pending)
     for site in set(site_of.values()) - replies.messages.keys() - replies.failures.keys():
         replies.failures[site] = f"no reply within {timeout:.0f} s"
