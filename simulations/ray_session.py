@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from unittest.mock import patch
 
 from clients.ray_security import protect_own_ray, require_token
 from fedbus.errors import RunError
@@ -62,11 +63,12 @@ def _start_own_ray(workers: int) -> tuple[int, int]:
 
     processors, gpus = max(os.cpu_count() or 1, workers), torch.cuda.device_count()
     try:
-        with kept_handlers():
+        # By the environment, workers find our modules; a `runtime_env` would cost a further process, and wait for it.
+        with kept_handlers(), patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
             ray.init(
                 # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
                 address="local", num_cpus=processors, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
-                logging_level=logging.ERROR, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+                logging_level=logging.ERROR,
             )  # fmt: skip
     except Exception as error:  # Ray raises errors of any type if one of its processes ends or is too slow
         raise RunError(

@@ -18,7 +18,6 @@ from server.rounds.job import Job
 from simulations.arm import Arm, list_arms
 from simulations.blending import finish_blended
 from simulations.fine_tuning import fine_tune_arm
-from simulations.flower_simulation import simulate
 from simulations.in_process import InProcessTraining
 from simulations.local_training import LocalTraining, centralised_steps
 from simulations.progress import ArmProgress
@@ -69,8 +68,10 @@ def run_arms(
         else:
             jobs += [_make_job(arm, settings, rows, start, progress, stop, tracker) for arm in of_seed if arm.federated]
     if jobs:
-        torch.cuda.empty_cache()  # the workers share the GPU with this process
         progress.note("starting the simulation")
+        from simulations.flower_simulation import simulate  # takes seconds, which local arms need not wait for
+
+        torch.cuda.empty_cache()  # the workers share the GPU with this process
         simulate(settings, out, jobs, stop)
     for arm in (arm for arm in unfinished if arm.tuned):
         fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress, tracker)

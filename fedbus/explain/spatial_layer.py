@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fedbus.errors import ExplainError
-from fedbus.models.build import build_model
+from fedbus.models.build import build_without_values
 
 CHANNELS_LAST = "NHWC"
 
@@ -44,9 +44,7 @@ def spatial_layer_of(backbone: str, image_size: int) -> SpatialLayer:
         SettingsError: If timm has no such model.
         ExplainError: If it has no such layer.
     """
-    with torch.device("meta"):
-        model = build_model(backbone).eval()
-    return find_spatial_layer(model, backbone, image_size)
+    return find_spatial_layer(build_without_values(backbone).eval(), backbone, image_size)
 
 
 def find_spatial_layer(model: nn.Module, backbone: str, image_size: int) -> SpatialLayer:

@@ -5,10 +5,14 @@ from torch import Tensor, nn
 
 from fedbus.classes import CLASSES
 from fedbus.errors import SettingsError
-from fedbus.models.build import build_model
+from fedbus.models.build import build_without_values
+from fedbus.models.timm_import import import_timm
 
 SIZE_STEP = 32
 """Most backbones halve their input five times, so sizes are proposed in steps of 2^5 pixels."""
+
+SMALL = 256
+"""Up to this size, computing the trial batch takes less time than PyTorch needs to start without computing."""
 
 TRIAL_IMAGES = 2
 """Images of the trial batch: in training, BatchNorm needs more than one value per channel."""
@@ -17,8 +21,8 @@ TRIAL_IMAGES = 2
 def check_input_size(name: str, image_size: int) -> None:
     """Pass a batch through a classifier, in training and in evaluation mode.
 
-    The trial runs on torch's meta device, which tracks shapes without computing: it needs neither the model's memory
-    nor its time.
+    Small images are computed, with weights of zero. Everything else, and what fails, runs on torch's meta device, which
+    tracks shapes without memory and time, but takes 1.5 s to start: PyTorch imports its compiler for it.
 
     Args:
         name: A timm classifier.
@@ -29,14 +33,13 @@ def check_input_size(name: str, image_size: int) -> None:
             its feature maps vanish at this size, it does not take three channels, or it does not return one output per
             class. The remedy proposes a size that fits, if there is one.
     """
-    import timm  # takes seconds, see `build_model`
-
-    with torch.device("meta"):
-        model = build_model(name)
+    if image_size <= SMALL and _find_fault(_zero_model(name), image_size) is None:
+        return
+    model = build_without_values(name)
     fault = _find_fault(model, image_size)
     if fault is None:
         return
-    config = timm.get_pretrained_cfg(name)
+    config = import_timm().get_pretrained_cfg(name)
     native = int(config.input_size[-1]) if config else image_size
     fitting = next((size for size in _candidates(image_size, native) if _find_fault(model, size) is None), None)
     if fitting is None:
@@ -52,13 +55,22 @@ def check_input_size(name: str, image_size: int) -> None:
     )
 
 
+def _zero_model(name: str) -> nn.Module:
+    """Build a model on the processor, filled with zeros."""
+    model = build_without_values(name, "cpu")
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.zero_()
+    return model
+
+
 def _find_fault(model: nn.Module, image_size: int) -> str | None:
-    """Describe why a model on the meta device can't process images of this size; None if it can."""
-    images = torch.empty(TRIAL_IMAGES, 3, image_size, image_size, device="meta")
+    """Describe why a model can't process images of this size; None if it can."""
+    images = torch.zeros(TRIAL_IMAGES, 3, image_size, image_size, device=next(model.parameters()).device)
     for training in (True, False):
         model.train(training)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):  # dropout must not change the caller's state
                 output = model(images)
         except Exception as error:  # timm's models fail by assertions, torch's layers by various exceptions
             return (str(error) or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fedbus.errors import WeightsError, listed
 from fedbus.models.build import build_model, classifier_names
 from fedbus.models.state import State, get_state
+from fedbus.models.timm_import import import_timm
 
 
 def start_state(name: str, weights: str, seed: int) -> State:
@@ -54,8 +55,7 @@ def _load_backbone(model: nn.Module, state: Mapping[str, Tensor], source: str) -
 
 
 def _read_pretrained(name: str) -> Mapping[str, Tensor]:
-    import timm  # takes seconds, see `build_model`
-
+    timm = import_timm()
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise WeightsError(

@@ -1,6 +1,7 @@
 """The optimiser, its learning rate, and its state as named tensors."""
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -8,6 +9,26 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from fedbus.settings.schema import Settings  # needs pydantic, which a machine that only trains may lack
+
+
+def _plain_step(kind: type[torch.optim.Optimizer]) -> Any:
+    """Return an optimiser's step without PyTorch's wrapper, which imports its compiler to end a compiled graph there.
+
+    Besides that, the wrapper switches gradients off, as `no_grad` does: the optimisers are not differentiable here.
+    """
+    return torch.no_grad()(inspect.unwrap(kind.step))
+
+
+class _AdamW(torch.optim.AdamW):
+    """AdamW that imports no compiler."""
+
+    step = _plain_step(torch.optim.AdamW)
+
+
+class _SGD(torch.optim.SGD):
+    """SGD that imports no compiler."""
+
+    step = _plain_step(torch.optim.SGD)
 
 
 def make_optimiser(model: nn.Module, settings: "Settings") -> torch.optim.Optimizer:
@@ -22,8 +43,8 @@ def make_optimiser(model: nn.Module, settings: "Settings") -> torch.optim.Optimi
         {"params": others, "weight_decay": 0.0},
     ]
     if settings.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+        return _AdamW(groups, lr=settings.learning_rate, fused=True)
+    return _SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
 
 
 def learning_rate(settings: "Settings", progress: float) -> float:

@@ -9,7 +9,6 @@ from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
 from fedbus.settings.schema import Settings
 from fedbus.transport.shared_memory import SharedArrays
-from server.rounds.registration import OnWait
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Job:
     title: str = "run"
     run: str = ""
     on_round: Callable[[dict[str, Any]], object] = lambda line: None
-    on_wait: OnWait = lambda description: None
+    on_wait: Callable[[str], object] = lambda description: None
     stop: threading.Event = field(default_factory=threading.Event)
     shared_arrays: SharedArrays | None = None
     sites: tuple[str, ...] = ()

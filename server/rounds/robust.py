@@ -10,12 +10,13 @@ either: it can only be chosen if it is closer to an honest update than the two h
 """
 
 from collections.abc import Callable
-from typing import Any
-
-from flwr.serverapp.strategy import Strategy
+from typing import TYPE_CHECKING, Any
 
 from fedbus.errors import SettingsError
 from fedbus.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy  # slow, and `fedbus compare` calls only `check_robust_arms` at first
 
 SITES_PER_HOSTILE = 5
 """One site of this many is expected to be hostile."""
@@ -74,7 +75,7 @@ def check_robust(arm: str, settings: Settings, updates: int) -> None:
         )
 
 
-def set_parameters(strategy: Strategy, arm: str, settings: Settings, updates: int) -> None:
+def set_parameters(strategy: "Strategy", arm: str, settings: Settings, updates: int) -> None:
     """Set the parameters of a robust strategy that the settings leave open, before it aggregates some updates."""
     if arm not in UPDATES_NEEDED:
         return

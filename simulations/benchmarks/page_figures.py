@@ -10,7 +10,7 @@ from simulations.benchmarks.results import Results
 from simulations.benchmarks.summary import GPU_FIGURES, Figure, figures_of
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "A deployed round": ("deployment",),
+    "A deployed federation": ("deployment",),
     "Start-up": ("startup",),
     "A machine that others use": ("loaded",),
     "Training": ("engine",),

@@ -53,9 +53,10 @@ def figures_of(device: str) -> tuple[Figure, ...]:
         _measured(
             "quiet_over_default", "loaded", "seconds: a step on a quiet machine over OpenMP's default", most=1.05
         ),
+        *_startup_figures(),
         _measured("federation_over_bare", "federation", "seconds: a federated round over a bare loop's", most=bare),
         _measured("federation_over_steps", "federation", "the same, over only the bare loop's optimiser steps"),
-        _measured("federation_startup_s", "federation", "seconds until a simulation trains", most=15),
+        _measured("federation_startup_s", "federation", "seconds until a simulation trains", most=8),
         _peer(
             "pfl_matched_over_ours", "seconds: a round of pfl-research with our steps, over ours", least=1
         ),
@@ -95,6 +96,15 @@ def figures_of(device: str) -> tuple[Figure, ...]:
             ("model", "ecaresnet269d"), "outside_s",
         ),
     )  # fmt: skip
+
+
+def _startup_figures() -> tuple[Figure, ...]:
+    return (
+        _measured("startup_compare_s", "startup", "seconds from `fedbus compare` to its first optimiser step", most=4),
+        _measured("startup_first_compare_s", "startup", "the same the first time: 450 phantoms are drawn and decoded"),
+        _measured("startup_join_s", "deployment", "seconds from `fedbus site join` to a connected site"),
+        _measured("startup_hub_run_s", "deployment", "seconds from `fedbus hub run` to its first round, three sites"),
+    )
 
 
 def _measured(key: str, part: str, words: str, *, least: float = -math.inf, most: float = math.inf) -> Figure:

@@ -10,6 +10,7 @@ from simulations.benchmarks.table import table
 
 FOUND = {
     "engine": {"engine_over_ceiling": 0.98, "engine_over_plain": 1.5},
+    "startup": {"startup_compare_s": 4.9, "startup_first_compare_s": 12.0},
     "loaded": {"loaded_over_fair_share": 1.2, "quiet_over_default": 1.0},
     "federation": {
         "round_s": 10.0, "federation_over_bare": 1.04, "federation_over_steps": 1.2, "federation_startup_s": 16.0,
@@ -19,7 +20,7 @@ FOUND = {
     "rounds": {"memory_slope_mb_per_round": -0.02},
     "deployment": {
         "rows": [{"payload": "flat", "outside_seconds": 2.5}, {"payload": "flat-fp16", "outside_seconds": 1.5}],
-        "secure_extra_s": 1.5,
+        "secure_extra_s": 1.5, "startup_join_s": 4.0, "startup_hub_run_s": 20.0,
     },
     "sites": {
         "rows": [
