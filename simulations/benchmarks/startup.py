@@ -5,6 +5,9 @@
 The settings are those of `fedbus compare` for phantoms, with the local arms only: a federated arm starts Ray besides.
 """
 
+import fedbus.system.threads  # noqa: F401 -- decides how threads wait, before PyTorch is imported
+
+# isort: split
 import os
 import resource
 import statistics
