@@ -61,7 +61,7 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 
 def test_the_first_step_of_a_comparison_needs_neither_flower_nor_the_compiler(tmp_path):
-    """With `arms = local`: for a federated arm, Ray is imported in the background."""
+    """With `arms = local`: Flower and Ray are imported when a federated arm begins."""
     settings = {"arms": "local", "phantom-images": 30, "image-size": 32, "batch-size": 8, "model": "test_resnet"}
     given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     places = ["--out", str(tmp_path / "run"), "--set", f"cache={tmp_path / 'cache'}"]
