@@ -9,6 +9,10 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Context, Message
+
 from fedbus.deployment.flower_version import check_flower_version
 
 check_flower_version()  # before the imports below, which may fail with another version
@@ -31,8 +35,12 @@ from flwr.supercore.fab import Fab
 # Keeps a task alive while it is worked on.
 from flwr.supercore.heartbeat import HeartbeatSender
 
-# Raised when a reply cannot be handed to the SuperNode; fetches the objects of an instruction.
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError, pull_objects
+# Raised when a reply cannot be handed to the SuperNode; both others fetch the objects of an instruction.
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPushError,
+    pull_and_inflate_object_from_tree,
+    pull_objects,
+)
 
 # Headers with which a worker proves to its SuperNode who it is.
 from flwr.supercore.interceptors import (
@@ -44,8 +52,8 @@ from flwr.supercore.interceptors import (
 # The bytes of a public key as the hub knows it.
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-# Base class of the interceptors, for type hints.
-from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+# Base class of the interceptors, for type hints, and what they are called with.
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor, ProtobufRequestContext
 
 # Client of the SuperNode's runtime API, through which a worker receives tasks.
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -55,6 +63,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 # Fetch the message of a task and hand back its reply; Flower's own executor wraps these in a process per message.
+from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 __all__ = [
@@ -62,8 +71,8 @@ __all__ = [
     "ActivateNodeRequest", "DeactivateNodeRequest", "ErrorCode", "Fab", "FleetHttpClient", "HeartbeatSender",
     "NodeAuthHttpInterceptor", "ObjectPushError", "ProtobufClientInterceptor", "RuntimeHttpClient",
     "RuntimeTokenHttpInterceptor", "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "SubStatus",
-    "SuperExecAuthHttpInterceptor", "TaskType", "public_key_to_bytes", "pull_task_input", "push_message",
-    "push_task_output", "run_supernode",
+    "SuperExecAuthHttpInterceptor", "TaskType", "fetch_task", "public_key_to_bytes", "push_message",
+    "push_task_output", "run_supernode", "sign_request",
 ]  # fmt: skip
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.05, 1.0
@@ -73,13 +82,38 @@ MOST_TRIES = 40
 """Questions for one object, half a minute in all. The hub deletes an instruction that nobody waits for, perhaps
 while a site that is back fetches it: the site must then ask for the next one, and not wait for hours."""
 
-fetch_objects = partial(
-    pull_objects,
-    initial_backoff=FIRST_RETRY_SECONDS,
-    backoff_cap=LAST_RETRY_SECONDS,
-    max_tries_per_object=MOST_TRIES,
-)
+_QUICKLY: dict[str, Any] = {
+    "initial_backoff": FIRST_RETRY_SECONDS, "backoff_cap": LAST_RETRY_SECONDS, "max_tries_per_object": MOST_TRIES,
+}  # fmt: skip
+
+fetch_objects = partial(pull_objects, **_QUICKLY)
 """Fetches the objects of an instruction; raises `ObjectPullError` if one does not arrive."""
+
+_fetch_message = partial(pull_and_inflate_object_from_tree, **_QUICKLY)
+
+
+def fetch_task(client: RuntimeHttpClient) -> tuple[Message, Context, Fab]:
+    """Fetch the message of a task with its context and bundle, with the same pauses.
+
+    A SuperNode offers a task before it has all of its message; Flower's own pauses begin with a second.
+
+    Raises:
+        RuntimeError: If Flower no longer fetches objects as it did.
+        Exception: If the run or the SuperNode has ended, or the message is damaged.
+    """
+    found = getattr(run_clientapp, "pull_and_inflate_object_from_tree", None)
+    if found not in (pull_and_inflate_object_from_tree, _fetch_message):
+        raise RuntimeError("Flower's worker has changed.")
+    patched: Any = run_clientapp
+    patched.pull_and_inflate_object_from_tree = _fetch_message
+    message, context, _, bundle = pull_task_input(client)
+    return message, context, bundle
+
+
+def sign_request(request: httpx.Request, key: ec.EllipticCurvePrivateKey) -> None:
+    """Sign the time of a request, as Flower's client of the hub's API for nodes does."""
+    context = ProtobufRequestContext("", ActivateNodeRequest(), request)  # only the request is changed
+    NodeAuthHttpInterceptor(key, key.public_key()).intercept(context, lambda _: httpx.Response(httpx.codes.OK))
 
 
 def run_supernode(pause: Callable[[float], None]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flwr.app import Context
 
+from clients.array_exchange import ArrayExchange
 from clients.audit import AnswerLog
 from clients.next_step import next_step
 from clients.site.folder import SiteFolder
@@ -53,7 +54,7 @@ def join(site: SiteFolder, log: Log) -> None:
         _wait_for_hub(site, stop, log)
         secret_file, secret = folder / "secret", secrets.token_bytes(32)
         secret_file.write_bytes(secret)  # only this user can read the folder
-        worker = _make_worker(site, secret, log, log_once)
+        worker = _make_worker(site, secret, stop, log, log_once)
         log(f"{site.settings.name} joins {site.settings.hub}; Ctrl-C leaves")
         site.audit.note("joined", hub=site.settings.hub)
         try:
@@ -74,7 +75,7 @@ def _work_until(stop: threading.Event, site: SiteFolder, worker: Worker, secret_
             log("connecting again")
 
 
-def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Worker:
+def _make_worker(site: SiteFolder, secret: bytes, stop: threading.Event, log: Log, log_once: Log) -> Worker:
     # Imported here because PyTorch takes seconds, and a site that the hub refuses should learn it at once.
     from clients import work
     from clients.app import make_client_app
@@ -107,7 +108,7 @@ def _make_worker(site: SiteFolder, secret: bytes, log: Log, log_once: Log) -> Wo
     runtime = f"{HOST}:{site.settings.runtime_port}"
     application = make_client_app(find_workspace)
     check = Consent(site, installed, log_once).refusal_of
-    return Worker(runtime, secret, application, check, AnswerLog(site.audit), log)
+    return Worker(runtime, secret, application, check, AnswerLog(site.audit), ArrayExchange(site, stop), log)
 
 
 def _save_node_number(site: SiteFolder, node: int, log: Log) -> None:

@@ -16,6 +16,7 @@ import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from clients.array_exchange import ArrayExchange
 from clients.audit import SEE_LOG, Record
 from clients.flower_internals import (
     AcquireTaskRequest,
@@ -31,7 +32,7 @@ from clients.flower_internals import (
     SubStatus,
     SuperExecAuthHttpInterceptor,
     TaskType,
-    pull_task_input,
+    fetch_task,
     push_message,
     push_task_output,
 )
@@ -73,6 +74,7 @@ class Worker:
         application: The installed ClientApp.
         check_message: Called with every message and its bundle before the message reaches the application.
         record: Records an answer before it is sent.
+        exchange: Fetches the arrays of messages, and sends those of answers.
         log: Called with what happens.
     """
 
@@ -83,10 +85,11 @@ class Worker:
         application: ClientApp,
         check_message: CheckMessage,
         record: Record,
+        exchange: ArrayExchange,
         log: Callable[[str], object],
     ) -> None:
         self.runtime, self.application, self.check_message, self.log = runtime, application, check_message, log
-        self.record = record
+        self.record, self.exchange = record, exchange
         self.fetched: queue.Queue[_Task] = queue.Queue()
         self.task_client = self._client(
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE}))
@@ -110,7 +113,7 @@ class Worker:
         heartbeat = HeartbeatSender(lambda: _send_heartbeat(client))
         heartbeat.start()
         try:
-            message, context, _, bundle = pull_task_input(client)
+            message, context, bundle = fetch_task(client)
         except Exception:  # the run or the SuperNode has ended, or the hub's message is damaged
             _finish(client, heartbeat, None, SubStatus.FAILED)
         else:
@@ -119,21 +122,28 @@ class Worker:
     def _process(self, task: _Task) -> None:
         status = SubStatus.FAILED
         try:
-            reply = self._recorded(task, self._reply_to(task))
+            run = self.exchange.name_in(task.message)
+            reply = self._recorded(task, self._reply_to(task, run))
+            self.exchange.send(reply, run)
             push_message(task.client, reply, task.context)
             status = SubStatus.COMPLETED
         except (httpx.HTTPError, ObjectPushError) as error:
             self.log(f"a reply could not be sent ({type(error).__name__}); the hub will repeat its request")
+        except RunError as error:
+            self.log(f"a reply could not be sent. {error}")
         finally:
             _finish(task.client, task.heartbeat, task.context, status)
 
-    def _reply_to(self, task: _Task) -> Message:
+    def _reply_to(self, task: _Task, run: str) -> Message:
         refusal = self.check_message(task.bundle, task.message)
         if refusal is not None:
             return Message(refusal, reply_to=task.message)
         started = time.monotonic()
         try:
+            self.exchange.fetch(task.message, run)
             reply = self.application(message=task.message, context=task.context)
+        except httpx.HTTPError:  # the hub is away
+            raise
         except Exception as error:  # for example, a kind of message that the application does not handle
             self.log(f"{type(error).__name__}: {error}")
             reason = f"{type(error).__name__}; {SEE_LOG}"

@@ -10,6 +10,7 @@ import torch
 from fedbus.device import pick_device
 from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
+from fedbus.runs.site_state import forget_optimisers
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
 from fedbus.tracking.tracker import Tracker
@@ -73,6 +74,8 @@ def run_arms(
 
         torch.cuda.empty_cache()  # the workers share the GPU with this process
         simulate(settings, out, jobs, stop)
+    for arm in (arm for arm in arms if arm.federated):  # of an earlier call, too, which may have ended before this line
+        forget_optimisers(out, arm.title)
     for arm in (arm for arm in unfinished if arm.tuned):
         fine_tune_arm(arm, settings, out, sites, _load_rows(settings, sites, arm.seed), progress, tracker)
     for arm in (arm for arm in unfinished if arm.blended):

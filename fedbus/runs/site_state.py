@@ -83,6 +83,17 @@ def state_folder(out: Path, title: str) -> Path:
     return out / "memory" / title
 
 
+def forget_optimisers(out: Path, title: str) -> None:
+    """Delete the optimisers' states of a training that has ended: twice the model's size for each site and round.
+
+    Args:
+        out: As in `site_state`, like the next.
+        title: Title of the training.
+    """
+    for path in state_folder(out, title).glob(f"*/{OPTIMISER}-*.safetensors"):
+        path.unlink(missing_ok=True)
+
+
 def site_state(out: Path, title: str, site: str) -> SiteState:
     """Locate the state of a site in a training.
 

@@ -18,10 +18,12 @@ from fedbus.settings.schema import Settings
 from fedbus.system.files import delete_fragments, read_json, write_json
 from fedbus.system.locks import hold, is_held
 from fedbus.tracking.tracker import Tracker, open_tracker
+from fedbus.transport.stored_arrays import FOLDER
 from server.hub.evaluation_run import GIVEN, evaluate_given
 from server.hub.model_folder import write_hub_model
 from server.hub.registrations import record_registrations
 from server.hub.run_status import State, Status, read_status, write_status
+from server.rounds.exchange import Exchange, open_exchange
 from server.rounds.job import Job
 from server.rounds.loop import run_jobs
 
@@ -66,10 +68,11 @@ def run_deployment(grid: Grid, out: Path) -> None:
         delete_fragments(out / "arms")
         # Flower starts this process and discards its exception, so the status is how the operator learns of it.
         try:
-            if (out / GIVEN).exists():
-                evaluate_given(grid, out, _approved_names(out), _roster(out))
-            else:
-                _train_unfinished(grid, out)
+            with open_exchange(grid, out.parents[1] / FOLDER) as exchange:  # run folders are in HUB/runs
+                if (out / GIVEN).exists():
+                    evaluate_given(grid, out, _approved_names(out), _roster(out), exchange)
+                else:
+                    _train_unfinished(grid, out, exchange)
         except FedbusError as error:
             write_status(out, Status("failed", error.problem, remedy=error.remedy))
             raise
@@ -78,7 +81,7 @@ def run_deployment(grid: Grid, out: Path) -> None:
             raise
 
 
-def _train_unfinished(grid: Grid, out: Path) -> None:
+def _train_unfinished(grid: Grid, out: Path, exchange: Exchange | None) -> None:
     settings, plan = read_settings(out), read_json(out / PLAN_FILE)
     # What this process prints is in hub.log; the command that follows the run sends what is missing at its end.
     with open_tracker(settings, out, lambda text: print(text, flush=True)) as tracker:
@@ -91,6 +94,7 @@ def _train_unfinished(grid: Grid, out: Path) -> None:
                 settings.round_timeout,
                 on_registered=lambda participants: record_registrations(out, participants),
                 on_finished=lambda job: write_hub_model(out, settings, job.arm, job.seed),
+                exchange=exchange,
             )
     write_status(out, Status("finished"))
 

@@ -19,6 +19,7 @@ from fedbus.training.federation import FederationRows
 from fedbus.transport.messages import EVALUATION, Instruction
 from server.hub.run_status import Status, read_status, write_status
 from server.rounds.evaluation import Answers, GivenModel, ask_sites
+from server.rounds.exchange import Exchange
 
 GIVEN = "given"
 """In the run folder: a copy of the model folder, which shows that the run is an evaluation."""
@@ -75,7 +76,9 @@ def read_answers(out: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {"sites": {}, "failures": {}}
 
 
-def evaluate_given(grid: Grid, out: Path, names: dict[int, str], roster: tuple[str, ...]) -> None:
+def evaluate_given(
+    grid: Grid, out: Path, names: dict[int, str], roster: tuple[str, ...], exchange: Exchange | None = None
+) -> None:
     """Ask the sites that have not answered yet, and add their answers.
 
     Args:
@@ -83,6 +86,7 @@ def evaluate_given(grid: Grid, out: Path, names: dict[int, str], roster: tuple[s
         out: The run folder.
         names: The approved sites, by node.
         roster: The same with their keys, as in `Instruction`.
+        exchange: As in `ask_sites`.
 
     Raises:
         FedbusError: If no site could answer; earlier answers are kept.
@@ -91,7 +95,7 @@ def evaluate_given(grid: Grid, out: Path, names: dict[int, str], roster: tuple[s
     missing = {node: name for node, name in names.items() if name not in before["sites"]}
     if missing:
         given = _given_model(out, roster)
-        answers = ask_sites(grid, missing, given, threading.Event(), lambda words: _report(out, words))
+        answers = ask_sites(grid, missing, given, threading.Event(), lambda words: _report(out, words), exchange)
         answered, changed = _found(answers), _changed_sites(answers, read_request(out))
         found = before["sites"] | {name: answer for name, answer in answered.items() if name not in changed}
         failures = answers.failures | changed

@@ -2,7 +2,7 @@
 
 hub.toml  ca.crt ca.key  server.crt server.key  approved_sites.json  flower/config.toml
 audit.jsonl  audit.head
-revoked.json  hub.log  application/  runs/                (made when the hub runs)
+revoked.json  hub.log  application/  runs/  exchange/     (made when the hub runs)
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ from fedbus.deployment.settings_file import (
 )
 from fedbus.errors import RunError
 from fedbus.system.files import write_json, write_text
+from fedbus.transport.stored_arrays import FOLDER
 from server.hub.approved_sites import ApprovedSite, approved_sites_file, read_approved_sites, write_approved_sites
 from server.hub.certificate_files import install_renewed
 from server.hub.certificates import (
@@ -125,6 +126,11 @@ class HubFolder:
     def runs(self) -> Path:
         """Folder of the run folders."""
         return self.path / "runs"
+
+    @property
+    def exchange(self) -> Path:
+        """Folder of the arrays that running runs and their sites exchange."""
+        return self.path / FOLDER
 
     @property
     def log(self) -> Path:

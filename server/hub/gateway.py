@@ -16,17 +16,19 @@ import httpx
 from google.protobuf.message import DecodeError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from fedbus.errors import RunError
+from fedbus.transport.stored_arrays import PATH
 from server.flower_internals import PullMessagesRequest, PushMessagesRequest
+from server.hub.array_files import ArrayFiles
+from server.hub.arrays_call import BODY_SECONDS, ArraysCall
 from server.hub.body_budget import SMALL_BYTES, BodyBudget
 from server.hub.connections import Connections
 from server.hub.instructions import Instructions
-from server.hub.signature import signing_key
+from server.hub.site_call import SiteCall, make_answer, refuse, refuse_key, refuse_size
 
 FLEET_CALLS = (
     "activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages",
@@ -43,12 +45,6 @@ MAX_BODY_BYTES = 16 << 20
 BODIES_BYTES, BODIES_BYTES_PER_SITE = 256 << 20, 48 << 20
 """Of all requests and answers that are in memory at one time."""
 
-BODY_SECONDS = 240.0
-"""Until a body has arrived; less than the 305 s after which the SuperLink considers its signature too old."""
-
-PIECE_BYTES = 256 << 10
-"""Of an answer, written at once."""
-
 FORWARDED_HEADERS = frozenset(
     {
         "content-type", "accept", "flwr-public-key", "flwr-signature", "flwr-timestamp",
@@ -64,7 +60,7 @@ GetApprovedKeys = Callable[[], Collection[str]]
 
 
 def make_gateway(
-    superlink: str, ca_certificate: Path, approved_keys: GetApprovedKeys, pipe: int | None = None
+    superlink: str, ca_certificate: Path, approved_keys: GetApprovedKeys, arrays: Path, pipe: int | None = None
 ) -> Starlette:
     """Make the web application to which sites connect.
 
@@ -72,6 +68,7 @@ def make_gateway(
         superlink: HOST:PORT of the SuperLink on this machine.
         ca_certificate: Verifies the certificate of the SuperLink.
         approved_keys: Called for every request, so that revoking a key takes effect at once.
+        arrays: Folder of the arrays that runs and sites exchange.
         pipe: As in `Instructions`.
 
     Returns:
@@ -94,6 +91,8 @@ def make_gateway(
             app.state.instructions.close()
 
     routes = [Route(f"/v1/fleet/{call}", _FleetCall(), methods=["POST"]) for call in FLEET_CALLS]
+    arrays_call = ArraysCall(ArrayFiles(arrays))
+    routes.append(Route(f"{PATH}/{{exchange}}/{{digest}}", arrays_call, methods=["GET", "PUT"]))
     errors = {HTTPException: _refuse_error, RunError: _refuse_error}
     gateway = Starlette(routes=routes, lifespan=open_client, exception_handlers=errors)
     gateway.state.connections = Connections()
@@ -101,52 +100,33 @@ def make_gateway(
     return gateway
 
 
-class _FleetCall:
-    """An ASGI application that forwards one call of a SuperNode."""
+class _FleetCall(SiteCall):
+    """Forwards one call of a SuperNode."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        async with AsyncExitStack() as held:  # memory for the answer, until it is sent
-            try:
-                response = await _forward(request, held)
-            except ClientDisconnect:
-                return
-            except TimeoutError:
-                response = _refuse(503, "The hub is busy, or this request came too slowly.")
-            await response(scope, receive, send)
-
-
-async def _forward(request: Request, held: AsyncExitStack) -> Response:
-    state = request.app.state
-    # Key, time and signature come first: a stranger's body is not even read.
-    site = signing_key(request.headers, state.approved_keys())
-    if not site:
-        return _refuse(401, "This request is not signed with a key that is approved here.")
-    state.connections.prove(request.scope["client"], site)
-    length = request.headers.get("content-length")
-    if length is None:  # a body in chunks has no size that could be checked before
-        return _refuse(411, "This request has no Content-Length.")
-    path: str = request.scope["path"]  # the path that was routed; `request.url` depends on the Host header
-    # A question is held beyond the budget below, and must be as small as what that does not count.
-    if int(length) > (SMALL_BYTES if path.endswith(ASK) else MAX_BODY_BYTES):
-        return _refuse(413, "This request is too large.")
-    async with state.budget.hold(site, int(length)):
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.body()
-        if path.endswith("/push-messages") and not _are_own_replies(body):
-            return _refuse(403, "A site may only send its own replies.")
-        node = _asking_node(body) if path.endswith(ASK) else 0
-        known = state.instructions.count(node)
-        answer = await _send(request, body)
-    response = await _read_answer(answer, state.budget, site, held)
-    if not node or response.status_code != 200 or response.headers["content-length"] != "0":
-        return response
-    # There is no instruction: answer when there is one, or after a while.
-    await state.instructions.wait(node, known)
-    # It is given out once: not to a site that has hung up, nor to one that has been revoked in the meantime.
-    if await request.is_disconnected() or site not in state.approved_keys():
-        return _refuse(401, "This request is not signed with a key that is approved here.")
-    return await _read_answer(await _send(request, body), state.budget, site, held)
+    async def answer(self, request: Request, site: str, held: AsyncExitStack) -> Response:
+        """Forward a call; a question for instructions is held while there is none."""
+        state, length = request.app.state, request.headers.get("content-length")
+        path: str = request.scope["path"]  # the path that was routed; `request.url` depends on the Host header
+        # A question is held beyond the budget below, and must be as small as what that does not count.
+        if refusal := refuse_size(length, SMALL_BYTES if path.endswith(ASK) else MAX_BODY_BYTES):
+            return refusal
+        async with state.budget.hold(site, int(length or 0)):
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.body()
+            if path.endswith("/push-messages") and not _are_own_replies(body):
+                return refuse(403, "A site may only send its own replies.")
+            node = _asking_node(body) if path.endswith(ASK) else 0
+            known = state.instructions.count(node)
+            answer = await _send(request, body)
+        response = await _read_answer(answer, state.budget, site, held)
+        if not node or response.status_code != 200 or response.headers["content-length"] != "0":
+            return response
+        # There is no instruction: answer when there is one, or after a while.
+        await state.instructions.wait(node, known)
+        # It is given out once: not to a site that has hung up, nor to one that has been revoked in the meantime.
+        if await request.is_disconnected() or site not in state.approved_keys():
+            return refuse_key()
+        return await _read_answer(await _send(request, body), state.budget, site, held)
 
 
 async def _send(request: Request, body: bytes) -> httpx.Response | None:
@@ -164,39 +144,25 @@ async def _send(request: Request, body: bytes) -> httpx.Response | None:
 
 async def _read_answer(answer: httpx.Response | None, budget: BodyBudget, site: str, held: AsyncExitStack) -> Response:
     if answer is None:
-        return _refuse(503, "The hub is not ready.")  # a SuperNode tries again
+        return refuse(503, "The hub is not ready.")  # a SuperNode tries again
     try:
         size = int(answer.headers.get("content-length", MAX_BODY_BYTES))
         await held.enter_async_context(budget.hold(site, min(size, MAX_BODY_BYTES)))
         content = await answer.aread()
     except httpx.TransportError:
-        return _refuse(503, "The hub is not ready.")
+        return refuse(503, "The hub is not ready.")
     finally:
         await answer.aclose()
     kept = {key: value for key, value in answer.headers.items() if key in FORWARDED_HEADERS}
-    if len(content) <= PIECE_BYTES:
-        return Response(content, answer.status_code, kept)
-    kept["content-length"] = str(len(content))
-    # In pieces, each of which waits for the one before: the memory is free when the site has the answer.
-    return StreamingResponse(_pieces(content), answer.status_code, kept)
-
-
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), PIECE_BYTES):
-        yield content[start : start + PIECE_BYTES]
-
-
-def _refuse(status: int, reason: str) -> Response:
-    """An answer that ends the connection, so that the rest of a request is not read."""
-    return PlainTextResponse(reason, status, {"connection": "close"})
+    return make_answer(content, answer.status_code, kept)
 
 
 def _refuse_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        return _refuse(error.status_code, error.detail)
+        return refuse(error.status_code, error.detail)
     # The list of approved sites can't be read.
     logging.getLogger("uvicorn.error").error("%s", error)
-    return _refuse(503, "The hub is not ready.")
+    return refuse(503, "The hub is not ready.")
 
 
 def _asking_node(body: bytes) -> int:

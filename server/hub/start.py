@@ -89,7 +89,8 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
 def make_server(hub: HubFolder, pipe: int | None = None) -> uvicorn.Server:
     """Make the web server of the gateway, which accepts connections once it runs; `pipe` as in `Instructions`."""
     settings = hub.settings
-    gateway = make_gateway(f"{HOST}:{settings.superlink_port}", hub.ca_certificate, ApprovedKeys(hub), pipe)
+    superlink = f"{HOST}:{settings.superlink_port}"
+    gateway = make_gateway(superlink, hub.ca_certificate, ApprovedKeys(hub), hub.exchange, pipe)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     follow_certificate(context, hub.certificate, hub.key)
     context.options |= ssl.OP_NO_RENEGOTIATION  # of TLS 1.2: each costs as much as a new connection

@@ -15,6 +15,7 @@ from fedbus.transport.messages import Instruction, Registration
 from fedbus.transport.packing import layout_of
 from fedbus.transport.report import Report
 from fedbus.transport.weights import WeightCodec
+from server.rounds.exchange import Exchange
 from server.rounds.flower_messages import evaluation_messages
 from server.rounds.messaging import Participants, send_and_receive
 from server.rounds.registration import OnWait, register_sites, wait_for_nodes
@@ -60,6 +61,7 @@ def ask_sites(
     given: GivenModel,
     stop: threading.Event,
     on_wait: OnWait,
+    exchange: Exchange | None = None,
 ) -> Answers:
     """Have every connected site test a model on its test rows.
 
@@ -69,6 +71,7 @@ def ask_sites(
         given: The model.
         stop: Set it to end early.
         on_wait: Called with a description of what the evaluation waits for.
+        exchange: Where the arrays of messages are; None in a simulation.
 
     Raises:
         RunError: If no site is connected, or none can register.
@@ -79,7 +82,9 @@ def ask_sites(
     nodes = wait_for_nodes(grid, len(sites), 1, Participants(approved=sites), CONNECT_SECONDS, stop, on_wait)
     connected = {node: sites[node] for node in nodes}
     failures = {name: "not connected" for node, name in sites.items() if node not in connected}
-    participants = register_sites(grid, connected, given.instruction, 1, settings.round_timeout, stop, on_wait)
+    participants = register_sites(
+        grid, connected, given.instruction, 1, settings.round_timeout, stop, on_wait, exchange
+    )
     on_wait(f"{', '.join(participants.names)} test the model")
     reports = _test(grid, participants, given, stop)
     failures |= participants.failures | reports.failures

@@ -16,8 +16,7 @@ from flwr.app import Array, Message
 from flwr.serverapp import Grid
 
 from fedbus.errors import RunError
-from fedbus.transport.array_bytes import most_bytes
-from fedbus.transport.packing import Layout
+from fedbus.transport.messages import ARRAYS
 from server.flower_internals import (
     Confirmation,
     HttpGrid,
@@ -31,32 +30,10 @@ from server.flower_internals import (
     run_number,
     runtime_client,
 )
+from server.rounds.exchange import Exchange
 
-
-@dataclass(frozen=True)
-class ReplyLimits:
-    """The largest reply that a message can have.
-
-    Attributes:
-        objects: The number of Flower's objects.
-        size: Their bytes together, and those of the arrays that they describe.
-    """
-
-    objects: int
-    size: int
-
-
-NUMBERS_ONLY = ReplyLimits(64, 1 << 20)
-"""A reply without a model: a registration, or scores."""
-
-OBJECT_BYTES = 1 << 20
-"""Flower cuts arrays into objects of 5 MiB; smaller ones are allowed for."""
-
-
-def limits_of_model(layout: Layout) -> ReplyLimits:
-    """Return the limits of a reply with a model, packed in any way, and numbers."""
-    size = NUMBERS_ONLY.size + most_bytes(layout)
-    return ReplyLimits(NUMBERS_ONLY.objects + 3 * len(layout) + size // OBJECT_BYTES, size)
+MOST_OBJECTS, MOST_BYTES = 64, 1 << 20
+"""The largest reply, in Flower's objects and their bytes; a model is not in it: see `server.rounds.exchange`."""
 
 
 class Inbox(Protocol):
@@ -72,9 +49,15 @@ class Inbox(Protocol):
         """Delete what the hub still has of these messages and of their replies: nobody waits for them any more."""
 
 
-def open_inbox(grid: Grid, limits: ReplyLimits) -> Inbox:
-    """Return the inbox of a grid: with limits in a deployment; a simulation's sites share its memory."""
-    return _RemoteInbox(grid, limits) if isinstance(grid, HttpGrid) else _LocalInbox(grid)
+def open_inbox(grid: Grid, exchange: Exchange | None = None, array_bytes: int = 0) -> Inbox:
+    """Return the inbox of a grid: with limits in a deployment; a simulation's sites share its memory.
+
+    Args:
+        grid: Flower's grid.
+        exchange: Where the arrays of replies are; None in a simulation.
+        array_bytes: The most bytes that those of one reply may have.
+    """
+    return _RemoteInbox(grid, exchange, array_bytes) if isinstance(grid, HttpGrid) else _LocalInbox(grid)
 
 
 @dataclass
@@ -113,7 +96,8 @@ class _Announced:
 @dataclass
 class _RemoteInbox:
     grid: HttpGrid
-    limits: ReplyLimits
+    exchange: Exchange | None
+    array_bytes: int
     announced: dict[str, _Announced] = field(default_factory=dict)
     too_large: dict[str, RunError] = field(default_factory=dict)
 
@@ -127,10 +111,10 @@ class _RemoteInbox:
             message_id = header.metadata.reply_to_message_id
             if message_id not in unknown:
                 continue
-            identifiers = list(islice(_identifiers(tree), self.limits.objects + 1))
-            if len(identifiers) > self.limits.objects:
+            identifiers = list(islice(_identifiers(tree), MOST_OBJECTS + 1))
+            if len(identifiers) > MOST_OBJECTS:
                 self._delete(tree.object_id)
-                self.too_large[message_id] = _too_large(f"more than {self.limits.objects} objects")
+                self.too_large[message_id] = _too_large(f"more than {MOST_OBJECTS} objects")
             else:  # children first
                 self.announced[message_id] = _Announced(tree.object_id, identifiers[::-1])
 
@@ -149,7 +133,7 @@ class _RemoteInbox:
         try:
             if not self._fetch(reply):
                 return None
-            _check_arrays(reply.contents, self.limits.size)
+            _check_arrays(reply.contents, MOST_BYTES)
         except Exception:
             self._delete(reply.identifier)
             raise
@@ -158,6 +142,8 @@ class _RemoteInbox:
         if not isinstance(message, Message):
             raise RunError("The reply is no message.", "Install the same version of FedBUS there.")
         message.metadata.__dict__["_message_id"] = reply.identifier
+        if self.exchange:
+            self.exchange.attach(message, ARRAYS, self.array_bytes)
         return message
 
     def give_up(self, message_ids: Collection[str]) -> None:
@@ -194,8 +180,8 @@ class _RemoteInbox:
         if not answer.object_available:
             return False
         reply.size += len(answer.object_content)
-        if reply.size > self.limits.size:
-            raise _too_large(f"more than {self.limits.size} bytes")
+        if reply.size > MOST_BYTES:
+            raise _too_large(f"more than {MOST_BYTES} bytes")
         reply.contents[reply.missing.pop(position)] = answer.object_content
         return True
 

@@ -6,6 +6,7 @@ from flwr.serverapp import Grid
 
 from fedbus.settings.privacy_rules import SECURE
 from fedbus.transport.messages import Instruction
+from server.rounds.exchange import Exchange
 from server.rounds.job import Job
 from server.rounds.messaging import Participants
 from server.rounds.registration import register_sites
@@ -23,6 +24,7 @@ def run_jobs(
     registration_timeout: float = REGISTRATION_SECONDS,
     on_registered: Callable[[Participants], object] = lambda participants: None,
     on_finished: Callable[[Job], object] = lambda job: None,
+    exchange: Exchange | None = None,
 ) -> None:
     """Register the sites, then run one federated training after another with them.
 
@@ -33,6 +35,7 @@ def run_jobs(
         registration_timeout: Seconds within which the sites must register.
         on_registered: Called with the sites that take part.
         on_finished: Called with every job that has finished.
+        exchange: Where the arrays of messages are; None in a simulation.
 
     Raises:
         FedbusError: If the sites can't take part, or a job failed.
@@ -43,7 +46,9 @@ def run_jobs(
         first.settings, first.seed, (), title=first.title, run=first.run, arm=first.arm, sites=first.sites
     )
     quorum = first.settings.quorum or (sites if isinstance(sites, int) else len(sites))
-    participants = register_sites(grid, sites, instruction, quorum, registration_timeout, first.stop, first.on_wait)
+    participants = register_sites(
+        grid, sites, instruction, quorum, registration_timeout, first.stop, first.on_wait, exchange
+    )
     on_registered(participants)
     for job in jobs:
         run_rounds(grid, participants, job)

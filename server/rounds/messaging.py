@@ -18,7 +18,8 @@ from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows, add_rows
 from fedbus.transport.messages import CONFIG, METRICS, MODEL_MISSING, Registration
 from server.flower_internals import ErrorCode
-from server.rounds.inbox import NUMBERS_ONLY, Inbox, ReplyLimits, ReplyLostError, open_inbox
+from server.rounds.exchange import Exchange
+from server.rounds.inbox import Inbox, ReplyLostError, open_inbox
 
 POLL_SECONDS = 0.05
 
@@ -38,11 +39,13 @@ class Participants:
         registrations: The registration of each node.
         approved: The names that the hub's operator gave to nodes; empty in a simulation.
         failures: Why a connected site could not register, by site.
+        exchange: Where the arrays of messages are; None in a simulation.
     """
 
     registrations: dict[int, Registration] = field(default_factory=dict)
     approved: Mapping[int, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    exchange: Exchange | None = None
 
     def name(self, node: int) -> str:
         """Return the name of a node's site, or its number while it has no name."""
@@ -121,7 +124,7 @@ def send_and_receive(
     participants: Participants,
     timeout: float,
     stop: threading.Event,
-    limits: ReplyLimits = NUMBERS_ONLY,
+    array_bytes: int = 0,
 ) -> Replies:
     """Send messages and wait for the replies until the time limit.
 
@@ -131,18 +134,21 @@ def send_and_receive(
         participants: The sites.
         timeout: Time limit in seconds; a reply that is not complete by then is left.
         stop: Set it to end early.
-        limits: The largest reply.
+        array_bytes: The most bytes of arrays in a reply, in a deployment.
 
     Raises:
         KeyboardInterrupt: If `stop` was set.
     """
-    outgoing = list(messages)
+    outgoing, exchange = list(messages), participants.exchange
+    if exchange:
+        exchange.open(array_bytes)
+        exchange.detach(outgoing)
     pending = set(grid.push_messages(outgoing))
     # By message, not by sender: an error that Flower reports on a site's behalf has Flower's own node as its sender.
     node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in outgoing}
     site_of = {message_id: participants.name(node) for message_id, node in node_of.items()}
     del outgoing  # frees the models in them
-    inbox, replies = open_inbox(grid, limits), Replies({}, {}, {})
+    inbox, replies = open_inbox(grid, exchange, array_bytes), Replies({}, {}, {})
     last = time.monotonic()
     deadline = last + timeout
     while pending and time.monotonic() < deadline:
@@ -158,7 +164,7 @@ def send_and_receive(
         pending -= arrived
         if arrived:
             last = time.monotonic()
-        if participants.approved:  # every poll is a call to the SuperLink, and fetches the models that have arrived
+        if participants.approved:  # every poll is a call to the SuperLink, and reads the models that have arrived
             time.sleep(pause_after(time.monotonic() - last))
         else:
             time.sleep(max(POLL_SECONDS, PAUSES_PER_POLL * (time.monotonic() - started)))

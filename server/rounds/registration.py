@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from fedbus.errors import RunError, SettingsError, listed
 from fedbus.settings.schema import Settings
 from fedbus.transport.messages import CONFIG, TRAINING, Instruction, Registration
-from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits
+from server.rounds.exchange import Exchange
 from server.rounds.messaging import POLL_SECONDS, Participants, Replies, read_config, read_metrics, send_and_receive
 from server.rounds.shares import check_shares, describe_shares
 
@@ -32,6 +32,7 @@ def register_sites(
     timeout: float,
     stop: threading.Event,
     on_wait: OnWait = lambda description: None,
+    exchange: Exchange | None = None,
 ) -> Participants:
     """Wait for the sites and request a registration from each.
 
@@ -43,12 +44,13 @@ def register_sites(
         timeout: Time limit in seconds.
         stop: Set it to end early.
         on_wait: Called with a description of what the run waits for.
+        exchange: As in `Participants`.
 
     Raises:
         RunError: If too few sites connected or registered, two have the same name, or one has another site's name.
         SettingsError: If what a site prepared does not match the settings.
     """
-    participants = Participants(approved=sites if isinstance(sites, Mapping) else {})
+    participants = Participants(approved=sites if isinstance(sites, Mapping) else {}, exchange=exchange)
     expected = len(sites) if isinstance(sites, Mapping) else sites
     nodes = wait_for_nodes(grid, expected, quorum, participants, timeout, stop, on_wait)
     replies = _request_registrations(grid, nodes, instruction, participants, timeout, stop, on_wait)
@@ -171,7 +173,7 @@ def send_until_quorum(
     timeout: float,
     stop: threading.Event,
     on_wait: OnWait,
-    limits: ReplyLimits = NUMBERS_ONLY,
+    array_bytes: int = 0,
 ) -> Replies:
     """Send messages; while fewer sites than the quorum reply, wait for disconnected ones and send to them again.
 
@@ -183,10 +185,10 @@ def send_until_quorum(
         timeout: Time limit in seconds, for all attempts together.
         stop: Set it to end early.
         on_wait: Called with a description of what the run waits for.
-        limits: The largest reply.
+        array_bytes: The most bytes of arrays in a reply, in a deployment.
     """
     deadline = time.monotonic() + timeout
-    replies = send_and_receive(grid, make_messages(()), participants, timeout, stop, limits)
+    replies = send_and_receive(grid, make_messages(()), participants, timeout, stop, array_bytes)
     while len(replies.messages) < quorum and replies.disconnected and time.monotonic() + RETRY_SECONDS < deadline:
         on_wait(f"waiting for {', '.join(replies.disconnected)} to reconnect")
         if stop.wait(RETRY_SECONDS):
@@ -194,6 +196,8 @@ def send_until_quorum(
         wait_for_nodes(grid, quorum, quorum, participants, deadline - time.monotonic(), stop, on_wait)
         again = replies.disconnected
         messages = make_messages(replies.messages.keys() | (replies.failures.keys() - set(again)))
-        retried = send_and_receive(grid, messages, participants, max(0.0, deadline - time.monotonic()), stop, limits)
+        retried = send_and_receive(
+            grid, messages, participants, max(0.0, deadline - time.monotonic()), stop, array_bytes
+        )
         replies = replies.updated(retried, again)
     return replies

@@ -25,6 +25,7 @@ from fedbus.runs.checkpoint import Checkpoint
 from fedbus.runs.history import round_line
 from fedbus.training.federation import add_steps
 from fedbus.training.missing_classes.registry import predictable
+from fedbus.transport.array_bytes import most_bytes
 from fedbus.transport.half_precision import as_received
 from fedbus.transport.messages import BINS, LIKELIHOODS, Instruction
 from fedbus.transport.packing import layout_of
@@ -38,7 +39,6 @@ from server.rounds.flower_messages import (
     to_array_record,
     training_messages,
 )
-from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits, limits_of_model
 from server.rounds.job import Job
 from server.rounds.messaging import Participants, Replies
 from server.rounds.policies import apply_policies
@@ -118,7 +118,7 @@ class RoundLoop:
             lambda excluded: training_messages(
                 planned, checkpoint.state, self.participants, self.codec, timeout, excluded
             ),
-            limits_of_model(self.codec.layout),
+            most_bytes(self.codec.layout),
         )
         screened = screen_updates(replies, self.participants, self.settings, checkpoint.state, self.codec)
         self.codec.release()
@@ -230,12 +230,12 @@ class RoundLoop:
     def _send(
         self,
         make_messages: Callable[[Collection[str]], list[Message]],
-        limits: ReplyLimits = NUMBERS_ONLY,
+        array_bytes: int = 0,
         quorum: int | None = None,
     ) -> Replies:
         job, timeout, fewest = self.job, self.settings.round_timeout, self.quorum if quorum is None else quorum
         return send_until_quorum(
-            self.grid, make_messages, self.participants, fewest, timeout, job.stop, job.on_wait, limits
+            self.grid, make_messages, self.participants, fewest, timeout, job.stop, job.on_wait, array_bytes
         )
 
     def _wait_for_sites(self) -> None:

@@ -44,7 +44,6 @@ from fedbus.transport.secure_records import (
 )
 from fedbus.transport.summed_update import Sum
 from server.rounds.epsilon import epsilon_fault
-from server.rounds.inbox import NUMBERS_ONLY, ReplyLimits
 from server.rounds.messaging import Replies, read_metrics, read_record, send_and_receive
 from server.rounds.secure_request import Channel, Request, Summed
 
@@ -217,13 +216,9 @@ class Attempt:
             if model is not None:
                 content[ARRAYS] = model
             messages.append(Message(content, node, f"{kind}.{action}", ttl=timeout))
-        limits = self._limits() if model is not None else NUMBERS_ONLY
-        replies = send_and_receive(channel.grid, messages, channel.participants, timeout, channel.stop, limits)
+        values, numbers = self.request.format.size
+        array_bytes = 0 if model is None else 4 * values + 8 * numbers + 2 * ARRAY_OVERHEAD
+        replies = send_and_receive(channel.grid, messages, channel.participants, timeout, channel.stop, array_bytes)
         self.session.refused |= replies.failures
         self.disconnected |= set(replies.disconnected)
         return replies
-
-    def _limits(self) -> ReplyLimits:
-        values, numbers = self.request.format.size
-        size = NUMBERS_ONLY.size + 4 * values + 8 * numbers + 2 * ARRAY_OVERHEAD
-        return ReplyLimits(NUMBERS_ONLY.objects + size // NUMBERS_ONLY.size, size)

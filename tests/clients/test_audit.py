@@ -53,6 +53,18 @@ def update() -> RecordDict:
     return RecordDict({ARRAYS: ArrayRecord(arrays), METRICS: MetricRecord({"steps": 4, "confusion": [1, 2]})})
 
 
+class ArraysStay:
+    """In place of the exchange with the hub: what would leave stays in the answer."""
+
+    def name_in(self, message: Message) -> str:
+        return ""
+
+    def fetch(self, message: Message, run: str) -> None:
+        pass
+
+    send = fetch
+
+
 def sent_by(site: SiteFolder, message: Message, answer: RecordDict | Error, monkeypatch) -> Message:
     """Let the site's worker answer a message; return what it hands to Flower."""
     pushed: list[Message] = []
@@ -63,8 +75,9 @@ def sent_by(site: SiteFolder, message: Message, answer: RecordDict | Error, monk
         return Message(answer, reply_to=message)
 
     own = Worker(
-        "127.0.0.1:1", b"x" * 32, application, lambda bundle, message: None, AnswerLog(site.audit), lambda text: None
-    )
+        "127.0.0.1:1", b"x" * 32, application, lambda bundle, message: None, AnswerLog(site.audit), ArraysStay(),
+        lambda text: None,
+    )  # fmt: skip
     task = SimpleNamespace(
         client=None, heartbeat=None, message=message, context=None, bundle=SimpleNamespace(content=BUNDLE)
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedbus.errors import RunError
-from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, local_batch_norm, site_state
+from fedbus.runs.site_state import BATCH_NORM, OPTIMISER, forget_optimisers, local_batch_norm, site_state
 
 
 def tensors(value: float) -> dict[str, torch.Tensor]:
@@ -88,3 +88,14 @@ def test_a_truncated_file_is_damaged(tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(RunError, match="damaged"):
         state.load(BATCH_NORM, 1)
+
+
+def test_a_training_that_has_ended_keeps_batch_norm_only(tmp_path):
+    for title in ("run", "another"):
+        for kind in (BATCH_NORM, OPTIMISER):
+            site_state(tmp_path, title, "north").save(kind, 1, tensors(1))
+    (tmp_path / "memory" / "run" / "north" / "epsilon.json").touch()
+    forget_optimisers(tmp_path, "run")
+    assert files(tmp_path) == ["batch-norm-00001.safetensors", "epsilon.json"]
+    assert site_state(tmp_path, "another", "north").load(OPTIMISER, 1)
+    forget_optimisers(tmp_path, "never begun")

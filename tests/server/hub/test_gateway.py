@@ -26,6 +26,7 @@ from tests.signed_calls import signed_headers
 from tests.superlink import ANSWER, SuperLink
 
 NODE = 2**63 + 5
+NO_ARRAYS = Path("unused")
 GOOD = "/v1/fleet/pull-messages"
 PUSH = "/v1/fleet/push-messages"
 
@@ -62,7 +63,7 @@ def approved(key) -> set[str]:
 @pytest.fixture
 def site(superlink, running, approved, key) -> Iterator[TestClient]:
     """An approved site's calls."""
-    app = make_gateway(superlink.address, running[1], lambda: approved)
+    app = make_gateway(superlink.address, running[1], lambda: approved, NO_ARRAYS)
     with TestClient(app, headers=signed_headers(key), raise_server_exceptions=True) as client:
         yield client
 
@@ -168,7 +169,7 @@ def test_a_malformed_key_is_refused(site, superlink, key):
 
 
 def test_a_call_without_a_key_is_refused(superlink, running, approved):
-    with TestClient(make_gateway(superlink.address, running[1], lambda: approved)) as stranger:
+    with TestClient(make_gateway(superlink.address, running[1], lambda: approved, NO_ARRAYS)) as stranger:
         assert stranger.post(GOOD).status_code == 401
     assert superlink.seen == []
 
@@ -284,7 +285,7 @@ def test_the_gateway_parses_no_other_call(body, site, superlink):
 def test_without_a_superlink_a_site_is_told_to_retry(running, approved, key):
     with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
-        app = make_gateway(f"127.0.0.1:{taken.getsockname()[1]}", running[1], lambda: approved)
+        app = make_gateway(f"127.0.0.1:{taken.getsockname()[1]}", running[1], lambda: approved, NO_ARRAYS)
         with TestClient(app, headers=signed_headers(key)) as client:
             assert client.post(GOOD).status_code == 503
 
@@ -292,6 +293,8 @@ def test_without_a_superlink_a_site_is_told_to_retry(running, approved, key):
 def test_a_superlink_with_another_ca_is_not_called(superlink, approved, key, tmp_path):
     other = tmp_path / "other.crt"
     other.write_bytes(make_ca("127.0.0.1").certificate_pem)
-    with TestClient(make_gateway(superlink.address, other, lambda: approved), headers=signed_headers(key)) as client:
+    with TestClient(
+        make_gateway(superlink.address, other, lambda: approved, NO_ARRAYS), headers=signed_headers(key)
+    ) as client:
         assert client.post(GOOD).status_code == 503
     assert superlink.seen == []

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -86,7 +87,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def site(superlink, approved, pipe, key) -> Iterator[TestClient]:
-    app = make_gateway(superlink.address, superlink.ca, lambda: approved, pipe.read_end)
+    app = make_gateway(superlink.address, superlink.ca, lambda: approved, Path("unused"), pipe.read_end)
     with TestClient(app, headers=signed_headers(key)) as client:
         yield client
 

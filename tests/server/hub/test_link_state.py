@@ -21,7 +21,7 @@ from server.hub.folder import HubFolder, init_hub
 from server.hub.instructions import Pipe
 from server.hub.link_state import NODE_BYTES, HubLinkState
 from server.hub.superlink_process import registered_keys
-from server.rounds.inbox import NUMBERS_ONLY, open_inbox
+from server.rounds.inbox import open_inbox
 from tests.approved_sites import approved_site, new_public_key
 from tests.superlink_state import StateGrid, announce, upload
 
@@ -168,7 +168,7 @@ def test_the_model_of_an_instruction_that_its_site_never_confirms_does_not_stay(
         grid.state.delete_node("a", grid.nodes[0])
     else:
         announce(grid, grid.nodes[0], Message(RecordDict(), reply_to=sent))
-    inbox = open_inbox(grid, NUMBERS_ONLY)
+    inbox = open_inbox(grid)
     inbox.look([identifier])
     assert identifier not in grid.state.objects
     assert max(len(entry.content) for entry in grid.state.objects.values()) < 1000
