@@ -51,9 +51,12 @@ class ArrayExchange:
             RunError: If they are too large or damaged, or the hub does not have them.
             httpx.HTTPError: If the hub does not answer for ten minutes.
         """
+        left = MOST_BYTES
         for name, record in list(message.content.items()):
             if isinstance(record, ConfigRecord) and "sha256" in record:
-                arrays = self._read(StoredArrays.from_config(record, MOST_BYTES), check_exchange_name(run))
+                stored = StoredArrays.from_config(record, left)
+                left -= stored.size
+                arrays = self._read(stored, check_exchange_name(run))
                 # Shapes and types are read from the arrays themselves, after they have been checked.
                 found = {key: Array("", (), "numpy.ndarray", data) for key, data in arrays.items()}
                 message.content[name] = ArrayRecord(found)

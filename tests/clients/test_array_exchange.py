@@ -210,6 +210,15 @@ def test_what_the_hub_has_not_described_is_refused(content, size, words, site, m
         site.fetch(referring(size), RUN)
 
 
+def test_the_arrays_of_a_message_are_limited_together(site, monkeypatch):
+    with_hub(monkeypatch, lambda request: httpx.Response(200, stream=httpx.ByteStream(b"model!")))
+    monkeypatch.setattr(array_exchange, "MOST_BYTES", 11)
+    message = referring()
+    message.content["more"] = message.content[ARRAYS]
+    with pytest.raises(RunError, match="6 bytes, more than 5"):
+        site.fetch(message, RUN)
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "x" * 65])
 def test_the_hub_can_not_choose_the_path_of_a_call(name, site, monkeypatch):
     called = with_hub(monkeypatch, lambda request: httpx.Response(200))
