@@ -34,7 +34,7 @@ def test_the_operator_sees_the_settings_of_a_study_before_it_is_prepared(site, m
         assert len(said) == 1, "shown before"
 
     monkeypatch.setattr("clients.workspace.workspace_of_site", prepare)
-    join._make_worker(site, b"", said.append, said.append)
+    join._make_worker(site, b"", threading.Event(), said.append, said.append)
     find_workspace = found[0]
     find_workspace(CONTEXT, Instruction(tiny_settings(rounds=36), 7, (), title="spring-fedavg-7"))
     assert "study spring-fedavg-7, seed 7:" in said[0]
@@ -50,7 +50,7 @@ def test_what_an_earlier_run_left_in_memory_is_dropped(site, monkeypatch):
     monkeypatch.setattr("clients.app.make_client_app", lambda find_workspace: found.append(find_workspace))
     monkeypatch.setattr("clients.workspace.workspace_of_site", lambda *_: None)
     monkeypatch.setattr("clients.work.forget", lambda: forgotten.append(True))
-    join._make_worker(site, b"", lambda _: None, lambda _: None)
+    join._make_worker(site, b"", threading.Event(), lambda _: None, lambda _: None)
     counts = []
     for settings, seed in (
         (tiny_settings(), 1),
