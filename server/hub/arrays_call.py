@@ -38,21 +38,19 @@ class ArraysCall(SiteCall):
                 return await self._write(request, site, exchange, digest, int(offset))
             await held.enter_async_context(request.app.state.budget.hold(site, PIECE_BYTES))
             return make_answer(self.files.read(exchange, digest, int(offset)), 200, BYTES)
-        except NotExpectedError:
+        except (NotExpectedError, FileNotFoundError):  # the second, if the run has just ended
             return refuse(404, "No run has or expects these arrays.")
+        except TimeoutError:  # an OSError, too
+            raise
+        except OSError as error:
+            logging.getLogger("uvicorn.error").error("The arrays of a message can't be read or written: %s", error)
+            return refuse(503, "The hub is busy.")  # the site tries again
 
     async def _write(self, request: Request, site: str, exchange: str, digest: str, offset: int) -> Response:
-        length = request.headers.get("content-length")
-        if refusal := refuse_size(length, PIECE_BYTES):
+        if refusal := refuse_size(request.headers, PIECE_BYTES):
             return refusal
-        async with request.app.state.budget.hold(site, int(length or 0)):
+        async with request.app.state.budget.hold(site, int(request.headers["content-length"])):
             async with asyncio.timeout(BODY_SECONDS):
                 body = await request.body()
-            try:
-                self.files.write(site, exchange, digest, offset, body)
-            except FileNotFoundError as error:  # the run has just ended
-                raise NotExpectedError from error
-            except OSError as error:
-                logging.getLogger("uvicorn.error").error("A site's arrays can't be written: %s", error)
-                return refuse(503, "The hub is busy.")  # the site tries again
+            self.files.write(site, exchange, digest, offset, body)
         return Response()

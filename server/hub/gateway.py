@@ -105,12 +105,12 @@ class _FleetCall(SiteCall):
 
     async def answer(self, request: Request, site: str, held: AsyncExitStack) -> Response:
         """Forward a call; a question for instructions is held while there is none."""
-        state, length = request.app.state, request.headers.get("content-length")
+        state = request.app.state
         path: str = request.scope["path"]  # the path that was routed; `request.url` depends on the Host header
         # A question is held beyond the budget below, and must be as small as what that does not count.
-        if refusal := refuse_size(length, SMALL_BYTES if path.endswith(ASK) else MAX_BODY_BYTES):
+        if refusal := refuse_size(request.headers, SMALL_BYTES if path.endswith(ASK) else MAX_BODY_BYTES):
             return refusal
-        async with state.budget.hold(site, int(length or 0)):
+        async with state.budget.hold(site, int(request.headers["content-length"])):
             async with asyncio.timeout(BODY_SECONDS):
                 body = await request.body()
             if path.endswith("/push-messages") and not _are_own_replies(body):

@@ -62,9 +62,11 @@ def refuse_key() -> Response:
     return refuse(401, "This request is not signed with a key that is approved here.")
 
 
-def refuse_size(length: str | None, most: int) -> Response | None:
+def refuse_size(headers: Mapping[str, str], most: int) -> Response | None:
     """Return the answer to a request without a size, or with too large a one; None if its body can be read."""
-    if length is None:  # a body in chunks has no size that could be checked before
+    length = headers.get("content-length")
+    # A body in chunks has no size that could be checked before, whatever the other header says.
+    if length is None or "transfer-encoding" in headers:
         return refuse(411, "This request has no Content-Length.")
     return refuse(413, "This request is too large.") if int(length) > most else None
 

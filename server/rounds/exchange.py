@@ -76,15 +76,24 @@ class Exchange:
         if not isinstance(record, ConfigRecord):
             return
         stored = StoredArrays.from_config(record, most)
-        path = next(self.folder.glob(f"{IN}/*/{stored.digest}"), None)
-        if path is None:
-            raise RunError("The arrays of a reply are missing.", "Rerun with --resume.")
-        if path.stat().st_size != stored.size:  # before it is read: the gateway allows for the largest reply
-            raise RunError("The arrays of a reply are incomplete.", "Rerun with --resume.")
-        arrays = stored.split(path.read_bytes())
-        path.unlink()
+        arrays = self._take(stored)
         # Shapes and types are read from the arrays themselves, after they have been checked.
         reply.content[name] = ArrayRecord({key: Array("", (), "numpy.ndarray", data) for key, data in arrays.items()})
+
+    def _take(self, stored: StoredArrays) -> dict[str, bytes]:
+        """Read a file that a site has sent, and delete it; another site may have a wrong one of the same name."""
+        fault = RunError("The arrays of a reply are missing.", "Rerun with --resume.")
+        for path in sorted(self.folder.glob(f"{IN}/*/{stored.digest}")):
+            try:
+                if path.stat().st_size != stored.size:  # before it is read
+                    raise RunError("The arrays of a reply are incomplete.", "Rerun with --resume.")
+                arrays = stored.split(path.read_bytes())
+            except RunError as error:
+                fault = error
+            else:
+                path.unlink()
+                return arrays
+        raise fault
 
 
 @contextmanager

@@ -150,6 +150,15 @@ def test_other_calls_are_refused(method, path, headers, status, run, gateway):
     connection.close()
 
 
+def test_a_disk_that_fails_is_a_reason_to_try_again(run, gateway):
+    (run.folder / "out" / ("a" * 64)).mkdir()  # reading it fails
+    connection = gateway.site()
+    connection.request("GET", f"/v1/arrays/{RUN}/{'a' * 64}?offset=0", headers=signed_headers(gateway.key))
+    assert connection.getresponse().status == 503
+    assert "can't be read or written" in gateway.logged.pop()
+    (run.folder / "out" / ("a" * 64)).rmdir()
+
+
 def with_hub(monkeypatch, handle: Callable[[httpx.Request], httpx.Response]) -> list[str]:
     """Replace the hub; return the methods that it was called with."""
     called = list[str]()

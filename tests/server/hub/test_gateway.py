@@ -272,6 +272,17 @@ def test_a_body_without_a_length_is_refused(site, superlink):
     assert superlink.seen == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", GOOD), ("POST", "/v1/fleet/push-object"), ("PUT", f"/v1/arrays/x/{'a' * 64}?offset=0")],
+)
+def test_a_body_in_chunks_is_refused_whatever_length_it_states(method, path, site, superlink):
+    """HTTP lets the chunks win: a stated length of 0 would let any size into the gateway's memory."""
+    headers = {"content-length": "0", "transfer-encoding": "chunked"}
+    assert site.request(method, path, headers=headers, content=b"x").status_code == 411
+    assert superlink.seen == []
+
+
 def test_flowers_chunks_pass():
     assert gateway.MAX_BODY_BYTES > 2 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
 

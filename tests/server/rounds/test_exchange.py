@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
 from fedbus.errors import RunError
 from fedbus.transport.messages import ARRAYS, CONFIG, METRICS
@@ -17,6 +18,11 @@ from tests.superlink_state import StateGrid
 
 LAYOUT = {"a": (50,), "b": (3, 4)}
 VALUES = np.arange(62, dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _sender() -> None:
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # as Flower's processes set it
 
 
 @pytest.fixture
@@ -94,6 +100,16 @@ def test_arrays_that_are_missing_incomplete_too_large_or_others_are_refused(exch
             exchange.attach(reply(stored), ARRAYS, 1 << 20)
     path.write_bytes(b"update")
     exchange.attach(reply(stored), ARRAYS, 6)
+
+
+def test_a_site_that_guesses_the_name_of_another_one_s_file_does_not_spoil_it(exchange):
+    stored = StoredArrays.of({"flat": b"update"})
+    for site, content in (("a-liar", b"x"), ("b-liar", b"UPDATE"), ("north", b"update"), ("z-liar", b"")):
+        (exchange.folder / "in" / site).mkdir()
+        (exchange.folder / "in" / site / stored.digest).write_bytes(content)
+    found = reply(stored)
+    exchange.attach(found, ARRAYS, 1 << 20)
+    assert found.content[ARRAYS]["flat"].data == b"update"
 
 
 def test_the_next_message_begins_with_empty_folders_and_its_own_limit(exchange):
