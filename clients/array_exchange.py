@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 60.0
 
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.2, 10.0
 GIVE_UP_SECONDS = 600.0
-"""For one piece, of which the first try and every pause is part."""
+"""For one piece, all tries and pauses together."""
 
 
 class ArrayExchange:
@@ -59,6 +59,7 @@ class ArrayExchange:
                 arrays = self._read(stored, check_exchange_name(run))
                 # Shapes and types are read from the arrays themselves, after they have been checked.
                 found = {key: Array("", (), "numpy.ndarray", data) for key, data in arrays.items()}
+                del message.content[name]  # Flower logs a record that is replaced
                 message.content[name] = ArrayRecord(found)
 
     def send(self, answer: Message, run: str) -> None:
@@ -73,6 +74,7 @@ class ArrayExchange:
                 arrays = {key: array.data for key, array in record.items()}
                 stored = StoredArrays.of(arrays)
                 self._write(stored, b"".join(arrays.values()), check_exchange_name(run))
+                del answer.content[name]
                 answer.content[name] = ConfigRecord(stored.to_config())
 
     def _read(self, stored: StoredArrays, run: str) -> dict[str, bytes]:
@@ -103,32 +105,37 @@ class ArrayExchange:
         deadline, pause = time.monotonic() + GIVE_UP_SECONDS, FIRST_PAUSE_SECONDS
         key = read_private_key(self.site.key)
         while True:
+            if self.stop.is_set():
+                raise httpx.ReadTimeout("This site is leaving.")
             # As it is: a body of a few kilobytes could be unpacked to one of any size.
             request = hub.build_request(method, path, content=content, headers={"accept-encoding": "identity"})
             sign_request(request, key)
             try:
-                return _read_body(hub.send(request, stream=True), most)
+                return self._read_body(hub.send(request, stream=True), most, deadline)
             except (httpx.TransportError, httpx.HTTPStatusError):
                 if time.monotonic() > deadline or self.stop.wait(pause):
                     raise
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
-
-def _read_body(answer: httpx.Response, most: int) -> bytes:
-    try:
-        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            answer.raise_for_status()
-        if answer.status_code != httpx.codes.OK:
-            raise RunError(
-                f"The hub refuses the arrays of a message (HTTP {answer.status_code}); its run may have ended.",
-                "Install the hub's version of FedBUS here, if this happens in every round.",
-            )
-        pieces, size = [], 0
-        for piece in answer.iter_raw():
-            pieces.append(piece)
-            size += len(piece)
-            if size > most:
-                raise RunError("The hub's answer is larger than it has said.", "Install the hub's version of FedBUS.")
-        return b"".join(pieces)
-    finally:
-        answer.close()
+    def _read_body(self, answer: httpx.Response, most: int, deadline: float) -> bytes:
+        try:
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                answer.raise_for_status()
+            if answer.status_code != httpx.codes.OK:
+                raise RunError(
+                    f"The hub refuses the arrays of a message (HTTP {answer.status_code}); its run may have ended.",
+                    "Install the hub's version of FedBUS here, if this happens in every round.",
+                )
+            pieces, size = [], 0
+            for piece in answer.iter_raw():
+                if self.stop.is_set() or time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("The hub sends a byte now and then, or this site is leaving.")
+                pieces.append(piece)
+                size += len(piece)
+                if size > most:
+                    raise RunError(
+                        "The hub's answer is larger than it has said.", "Install the hub's version of FedBUS."
+                    )
+            return b"".join(pieces)
+        finally:
+            answer.close()

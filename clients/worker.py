@@ -64,9 +64,9 @@ class _Task:
 class Worker:
     """Works for one SuperNode on this machine.
 
-    Messages are fetched in threads and processed one after another in the thread that calls `run`. A fetch takes as
-    long as the transfer from the hub, or fails: when a run ends while its message is being transferred, the SuperNode
-    continues to offer a task whose content will never arrive.
+    Messages are fetched in threads, and processed one after another, arrays included, in the thread that calls `run`. A
+    fetch takes as long as the SuperNode takes to receive the message, or fails: when a run ends meanwhile, the
+    SuperNode continues to offer a task whose content will never arrive.
 
     Args:
         runtime: host:port of the SuperNode's runtime API.
@@ -124,15 +124,24 @@ class Worker:
         try:
             run = self.exchange.name_in(task.message)
             reply = self._recorded(task, self._reply_to(task, run))
-            self.exchange.send(reply, run)
-            push_message(task.client, reply, task.context)
+            push_message(task.client, self._without_arrays(task, reply, run), task.context)
             status = SubStatus.COMPLETED
         except (httpx.HTTPError, ObjectPushError) as error:
-            self.log(f"a reply could not be sent ({type(error).__name__}); the hub will repeat its request")
-        except RunError as error:
-            self.log(f"a reply could not be sent. {error}")
+            self.log(f"a message could not be fetched or answered ({type(error).__name__}); the hub may ask again")
         finally:
             _finish(task.client, task.heartbeat, task.context, status)
+
+    def _without_arrays(self, task: _Task, reply: Message, run: str) -> Message:
+        """Send the arrays of a reply ahead; if the hub refuses them, the reply says so, and nothing waits for them."""
+        try:
+            self.exchange.send(reply, run)
+        except RunError as error:
+            self.log(str(error))
+            reason = f"{type(error).__name__}; {SEE_LOG}"
+            return self._recorded(
+                task, Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=task.message)
+            )
+        return reply
 
     def _reply_to(self, task: _Task, run: str) -> Message:
         refusal = self.check_message(task.bundle, task.message)

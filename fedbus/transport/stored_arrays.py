@@ -29,7 +29,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 PATH = "/v1/arrays"
 """Where the gateway answers: PATH/EXCHANGE/DIGEST?offset=BYTES."""
 
-PIECE_BYTES = 8 << 20
+PIECE_BYTES = 4 << 20
 """The most that one request carries: on a bad line, only this much is repeated."""
 
 MOST_ARRAYS = 10_000

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
 SITE_SECONDS = 600.0
-"""From one request with an approved key to the next, with body and answer: 5 MB take 40 s at 1 Mbit/s."""
+"""From one request with an approved key to the next, with body and answer: 4 MB take 40 s at 1 Mbit/s."""
 
 MAX_STRANGERS, MAX_STRANGERS_PER_NETWORK = 512, 128
 """Connections without a proved key, the second figure for those that have sent something and for the silent ones each.

@@ -18,7 +18,7 @@ import uvicorn
 from fedbus.deployment.private_folder import write_private
 from fedbus.errors import RunError
 from fedbus.system.processes import end_child, log_tail
-from fedbus.system.scratch import scratch_folder
+from fedbus.system.scratch import delete_abandoned, scratch_folder
 from fedbus.system.signals import stops_on_signals
 from server.hub.admission import check_approved_sites
 from server.hub.approved_sites import approved_sites_file, lock_sites
@@ -55,6 +55,8 @@ def serve(hub: HubFolder, ready: Callable[[], object]) -> None:
     """
     settings = hub.settings
     raise_file_limit()
+    if hub.exchange.is_dir():
+        delete_abandoned(hub.exchange)  # updates of a run that was killed
     _check_port_is_free(settings.listen, settings.port)
     stop = threading.Event()
     with stops_on_signals(stop), scratch_folder(Path(tempfile.gettempdir())) as folder, Pipe() as pipe:

@@ -78,6 +78,7 @@ class Exchange:
         stored = StoredArrays.from_config(record, most)
         arrays = self._take(stored)
         # Shapes and types are read from the arrays themselves, after they have been checked.
+        del reply.content[name]  # Flower logs a record that is replaced
         reply.content[name] = ArrayRecord({key: Array("", (), "numpy.ndarray", data) for key, data in arrays.items()})
 
     def _take(self, stored: StoredArrays) -> dict[str, bytes]:
@@ -90,8 +91,10 @@ class Exchange:
                 arrays = stored.split(path.read_bytes())
             except RunError as error:
                 fault = error
+            except OSError:  # its site has just begun another file
+                continue
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 return arrays
         raise fault
 

@@ -25,7 +25,7 @@ POLL_SECONDS = 0.05
 
 PAUSES_PER_POLL = 9
 """In a simulation, a poll of a thousand sites takes longer than the pause after it: polling must not take the time of
-their work. A deployed poll is not followed by so long a pause, since it also fetches models."""
+their work. A deployed poll is not followed by so long a pause, since it also reads models."""
 
 DISCONNECTED = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's codes for a site that disconnected, or a message that was lost with it."""

@@ -201,9 +201,16 @@ def test_a_site_that_leaves_does_not_wait_for_its_hub(site, monkeypatch):
 
     called = with_hub(monkeypatch, handle)
     site.stop.set()
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx.HTTPError):
         site.fetch(referring(), RUN)
-    assert called == ["GET"]
+    assert called == []
+
+
+def test_a_hub_that_sends_a_byte_now_and_then_is_given_up(site, monkeypatch):
+    monkeypatch.setattr(array_exchange, "GIVE_UP_SECONDS", -1.0)
+    with_hub(monkeypatch, lambda request: httpx.Response(200, stream=httpx.ByteStream(b"model!")))
+    with pytest.raises(httpx.ReadTimeout):
+        site.fetch(referring(), RUN)
 
 
 @pytest.mark.parametrize(

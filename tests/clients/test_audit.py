@@ -85,6 +85,18 @@ def sent_by(site: SiteFolder, message: Message, answer: RecordDict | Error, monk
     return pushed[0]
 
 
+def test_arrays_that_the_hub_refuses_become_an_error_at_once(site, monkeypatch):
+    """Otherwise the hub would wait for the reply until its time limit."""
+
+    def refuse(self, reply: Message, run: str) -> None:
+        raise RunError("The hub refuses the arrays.", "Ask the coordinator.")
+
+    monkeypatch.setattr(ArraysStay, "send", refuse)
+    sent = sent_by(site, request("train"), update(), monkeypatch)
+    assert (sent.has_error(), sent.error.reason) == (True, "RunError; see the site's own log")
+    assert [entry.event for entry in entries(site)][-2:] == ["update sent", "request failed"]
+
+
 def entries(site: SiteFolder) -> list[Entry]:
     chain = site.audit.read()
     assert chain.faults == []
