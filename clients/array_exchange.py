@@ -33,11 +33,15 @@ class ArrayExchange:
 
     Args:
         site: The site's folder.
-        stop: Ends the pauses between two tries.
+        stop: Ends a transfer, and the pauses between two tries.
+
+    Raises:
+        RunError: If the private key can't be read.
     """
 
     def __init__(self, site: SiteFolder, stop: threading.Event) -> None:
         self.site, self.stop = site, stop
+        self.key = read_private_key(site.key)
 
     def name_in(self, message: Message) -> str:
         """Remove the name of the hub's run from a message, and return it; empty if it has none."""
@@ -103,13 +107,12 @@ class ArrayExchange:
             httpx.HTTPError: If it does not answer in time, or the site is leaving.
         """
         deadline, pause = time.monotonic() + GIVE_UP_SECONDS, FIRST_PAUSE_SECONDS
-        key = read_private_key(self.site.key)
         while True:
             if self.stop.is_set():
                 raise httpx.ReadTimeout("This site is leaving.")
             # As it is: a body of a few kilobytes could be unpacked to one of any size.
             request = hub.build_request(method, path, content=content, headers={"accept-encoding": "identity"})
-            sign_request(request, key)
+            sign_request(request, self.key)
             try:
                 return self._read_body(hub.send(request, stream=True), most, deadline)
             except (httpx.TransportError, httpx.HTTPStatusError):

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import Context, Message
 
 from fedbus.deployment.flower_version import check_flower_version
 
@@ -71,8 +70,8 @@ __all__ = [
     "ActivateNodeRequest", "DeactivateNodeRequest", "ErrorCode", "Fab", "FleetHttpClient", "HeartbeatSender",
     "NodeAuthHttpInterceptor", "ObjectPushError", "ProtobufClientInterceptor", "RuntimeHttpClient",
     "RuntimeTokenHttpInterceptor", "RuntimeVersionHttpInterceptor", "SendTaskHeartbeatRequest", "SubStatus",
-    "SuperExecAuthHttpInterceptor", "TaskType", "fetch_task", "public_key_to_bytes", "push_message",
-    "push_task_output", "run_supernode", "sign_request",
+    "SuperExecAuthHttpInterceptor", "TaskType", "public_key_to_bytes", "pull_task_input", "push_message",
+    "push_task_output", "run_supernode", "shorten_worker_pauses", "sign_request",
 ]  # fmt: skip
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.05, 1.0
@@ -92,22 +91,19 @@ fetch_objects = partial(pull_objects, **_QUICKLY)
 _fetch_message = partial(pull_and_inflate_object_from_tree, **_QUICKLY)
 
 
-def fetch_task(client: RuntimeHttpClient) -> tuple[Message, Context, Fab]:
-    """Fetch the message of a task with its context and bundle, with the same pauses.
+def shorten_worker_pauses() -> None:
+    """Have `pull_task_input` fetch the objects of a message with these pauses.
 
     A SuperNode offers a task before it has all of its message; Flower's own pauses begin with a second.
 
     Raises:
         RuntimeError: If Flower no longer fetches objects as it did.
-        Exception: If the run or the SuperNode has ended, or the message is damaged.
     """
     found = getattr(run_clientapp, "pull_and_inflate_object_from_tree", None)
     if found not in (pull_and_inflate_object_from_tree, _fetch_message):
         raise RuntimeError("Flower's worker has changed.")
     patched: Any = run_clientapp
     patched.pull_and_inflate_object_from_tree = _fetch_message
-    message, context, _, bundle = pull_task_input(client)
-    return message, context, bundle
 
 
 def sign_request(request: httpx.Request, key: ec.EllipticCurvePrivateKey) -> None:

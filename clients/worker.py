@@ -32,9 +32,10 @@ from clients.flower_internals import (
     SubStatus,
     SuperExecAuthHttpInterceptor,
     TaskType,
-    fetch_task,
+    pull_task_input,
     push_message,
     push_task_output,
+    shorten_worker_pauses,
 )
 from fedbus.deployment.application import digest_of
 from fedbus.errors import RunError
@@ -90,6 +91,7 @@ class Worker:
     ) -> None:
         self.runtime, self.application, self.check_message, self.log = runtime, application, check_message, log
         self.record, self.exchange = record, exchange
+        shorten_worker_pauses()  # here, where a Flower that has changed is noticed
         self.fetched: queue.Queue[_Task] = queue.Queue()
         self.task_client = self._client(
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE}))
@@ -113,7 +115,7 @@ class Worker:
         heartbeat = HeartbeatSender(lambda: _send_heartbeat(client))
         heartbeat.start()
         try:
-            message, context, bundle = fetch_task(client)
+            message, context, _, bundle = pull_task_input(client)
         except Exception:  # the run or the SuperNode has ended, or the hub's message is damaged
             _finish(client, heartbeat, None, SubStatus.FAILED)
         else:
