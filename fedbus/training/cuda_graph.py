@@ -1,8 +1,10 @@
 """Training steps as a CUDA graph: the GPU repeats a recorded step without the processor issuing each kernel again.
 
-A step of ResNet-50 has more than a thousand kernels. With small batches, issuing them takes longer than computing them.
+A step of ResNet-50 has more than a thousand kernels. With small batches, issuing them takes longer than computing them:
+on an H200, a replayed step of 10 images takes a third of the time, one of 32 images half (docs/gpu.md).
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,17 +18,20 @@ from fedbus.training.optimiser import set_learning_rate
 WARM_UP = 3
 """Steps before the recording, as PyTorch's documentation asks: they select kernels and make the optimiser's state."""
 
+LEAST_STEPS = 8
+"""Steps of a round for which a recording pays: it takes as long as a few steps."""
+
 Step = Callable[..., None]
 """Takes one step from tensors on the device."""
 
-_enabled: ContextVar[bool] = ContextVar("cuda_graphs", default=False)
+_enabled: ContextVar[bool] = ContextVar("cuda_graphs", default=True)
 
 
 @contextmanager
-def cuda_graphs(enabled: bool = True) -> Iterator[None]:
-    """Decide whether training in this context uses CUDA graphs where it runs on a GPU. Elsewhere it changes nothing.
+def cuda_graphs(enabled: bool) -> Iterator[None]:
+    """Decide whether training in this context uses CUDA graphs where it runs on a GPU; without this, it does.
 
-    Off by default: no GPU has been measured yet.
+    For measurements of what they gain.
     """
     token = _enabled.set(enabled)
     try:
@@ -36,7 +41,7 @@ def cuda_graphs(enabled: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def prepare_steps(step: Step, optimiser: torch.optim.Optimizer, device: torch.device) -> Iterator[Step]:
+def prepare_steps(step: Step, optimiser: torch.optim.Optimizer, device: torch.device, steps: int) -> Iterator[Step]:
     """Give a function that sets the learning rate, its first argument, then takes a step from the others.
 
     Args:
@@ -44,8 +49,9 @@ def prepare_steps(step: Step, optimiser: torch.optim.Optimizer, device: torch.de
             anything else that does: a CUDA graph would repeat the first value.
         optimiser: The optimiser that the step uses.
         device: Device of the training. What runs on it must be waited for before the context ends.
+        steps: How many steps will be taken.
     """
-    if device.type == "cuda" and _enabled.get():
+    if device.type == "cuda" and _enabled.get() and steps >= LEAST_STEPS:
         captured = CapturedStep(step, optimiser, device, CudaGraph())
         try:
             yield captured
@@ -91,8 +97,15 @@ class CudaGraph:
         """Record the work; its memory stays reserved for the replays.
 
         thread_local: other threads of the process, such as those of a DataLoader, may use the GPU in the meantime.
+
+        Raises:
+            RuntimeError: If the work waits for the GPU, or its memory is not enough.
         """
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        # PyTorch would stay on the side stream after an error.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
+        ):
             work()
 
     def replay(self) -> None:
@@ -104,7 +117,8 @@ class CapturedStep:
     """Steps of which the first are taken, and the others replayed from a recording of one step.
 
     A replay reads and writes the same memory as the recording, so the inputs are copied to one place, and the learning
-    rate is a tensor of float32. Up to the rounding of the rate, the result is that of taking each step.
+    rate is a tensor of float32. Up to the rounding of the rate, the result is that of taking each step. A step that
+    can't be recorded is taken each time, with a warning.
     """
 
     def __init__(self, step: Step, optimiser: torch.optim.Optimizer, device: torch.device, graph: Graph) -> None:
@@ -112,7 +126,7 @@ class CapturedStep:
         self._step, self._optimiser, self._graph = step, optimiser, graph
         self._rate = torch.zeros((), device=device)
         self._inputs: list[Tensor] = []
-        self._taken = 0
+        self._taken, self._recorded = 0, False
         set_learning_rate(optimiser, self._rate)
         self._set_capturable(True)
 
@@ -123,14 +137,25 @@ class CapturedStep:
             self._inputs = [torch.empty_like(value) for value in inputs]
         for place, value in zip(self._inputs, inputs, strict=True):
             place.copy_(value)
+        if self._taken == WARM_UP:
+            self._recorded = self._record()
         if self._taken < WARM_UP:
             self._graph.warm_up(self._work)
-        else:
-            if self._taken == WARM_UP:
-                self._optimiser.zero_grad(set_to_none=True)  # the recording must make its own gradients
-                self._graph.capture(self._work)
+        elif self._recorded:
             self._graph.replay()
+        else:
+            self._work()
         self._taken += 1
+
+    def _record(self) -> bool:
+        self._optimiser.zero_grad(set_to_none=True)  # the recording must make its own gradients
+        try:
+            self._graph.capture(self._work)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"Training goes on without a CUDA graph, which is slower: {reason}", stacklevel=2)
+            return False
+        return True
 
     def close(self) -> None:
         """Give up the gradients, which are in the graph's memory, and leave the optimiser as it was made."""

@@ -65,7 +65,7 @@ def train_round(
         freeze_batch_norm(model)
     step = TrainingStep(model, rows.images, criterion, settings, optimiser, proximal_mu)
     drawn = _draw_round(rows, settings, seed, round_number, steps)
-    with prepare_steps(step, optimiser, rows.images.device) as take:
+    with prepare_steps(step, optimiser, rows.images.device, steps) as take:
         for number in range(steps):
             rate = learning_rate(settings, (round_number - 1 + number / steps) / settings.rounds)
             take(rate, *(values[number] for values in drawn))

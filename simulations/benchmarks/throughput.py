@@ -64,7 +64,7 @@ def ceiling_speed(model: nn.Module, settings: "Settings") -> Speed:
 
     def train(steps: int) -> None:
         model.train()
-        with prepare_steps(step, optimiser, device) as take:
+        with prepare_steps(step, optimiser, device, steps) as take:
             for _ in range(steps):
                 take(settings.learning_rate)
             _wait(device)

@@ -3,6 +3,7 @@
 import statistics
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,15 +34,15 @@ PHANTOMS = 180
 """Images of each site in the simulation with Flower."""
 
 
-def list_cases(plan: Plan, results: Results) -> list[tuple[int, bool]]:
-    """List batch size and use of CUDA graphs: first a site's share of a batch, as in the default settings."""
-    sizes = (max(1, plan.settings.batch_size // SITES), plan.settings.batch_size)
-    return [(size, graphs) for size in sizes for graphs in ((False, True) if graphs_work(results) else (False,))]
+def list_sizes(plan: Plan) -> list[int]:
+    """List the sites' batch sizes: first a site's share of a batch, as in the default settings, then a whole one."""
+    return [max(1, plan.settings.batch_size // SITES), plan.settings.batch_size]
 
 
 def measure_bare(plan: Plan, results: Results) -> None:
     """Measure FedAvg as a bare loop in one process: the lower bound for a federation on this machine."""
-    for batch_size, graphs in list_cases(plan, results):
+    choices = (False, True) if graphs_work(results) else (False,)
+    for batch_size, graphs in product(list_sizes(plan), choices):
         case = {"batch_size": batch_size, "graphs": graphs}
         if not find_row(results, BARE, case):
             with cuda_graphs(graphs):

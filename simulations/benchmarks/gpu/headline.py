@@ -30,7 +30,7 @@ def headline(stages: Stages) -> dict[str, Any]:
         "gpu_workers": default.get("workers"),
         "gpu_federation_over_bare": next((row["over_bare"] for row in workers if _is_default(row, default)), None),
         "gpu_comparison_s": comparison["training_s"] if done else None,
-        "gpu_comparison_peak_mb": comparison.get("peak_mb"),
+        "gpu_comparison_peak_mb": comparison["peak_mb"] if done else None,
         "rows": rows,
         "workers": workers,
     }
@@ -45,4 +45,4 @@ def _best(row: Mapping[str, Any], *keys: str) -> float | None:
 
 
 def _is_default(row: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
-    return bool(default) and all(row[key] == default[key] for key in ("batch_size", "workers", "graphs"))
+    return bool(default) and all(row[key] == default[key] for key in default)

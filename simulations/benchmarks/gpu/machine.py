@@ -15,7 +15,7 @@ from fedbus.device import pick_device, pick_dtype, processor_facts
 from fedbus.models.build import place_model
 from fedbus.models.start import start_state
 from fedbus.models.state import State, get_state, set_state
-from fedbus.training.cuda_graph import WARM_UP, cuda_graphs
+from fedbus.training.cuda_graph import LEAST_STEPS, cuda_graphs
 from fedbus.training.loop import train_round
 from fedbus.training.optimiser import make_optimiser
 from simulations.benchmarks.gpu.results import Results
@@ -107,7 +107,7 @@ def check_graphs(plan: Plan, results: Results) -> None:
 
 def _train(gpu_settings: GpuSettings, start: State, *, graphs: bool) -> tuple[State, float]:
     device, settings = pick_device(gpu_settings.device), gpu_settings.settings
-    model, steps = place_model(gpu_settings.model, device), WARM_UP + 5
+    model, steps = place_model(gpu_settings.model, device), LEAST_STEPS
     set_state(model, start)
     rows, optimiser = noise_rows(gpu_settings, 4 * gpu_settings.batch_size, device), make_optimiser(model, settings)
     started = time.perf_counter()

@@ -56,7 +56,7 @@ class Plan:
         checkpoints: Folder of unfinished trainings of the comparison.
         models: Further models, of which only the speed is measured.
         batch_sizes: Batch sizes of `settings.model`; the further models are measured with the first.
-        images: Images that a loop trains on in one turn, at least `LEAST_STEPS` batches.
+        images: Images that a loop trains on in one turn, at least `TURN_STEPS` batches.
         turns: Turns of each loop.
         epoch_steps: Optimiser steps of a site in a round.
         seconds: The budget of the call.
@@ -67,9 +67,9 @@ class Plan:
     checkpoints: Path
     models: tuple[str, ...] = ("resnetv2_50d_gn", "convnext_tiny", "densenet121")
     batch_sizes: tuple[int, ...] = (64, 32, 128)
-    images: int = 3200
+    images: int = 1600
     turns: int = 3
-    epoch_steps: int = 60
+    epoch_steps: int = 30
     seconds: float = 580.0
     packed: Path | None = None
 

@@ -11,7 +11,7 @@ from PIL import Image
 from fedbus.classes import CLASSES
 from fedbus.device import pick_device
 from fedbus.models.build import build_model, place_model
-from fedbus.training.cuda_graph import WARM_UP, cuda_graphs
+from fedbus.training.cuda_graph import LEAST_STEPS, cuda_graphs
 from fedbus.training.rows import TrainingRows
 from simulations.benchmarks.gpu.machine import graphs_work
 from simulations.benchmarks.gpu.results import Results
@@ -32,7 +32,7 @@ from simulations.benchmarks.throughput import (
 SPEED, MODELS, COMPILE, PLAIN = "speed", "models", "compile", "plain"
 """Names of the stages."""
 
-LEAST_STEPS = 40
+TURN_STEPS = 40
 """Steps of a turn at least; recording a CUDA graph takes part of the first ones."""
 
 
@@ -67,13 +67,13 @@ def _measure_case(plan: Plan, results: Results, stage: str, gpu_settings: GpuSet
         return place_model(gpu_settings.model, device)
 
     speeds = {
-        "ceiling": ceiling_speed(placed(), settings),
+        "ceiling": with_graphs(ceiling_speed(placed(), settings), False),
         "timm": timm_speed(placed(), settings),
-        "ours": engine_speed(placed(), rows, settings),
+        "ours": with_graphs(engine_speed(placed(), rows, settings), False),
     }
     if graphs:
-        speeds["ceiling_with_graphs"] = with_graphs(ceiling_speed(placed(), settings))
-        speeds["ours_with_graphs"] = with_graphs(engine_speed(placed(), rows, settings))
+        speeds["ceiling_with_graphs"] = with_graphs(ceiling_speed(placed(), settings), True)
+        speeds["ours_with_graphs"] = with_graphs(engine_speed(placed(), rows, settings), True)
     found = take_turns(speeds, _steps(plan, gpu_settings), plan.turns)
     results.add_row(stage, case | _compare(found) | memory)
 
@@ -94,14 +94,14 @@ def _compare(found: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _steps(plan: Plan, gpu_settings: GpuSettings) -> int:
-    return max(min(LEAST_STEPS, plan.images), plan.images // gpu_settings.batch_size)
+    return max(min(TURN_STEPS, plan.images), plan.images // gpu_settings.batch_size)
 
 
-def with_graphs(speed: Speed) -> Speed:
-    """Let a loop use CUDA graphs."""
+def with_graphs(speed: Speed, enabled: bool) -> Speed:
+    """Let a loop use CUDA graphs, or not."""
 
     def measured(steps: int) -> float:
-        with cuda_graphs():
+        with cuda_graphs(enabled):
             return speed(steps)
 
     return measured
@@ -114,7 +114,7 @@ def _peak_megabytes(gpu_settings: GpuSettings, rows: TrainingRows, *, graphs: bo
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with cuda_graphs(graphs):
-        engine_speed(place_model(gpu_settings.model, device), rows, gpu_settings.settings)(WARM_UP + 2)
+        engine_speed(place_model(gpu_settings.model, device), rows, gpu_settings.settings)(LEAST_STEPS)
     return peak_megabytes(device)
 
 
@@ -132,9 +132,10 @@ def measure_compile(plan: Plan, results: Results) -> None:
     fast = ceiling_speed(compiled, settings)  # type: ignore[arg-type]
     seconds = seconds_of(lambda: fast(1), device)
     results.add(COMPILE, {"model": gpu_settings.model, "batch_size": gpu_settings.batch_size, "compile_s": seconds})
-    speeds = {"ceiling": ceiling_speed(place_model(gpu_settings.model, device), settings), "compiled": fast}
+    ceiling = ceiling_speed(place_model(gpu_settings.model, device), settings)
+    speeds = {"ceiling": with_graphs(ceiling, False), "compiled": with_graphs(fast, False)}
     if graphs_work(results):
-        speeds["compiled_with_graphs"] = with_graphs(fast)
+        speeds["compiled_with_graphs"] = with_graphs(fast, True)
     found = take_turns(speeds, _steps(plan, gpu_settings), plan.turns)
     results.add(
         COMPILE,

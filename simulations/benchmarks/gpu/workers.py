@@ -1,6 +1,7 @@
 """The same federated rounds with one to three worker processes that train side by side on one GPU."""
 
 import math
+import mmap
 import multiprocessing
 import statistics
 import time
@@ -21,7 +22,8 @@ from fedbus.models.start import start_state
 from fedbus.models.state import State, get_state, set_state
 from fedbus.training.cuda_graph import cuda_graphs
 from fedbus.training.rows import TrainingRows
-from simulations.benchmarks.gpu.federation import BARE, ROUNDS, SITES, find_row, list_cases, train_site
+from simulations.benchmarks.gpu.federation import BARE, ROUNDS, SITES, find_row, list_sizes, train_site
+from simulations.benchmarks.gpu.machine import graphs_work
 from simulations.benchmarks.gpu.results import Results
 from simulations.benchmarks.gpu.settings import Plan, noise_rows
 
@@ -33,10 +35,13 @@ TOLERANCE = 1.03
 
 
 def measure_workers(plan: Plan, results: Results) -> None:
-    """Measure the rounds of `measure_bare` with one to three workers that share the GPU without NVIDIA's MPS."""
+    """Measure the rounds of `measure_bare` with one to three workers that share the GPU without NVIDIA's MPS.
+
+    With CUDA graphs, as training uses them, unless these were found to change a result.
+    """
     cases: list[dict[str, Any]] = [
-        {"batch_size": batch_size, "graphs": graphs, "workers": workers}
-        for batch_size, graphs in list_cases(plan, results)
+        {"batch_size": batch_size, "graphs": graphs_work(results), "workers": workers}
+        for batch_size in list_sizes(plan)
         for workers in range(1, SITES + 1)
     ]
     with _start_workers(plan) as federation:
@@ -50,15 +55,11 @@ def measure_workers(plan: Plan, results: Results) -> None:
 
 
 def choose_workers(rows: Sequence[dict[str, Any]], batch_size: int) -> dict[str, Any]:
-    """Choose graphs or not, then the fewest workers whose round is hardly longer than the shortest."""
+    """Choose the fewest workers whose round is hardly longer than the shortest."""
     used = [row for row in rows if row["batch_size"] == batch_size]
-    fastest = min(used, key=lambda row: row["round_s"])
-    enough = [
-        row["workers"]
-        for row in used
-        if row["graphs"] == fastest["graphs"] and row["round_s"] <= TOLERANCE * fastest["round_s"]
-    ]
-    return {"batch_size": fastest["batch_size"], "workers": min(enough), "graphs": fastest["graphs"]}
+    fastest = min(row["round_s"] for row in used)
+    enough = [row["workers"] for row in used if row["round_s"] <= TOLERANCE * fastest]
+    return {"batch_size": batch_size, "workers": min(enough)}
 
 
 class _Federation:
@@ -94,7 +95,7 @@ def _start_workers(plan: Plan) -> Iterator[_Federation]:
     """Start all workers at once: they are forked, so this process must not have used the GPU or PyTorch's threads."""
     fork, model = multiprocessing.get_context("fork"), plan.settings.model
     size = sum(math.prod(shape) for shape in model_shapes(model).values())
-    shared, *updates = (torch.empty(size).share_memory_() for _ in range(1 + SITES))  # type: ignore[no-untyped-call]
+    shared, *updates = (_shared_floats(size) for _ in range(1 + SITES))
     ends = [fork.Pipe() for _ in range(SITES)]
     children = [fork.Process(target=_work, args=(end, plan, shared, updates), daemon=True) for _, end in ends]
     try:
@@ -109,6 +110,15 @@ def _start_workers(plan: Plan) -> Iterator[_Federation]:
             if child.is_alive():
                 child.kill()
             child.join()
+
+
+def _shared_floats(count: int) -> Tensor:
+    """Make float32 [count] in memory that forked processes share.
+
+    PyTorch's `share_memory_` copies with several threads. A process forked after that waits forever for these threads,
+    which it does not have.
+    """
+    return torch.frombuffer(mmap.mmap(-1, 4 * count), dtype=torch.float32)
 
 
 def _work(pipe: Connection, plan: Plan, shared: Tensor, updates: Sequence[Tensor]) -> None:

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedbus.models.state import get_state
 from fedbus.training import cuda_graph
-from fedbus.training.cuda_graph import WARM_UP, CapturedStep, cuda_graphs, prepare_steps
+from fedbus.training.cuda_graph import LEAST_STEPS, WARM_UP, CapturedStep, cuda_graphs, prepare_steps
 from fedbus.training.missing_classes.registry import POLICIES
 from fedbus.training.optimiser import make_optimiser
 from fedbus.training.rows import site_rows
@@ -47,7 +47,8 @@ def graph(monkeypatch):
         cuda_graph, "CapturedStep", lambda step, optimiser, _, graph: CapturedStep(step, optimiser, CPU, graph)
     )
     monkeypatch.setattr(
-        "fedbus.training.loop.prepare_steps", lambda step, optimiser, _: prepare(step, optimiser, Device)
+        "fedbus.training.loop.prepare_steps",
+        lambda step, optimiser, _, steps: prepare(step, optimiser, Device, steps),
     )
     return made
 
@@ -59,7 +60,7 @@ def test_a_captured_round_ends_with_the_bits_of_a_usual_one(optimiser, mu, graph
     rows, found = site_rows(noise_site(), settings, 0, CPU), []
     for enabled in (False, True):
         model = conv_model()
-        used, steps = make_optimiser(model, settings), WARM_UP + 3
+        used, steps = make_optimiser(model, settings), LEAST_STEPS
         with cuda_graphs(enabled):
             losses = [
                 train(model, rows, settings, steps, optimiser=used, round_number=number, proximal_mu=mu)
@@ -68,7 +69,9 @@ def test_a_captured_round_ends_with_the_bits_of_a_usual_one(optimiser, mu, graph
         assert [group["lr"] for group in used.param_groups] == [2**-7, 2**-7]
         assert not any(group.get("capturable") for group in used.param_groups)
         found.append((losses, get_state(model)))
-        assert graph.calls == ([*["warm up"] * WARM_UP, "capture", *["replay"] * 3] * 2 if enabled else [])
+        assert graph.calls == (
+            [*["warm up"] * WARM_UP, "capture", *["replay"] * (LEAST_STEPS - WARM_UP)] * 2 if enabled else []
+        )
     (losses, state), (captured_losses, captured_state) = found
     assert losses == captured_losses
     assert all(torch.equal(state[key], captured_state[key]) for key in state)
@@ -89,8 +92,34 @@ def test_a_changing_rate_reaches_the_replayed_steps(graph):
 def test_without_a_gpu_every_step_is_taken(monkeypatch):
     monkeypatch.setattr(cuda_graph, "CudaGraph", lambda: pytest.fail("captured on the CPU"))
     settings = tiny_settings()
-    with cuda_graphs():
-        train(conv_model(), site_rows(noise_site(), settings, 0, CPU), settings, WARM_UP + 2)
+    train(conv_model(), site_rows(noise_site(), settings, 0, CPU), settings, LEAST_STEPS)
+
+
+def test_a_short_round_is_not_recorded(graph):
+    settings = tiny_settings()
+    train(conv_model(), site_rows(noise_site(), settings, 0, CPU), settings, LEAST_STEPS - 1)
+    assert graph.calls == []
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_each_time_with_a_warning(graph, monkeypatch):
+    settings = tiny_settings(optimiser="sgd", schedule="constant", warmup=0.0, learning_rate=2**-7)
+    rows, states = site_rows(noise_site(), settings, 0, CPU), []
+    for enabled in (False, True):
+        model = conv_model()
+        if enabled:
+            monkeypatch.setattr(graph, "capture", cannot_record)
+            with pytest.warns(UserWarning, match="without a CUDA graph, which is slower: out of memory"):
+                train(model, rows, settings, LEAST_STEPS)
+        else:
+            with cuda_graphs(False):
+                train(model, rows, settings, LEAST_STEPS)
+        states.append(get_state(model))
+    assert "replay" not in graph.calls
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def cannot_record(work):
+    raise RuntimeError("out of memory\nand a long explanation")
 
 
 def test_an_error_leaves_the_optimiser_as_it_was_made(graph):
@@ -100,7 +129,7 @@ def test_an_error_leaves_the_optimiser_as_it_was_made(graph):
     class Device:
         type = "cuda"
 
-    with pytest.raises(ZeroDivisionError), cuda_graphs(), prepare_steps(lambda _: 1 / 0, optimiser, Device) as take:
+    with pytest.raises(ZeroDivisionError), prepare_steps(lambda _: 1 / 0, optimiser, Device, LEAST_STEPS) as take:
         take(2**-7, torch.zeros(1))
     assert optimiser.param_groups[0]["lr"] == 2**-7
 
