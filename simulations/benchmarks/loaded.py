@@ -1,6 +1,6 @@
 """Measure a training step on a machine that other programs use too, with our threads and with OpenMP's default.
 
-    python -m simulations.benchmarks.loaded SETTINGS.json OUT.json
+    python -m simulations.benchmarks.loaded SETTINGS.json OUT.json [--quick]
 
 *Ours* waits as `fedbus.system.threads` decides, *default* as GNU's OpenMP does where no variable is set. Each is a
 process that trains on one batch in memory, alone (*quiet*) and beside busy loops (*loaded*); they take turns.
@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -36,8 +36,8 @@ from simulations.benchmarks.throughput import Speed, ceiling_speed, median_ratio
 LOOPS = 2
 """Busy loops beside a loaded step."""
 
-STEPS, TURNS = 2, 3
-"""Timed steps of each turn, and turns of each process."""
+STEPS, TURNS, QUICK_TURNS = 2, 3, 1
+"""Timed steps of each turn, and turns of each process, in a full and in a quick run."""
 
 LIBRARY_DEFAULT = {"GOMP_SPINCOUNT": "300000"}
 """The default of GNU's OpenMP, about 3 ms, which must be set: our packages choose for processes where nothing is."""
@@ -141,13 +141,13 @@ def figures(found: Seconds, threads: int, cores: int) -> dict[str, float]:
     }
 
 
-def main(settings_file: Path, out: Path) -> None:
+def main(settings_file: Path, out: Path, quick: Annotated[bool, typer.Option(help="Fewer turns.")] = False) -> None:
     """Measure with one thread and with as many as PyTorch starts, and write the figures of the latter to OUT."""
-    settings, cores = read_json(settings_file), os.cpu_count() or 1
+    settings, cores, turns = read_json(settings_file), os.cpu_count() or 1, QUICK_TURNS if quick else TURNS
     policies = {"ours": waiting_policy(), "default": LIBRARY_DEFAULT}
     rows = []
     for threads in sorted({1, torch.get_num_threads()}):
-        rows.append(figures(measure(settings, policies, threads, STEPS, TURNS), threads, cores))
+        rows.append(figures(measure(settings, policies, threads, STEPS, turns), threads, cores))
     facts = {"policy": waiting_policy(), "cores": cores, "loops": LOOPS, "rows": rows}
     names = ("loaded_over_fair_share", "quiet_over_default")
     write_json(out, {name: rows[-1][name] for name in names} | facts)

@@ -44,7 +44,7 @@ class Part:
 
 PARTS = (
     Part("engine", "our training loop, its ceiling, and a plain loop", ("engine", "{settings}", "{out}"), 8),
-    Part("loaded", "a training step beside two busy loops", ("loaded", "{settings}", "{out}"), 4),
+    Part("loaded", "a training step beside two busy loops", ("loaded", "{settings}", "{out}", "{quick}"), 4),
     Part("startup", "from the command to the first step", ("startup", "{out}"), 1),
     Part("federation", "a federated round and a bare one", ("federation", "{settings}", "{out}"), 6),
     Part("rounds", "memory over the rounds", ("growth", "rounds", "{out}", "{quick}"), 4),
