@@ -39,6 +39,7 @@ from clients.flower_internals import (
 )
 from fedbus.deployment.application import digest_of
 from fedbus.errors import RunError
+from fedbus.system.allocator import release_freed_memory
 from fedbus.system.polling import pause_after
 from fedbus.text import plain_text
 
@@ -108,6 +109,7 @@ class Worker:
                     threading.Thread(target=self._fetch, args=(offer.token,), daemon=True).start()
             with suppress(queue.Empty):
                 self._process(self.fetched.get(timeout=pause_after(time.monotonic() - last)))
+                release_freed_memory()  # for other programs, until the next message comes
                 last = time.monotonic()
 
     def _fetch(self, token: str) -> None:

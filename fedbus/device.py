@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from fedbus.errors import SettingsError
+from fedbus.system.allocator import keep_freed_memory
 
 TRIALS = 4
 """Timed convolutions per dtype; the first one also selects kernels, so the fastest counts."""
 
 
 def pick_device(setting: str) -> torch.device:
-    """Return the device for `auto`, `cpu` or `cuda`; `auto` is a GPU if there is one.
+    """Return the device for `auto`, `cpu` or `cuda`, and set up this process for it; `auto` is a GPU if there is one.
 
     Raises:
         SettingsError: If `cuda` was requested and there is no GPU.
@@ -25,6 +26,8 @@ def pick_device(setting: str) -> torch.device:
     torch.backends.cudnn.deterministic = True  # the same seed gives the same result
     torch.backends.cudnn.benchmark = False  # a timed choice of kernels would differ from run to run
     use_gpu = setting == "cuda" or (setting == "auto" and torch.cuda.is_available())
+    if not use_gpu:
+        keep_freed_memory()
     return torch.device("cuda" if use_gpu else "cpu")
 
 

@@ -13,6 +13,7 @@ from fedbus.runs.checkpoint import ArmFolder
 from fedbus.runs.site_state import forget_optimisers
 from fedbus.settings.schema import Settings
 from fedbus.sites.site import Site
+from fedbus.system.allocator import release_freed_memory
 from fedbus.tracking.tracker import Tracker
 from fedbus.training.rows import TrainingRows, federation_rows, pooled_rows, site_rows
 from server.rounds.job import Job
@@ -72,7 +73,8 @@ def run_arms(
         progress.note("starting the simulation")
         from simulations.flower_simulation import simulate  # takes seconds, which local arms need not wait for
 
-        torch.cuda.empty_cache()  # the workers share the GPU with this process
+        torch.cuda.empty_cache()  # the workers share GPU and memory with this process
+        release_freed_memory()
         simulate(settings, out, jobs, stop)
     for arm in (arm for arm in arms if arm.federated):  # of an earlier call, too, which may have ended before this line
         forget_optimisers(out, arm.title)
