@@ -25,6 +25,7 @@ import typer
 from fedbus.errors import RunError
 from fedbus.models.state import State, get_state, set_state
 from fedbus.runs.checkpoint import ArmFolder
+from fedbus.system.allocator import release_freed_memory
 from fedbus.system.files import read_json, write_json
 from fedbus.transport.packing import pack
 from server.rounds.job import Job
@@ -112,7 +113,9 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     Raises:
         RunError: If the simulation and the bare loop end with different weights.
     """
-    before, federated, after = run_bare(case), run_federated(case, folder), run_bare(case)
+    before = run_bare(case)
+    release_freed_memory()  # as a comparison does before it starts its workers
+    federated, after = run_federated(case, folder), run_bare(case)
     if not all(torch.equal(federated.final[key], before.final[key]) for key in before.final):
         raise RunError("The simulation and the bare loop ended with different weights.", "Report this as a bug.")
     bare = statistics.median(before.seconds + after.seconds)
