@@ -17,6 +17,7 @@ from fedbus.classes import CLASSES
 from fedbus.device import autocast, pick_dtype
 from fedbus.models.inputs import normalise
 from fedbus.settings.schema import Settings
+from fedbus.system.allocator import release_freed_memory
 from fedbus.training.balance import Balanced
 from fedbus.training.loop import train_round
 from fedbus.training.optimiser import make_optimiser
@@ -150,6 +151,7 @@ class _PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
+            release_freed_memory()  # what earlier work has left is not in use
             self.sampler.start()
         return self
 

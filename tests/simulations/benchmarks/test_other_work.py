@@ -19,7 +19,8 @@ def test_what_is_neither_idle_nor_our_own_is_other_work():
 
 
 WAIT = "import sys; sys.stdin.read()"
-START = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {WAIT!r}]).pid)"
+REPORT = f"import os; print(os.getpid(), flush=True); {WAIT}"  # by then, its environment can be read
+START = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {REPORT!r}])"
 
 
 def test_marked_processes_are_the_parts_own_also_when_their_parent_has_ended():
