@@ -2,7 +2,7 @@
 
 GNU's malloc returns large blocks when they are freed. Activations are such blocks: every training step would receive
 tens of thousands of new pages, which the operating system clears first. That took 10 to 30 % of a step on a CPU;
-keeping the memory costs up to a quarter more of it at the peak (docs/threads.md). Other C libraries are left as they
+keeping the memory costs 3 to 27 % more of it at the peak (docs/threads.md). Other C libraries are left as they
 are.
 """
 

@@ -3,7 +3,7 @@
 OpenMP reads the environment once, when PyTorch is imported. By default its threads spin for several milliseconds at the
 end of every parallel loop until the slowest arrives, which wastes most of the time where other programs need the
 processors. Threads that sleep at once are woken several hundred times per training step, which costs time everywhere.
-So they spin for about as long as a wait lasts on a quiet machine, and then sleep. Figures: docs/threads.md.
+So they spin for some tenths of a millisecond, and then sleep. Figures: docs/threads.md.
 """
 
 import os
