@@ -25,7 +25,7 @@ from fedbus.sites.default_sites import settings_of_run
 from fedbus.system.files import make_private_folder
 from fedbus.tracking.tracker import check_tracking, open_tracker
 from server.hub.deployed_run import format_round, run_deployment
-from server.rounds.delivery import index_by_node
+from server.rounds.delivery import deliver_at_once
 from server.rounds.job import Job
 from server.rounds.loop import run_jobs
 from server.rounds.robust import check_robust
@@ -43,7 +43,7 @@ def make_server_app(plan: Callable[[Context], Plan]) -> ServerApp:
         if context.run_config.get("hub-run"):
             run_deployment(grid, Path(str(context.run_config["hub-run"])))
             return
-        index_by_node(grid)
+        deliver_at_once(grid)
         with plan(context) as (expected, jobs):
             if not jobs:
                 return

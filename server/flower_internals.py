@@ -81,7 +81,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 # The grid of a deployed run.
 from flwr.superlink.grid.http_grid import HttpGrid
 
-# The grid of a simulation, whose state `server/rounds/delivery.py` indexes by node.
+# The grid of a simulation, in which `server/rounds/delivery.py` finds messages.
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 __all__ = [

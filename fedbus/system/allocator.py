@@ -9,13 +9,14 @@ are.
 import ctypes
 from functools import lru_cache
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """Parameters of `mallopt`, as numbered in GNU's malloc.h."""
 
 
 def keep_freed_memory() -> None:
     """Have this process keep the memory that it frees; it can be called again."""
     if library := _gnu_library():
+        library.mallopt(M_ARENA_MAX, 1)  # else a thread's heap has at most 64 MB, and larger blocks are not kept
         library.mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap, which can be kept
         library.mallopt(M_TRIM_THRESHOLD, -1)  # the heap never shrinks by itself
 

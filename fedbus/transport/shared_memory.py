@@ -1,7 +1,8 @@
 """Models that a message refers to instead of containing them, for simulations: server and sites share a file system.
 
 A model in a message is pickled three times on its way to a worker and three times back. Here it is written once, into
-shared memory where there is enough, and the message carries the name of the file.
+shared memory where there is enough, and the message carries the name of the file. Files whose array nobody uses any
+more are written again: new ones would take most of the time, because the operating system clears their memory first.
 """
 
 import os
@@ -9,10 +10,11 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import psutil
@@ -23,6 +25,9 @@ from fedbus.system.scratch import SHARED_MEMORY, delete_abandoned, delete_scratc
 
 NAME = re.compile(r"[0-9a-f]{32}")
 
+FREE = ".free"
+"""The folder of files that can be written again."""
+
 
 @dataclass(frozen=True)
 class SharedArrays:
@@ -31,15 +36,17 @@ class SharedArrays:
     folder: Path
 
     def put(self, array: NDArray[Any]) -> NDArray[np.uint8]:
-        """Write an array to a new file.
+        """Write an array to a file with a new name.
 
         Returns:
             The name of the file in ASCII, uint8 [32].
         """
         name = uuid.uuid4().hex
-        with (self.folder / f"{name}.part").open("wb") as file:
+        unfinished = self.folder / f"{name}.part"
+        with unfinished.open("r+b" if self._claim(unfinished) else "wb") as file:
             np.save(file, array, allow_pickle=False)
-        (self.folder / f"{name}.part").rename(self.folder / name)
+            file.truncate()  # it may have been longer
+        unfinished.rename(self.folder / name)
         return np.frombuffer(name.encode(), dtype=np.uint8)
 
     def get(self, reference: NDArray[Any]) -> NDArray[Any]:
@@ -50,22 +57,64 @@ class SharedArrays:
         Raises:
             RunError: If the folder contains no file of that name.
         """
+        return self._map(self._path(reference))
+
+    def take(self, reference: NDArray[Any]) -> NDArray[Any]:
+        """Do the same as the only receiver of the array: its file can be written again once nothing refers to it.
+
+        Raises:
+            RunError: If the folder contains no file of that name.
+        """
+        path = self._path(reference)
+        taken = path.with_name(f".{path.name}")  # hidden, so that `clear` leaves it
+        try:
+            path.rename(taken)
+        except OSError as error:
+            raise self._missing(error) from error
+        array = self._map(taken)
+        # All views of the array refer to the mapping, which is its base.
+        finalize(array.base, _free, taken, self.folder / FREE / path.name).atexit = False
+        return array
+
+    def clear(self) -> None:
+        """Delete all arrays that are not taken, including those of late replies to earlier messages."""
+        for path in self.folder.glob("[!.]*"):  # hidden files mark whose folder it is
+            path.unlink(missing_ok=True)
+
+    def _path(self, reference: NDArray[Any]) -> Path:
         name = bytes(reference).decode("ascii", "replace")
         if not NAME.fullmatch(name):
             raise no_reference()
+        return self.folder / name
+
+    def _map(self, path: Path) -> NDArray[Any]:
         try:
-            mapped: NDArray[Any] = np.load(self.folder / name, mmap_mode="c", allow_pickle=False)
+            mapped: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(
-                f"{self.folder} no longer contains the model that a message refers to ({error}).",
-                "Rerun with --resume; on a cluster, --out must be on a disk that every node can read.",
-            ) from error
+            raise self._missing(error) from error
         return mapped
 
-    def clear(self) -> None:
-        """Delete all arrays, including those of late replies to earlier messages."""
-        for path in self.folder.glob("[!.]*"):  # hidden files mark whose folder it is
-            path.unlink(missing_ok=True)
+    def _missing(self, error: Exception) -> RunError:
+        return RunError(
+            f"{self.folder} no longer contains the model that a message refers to ({error}).",
+            "Rerun with --resume; on a cluster, --out must be on a disk that every node can read.",
+        )
+
+    def _claim(self, path: Path) -> bool:
+        """Move a file that can be written again to a path, if there is one."""
+        with suppress(FileNotFoundError), os.scandir(self.folder / FREE) as free:
+            for entry in free:
+                with suppress(FileNotFoundError):  # another process was faster
+                    os.rename(entry.path, path)
+                    return True
+        return False
+
+
+def _free(taken: Path, free: Path) -> None:
+    """Move a file to those that can be written again."""
+    with suppress(OSError):  # the simulation has ended, and the folder is deleted
+        free.parent.mkdir(exist_ok=True)
+        taken.rename(free)
 
 
 def no_reference() -> RunError:

@@ -1,6 +1,6 @@
 """How models are put into messages and read from them: packed, and in a simulation by reference."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,7 @@ class WeightCodec:
         Raises:
             RunError: If the message does not contain or refer to such a model.
         """
-        if self.shared_arrays is None:
-            return unpack(arrays, self.payload, self.layout)
-        if arrays.keys() != {REFERENCE}:
-            raise no_reference()
-        return unpack({FLAT: self.shared_arrays.get(arrays[REFERENCE])}, self.packed_as, self.layout)
+        return self._read(arrays, SharedArrays.get)
 
     def read_update(self, arrays: Mapping[str, NDArray[Any]], before: State) -> State:
         """Return the update of a message as float32.
@@ -69,8 +65,15 @@ class WeightCodec:
         Raises:
             RunError: As `from_message`.
         """
-        found = self.from_message(arrays)
+        found = self._read(arrays, SharedArrays.take)
         return add_differences(before, found) if self.payload == HALF else found
+
+    def _read(self, arrays: Mapping[str, NDArray[Any]], read: Callable[..., NDArray[Any]]) -> State:
+        if self.shared_arrays is None:
+            return unpack(arrays, self.payload, self.layout)
+        if arrays.keys() != {REFERENCE}:
+            raise no_reference()
+        return unpack({FLAT: read(self.shared_arrays, arrays[REFERENCE])}, self.packed_as, self.layout)
 
     def release(self) -> None:
         """Delete all stored models; the server calls this when it has read all replies."""

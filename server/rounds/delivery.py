@@ -1,29 +1,48 @@
-"""Hand each simulated site its message without a search through the messages of all sites.
+"""Deliver a simulation's messages when they are sent, without a search through the messages of all sites.
 
-Ten times a second, Flower's simulation asks its in-memory state for the next message of every node, and for each node
-the state looks through all stored messages: with n sites, n^2 looks, which hold up everything else in the process.
+Flower's simulation asks its in-memory state ten times a second for the next message of every node, and for each node
+the state looks through all stored messages: with n sites, n^2 looks, which delay everything else in the process. Here
+messages are found by node, the first question of each turn waits until messages have been sent, and a reply wakes the
+thread that waits for it.
 """
 
+import time
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from server.flower_internals import InMemoryGrid
 
+STOP_SECONDS = 1.0
+"""Flower's threads look this often whether the simulation has ended."""
 
-def index_by_node(grid: Grid) -> None:
-    """Have a simulation's state find the messages of a node by an index; any other grid is left unchanged.
+_replied: WeakKeyDictionary[Grid, Event] = WeakKeyDictionary()
+"""Set when a reply has arrived, by the grid of a simulation."""
+
+
+def deliver_at_once(grid: Grid) -> None:
+    """Replace the methods of a simulation's grid and state that find messages; any other grid is left unchanged.
 
     Call it before a message is pushed.
     """
     if not isinstance(grid, InMemoryGrid):
         return
-    state: Any = grid.state  # an InMemoryLinkState, whose methods are replaced
+    simulation: Any = grid  # whose methods are replaced
+    state: Any = grid.state  # an InMemoryLinkState, likewise
     waiting = defaultdict[int, deque[str]](deque)
-    store = state.store_message_ins
+    pushed, replied = Event(), _replied.setdefault(grid, Event())
+    push, store, store_reply = simulation.push_messages, state.store_message_ins, state.store_message_res
+
+    def push_messages(messages: Iterable[Message]) -> Iterable[str]:
+        identifiers: Iterable[str] = push(messages)
+        pushed.set()  # once all are stored, so that one turn finds the messages of all sites
+        return identifiers
 
     def store_message_ins(message: Message) -> str | None:
         identifier: str | None = store(message)
@@ -33,6 +52,9 @@ def index_by_node(grid: Grid) -> None:
 
     def get_message_ins(node_id: int, limit: int | None, *, run_id: int | None = None) -> list[Message]:
         """Do what Flower's function does; `run_id` needs no look, because a simulation has one run."""
+        if node_id == next(iter(state.nodes)) and not waiting[node_id]:
+            pushed.wait(STOP_SECONDS)
+            pushed.clear()
         found: list[Message] = []
         identifiers = waiting[node_id]
         while identifiers and (limit is None or len(found) < limit):
@@ -44,5 +66,22 @@ def index_by_node(grid: Grid) -> None:
                 found.append(message)
         return found
 
+    def store_message_res(message: Message) -> str | None:
+        identifier: str | None = store_reply(message)
+        replied.set()
+        return identifier
+
+    simulation.push_messages = push_messages
     state.store_message_ins = store_message_ins
     state.get_message_ins = get_message_ins
+    state.store_message_res = store_message_res
+
+
+def wait_for_reply(grid: Grid, seconds: float) -> None:
+    """Wait until a reply has arrived, at most this long; always as long on a grid that does not tell."""
+    replied = _replied.get(grid)
+    if replied is None:
+        time.sleep(seconds)
+    else:
+        replied.wait(seconds)
+        replied.clear()

@@ -18,14 +18,15 @@ from fedbus.text import plain_text
 from fedbus.training.federation import FederationRows, add_rows
 from fedbus.transport.messages import CONFIG, METRICS, MODEL_MISSING, Registration
 from server.flower_internals import ErrorCode
+from server.rounds.delivery import wait_for_reply
 from server.rounds.exchange import Exchange
 from server.rounds.inbox import Inbox, ReplyLostError, open_inbox
 
 POLL_SECONDS = 0.05
 
 PAUSES_PER_POLL = 9
-"""In a simulation, a poll of a thousand sites takes longer than the pause after it: polling must not take the time of
-their work. A deployed poll is not followed by so long a pause, since it also reads models."""
+"""In a simulation, a poll of a thousand sites takes tens of milliseconds: polling must not take the time of their work.
+A deployed poll is not followed by so long a pause, since it also reads models."""
 
 DISCONNECTED = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's codes for a site that disconnected, or a message that was lost with it."""
@@ -162,12 +163,15 @@ def send_and_receive(
             if _receive(inbox, message_id, node_of[message_id], site_of[message_id], replies)
         }
         pending -= arrived
+        if not pending:
+            break
         if arrived:
             last = time.monotonic()
         if participants.approved:  # every poll is a call to the SuperLink, and reads the models that have arrived
             time.sleep(pause_after(time.monotonic() - last))
         else:
-            time.sleep(max(POLL_SECONDS, PAUSES_PER_POLL * (time.monotonic() - started)))
+            time.sleep(PAUSES_PER_POLL * (time.monotonic() - started))
+            wait_for_reply(grid, POLL_SECONDS)
     inbox.give_up(pending)
     for site in set(site_of.values()) - replies.messages.keys() - replies.failures.keys():
         replies.failures[site] = f"no reply within {timeout:.0f} s"

@@ -10,7 +10,8 @@ from fedbus.system import allocator
 BLOCK, TIMES = 64 << 20, 40
 
 PROBE = f"""
-import resource, psutil, torch
+import resource, sys, threading
+import psutil, torch
 from fedbus.device import pick_device
 from fedbus.system.allocator import release_freed_memory
 
@@ -19,8 +20,16 @@ def fill():
 
 pick_device("cpu")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range({TIMES}):
-    fill()
+def fill_all():
+    for _ in range({TIMES}):
+        fill()
+
+if sys.argv[1] == "in a thread":
+    thread = threading.Thread(target=fill_all)
+    thread.start()
+    thread.join()
+else:
+    fill_all()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 kept = psutil.Process().memory_info().rss
 release_freed_memory()
@@ -31,8 +40,9 @@ needs_gnu = pytest.mark.skipif(allocator._gnu_library() is None, reason="needs G
 
 
 @needs_gnu
-def test_a_process_that_computes_keeps_freed_memory_until_it_is_released():
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=120, check=True)
+@pytest.mark.parametrize("where", ["in a thread", "at once"])
+def test_a_process_that_computes_keeps_freed_memory_until_it_is_released(where):
+    done = subprocess.run([sys.executable, "-c", PROBE, where], capture_output=True, text=True, timeout=120, check=True)
     faults, released = (int(line) for line in done.stdout.split())
     # Small objects may take a piece of a freed block, so that the next one is new, but seldom. Otherwise every page of
     # every block would be new.

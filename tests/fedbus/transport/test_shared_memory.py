@@ -1,6 +1,7 @@
-"""Models that messages refer to: read unchanged, only from their folder, and deleted at the end."""
+"""Models that messages refer to: read unchanged, only from their folder, written again once unused, deleted at the end."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import namedtuple
@@ -39,6 +40,60 @@ def test_a_read_array_is_private_and_stays_valid_after_clear(tmp_path):
     np.testing.assert_array_equal(store.get(name), ARRAY)
     store.clear()
     np.testing.assert_array_equal(other, ARRAY)
+
+
+def files(folder: Path) -> set[int]:
+    """The files below a folder, by the numbers that tell them apart whatever their names."""
+    return {path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_taken_array_is_written_again_only_when_nothing_refers_to_it(tmp_path):
+    store = SharedArrays(tmp_path)
+    taken = store.take(store.put(ARRAY))
+    first = files(tmp_path)
+    view = np.asarray(taken[2:4])
+    del taken
+    store.clear()
+    store.put(np.zeros(7, dtype=np.float16))  # `view` still refers to the first file
+    assert len(files(tmp_path)) == 2
+    np.testing.assert_array_equal(view, ARRAY[2:4])
+    store.clear()
+    assert files(tmp_path) == first
+    del view
+    longer = np.arange(1000.0)
+    np.testing.assert_array_equal(store.get(store.put(longer)), longer)
+    assert files(tmp_path) == first
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.ones((2, 3)), np.array(2.5, dtype=np.float32)])
+def test_a_file_that_is_written_again_has_only_the_new_array(array, tmp_path):
+    store = SharedArrays(tmp_path)
+    store.take(store.put(np.arange(1000.0)))
+    name = store.put(array)
+    assert (tmp_path / bytes(name).decode()).stat().st_size < 1000
+    found = store.take(name)
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+
+
+def test_an_array_is_taken_once(tmp_path):
+    store = SharedArrays(tmp_path)
+    name = store.put(ARRAY)
+    taken = store.take(name)
+    for read in (store.take, store.get):
+        with pytest.raises(RunError, match="no longer contains"):
+            read(name)
+    np.testing.assert_array_equal(taken, ARRAY)
+
+
+def test_an_array_that_is_freed_after_its_folder_was_deleted_leaves_nothing(tmp_path, capsys):
+    store = SharedArrays(tmp_path / "models")
+    store.folder.mkdir()
+    taken = store.take(store.put(ARRAY))
+    shutil.rmtree(store.folder)
+    del taken
+    assert not store.folder.exists()
+    assert capsys.readouterr().err == ""  # where Python reports an error in a finaliser
 
 
 def test_another_process_can_read_an_array(tmp_path):
