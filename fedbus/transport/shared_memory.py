@@ -105,7 +105,7 @@ class SharedArrays:
         with suppress(FileNotFoundError), os.scandir(self.folder / FREE) as free:
             for entry in free:
                 with suppress(FileNotFoundError):  # another process was faster
-                    os.rename(entry.path, path)
+                    Path(entry.path).rename(path)
                     return True
         return False
 

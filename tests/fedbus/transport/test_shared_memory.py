@@ -1,4 +1,4 @@
-"""Models that messages refer to: read unchanged, only from their folder, written again once unused, deleted at the end."""
+"""Models that messages refer to: read unchanged, only from their folder, and deleted at the end; files are reused."""
 
 import os
 import shutil

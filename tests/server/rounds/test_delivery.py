@@ -1,4 +1,4 @@
-"""A simulation's messages: the same in the same order as Flower finds by searching all, delivered when they are sent."""
+"""A simulation's messages: the same in the same order as Flower finds by searching all, delivered when sent."""
 
 import random
 import threading
