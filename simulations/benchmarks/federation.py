@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         raise RunError("The simulation and the bare loop ended with different weights.", "Report this as a bug.")
     bare = statistics.median(before.seconds + after.seconds)
     steps = statistics.median(before.training + after.training)
-    round_seconds = statistics.median(federated.seconds[1:])
+    # From end to end: the seconds in the history are without the checkpoint, which is written after them.
+    round_seconds = statistics.median(end - previous for previous, end in pairwise(federated.ends))
     return {
         "federation_over_bare": round_seconds / bare,
         "federation_over_steps": round_seconds / steps,

@@ -6,7 +6,9 @@ Images are small and a site takes one step per round, so that the costs besides 
 import os
 import statistics
 import threading
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,23 @@ COUNTED = ("driver", "workers", "store")
 
 
 def run(case: Case, on_round: Callable[[dict[str, Any]], object] = lambda line: None) -> list[dict[str, Any]]:
-    """Run a simulation of FedAvg, and return its history."""
-    arm, settings = ArmFolder(case.out / "fedavg"), case.settings
-    job = Job(settings, "fedavg", settings.seeds[0], case.start, arm, on_round=on_round)
+    """Run a simulation of FedAvg, and return its history.
+
+    The seconds of the rounds after the first are from end to end, with the checkpoint, which is written after the
+    history's own seconds.
+    """
+    arm, settings, ends = ArmFolder(case.out / "fedavg"), case.settings, list[float]()
+
+    def note(line: dict[str, Any]) -> None:
+        ends.append(time.monotonic())
+        on_round(line)
+
+    job = Job(settings, "fedavg", settings.seeds[0], case.start, arm, on_round=note)
     simulate(settings, case.out, [job], threading.Event())
-    return arm.read_history()
+    lines = arm.read_history()
+    for line, (previous, end) in zip(lines[1:], pairwise(ends), strict=True):
+        line["seconds"] = end - previous
+    return lines
 
 
 def measure_rounds(folder: Path, model: str, rounds: int) -> dict[str, Any]:
