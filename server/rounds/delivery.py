@@ -78,10 +78,15 @@ def deliver_at_once(grid: Grid) -> None:
 
 
 def wait_for_reply(grid: Grid, seconds: float) -> None:
-    """Wait until a reply has arrived, at most this long; always as long on a grid that does not tell."""
+    """Wait until a reply may have arrived.
+
+    Args:
+        grid: A grid. That of a simulation tells of a reply, and is waited for until then or `STOP_SECONDS`.
+        seconds: How long to wait for any other grid.
+    """
     replied = _replied.get(grid)
     if replied is None:
         time.sleep(seconds)
     else:
-        replied.wait(seconds)
+        replied.wait(STOP_SECONDS)
         replied.clear()

@@ -128,13 +128,14 @@ def test_the_first_question_of_a_turn_waits_until_all_messages_are_stored(monkey
     assert found == [[0], [1], [2]]
 
 
-def test_a_reply_wakes_the_thread_that_waits_for_it():
+def test_a_reply_wakes_the_thread_that_waits_for_it(monkeypatch):
+    monkeypatch.setattr(delivery, "STOP_SECONDS", 600)
     simulation = Simulation(1, at_once=True)
     simulation.push(0, 1)
     (message,) = simulation.state.get_message_ins(simulation.nodes[0], 1)
     reply = Message(RecordDict(), reply_to=message)
     reply.metadata.__dict__["_message_id"] = "reply"
-    waiting = threading.Thread(target=wait_for_reply, args=(simulation.grid, 600))
+    waiting = threading.Thread(target=wait_for_reply, args=(simulation.grid, 0))
     waiting.start()
     assert simulation.state.store_message_res(reply) == "reply"
     waiting.join()
@@ -142,7 +143,8 @@ def test_a_reply_wakes_the_thread_that_waits_for_it():
     assert found.metadata.message_id == "reply"
 
 
-def test_a_wait_ends_without_a_reply(tmp_path):
+def test_a_wait_ends_without_a_reply(tmp_path, monkeypatch):
+    monkeypatch.setattr(delivery, "STOP_SECONDS", 0.01)
     for grid in (Simulation(1, at_once=True).grid, LocalGrid(tmp_path, ["a"])):
         started = time.monotonic()
         wait_for_reply(grid, 0.01)

@@ -73,7 +73,9 @@ def test_the_same_seed_gives_the_same_run(two_site_settings, tiny_folder, tmp_pa
 
 
 @pytest.mark.parametrize("payload", ["dict", "flat", "flat-fp16"])
-def test_models_by_reference_give_the_same_run_in_files_that_are_written_again(payload, two_site_settings, tiny_folder, tmp_path):
+def test_models_by_reference_give_the_same_run_in_files_that_are_written_again(
+    payload, two_site_settings, tiny_folder, tmp_path
+):
     settings = two_site_settings.model_copy(update={"payload": payload})
     in_messages = federate(settings, tiny_folder, tmp_path / "in messages")
     references, bytes_sent, files = [], [], []
