@@ -76,7 +76,7 @@ class WeightCodec:
         return unpack({FLAT: read(self.shared_arrays, arrays[REFERENCE])}, self.packed_as, self.layout)
 
     def release(self) -> None:
-        """Delete all stored models; the server calls this when it has read all replies."""
+        """Delete the stored models that no reply was read from; the server calls this when it has read all replies."""
         if self.shared_arrays:
             self.shared_arrays.clear()
 
