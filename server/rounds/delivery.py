@@ -52,7 +52,7 @@ def deliver_at_once(grid: Grid) -> None:
 
     def get_message_ins(node_id: int, limit: int | None, *, run_id: int | None = None) -> list[Message]:
         """Do what Flower's function does; `run_id` needs no look, because a simulation has one run."""
-        if node_id == next(iter(state.nodes)) and not waiting[node_id]:  # Flower asks for one node after the other
+        if node_id == next(iter(state.nodes)):  # Flower asks for one node after the other
             pushed.wait(STOP_SECONDS)
             pushed.clear()
         found: list[Message] = []
