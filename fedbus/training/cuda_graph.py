@@ -4,6 +4,7 @@ A step of ResNet-50 has more than a thousand kernels. With small batches, issuin
 on an H200, a replayed step of 10 images takes a third of the time, one of 32 images half (docs/gpu.md).
 """
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +22,17 @@ WARM_UP = 3
 LEAST_STEPS = 8
 """Steps of a round for which a recording pays: it takes as long as a few steps."""
 
+SPARE = 1 << 20
+"""Bytes that must be free before a recording. PyTorch takes less from such a block when it registers a graph, and aborts
+the process if it can't, as seen on an H200 with PyTorch 2.11."""
+
 Step = Callable[..., None]
 """Takes one step from tensors on the device."""
 
 _enabled: ContextVar[bool] = ContextVar("cuda_graphs", default=True)
+
+_failed = threading.Event()
+"""Set when a step of this process could not be recorded: PyTorch keeps the memory of each attempt (PR 190308)."""
 
 
 @contextmanager
@@ -51,7 +59,7 @@ def prepare_steps(step: Step, optimiser: torch.optim.Optimizer, device: torch.de
         device: Device of the training. What runs on it must be waited for before the context ends.
         steps: How many steps will be taken.
     """
-    if device.type == "cuda" and _enabled.get() and steps >= LEAST_STEPS:
+    if device.type == "cuda" and _enabled.get() and steps >= LEAST_STEPS and not _failed.is_set():
         captured = CapturedStep(step, optimiser, device, CudaGraph())
         try:
             yield captured
@@ -101,10 +109,13 @@ class CudaGraph:
         Raises:
             RuntimeError: If the work waits for the GPU, or its memory is not enough.
         """
+        torch.cuda.empty_cache()
+        with torch.cuda.stream(self._stream):
+            torch.empty(SPARE, dtype=torch.uint8, device="cuda")  # an error here is harmless
         # PyTorch would stay on the side stream after an error.
         with (
             torch.cuda.stream(torch.cuda.current_stream()),
-            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
+            torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"),
         ):
             work()
 
@@ -118,7 +129,7 @@ class CapturedStep:
 
     A replay reads and writes the same memory as the recording, so the inputs are copied to one place, and the learning
     rate is a tensor of float32. Up to the rounding of the rate, the result is that of taking each step. A step that
-    can't be recorded is taken each time, with a warning.
+    can't be recorded is taken each time, with a warning, and this process records no other.
     """
 
     def __init__(self, step: Step, optimiser: torch.optim.Optimizer, device: torch.device, graph: Graph) -> None:
@@ -153,6 +164,7 @@ class CapturedStep:
             self._graph.capture(self._work)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
+            _failed.set()
             warnings.warn(f"Training goes on without a CUDA graph, which is slower: {reason}", stacklevel=2)
             return False
         return True

@@ -1,10 +1,12 @@
 """Steps replayed from a recording, with a stand-in for the GPU's: they must end as steps that are taken."""
 
+import threading
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fedbus.models.state import get_state
+from fedbus.models.state import get_state, set_state
 from fedbus.training import cuda_graph
 from fedbus.training.cuda_graph import LEAST_STEPS, WARM_UP, CapturedStep, cuda_graphs, prepare_steps
 from fedbus.training.missing_classes.registry import POLICIES
@@ -42,6 +44,7 @@ def graph(monkeypatch):
         type = "cuda"
 
     prepare = cuda_graph.prepare_steps
+    monkeypatch.setattr(cuda_graph, "_failed", threading.Event())
     monkeypatch.setattr(cuda_graph, "CudaGraph", lambda: made)
     monkeypatch.setattr(
         cuda_graph, "CapturedStep", lambda step, optimiser, _, graph: CapturedStep(step, optimiser, CPU, graph)
@@ -110,6 +113,8 @@ def test_a_step_that_cannot_be_recorded_is_taken_each_time_with_a_warning(graph,
             monkeypatch.setattr(graph, "capture", cannot_record)
             with pytest.warns(UserWarning, match="without a CUDA graph, which is slower: out of memory"):
                 train(model, rows, settings, LEAST_STEPS)
+            set_state(model, get_state(conv_model()))
+            train(model, rows, settings, LEAST_STEPS)  # is not recorded again: a warning would be an error
         else:
             with cuda_graphs(False):
                 train(model, rows, settings, LEAST_STEPS)
