@@ -3,13 +3,11 @@
 Flower 1.41 deprecates `run_simulation` in favour of `flwr run`: see `server/flower_internals.py`.
 """
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -24,6 +22,7 @@ from server.app import make_server_app
 from server.rounds.job import Job
 from simulations.ray_session import start_ray
 from simulations.simulated_sites import SimulatedSites
+from simulations.workers import count_workers, worker_share
 
 WORKER = "ray::ClientAppActor"
 """Ray's title for the processes in which sites train."""
@@ -52,7 +51,8 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
     largest_model = max((sum(value.nbytes for value in job.start.values()) for job in jobs), default=0)
     size = MODELS_PER_SITE * len(names) * largest_model
 
-    processors, gpus = start_ray(settings.ray_address, settings.workers)  # before Flower would start one
+    workers = count_workers(settings)
+    processors, gpus = start_ray(settings.ray_address, workers)  # before Flower would start one
     try:
         with (
             _stop_on_interrupt(stop),
@@ -64,7 +64,7 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
                 server_app=make_server_app(lambda _: nullcontext((len(names), sharing))),
                 client_app=SimulatedSites(folder, settings.device, shared_arrays),
                 num_supernodes=len(names),
-                backend_config={"client_resources": worker_share(settings, processors, gpus)},
+                backend_config={"client_resources": worker_share(settings.device, workers, processors, gpus)},
             )
     except FedbusError:
         raise
@@ -79,19 +79,6 @@ def simulate(settings: Settings, out: Path, jobs: Sequence[Job], stop: threading
             ) from error
     if stop.is_set():
         raise KeyboardInterrupt
-
-
-def worker_share(settings: Settings, processors: int, gpus: int) -> dict[str, Any]:
-    """Return Ray's resources of one worker: `workers` sites train at a time and share processors and GPUs equally."""
-    gpus = 0 if settings.device == "cpu" else gpus
-    return {"num_cpus": max(1, processors // settings.workers), "num_gpus": gpus_per_worker(gpus, settings.workers)}
-
-
-def gpus_per_worker(gpus: int, workers: int) -> float:
-    """Return GPUs per worker: a whole number if there are enough (Ray does not accept 1.5), else a fraction of one."""
-    if gpus == 0:
-        return 0.0
-    return float(gpus // workers) if gpus >= workers else 1 / math.ceil(workers / gpus)
 
 
 @contextmanager

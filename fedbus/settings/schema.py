@@ -212,7 +212,9 @@ class Settings(BaseModel):
         description="How models are sent: one array per parameter (dict), or one array in full (flat) or half "
         "precision (flat-fp16: the hub's own model stays in full, and sites send their changes to what they received).",
     )
-    workers: int = Field(1, ge=1, description="Number of sites that train at the same time in a simulation.")
+    workers: int = Field(
+        0, ge=0, description="Sites that train at a time in a simulation. 0: one; on a GPU up to 3, one for each 16 GB."
+    )
     ray_address: str = Field(
         "", description="HOST:PORT of a Ray cluster that requires a token. Empty: start Ray on this machine."
     )

@@ -23,8 +23,8 @@ LEAST_STEPS = 8
 """Steps of a round for which a recording pays: it takes as long as a few steps."""
 
 SPARE = 1 << 20
-"""Bytes that must be free before a recording. PyTorch takes less from such a block when it registers a graph, and aborts
-the process if it can't, as seen on an H200 with PyTorch 2.11."""
+"""Bytes that must be free before a recording. PyTorch needs less than that to register a graph, and aborts the process
+if it can't have it, as seen on an H200 with PyTorch 2.11."""
 
 Step = Callable[..., None]
 """Takes one step from tensors on the device."""

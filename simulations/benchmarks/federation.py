@@ -14,7 +14,7 @@ import statistics
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         raise RunError("The simulation and the bare loop ended with different weights.", "Report this as a bug.")
     bare = statistics.median(before.seconds + after.seconds)
     steps = statistics.median(before.training + after.training)
-    # From end to end: the seconds in the history are without the checkpoint, which is written after them.
-    round_seconds = statistics.median(end - previous for previous, end in pairwise(federated.ends))
+    round_seconds = whole_round(federated)
     return {
         "federation_over_bare": round_seconds / bare,
         "federation_over_steps": round_seconds / steps,
@@ -134,6 +133,22 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         "same_weights": True,
         "wire": {payload: wire(case.start, payload) for payload in ("flat", "flat-fp16", "dict")},
     }
+
+
+def whole_round(federated: Measured) -> float:
+    """Return the seconds of a round from end to end: those in the history are without the checkpoint after them."""
+    return statistics.median(end - previous for previous, end in pairwise(federated.ends))
+
+
+def measure_workers(case: Case, folder: Path, workers: int) -> tuple[float, float]:
+    """Run the same rounds with several workers.
+
+    Returns:
+        Seconds of a round, and until the first one could start.
+    """
+    several = replace(case, settings=case.settings.model_copy(update={"workers": workers}))
+    federated = run_federated(several, folder / f"workers-{workers}")
+    return whole_round(federated), federated.startup
 
 
 def wire(state: State, payload: str) -> dict[str, float]:

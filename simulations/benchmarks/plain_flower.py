@@ -49,7 +49,7 @@ from simulations.benchmarks.plain_loop import (
     train_steps,
     training_batches,
 )
-from simulations.flower_simulation import gpus_per_worker
+from simulations.workers import gpus_per_worker
 
 
 @dataclass(frozen=True)

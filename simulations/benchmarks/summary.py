@@ -143,7 +143,7 @@ GPU_FIGURES = (
     _measured("gpu_graphs_over_ceiling", "gpu", "images/s: our loop over its ceiling, both with CUDA graphs"),
     _measured("gpu_compiled_over_ceiling", "gpu", "images/s: the ceiling with torch.compile over without"),
     _measured("gpu_engine_over_plain", "gpu", "images/s: our loop over ImageFolder, DataLoader, float32", least=5),
-    _measured("gpu_federation_over_bare", "gpu", "seconds: a round in workers over a bare loop's", most=1.25),
+    _measured("gpu_federation_over_bare", "gpu", "seconds: a simulated round over a bare loop's", most=1.25),
     _measured("gpu_workers", "gpu", "workers: the fewest that are hardly slower than the best"),
     _measured("gpu_comparison_s", "gpu", "seconds: three datasets, 224 px, 30 epochs, folds 2 to 4", most=600),
     _measured("gpu_comparison_peak_mb", "gpu", "MB of the GPU's memory for that comparison"),

@@ -1,4 +1,4 @@
-"""The worker's share of processors and GPUs, and a cluster that does not answer."""
+"""A cluster that does not answer, and the strategies of a simulation."""
 
 import threading
 import time
@@ -10,17 +10,7 @@ from fedbus.settings.arms import STRATEGIES
 from fedbus.settings.schema import Settings
 from fedbus.training.balance import INTERPOLATING, ROW_SAMPLERS
 from server.rounds.strategies import STRATEGY_CLASSES
-from simulations.flower_simulation import gpus_per_worker, simulate
-
-
-@pytest.mark.parametrize(
-    ("gpus", "workers", "share"), [(0, 3, 0.0), (1, 1, 1.0), (1, 3, 1 / 3), (2, 3, 0.5), (3, 2, 1.0), (4, 2, 2.0)]
-)
-def test_gpus_are_shared_in_parts_that_ray_accepts_and_all_workers_fit(gpus, workers, share):
-    assert gpus_per_worker(gpus, workers) == pytest.approx(share)
-    if gpus:
-        assert share <= 1 or share == int(share)
-        assert int(1 / share) * gpus >= workers if share < 1 else share * workers <= gpus
+from simulations.flower_simulation import simulate
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_without_a_wait(two_site_settings, tiny_folder, monkeypatch):

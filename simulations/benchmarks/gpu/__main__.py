@@ -19,8 +19,9 @@ from pathlib import Path
 import timm  # noqa: F401 - imported once, before the stages are forked
 import torch  # noqa: F401 - the same
 
+from simulations.benchmarks.gpu.bare import BARE, measure_bare
 from simulations.benchmarks.gpu.comparison import COMPARISON, measure_comparison
-from simulations.benchmarks.gpu.federation import BARE, FLOWER, measure_bare, measure_flower
+from simulations.benchmarks.gpu.flower import FLOWER, measure_flower
 from simulations.benchmarks.gpu.machine import GRAPHS, MACHINE, check_graphs, measure_machine
 from simulations.benchmarks.gpu.results import RESULTS_FILE, Results
 from simulations.benchmarks.gpu.settings import GpuSettings, Plan
@@ -35,7 +36,6 @@ from simulations.benchmarks.gpu.speed import (
     measure_speed,
 )
 from simulations.benchmarks.gpu.stages import Measure, Stage, run_stages
-from simulations.benchmarks.gpu.workers import WORKERS, measure_workers
 
 
 def _whole(measure: Callable[[Plan, Results], None]) -> Measure:
@@ -53,14 +53,13 @@ STAGES = (
     Stage(GRAPHS, 25, _whole(check_graphs)),
     Stage(SPEED, 80, _whole(measure_speed)),
     Stage(BARE, 45, _whole(measure_bare)),
-    Stage(WORKERS, 75, _whole(measure_workers)),
+    Stage(FLOWER, 150, _whole(measure_flower)),  # a moment where Flower is not installed
     Stage(MODELS, 75, _whole(measure_models)),
     Stage(PLAIN, 30, _whole(measure_plain)),
-    Stage(FLOWER, 90, _whole(measure_flower)),  # a moment where Flower is not installed
     Stage(COMPILE, 75, _whole(measure_compile)),
     Stage(COMPARISON, 0, measure_comparison),
 )
-"""The most valuable first; the comparison gets what is left, at least a quarter of ten minutes."""
+"""The most valuable first; the comparison gets what is left, and the next call continues it."""
 
 
 def read_plan(words: Sequence[str] | None) -> tuple[Plan, Results]:

@@ -5,14 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fedbus.device import pick_device
 from fedbus.runs.lock import hold_folder
 from fedbus.training.cuda_graph import cuda_graphs
 from simulations.benchmarks.gpu.machine import graphs_work
 from simulations.benchmarks.gpu.results import Results
 from simulations.benchmarks.gpu.settings import Plan
+from simulations.benchmarks.gpu.speed import peak_megabytes
 from simulations.portable.results_file import PackedResults
 from simulations.portable.run import RESULTS_FILE, run, start_weights
 from simulations.portable.study_file import STUDY_FILE, PackedStudy
@@ -37,9 +36,17 @@ def measure_comparison(plan: Plan, results: Results, seconds: float) -> bool:
     study, started = PackedStudy.load(file), time.monotonic()
     with hold_folder(out), hold_folder(plan.checkpoints), cuda_graphs(graphs_work(results)):
         left = run(study, out, start_weights(study, file), seconds, plan.checkpoints)
-    earlier = results.of(COMPARISON).get("calls_s", [])
-    results.add(COMPARISON, {"calls_s": [*earlier, time.monotonic() - started]} | describe(out / RESULTS_FILE))
-    results.add(COMPARISON, {"left": [f"fold {fold} {arm.name}" for fold, arm in left], **_memory(plan)})
+    earlier = results.of(COMPARISON)
+    peaks = (earlier.get("peak_mb"), peak_megabytes(pick_device(plan.settings.device)))
+    results.add(
+        COMPARISON,
+        describe(out / RESULTS_FILE)
+        | {
+            "calls_s": [*earlier.get("calls_s", []), time.monotonic() - started],
+            "left": [f"fold {fold} {arm.name}" for fold, arm in left],
+            "peak_mb": max(filter(None, peaks), default=None),  # over all calls
+        },
+    )
     return not left
 
 
@@ -58,8 +65,3 @@ def describe(path: Path) -> dict[str, Any]:
         "federated_round_s": statistics.median(line["seconds"] for line in rounds) if rounds else None,
         "outside_sites_s": statistics.median(outside) if outside else None,
     }
-
-
-def _memory(plan: Plan) -> dict[str, float | None]:
-    device = pick_device(plan.settings.device)
-    return {"peak_mb": torch.cuda.max_memory_reserved(device) / 1e6 if device.type == "cuda" else None}

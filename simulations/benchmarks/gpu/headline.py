@@ -15,8 +15,8 @@ def headline(stages: Stages) -> dict[str, Any]:
     """
     rows = [*stages.get("speed", {}).get("rows", []), *stages.get("models", {}).get("rows", [])]
     first = rows[0] if rows else {}
-    default = stages.get("workers", {}).get("default", {})
-    workers = stages.get("workers", {}).get("rows", [])
+    workers = stages.get("flower", {}).get("workers")
+    by_workers = stages.get("flower", {}).get("rows", [])
     comparison = stages.get("comparison", {})
     done = comparison.get("left") == []
     return {
@@ -27,12 +27,12 @@ def headline(stages: Stages) -> dict[str, Any]:
         "gpu_graphs_over_ceiling": first.get("graphs_over_ceiling"),
         "gpu_compiled_over_ceiling": stages.get("compile", {}).get("compiled_over_ceiling"),
         "gpu_engine_over_plain": stages.get("plain", {}).get("engine_over_plain"),
-        "gpu_workers": default.get("workers"),
-        "gpu_federation_over_bare": next((row["over_bare"] for row in workers if _is_default(row, default)), None),
+        "gpu_workers": workers,
+        "gpu_federation_over_bare": next((row["over_bare"] for row in by_workers if row["workers"] == workers), None),
         "gpu_comparison_s": comparison["training_s"] if done else None,
         "gpu_comparison_peak_mb": comparison["peak_mb"] if done else None,
         "rows": rows,
-        "workers": workers,
+        "workers": by_workers,
     }
 
 
@@ -42,7 +42,3 @@ def _fastest(row: Mapping[str, Any]) -> float:
 
 def _best(row: Mapping[str, Any], *keys: str) -> float | None:
     return max((row[key] for key in keys if key in row), default=None)
-
-
-def _is_default(row: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
-    return bool(default) and all(row[key] == default[key] for key in default)

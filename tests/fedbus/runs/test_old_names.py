@@ -30,7 +30,7 @@ SETTINGS = """{
 PRESENT = {
     "sites": {"north": {"reader": "busi", "path": "/data/BUSI"}, "south": {"reader": "bus-uclm", "path": "/data/UCLM"}},
     "arms": ["fedavg", "fedavg-tuned"], "rounds": 3, "precision": "float32", "device": "cpu", "cache": "/cache",
-    "burned-in": "masked", "payload": "flat-fp16",
+    "burned-in": "masked", "payload": "flat-fp16", "workers": 1,
 }  # fmt: skip
 """The same settings under present keys, without the defaults."""
 

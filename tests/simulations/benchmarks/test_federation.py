@@ -1,5 +1,7 @@
 """The bare loop is FedAvg; a simulation that ends with other weights is not compared with it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from fedbus.errors import RunError
 from simulations.benchmarks import federation
 from simulations.benchmarks.case import Case
-from simulations.benchmarks.federation import Measured, add_to_mean, measure, wire
+from simulations.benchmarks.federation import Measured, add_to_mean, measure, measure_workers, wire
 
 # Ray leaves its processes and /dev/null open until the interpreter ends.
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -44,3 +46,12 @@ def test_a_message_has_four_bytes_per_value_and_two_in_half_precision():
     assert wire(state, "flat") == {"arrays": 1, "megabytes": pytest.approx(80e-6)}
     assert wire(state, "flat-fp16") == {"arrays": 1, "megabytes": pytest.approx(40e-6)}
     assert wire(state, "dict") == {"arrays": 2, "megabytes": pytest.approx(80e-6)}
+
+
+def test_a_round_with_several_workers_lasts_from_the_end_of_the_one_before(tiny_case: Case, tmp_path, monkeypatch):
+    def run(case: Case, folder: Path) -> Measured:
+        assert (case.settings.workers, folder) == (3, tmp_path / "workers-3")
+        return Measured([1.0] * 4, [], 20.0, 6.0, {}, [10.0, 12.0, 15.0, 17.5])
+
+    monkeypatch.setattr(federation, "run_federated", run)
+    assert measure_workers(tiny_case, tmp_path, 3) == (2.5, 6.0)

@@ -16,15 +16,16 @@ import torch
 from PIL import Image
 
 from fedbus.classes import CLASSES
+from fedbus.settings.load import build_settings
 from fedbus.settings.schema import Settings
-from simulations.benchmarks.gpu import federation
-from simulations.benchmarks.gpu.federation import SITES, run_bare
+from simulations.benchmarks.gpu import bare
+from simulations.benchmarks.gpu.bare import SITES, run_bare
+from simulations.benchmarks.gpu.flower import FLOWER, choose_workers, flower_settings, measure_flower
 from simulations.benchmarks.gpu.headline import headline
 from simulations.benchmarks.gpu.results import Results
 from simulations.benchmarks.gpu.settings import GpuSettings, Plan, noise_rows
 from simulations.benchmarks.gpu.speed import write_images
 from simulations.benchmarks.gpu.stages import STOP, Stage, run_stages
-from simulations.benchmarks.gpu.workers import choose_workers
 from simulations.benchmarks.summary import GPU_FIGURES
 from simulations.portable.pack import pack
 from simulations.portable.pixels import LOSSLESS
@@ -36,8 +37,8 @@ WHOLE = f"""{BLOCKER}
 from dataclasses import replace
 import torch
 torch.compile = lambda model, backend: model  # it would take longer than all the rest
-from simulations.benchmarks.gpu import __main__ as program, federation, speed, workers
-speed.IMAGES, federation.ROUNDS, workers.ROUNDS = 8, 2, 2
+from simulations.benchmarks.gpu import __main__ as program, bare, speed
+speed.IMAGES, bare.ROUNDS = 8, 2
 plan, results = program.read_plan(sys.argv[1:])
 settings = replace(plan.settings, batch_size=6, precision="float32")
 plan = replace(
@@ -83,7 +84,7 @@ def stages(whole: dict) -> dict:
 
 def test_one_command_measures_every_stage_where_few_packages_are_installed(stages):
     assert list(stages) == [
-        "machine", "graphs", "speed", "bare", "workers", "models", "plain", "flower", "compile", "comparison",
+        "machine", "graphs", "speed", "bare", "flower", "models", "plain", "compile", "comparison",
     ]  # fmt: skip
     assert stages["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert min(stages["machine"][key] for key in ("copy_gb_per_s", "bfloat16_tflop_per_s")) > 0
@@ -105,13 +106,10 @@ def test_speeds_are_images_per_second_and_their_ratios(stages):
     assert set(stages["speed"]["step_ms"]) == {"gather", "augment", "normalise", "forward and backward", "optimiser"}
 
 
-def test_rounds_are_measured_with_one_to_three_workers_and_a_default_follows(stages):
-    cases = [(row["batch_size"], row["graphs"], row["workers"]) for row in stages["workers"]["rows"]]
-    assert cases == [(size, True, workers) for size in (2, 6) for workers in (1, 2, 3)]
-    bare = {(row["batch_size"], row["graphs"]): row["round_s"] for row in stages["bare"]["rows"]}
-    for row in stages["workers"]["rows"]:
-        assert row["over_bare"] == row["round_s"] / bare[row["batch_size"], row["graphs"]]
-    assert stages["workers"]["default"] == choose_workers(stages["workers"]["rows"], 2)
+def test_bare_rounds_are_measured_for_both_batch_sizes(stages):
+    cases = [(row["batch_size"], row["graphs"]) for row in stages["bare"]["rows"]]
+    assert cases == [(size, graphs) for size in (2, 6) for graphs in (False, True)]
+    assert all(0 < row["outside_training_s"] < row["round_s"] for row in stages["bare"]["rows"])
 
 
 def test_the_comparison_reports_its_trainings(stages):
@@ -130,23 +128,40 @@ def test_the_page_gets_its_figures_and_rows(whole, stages):
     assert whole["gpu_images_per_s"] == max(
         row[key] for row in whole["rows"] for key in ("ours_images_per_s", "ours_with_graphs_images_per_s")
     )
-    default = stages["workers"]["default"]
-    chosen = [row for row in whole["workers"] if default.items() <= row.items()]
-    assert [row["over_bare"] for row in chosen] == [whole["gpu_federation_over_bare"]]
-    assert whole["gpu_workers"] == default["workers"]
     assert whole["gpu_comparison_s"] == stages["comparison"]["training_s"]
     figures = {key for key in whole if key.startswith("gpu_")}
     assert {figure.key for figure in GPU_FIGURES} == figures
     assert {key for key in headline({}) if key.startswith("gpu_")} == figures
 
 
-def test_the_fewest_workers_that_are_hardly_slower_are_the_default():
-    def row(workers: int, seconds: float, size: int = 10) -> dict:
-        return {"batch_size": size, "workers": workers, "round_s": seconds}
+def test_simulations_with_one_to_three_workers_are_measured_over_the_bare_loop(tmp_path, monkeypatch):
+    seconds = {2: (8.0, 7.0), 3: (6.0, 9.0)}
+    one = {"round_s": 12.0, "federation_startup_s": 5.0, "bare_round_s": 4.0}
+    monkeypatch.setattr("simulations.benchmarks.case.make_case", lambda folder, values: values)
+    monkeypatch.setattr("simulations.benchmarks.federation.measure", lambda case, folder: one)
+    monkeypatch.setattr(
+        "simulations.benchmarks.federation.measure_workers", lambda case, folder, workers: seconds[workers]
+    )
+    results = Results(tmp_path / "gpu.json")
+    measure_flower(Plan(TINY, tmp_path), results)
+    rows = results.of(FLOWER)["rows"]
+    assert [tuple(row.values()) for row in rows] == [(1, 12, 3, 5), (2, 8, 2, 7), (3, 6, 1.5, 9)]
+    figures = json.loads(results.path.read_text())
+    assert (figures["gpu_workers"], figures["gpu_federation_over_bare"], figures["workers"]) == (3, 1.5, rows)
+
+
+def test_a_simulated_round_takes_about_as_many_steps_as_three_datasets_need():
+    settings = build_settings(flower_settings(Plan(GpuSettings(), Path())), "the tests")
+    assert (settings.batch_size, settings.steps_per_round, settings.workers) == (10, 120, 1)
+
+
+def test_the_fewest_workers_that_are_hardly_slower_are_chosen():
+    def row(workers: int, seconds: float) -> dict:
+        return {"workers": workers, "round_s": seconds}
 
     rows = [row(1, 4.1), row(2, 4), row(3, 4.2)]
-    assert choose_workers([*rows, row(3, 1, size=32)], 10) == {"batch_size": 10, "workers": 1}
-    assert choose_workers([row(1, 4.2), *rows[1:]], 10) == {"batch_size": 10, "workers": 2}
+    assert choose_workers(rows) == 1
+    assert choose_workers([row(1, 4.2), *rows[1:]]) == 2
 
 
 def test_a_stopped_stage_keeps_its_rows_and_the_next_call_continues(tmp_path, monkeypatch):
@@ -221,7 +236,7 @@ def test_the_plain_loop_reads_the_images_that_ours_trains_on(tmp_path):
 
 
 def test_the_bare_loop_gives_every_site_the_mean_of_the_previous_round(monkeypatch):
-    load, loaded, shifts = federation.set_state, [], {"noise-0": 1.0, "noise-1": 2.0, "noise-2": 6.0}
+    load, loaded, shifts = bare.set_state, [], {"noise-0": 1.0, "noise-1": 2.0, "noise-2": 6.0}
 
     def note(model, state):
         loaded.append(state["fc.bias"].clone())
@@ -232,11 +247,11 @@ def test_the_bare_loop_gives_every_site_the_mean_of_the_previous_round(monkeypat
         with torch.no_grad():
             model.fc.bias.add_(shifts[rows.owner])
 
-    monkeypatch.setattr(federation, "set_state", note)
-    monkeypatch.setattr(federation, "train_site", shift)
+    monkeypatch.setattr(bare, "set_state", note)
+    monkeypatch.setattr(bare, "train_site", shift)
     found = run_bare(TINY, 2)
-    assert len(loaded) == SITES * federation.ROUNDS
-    for number in range(federation.ROUNDS):
+    assert len(loaded) == SITES * bare.ROUNDS
+    for number in range(bare.ROUNDS):
         for bias in loaded[SITES * number : SITES * (number + 1)]:
             torch.testing.assert_close(bias, loaded[0] + 3.0 * number)
     assert 0 <= found["outside_training_s"] < found["round_s"]

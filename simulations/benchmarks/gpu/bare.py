@@ -1,12 +1,9 @@
-"""Federated rounds of three sites on one GPU, in one process, and with Flower where it is installed."""
+"""Federated rounds of three sites on one GPU in one process."""
 
 import statistics
 import time
 from functools import partial
 from itertools import product
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,14 +21,11 @@ from simulations.benchmarks.gpu.results import Results
 from simulations.benchmarks.gpu.settings import GpuSettings, Plan, noise_rows
 from simulations.benchmarks.throughput import seconds_of
 
-BARE, FLOWER = "bare", "flower"
-"""Names of the stages."""
+BARE = "bare"
+"""Name of the stage."""
 
 SITES, ROUNDS = 3, 4
 """Size of the federation; its first round is not counted."""
-
-PHANTOMS = 180
-"""Images of each site in the simulation with Flower."""
 
 
 def list_sizes(plan: Plan) -> list[int]:
@@ -44,7 +38,7 @@ def measure_bare(plan: Plan, results: Results) -> None:
     choices = (False, True) if graphs_work(results) else (False,)
     for batch_size, graphs in product(list_sizes(plan), choices):
         case = {"batch_size": batch_size, "graphs": graphs}
-        if not find_row(results, BARE, case):
+        if not any(case.items() <= row.items() for row in results.of(BARE).get("rows", [])):
             with cuda_graphs(graphs):
                 found = run_bare(plan.case(plan.settings.model, batch_size), plan.epoch_steps)
             results.add_row(BARE, case | found)
@@ -83,29 +77,3 @@ def train_site(model: nn.Module, rows: TrainingRows, gpu_settings: GpuSettings, 
     settings = gpu_settings.settings
     steps, optimiser = rows.steps_per_round(settings), make_optimiser(model, settings)
     train_round(model, rows, settings, seed=0, round_number=number, steps=steps, optimiser=optimiser)
-
-
-def find_row(results: Results, stage: str, case: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of a case; empty if it has not been measured."""
-    return next((row for row in results.of(stage).get("rows", []) if case.items() <= row.items()), {})
-
-
-def measure_flower(plan: Plan, results: Results) -> None:
-    """Compare the simulation with Flower and Ray with the bare loop, on phantoms, where these are installed."""
-    try:
-        from simulations.benchmarks.case import make_case
-        from simulations.benchmarks.federation import measure as measure_case
-    except ImportError as error:
-        results.add(FLOWER, {"missing": str(error)})
-        return
-    given = {key.replace("_", "-"): value for key, value in vars(plan.settings).items()}
-    passes = min(100.0, max(1.0, plan.epoch_steps * plan.settings.batch_size / PHANTOMS))
-    given |= {
-        "weights": "none",
-        "phantom-images": PHANTOMS,
-        "rounds": ROUNDS,
-        "local-epochs": passes,
-        "arms": ["fedavg"],
-    }
-    with TemporaryDirectory() as folder:
-        results.add(FLOWER, measure_case(make_case(Path(folder), given), Path(folder)))
