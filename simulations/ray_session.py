@@ -3,6 +3,9 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 from clients.ray_security import protect_own_ray, require_token
@@ -10,6 +13,19 @@ from fedbus.errors import RunError
 from fedbus.system.signals import kept_handlers
 from fedbus.system.third_party import SETTINGS
 from fedbus.system.threads import waiting_policy
+
+HELPERS = ("start_log_monitor", "start_monitor", "start_api_server")
+"""Methods of Ray's `Node` that start Python programs of which a simulation has no use: they collect what workers print,
+add nodes and serve a dashboard. Each takes 80 to 100 MB, and time of the processors that train."""
+
+TIMERS = (
+    "raylet_report_resources_period_milliseconds", "local_fs_monitor_interval_ms", "object_manager_timer_freq_ms",
+    "raylet_check_gc_period_milliseconds", "kill_idle_workers_interval_ms",
+)  # fmt: skip
+"""What Ray's node does every .1 or .2 s. Each time, it interrupts a thread that trains, for which the others wait."""
+
+EVERY = 1000
+"""How often it does that here, in ms. Ray's processes made a step on two cores 4 % longer (docs/threads.md)."""
 
 
 def start_ray(address: str, workers: int = 1) -> tuple[int, int]:
@@ -64,11 +80,11 @@ def _start_own_ray(workers: int) -> tuple[int, int]:
     processors, gpus = max(os.cpu_count() or 1, workers), torch.cuda.device_count()
     try:
         # By the environment, workers find our modules; a `runtime_env` would cost a further process, and wait for it.
-        with kept_handlers(), patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        with kept_handlers(), _without_helpers(), patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
             ray.init(
                 # "local": a study runs its cells as tasks of a Ray, which a cell's own simulation must not join.
                 address="local", num_cpus=processors, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
-                logging_level=logging.ERROR,
+                logging_level=logging.ERROR, _system_config=dict.fromkeys(TIMERS, EVERY),
             )  # fmt: skip
     except Exception as error:  # Ray raises errors of any type if one of its processes ends or is too slow
         raise RunError(
@@ -76,3 +92,17 @@ def _start_own_ray(workers: int) -> tuple[int, int]:
             "Rerun with --resume. If it fails again, end other programs that use much memory or processor time.",
         ) from error
     return processors, gpus
+
+
+@contextmanager
+def _without_helpers() -> Iterator[None]:
+    """Let Ray start without the programs of `HELPERS`; it has no public setting for that."""
+    from ray._private.node import Node
+
+    def start_nothing(self: Node, **options: Any) -> None:
+        pass
+
+    with ExitStack() as stack:
+        for name in HELPERS:
+            stack.enter_context(patch.object(Node, name, start_nothing))
+        yield

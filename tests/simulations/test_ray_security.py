@@ -81,6 +81,7 @@ def look(folder: Path) -> None:
             for each in process.net_connections("inet")
             if each.status == psutil.CONN_LISTEN
         ],
+        "programs": sorted({program(process) for process in family[1:]}),
         "modes": [stat.S_IMODE(path.stat().st_mode) for path in (file.parent, file)],
         "policy": ray.get(ray.remote(lambda: os.environ.get("OMP_WAIT_POLICY")).options(num_cpus=0).remote()),
         "exposed": [p.name() for p in family if token in " ".join(p.cmdline()) + " ".join(p.environ().values())],
@@ -90,6 +91,13 @@ def look(folder: Path) -> None:
         "ran": {name: runs_code(address, folder / f"ran-{name}", settings) for name, settings in modes.items()},
     }
     (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def program(process: psutil.Process) -> str:
+    """The title that a process of Ray's gave itself, or its file."""
+    words = process.cmdline()
+    script = next((word for word in words if word.endswith(".py")), words[0])
+    return Path(script.strip()).name.split()[0]
 
 
 def start(code: str, folder: Path) -> subprocess.Popen[str]:
@@ -106,6 +114,9 @@ def test_ray_listens_on_loopback_only_and_requires_the_token(code, tmp_path):
     assert {"gcs_server", "raylet"} <= {name for name, _ in facts["listening"]}
     assert {address for _, address in facts["listening"]} <= set(LOOPBACK)
     assert facts["ran"] == {"none": False, "wrong": False, "right": True}
+    ours = {"ray::ClientAppActor", "ray::IDLE"}
+    agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+    assert set(facts["programs"]) - ours == {"gcs_server", "raylet"} | agents  # no helpers, see ray_session
     assert facts["modes"] == [0o700, 0o600]
     assert facts["policy"] == os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
     assert facts["exposed"] == facts["logged"] == []
