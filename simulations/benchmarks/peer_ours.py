@@ -1,23 +1,28 @@
-"""Our own federation, and the bare loop that it is measured against, for the table of `make bench-peers`.
+"""Our own federation with both engines, and the bare loop, for the table of `make bench-peers`.
 
-python -m simulations.benchmarks.peer_ours SETTINGS.json OUT.json [--bare | --workers N]
+python -m simulations.benchmarks.peer_ours SETTINGS.json OUT.json [--bare | --in-process | --workers N]
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import typer
 
+from fedbus.runs.checkpoint import ArmFolder
 from simulations.benchmarks.case import Case
 from simulations.benchmarks.federation import Measured, run_bare, run_federated
 from simulations.benchmarks.peer_result import Trained, measure
 from simulations.benchmarks.site_work import SiteWork
+from simulations.in_process import InProcessTraining
 
 
-def main(settings: Path, out: Path, bare: bool = False, workers: int = 1) -> None:
-    """Train the case of a settings file as a simulation, or as the bare loop of `federation`, and write OUT."""
+def main(settings: Path, out: Path, bare: bool = False, in_process: bool = False, workers: int = 1) -> None:
+    """Train the case of a settings file as a simulation, in this process, or as the bare loop, and write OUT."""
 
     def train(case: Case, folder: Path) -> Trained:
+        if in_process:
+            return _train_in_process(case, folder)
         case = replace(case, settings=case.settings.model_copy(update={"workers": workers}))
         return _trained(case, run_bare(case) if bare else run_federated(case, folder))
 
@@ -25,9 +30,22 @@ def main(settings: Path, out: Path, bare: bool = False, workers: int = 1) -> Non
 
 
 def _trained(case: Case, run: Measured) -> Trained:
+    return Trained(run.ends, _steps(case, len(run.ends)), run.final)
+
+
+def _train_in_process(case: Case, folder: Path) -> Trained:
+    """Train with `engine=in-process`, checkpoints included."""
+    settings, arm, ends = case.settings, ArmFolder(folder / "fedavg"), list[float]()
+    rows = SiteWork(settings, case.sites).rows
+    InProcessTraining(
+        settings, folder, case.sites, rows, "fedavg", settings.seeds[0], case.start, arm, "fedavg"
+    ).run(lambda line: ends.append(time.time()))  # fmt: skip
+    return Trained(ends, _steps(case, len(ends)), arm.load_weights("final"))
+
+
+def _steps(case: Case, rounds: int) -> list[int]:
     work = SiteWork(case.settings, case.sites)
-    steps = sum(work.steps(name) for name in work.rows)
-    return Trained(run.ends, [steps] * len(run.ends), run.final)
+    return [sum(work.steps(name) for name in work.rows)] * rounds
 
 
 if __name__ == "__main__":

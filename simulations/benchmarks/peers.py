@@ -60,6 +60,7 @@ class Framework:
 FRAMEWORKS = (
     Framework(OURS, "FedBUS", ("peer_ours",), package="fedbus"),
     Framework("ours-3-workers", "FedBUS, three sites at a time", ("peer_ours", "--workers", "3"), package="fedbus"),
+    Framework("ours-in-process", "FedBUS, engine=in-process", ("peer_ours", "--in-process"), package="fedbus"),
     Framework("bare", "bare loop, no framework", ("peer_ours", "--bare")),
     Framework("pfl-matched", "pfl-research, our steps", ("peer_pfl",), "pfl", "pfl"),
     Framework("fluke", "fluke, our steps", ("peer_fluke",), "fluke", "fluke-fl"),
