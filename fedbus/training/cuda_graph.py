@@ -32,7 +32,7 @@ Step = Callable[..., None]
 _enabled: ContextVar[bool] = ContextVar("cuda_graphs", default=True)
 
 _failed = threading.Event()
-"""Set when a step of this process could not be recorded: PyTorch keeps the memory of each attempt (its issue 190308)."""
+"""Set when a step of this process could not be recorded: PyTorch keeps the memory of attempts (its issue 190308)."""
 
 
 @contextmanager
