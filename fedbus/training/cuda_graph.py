@@ -109,7 +109,6 @@ class CudaGraph:
         Raises:
             RuntimeError: If the work waits for the GPU, or its memory is not enough.
         """
-        torch.cuda.empty_cache()
         with torch.cuda.stream(self._stream):
             torch.empty(SPARE, dtype=torch.uint8, device="cuda")  # an error here is harmless
         # PyTorch would stay on the side stream after an error.

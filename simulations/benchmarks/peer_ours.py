@@ -9,9 +9,10 @@ from pathlib import Path
 
 import typer
 
+from fedbus.models.state import State
 from fedbus.runs.checkpoint import ArmFolder
 from simulations.benchmarks.case import Case
-from simulations.benchmarks.federation import Measured, run_bare, run_federated
+from simulations.benchmarks.federation import run_bare, run_federated
 from simulations.benchmarks.peer_result import Trained, measure
 from simulations.benchmarks.site_work import SiteWork
 from simulations.in_process import InProcessTraining
@@ -24,13 +25,10 @@ def main(settings: Path, out: Path, bare: bool = False, in_process: bool = False
         if in_process:
             return _train_in_process(case, folder)
         case = replace(case, settings=case.settings.model_copy(update={"workers": workers}))
-        return _trained(case, run_bare(case) if bare else run_federated(case, folder))
+        run = run_bare(case) if bare else run_federated(case, folder)
+        return _trained(case, run.ends, run.final)
 
     measure(settings, out, train)
-
-
-def _trained(case: Case, run: Measured) -> Trained:
-    return Trained(run.ends, _steps(case, len(run.ends)), run.final)
 
 
 def _train_in_process(case: Case, folder: Path) -> Trained:
@@ -40,12 +38,13 @@ def _train_in_process(case: Case, folder: Path) -> Trained:
     InProcessTraining(
         settings, folder, case.sites, rows, "fedavg", settings.seeds[0], case.start, arm, "fedavg"
     ).run(lambda line: ends.append(time.time()))  # fmt: skip
-    return Trained(ends, _steps(case, len(ends)), arm.load_weights("final"))
+    return _trained(case, ends, arm.load_weights("final"))
 
 
-def _steps(case: Case, rounds: int) -> list[int]:
+def _trained(case: Case, ends: list[float], final: State) -> Trained:
     work = SiteWork(case.settings, case.sites)
-    return [sum(work.steps(name) for name in work.rows)] * rounds
+    steps = sum(work.steps(name) for name in work.rows)
+    return Trained(ends, [steps] * len(ends), final)
 
 
 if __name__ == "__main__":
