@@ -9,15 +9,16 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from weakref import finalize
 
 import numpy as np
 import psutil
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from fedbus.errors import RunError
@@ -41,10 +42,29 @@ class SharedArrays:
         Returns:
             The name of the file in ASCII, uint8 [32].
         """
+        return self._write(lambda file: np.save(file, array, allow_pickle=False))
+
+    def put_joined(self, arrays: Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
+        """Write all values of some arrays, at least one and all of one type, as one array, without joining them first.
+
+        Returns:
+            The name of the file, as `put`.
+        """
+        parts = [np.ascontiguousarray(array) for array in arrays]
+        (descr,) = {dtype_to_descr(part.dtype) for part in parts}
+        header = {"descr": descr, "fortran_order": False, "shape": (sum(part.size for part in parts),)}
+
+        def write(file: BinaryIO) -> None:
+            write_array_header_1_0(file, header)
+            file.writelines(part.data for part in parts)
+
+        return self._write(write)
+
+    def _write(self, write: Callable[[BinaryIO], object]) -> NDArray[np.uint8]:
         name = uuid.uuid4().hex
         unfinished = self.folder / f"{name}.part"
         with unfinished.open("r+b" if self._claim(unfinished) else "wb") as file:
-            np.save(file, array, allow_pickle=False)
+            write(file)
             file.truncate()  # it may have been longer
         unfinished.rename(self.folder / name)
         return np.frombuffer(name.encode(), dtype=np.uint8)

@@ -32,7 +32,8 @@ class WeightCodec:
 
     def pack(self, state: State) -> dict[str, NDArray[Any]]:
         """Return the arrays of a model that the hub sends."""
-        return pack(state, self.packed_as)
+        joined_later = self.shared_arrays and self.payload != HALF
+        return pack(state, "dict" if joined_later else self.payload)
 
     def pack_update(self, update: State, received: State) -> dict[str, NDArray[Any]]:
         """Return the arrays that leave a site, so that they can be checked first.
@@ -45,7 +46,9 @@ class WeightCodec:
 
     def to_message(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the arrays of a message with a packed model."""
-        return {REFERENCE: self.shared_arrays.put(packed[FLAT])} if self.shared_arrays else dict(packed)
+        if self.shared_arrays is None:
+            return dict(packed)
+        return {REFERENCE: self.shared_arrays.put_joined(packed.values())}
 
     def from_message(self, arrays: Mapping[str, NDArray[Any]]) -> State:
         """Return the model of a message as float32.
@@ -73,14 +76,10 @@ class WeightCodec:
             return unpack(arrays, self.payload, self.layout)
         if arrays.keys() != {REFERENCE}:
             raise no_reference()
-        return unpack({FLAT: read(self.shared_arrays, arrays[REFERENCE])}, self.packed_as, self.layout)
+        stored_as = HALF if self.payload == HALF else FLAT
+        return unpack({FLAT: read(self.shared_arrays, arrays[REFERENCE])}, stored_as, self.layout)
 
     def release(self) -> None:
         """Delete the stored models that no reply was read from; the server calls this when it has read all replies."""
         if self.shared_arrays:
             self.shared_arrays.clear()
-
-    @property
-    def packed_as(self) -> str:
-        """The payload, with `dict` stored as `flat`: one file per model."""
-        return "flat" if self.shared_arrays and self.payload == "dict" else self.payload

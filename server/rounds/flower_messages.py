@@ -26,22 +26,27 @@ class InMemoryArray(Array):
 
     Args:
         values: The values.
+        copied: Whether `numpy` returns a copy, as Flower's own arrays do, for strategies that write to it.
     """
 
-    def __init__(self, values: NDArray[Any]) -> None:
+    def __init__(self, values: NDArray[Any], copied: bool) -> None:
         super().__init__(str(values.dtype), tuple(values.shape), "numpy.ndarray", b"")
-        self.values = values
+        self.values, self.copied = values, copied
 
     def numpy(self) -> NDArray[Any]:
-        """Return a new array, as Flower's own does, because some strategies write to it."""
-        return self.values.copy()
+        """Return a copy, or the values themselves, read-only."""
+        if self.copied:
+            return self.values.copy()
+        shared = self.values.view()
+        shared.flags.writeable = False
+        return shared
 
 
-def to_array_record(state: State) -> ArrayRecord:
-    """Return a model in the form that strategies read."""
+def to_array_record(state: State, copied: bool = False) -> ArrayRecord:
+    """Return a model in the form that strategies read; see `InMemoryArray`."""
     record = ArrayRecord()
     for name, values in pack(state, "dict").items():
-        record[name] = InMemoryArray(values)  # the constructor would copy it as an Array
+        record[name] = InMemoryArray(values, copied)  # the constructor would copy it as an Array
     return record
 
 
@@ -146,11 +151,11 @@ def read_update(reply: Message, codec: WeightCodec, before: State) -> State:
         ) from error
 
 
-def strategy_reply(reply: Message, update: State, report: Report) -> Message:
+def strategy_reply(reply: Message, update: State, report: Report, copied: bool = False) -> Message:
     """Replace the content of a reply with what was checked, for the strategy: the unpacked model and the report.
 
     Nothing else of the reply is left: Flower ends a run in which one reply has another record or another number.
     """
     numbers = replace(report, loss=min(report.loss, MAX_STRATEGY_LOSS)).to_metrics()
-    reply.content = RecordDict({ARRAYS: to_array_record(update), METRICS: MetricRecord(numbers)})
+    reply.content = RecordDict({ARRAYS: to_array_record(update, copied), METRICS: MetricRecord(numbers)})
     return reply

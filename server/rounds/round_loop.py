@@ -6,6 +6,7 @@ the validation scores of round r arrive with the updates of round r + 1 and cost
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +46,7 @@ from server.rounds.policies import apply_policies
 from server.rounds.registration import send_until_quorum, wait_for_nodes
 from server.rounds.robust import check_robust, set_parameters
 from server.rounds.screening import Screened, screen_scores, screen_updates
-from server.rounds.strategies import make_strategy, restore_strategy, strategy_state
+from server.rounds.strategies import NEEDS_COPIES, make_strategy, restore_strategy, strategy_state
 
 
 class RoundLoop:
@@ -129,9 +130,12 @@ class RoundLoop:
                 f"({screened.reasons}).",
                 "Fix the listed sites, then rerun with --resume; finished rounds are kept.",
             )
-        self._record_validation(reports)
+        with ThreadPoolExecutor(1) as beside:  # the best weights are written while the updates are averaged
+            recorded = beside.submit(self._record_validation, reports)
+            averaged = self._aggregate(number, replies, screened)
+        recorded.result()
         weights = [report.weight for report in reports.values()]
-        checkpoint.state = self._aggregate(number, replies, screened)
+        checkpoint.state = averaged
         checkpoint.round, checkpoint.extra = number, strategy_state(self.strategy)
         checkpoint.history.append(
             round_line(
@@ -153,7 +157,10 @@ class RoundLoop:
         """Return the strategy's model of the usable updates, with the policies of the settings applied."""
         before, updates = self.checkpoint.state, screened.updates
         weights = {site: report.weight for site, report in screened.reports.items()}
-        usable = [strategy_reply(replies.messages[site], updates[site], screened.reports[site]) for site in weights]
+        copied = self.job.arm in NEEDS_COPIES
+        usable = [
+            strategy_reply(replies.messages[site], updates[site], screened.reports[site], copied) for site in weights
+        ]
         set_parameters(self.strategy, self.job.arm, self.settings, len(usable))
         arrays, _ = self.strategy.aggregate_train(number, usable)
         if arrays is None:

@@ -27,6 +27,9 @@ STRATEGY_CLASSES: dict[str, type[Strategy]] = {
     "bulyan": flower.Bulyan,
 }
 
+NEEDS_COPIES = frozenset({"qfedavg"})
+"""Strategies that write to the arrays of updates; the others get them read-only."""
+
 STATE_ATTRIBUTES = ("m_t", "v_t", "momentum_vector")
 """Attributes in which Flower's strategies keep moments between rounds."""
 

@@ -65,6 +65,17 @@ def test_a_taken_array_is_written_again_only_when_nothing_refers_to_it(tmp_path)
     assert files(tmp_path) == first
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_arrays_are_joined_in_their_order(dtype, tmp_path):
+    store = SharedArrays(tmp_path)
+    store.take(store.put(np.arange(1000.0)))  # its file is written again
+    square = np.arange(12, dtype=dtype).reshape(3, 4)
+    arrays = [square, square.T, square[:, ::2], np.array(0.5, dtype), np.empty((0, 2), dtype)]
+    found = store.take(store.put_joined(arrays))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.concatenate([array.ravel() for array in arrays]))
+
+
 @pytest.mark.parametrize("array", [np.arange(3), np.ones((2, 3)), np.array(2.5, dtype=np.float32)])
 def test_a_file_that_is_written_again_has_only_the_new_array(array, tmp_path):
     store = SharedArrays(tmp_path)

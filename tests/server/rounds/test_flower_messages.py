@@ -87,6 +87,16 @@ def test_strategies_read_arrays_sorted_by_name():
     assert same(from_array_record(changed), {key: value * 2 for key, value in state().items()})
 
 
+def test_a_strategy_can_change_an_update_only_if_it_has_a_copy():
+    update = state()
+    for array in to_array_record(update).values():
+        with pytest.raises(ValueError, match="read-only"):
+            array.numpy()[...] = 0
+    for array in to_array_record(update, copied=True).values():
+        array.numpy()[...] = 0
+    assert same(update, state())
+
+
 def test_messages_are_sorted_by_site_and_leave_out_excluded_and_unregistered_ones():
     sent = training_messages(planned(7, 5, 9, 8), state(), participants(), codec("dict"), 30)
     assert [message.metadata.dst_node_id for message in sent] == [8, 9, 7]
