@@ -18,7 +18,7 @@ BYTES = {"content-type": "application/octet-stream"}
 
 
 class ArraysCall(SiteCall):
-    """Reads (GET) or writes (PUT) a piece of a file.
+    """Reads (GET) or writes (PUT) a piece of a file, in a thread: a slow disk delays nobody else.
 
     Args:
         files: The files of all running runs.
@@ -37,7 +37,8 @@ class ArraysCall(SiteCall):
             if request.method == "PUT":
                 return await self._write(request, site, exchange, digest, int(offset))
             await held.enter_async_context(request.app.state.budget.hold(site, PIECE_BYTES))
-            return make_answer(self.files.read(exchange, digest, int(offset)), 200, BYTES)
+            piece = await asyncio.to_thread(self.files.read, exchange, digest, int(offset))
+            return make_answer(piece, 200, BYTES)
         except (NotExpectedError, FileNotFoundError):  # the second, if the run has just ended
             return refuse(404, "No run has or expects these arrays.")
         except TimeoutError:  # an OSError, too
@@ -52,5 +53,5 @@ class ArraysCall(SiteCall):
         async with request.app.state.budget.hold(site, int(request.headers["content-length"])):
             async with asyncio.timeout(BODY_SECONDS):
                 body = await request.body()
-            self.files.write(site, exchange, digest, offset, body)
+            await asyncio.to_thread(self.files.write, site, exchange, digest, offset, body)
         return Response()

@@ -18,8 +18,9 @@ from clients.site.keys import read_private_key
 from fedbus.errors import RunError
 from fedbus.transport.messages import ARRAYS, CONFIG
 from fedbus.transport.stored_arrays import EXCHANGE, PIECE_BYTES, StoredArrays
+from server.hub.array_files import ArrayFiles
 from server.rounds.exchange import Exchange
-from tests.running_gateway import HOST, RunningGateway
+from tests.running_gateway import HOST, PATIENCE_SECONDS, RunningGateway
 from tests.signed_calls import signed_headers
 
 RUN = "fedbus-1-run"
@@ -157,6 +158,30 @@ def test_a_disk_that_fails_is_a_reason_to_try_again(run, gateway):
     assert connection.getresponse().status == 503
     assert "can't be read or written" in gateway.logged.pop()
     (run.folder / "out" / ("a" * 64)).rmdir()
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_slow_disk_delays_only_the_call_that_waits_for_it(method, run, gateway, monkeypatch):
+    path, waiting, other_answered = f"/v1/arrays/{RUN}/{'a' * 64}?offset=0", threading.Event(), threading.Event()
+    answered_meanwhile = list[bool]()
+
+    def wait(*_: object) -> bytes:
+        waiting.set()
+        answered_meanwhile.append(other_answered.wait(PATIENCE_SECONDS))
+        return b"piece"
+
+    monkeypatch.setattr(ArrayFiles, {"GET": "read", "PUT": "write"}[method], wait)
+    slow, other = gateway.site(), gateway.site()
+    slow.request(method, path, body=b"piece" * (method == "PUT"), headers=signed_headers(gateway.key))
+    assert waiting.wait(PATIENCE_SECONDS)
+    other.request("GET", path.replace("offset", "start"), headers=signed_headers(gateway.key))
+    assert other.getresponse().status == 400
+    other_answered.set()
+    found = slow.getresponse()
+    assert (found.status, found.read()) == (200, b"piece" if method == "GET" else b"")
+    assert answered_meanwhile == [True]
+    slow.close()
+    other.close()
 
 
 def with_hub(monkeypatch, handle: Callable[[httpx.Request], httpx.Response]) -> list[str]:
