@@ -32,7 +32,7 @@ class WeightCodec:
 
     def pack(self, state: State) -> dict[str, NDArray[Any]]:
         """Return the arrays of a model that the hub sends."""
-        joined_later = self.shared_arrays and self.payload != HALF
+        joined_later = self.shared_arrays and self.payload == "flat"
         return pack(state, "dict" if joined_later else self.payload)
 
     def pack_update(self, update: State, received: State) -> dict[str, NDArray[Any]]:
@@ -76,7 +76,7 @@ class WeightCodec:
             return unpack(arrays, self.payload, self.layout)
         if arrays.keys() != {REFERENCE}:
             raise no_reference()
-        stored_as = HALF if self.payload == HALF else FLAT
+        stored_as = "flat" if self.payload == "dict" else self.payload
         return unpack({FLAT: read(self.shared_arrays, arrays[REFERENCE])}, stored_as, self.layout)
 
     def release(self) -> None:
