@@ -152,7 +152,7 @@ def send_and_receive(
     inbox, replies = open_inbox(grid, exchange, array_bytes), Replies({}, {}, {})
     last = time.monotonic()
     deadline = last + timeout
-    while pending and time.monotonic() < deadline:
+    while pending:  # looks once, even if no time is left
         if stop.is_set():
             raise KeyboardInterrupt
         started = time.monotonic()
@@ -172,6 +172,8 @@ def send_and_receive(
         else:
             time.sleep(PAUSES_PER_POLL * (time.monotonic() - started))
             wait_for_reply(grid, POLL_SECONDS)
+        if time.monotonic() >= deadline:
+            break
     inbox.give_up(pending)
     for site in set(site_of.values()) - replies.messages.keys() - replies.failures.keys():
         replies.failures[site] = f"no reply within {timeout:.0f} s"

@@ -158,6 +158,13 @@ def test_at_the_time_limit_the_replies_so_far_are_returned(tmp_path):
     assert 2 < len(sent_to) < 1000
 
 
+def test_without_any_time_left_replies_that_are_there_are_received(tmp_path):
+    replies, sent_to, _ = send(tmp_path, Sites(north=[ErrorCode.NODE_UNAVAILABLE]), limit=0)
+    assert sent_to == ["east", "north", "south"]
+    assert list(replies.messages) == ["east", "south"]
+    assert replies.disconnected == ["north"]
+
+
 def test_a_site_is_asked_until_it_has_approved_the_application(two_site_settings, tiny_folder):
     waiting = [NOT_ALLOWED, NOT_ALLOWED]
 
